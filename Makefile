@@ -1,0 +1,50 @@
+# `make demo` and `make test` start from nothing but Python 3.11 and pip.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PLUGINS := $(sort $(dir $(wildcard plugins/*/pyproject.toml)))
+EXTRAS := postgres,embedded,mongodb,mongomock,pickle,dev
+
+export HF_HUB_OFFLINE := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help venv demo test lint types pytest bench clean
+
+help:
+	@echo "make demo    the main job on real text: docstrings, three models, a kill -9, a question (under 5 minutes)"
+	@echo "make test    lint, types, the architecture test and every other test"
+	@echo "make bench   the figures, each with its ceiling beside it"
+	@echo "make clean   remove the virtual environment and caches"
+
+venv: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt $(addsuffix pyproject.toml,$(PLUGINS))
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]' $(foreach plugin,$(PLUGINS),-e $(plugin:%/=%))
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/pinnacle demo
+
+test: lint types pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy pinnacle
+	@for plugin in $(PLUGINS); do \
+		echo "mypy $$plugin"; (cd $$plugin && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml pinnacle_*) || exit 1; \
+	done
+
+# The architecture test goes first: when the rooms are wrong, nothing else matters.
+pytest: $(STAMP)
+	$(BIN)/python -m pytest -q tests/test_architecture.py tests plugins
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

@@ -1,0 +1,75 @@
+"""Attach AI models to the database you already have. Names resolve when first used; importing loads nothing."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pinnacle.base.document import Document as Document
+    from pinnacle.base.errors import BackendError as BackendError
+    from pinnacle.base.errors import ComponentError as ComponentError
+    from pinnacle.base.errors import ConfigError as ConfigError
+    from pinnacle.base.errors import Conflict as Conflict
+    from pinnacle.base.errors import ConnectionLost as ConnectionLost
+    from pinnacle.base.errors import MissingPlugin as MissingPlugin
+    from pinnacle.base.errors import ModelError as ModelError
+    from pinnacle.base.errors import NotFound as NotFound
+    from pinnacle.base.errors import OutputCountMismatch as OutputCountMismatch
+    from pinnacle.base.errors import OutputTypeConflict as OutputTypeConflict
+    from pinnacle.base.errors import OutputTypeMismatch as OutputTypeMismatch
+    from pinnacle.base.errors import PinnacleError as PinnacleError
+    from pinnacle.base.errors import RowRejected as RowRejected
+    from pinnacle.base.errors import UnknownField as UnknownField
+    from pinnacle.base.errors import UnsupportedQuery as UnsupportedQuery
+    from pinnacle.base.errors import UnsupportedTable as UnsupportedTable
+    from pinnacle.base.errors import UntrustedReference as UntrustedReference
+    from pinnacle.base.settings import Settings as Settings
+    from pinnacle.base.types import Datetime as Datetime
+    from pinnacle.base.types import Json as Json
+    from pinnacle.base.types import OutputType as OutputType
+    from pinnacle.base.types import Vector as Vector
+    from pinnacle.components.artifact import Artifact as Artifact
+    from pinnacle.components.artifact import folder_artifacts as folder_artifacts
+    from pinnacle.components.artifact import unpack as unpack
+    from pinnacle.components.component import Component as Component
+    from pinnacle.components.component import secret as secret
+    from pinnacle.components.function import FunctionModel as FunctionModel
+    from pinnacle.components.function import model as model
+    from pinnacle.components.model import CallStyle as CallStyle
+    from pinnacle.components.model import Model as Model
+    from pinnacle.db import Database as Database
+    from pinnacle.db import pinnacle as pinnacle
+
+_NAMES_BY_MODULE = {
+    "pinnacle.base.document": ("Document",),
+    "pinnacle.base.errors": (
+        "BackendError", "ComponentError", "ConfigError", "Conflict", "ConnectionLost", "MissingPlugin", "ModelError",
+        "NotFound", "OutputCountMismatch", "OutputTypeConflict", "OutputTypeMismatch", "PinnacleError", "RowRejected",
+        "UnknownField", "UnsupportedQuery", "UnsupportedTable", "UntrustedReference",
+    ),
+    "pinnacle.base.settings": ("Settings",),
+    "pinnacle.base.types": ("Datetime", "Json", "OutputType", "Vector"),
+    "pinnacle.components.artifact": ("Artifact", "folder_artifacts", "unpack"),
+    "pinnacle.components.component": ("Component", "secret"),
+    "pinnacle.components.function": ("FunctionModel", "model"),
+    "pinnacle.components.model": ("CallStyle", "Model"),
+    "pinnacle.db": ("Database", "pinnacle"),
+}  # fmt: skip
+_MODULE_OF = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
+
+__all__ = sorted(_MODULE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("pinnacle")
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'pinnacle' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULE_OF])

@@ -1,0 +1,1 @@
+"""One folder a database, the same file names in each."""

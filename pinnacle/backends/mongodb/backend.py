@@ -1,0 +1,135 @@
+"""The Backend of MongoDB and mongomock: one short method a duty."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pinnacle.backends.mongodb import failures, migrations
+from pinnacle.backends.mongodb.catalog import MongoCatalog
+from pinnacle.backends.mongodb.driver import driver_errors
+from pinnacle.backends.mongodb.execute import execute
+from pinnacle.backends.mongodb.outputs import Outputs
+from pinnacle.backends.mongodb.query import Collection, Query
+from pinnacle.backends.mongodb.queue import LEASES, Leases, ServerClock
+from pinnacle.backends.mongodb.rows import MongoTarget
+from pinnacle.backends.mongodb.source import MongoSource, resolve
+from pinnacle.backends.mongodb.wire import Wire
+from pinnacle.backends.mongodb.writer import Writer
+from pinnacle.backends.protocol import Capability, CatalogStore, Source, Target
+from pinnacle.base.document import default_output_path
+from pinnacle.base.errors import UnsupportedQuery
+from pinnacle.base.rows import Fields, OutputInfo, OutputSpec, RowError
+
+
+class MongoBackend:
+    """An open MongoDB database."""
+
+    def __init__(
+        self, wire: Wire, *, name: str, server: str, capabilities: frozenset[Capability], write_target_s: float,
+        owns_client: bool,
+    ) -> None:  # fmt: skip
+        self.name, self.capabilities = name, capabilities
+        self.catalog: CatalogStore = MongoCatalog(wire, server)
+        self._wire, self._server, self._owns_client = wire, server, owns_client
+        self._write_target_s = write_target_s
+        self._outputs = Outputs(wire)
+        self._clock = ServerClock(wire)
+
+    def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
+        if args or kwargs:
+            raise UnsupportedQuery("a query of MongoDB holds its own arguments; execute takes nothing beside it")
+        return execute(self._wire.database, self._server, self._outputs, query)
+
+    def owns(self, query: Any) -> bool:
+        return isinstance(query, (Query, Collection))
+
+    def default_name(self, fields: Fields, identifier: str) -> str:
+        """Where an output goes that was given no field: ``_outputs.{X}.{identifier}``."""
+        return default_output_path(fields, identifier)
+
+    def resolve(self, query: Any, fields: Fields) -> MongoSource:
+        with driver_errors(self._server):
+            return resolve(self._wire, query, fields)
+
+    def plan(self, source: Source, spec: OutputSpec) -> list[str]:
+        with driver_errors(self._server):
+            return self._outputs.plan(_own(source), spec)
+
+    def bind(self, source: Source, spec: OutputSpec, *, create: bool = True) -> Target:
+        own = _own(source)
+        with driver_errors(self._server):
+            info = self._outputs.bind(own, spec, create=create)
+        has_transactions = Capability.TRANSACTIONS in self.capabilities
+        writer = Writer(self._wire, own, info, transactions=has_transactions, target_s=self._write_target_s)
+        return MongoTarget(self._wire, self._server, own, info, Leases(self._wire, info.id, self._clock), writer)
+
+    def outputs(self, model: str | None = None) -> list[OutputInfo]:
+        with driver_errors(self._server):
+            return self._outputs.all() if model is None else self._outputs.all(model=model)
+
+    def forget_output(self, output: int, *, drop_column: bool) -> None:
+        with driver_errors(self._server):
+            info = self._outputs.get(output)
+            if drop_column and info.created_column:
+                self._outputs.clear_values(info)
+            for table in (LEASES, failures.ERRORS):
+                self._wire.delete(table, {"output": output})
+            self._outputs.remove(output)
+
+    def output_column(self, entity: Any, info: OutputInfo) -> str:
+        """The output's path, as filters and projections take it."""
+        return info.name
+
+    def find_output(self, entity: Any, fields: Fields, model: str) -> OutputInfo | None:
+        """The newest output of ``model`` on ``fields`` of a collection, given by name, Collection or query."""
+        with driver_errors(self._server):
+            found = self._outputs.find(_table_of(entity), fields, model)
+        return found[0] if found else None
+
+    def errors(self, output: int | None = None, limit: int = 1000) -> list[RowError]:
+        with driver_errors(self._server):
+            names = {info.id: f"{info.table}.{info.name}" for info in self._outputs.all()}
+            return failures.list_errors(self._wire, names, output, limit)
+
+    def clear_errors(self, output: int | None = None) -> int:
+        with driver_errors(self._server):
+            return failures.clear_errors(self._wire, output)
+
+    def migration_plan(self) -> list[str]:
+        with driver_errors(self._server):
+            return [statement for step in migrations.pending(self._wire) for statement in step.statements]
+
+    def migrate(self) -> None:
+        with driver_errors(self._server):
+            migrations.migrate(self._wire)
+
+    def removal_plan(self, *, outputs: bool = False) -> list[str]:
+        with driver_errors(self._server):
+            infos = self._outputs.all()
+            kept = [info for info in infos if not (outputs and info.created_column)]
+            unset = [f"unset {info.name!r} in {info.table!r}" for info in infos if info not in kept]
+            return unset + [f"drop collection {name}" for name in migrations.own_collections(self._wire)]
+
+    def remove_all(self, *, outputs: bool = False) -> None:
+        with driver_errors(self._server):
+            for info in self._outputs.all() if outputs else ():
+                if info.created_column:
+                    self._outputs.clear_values(info)
+            for name in migrations.own_collections(self._wire):
+                self._wire.database.drop_collection(name)
+
+    def close(self) -> None:
+        if self._owns_client:
+            self._wire.database.client.close()
+
+
+def _own(source: Source) -> MongoSource:
+    if not isinstance(source, MongoSource):
+        raise UnsupportedQuery(f"{type(source).__name__} was resolved by another database")
+    return source
+
+
+def _table_of(entity: Any) -> str:
+    if isinstance(entity, Collection):
+        return entity.name
+    return entity.collection if isinstance(entity, Query) else str(entity)

@@ -1,0 +1,113 @@
+"""Outputs as BSON keeps them, and inputs and keys as models and the engine get them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import bson
+from bson.binary import Binary, UuidRepresentation
+from bson.codec_options import CodecOptions
+
+from pinnacle.base.document import is_float_vector, plain, vector_bytes, vector_of
+from pinnacle.base.errors import OutputTypeMismatch
+from pinnacle.base.types import Boolean, Bytes, Datetime, Float, Integer, Json, OutputType, Text, Vector
+
+BSON_TYPES: dict[type[OutputType], tuple[str, ...]] = {
+    Text: ("string",), Integer: ("int", "long"), Float: ("double",), Boolean: ("bool",), Bytes: ("binData",),
+    Datetime: ("date",), Json: ("object", "array"), Vector: ("binData",),
+}  # fmt: skip
+"""The BSON types, by their `$type` names, that hold each output type."""
+
+MAX_DEPTH = 90
+"""Nesting that is surely accepted: the server refuses documents over 100 levels deep."""
+
+_ANY_UUID: CodecOptions[Any] = CodecOptions(uuid_representation=UuidRepresentation.STANDARD)
+_AS_THEY_ARE = frozenset({str, int, float, bool, type(None), bytes, datetime})
+
+
+def bson_type_of(value: Any) -> str:
+    """The `$type` name of a Python value, as far as outputs go; ``other`` for the rest."""
+    if isinstance(value, bool):
+        return "bool"
+    names: tuple[tuple[type | tuple[type, ...], str], ...] = (
+        (str, "string"), (int, "int"), (float, "double"), (bytes, "binData"), (datetime, "date"), (dict, "object"),
+        (list, "array"),
+    )  # fmt: skip
+    return next((name for kind, name in names if isinstance(value, kind)), "other")
+
+
+def check_all(kind: OutputType, values: Sequence[Any]) -> tuple[Sequence[Any], dict[int, OutputTypeMismatch]]:
+    """Check a batch against its type and against what BSON can hold: values to store, misfits by position."""
+    checked, misfits = kind.check_all(values)
+    refuse = _LIMITS.get(type(kind))
+    if refuse is not None:
+        for position, value in enumerate(checked):
+            reason = None if value is None or position in misfits else refuse(value)
+            if reason:
+                misfits[position] = kind.misfit(value, reason)
+    return checked, misfits
+
+
+def _refused_datetime(value: datetime) -> str | None:
+    if value.microsecond % 1000:
+        return (
+            "MongoDB keeps milliseconds and it has microseconds; return "
+            "value.replace(microsecond=value.microsecond // 1000 * 1000)"
+        )
+    return None
+
+
+def _refused_json(value: Any) -> str | None:
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            return f"it is nested more than {MAX_DEPTH} levels deep, which MongoDB refuses"
+        inner: list[Any] = []
+        for item in level:
+            inner.extend(item.values() if isinstance(item, dict) else item)
+        level = [item for item in inner if isinstance(item, (dict, list))]
+    return None
+
+
+_LIMITS: dict[type[OutputType], Callable[[Any], str | None]] = {Datetime: _refused_datetime, Json: _refused_json}
+
+
+def encode_outputs(kind: OutputType, values: Sequence[Any]) -> Sequence[Any]:
+    """Checked values as they go into documents."""
+    if isinstance(kind, Vector):
+        return [None if value is None else Binary(vector_bytes(value), 9) for value in values]
+    if isinstance(kind, Datetime) and kind.timezone:
+        return [None if value is None else value.astimezone(UTC) for value in values]
+    return values
+
+
+def output_element(value: Any) -> bytes:
+    """The BSON element ``o: value``, as it ends a canonical row."""
+    return bson.encode({"o": value})[4:-1]
+
+
+def as_input(value: Any) -> Any:
+    """An input as a model takes it: plain Python, and a stored vector as a float32 array."""
+    if type(value) in _AS_THEY_ARE:
+        return value
+    return vector_of(value) if is_float_vector(value) else plain(value)
+
+
+def key_bytes(key: Any) -> bytes:
+    """Bytes that are equal for equal keys of one collection."""
+    return bson.encode({"": key}, codec_options=_ANY_UUID)
+
+
+class DocumentKey(dict[str, Any]):
+    """An ``_id`` that is a document, hashable as keys must be."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(key_bytes(self))
+
+
+def as_key(value: Any) -> Any:
+    """An ``_id`` as a hashable key; every other kind of ``_id`` is hashable as it is."""
+    return DocumentKey(value) if isinstance(value, dict) else value

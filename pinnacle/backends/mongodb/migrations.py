@@ -1,0 +1,75 @@
+"""Numbered steps that bring pinnacle's own collections to this version of the package."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pymongo.errors import DuplicateKeyError
+
+from pinnacle.backends.mongodb.catalog import ARTIFACTS, CHUNKS, COMPONENTS
+from pinnacle.backends.mongodb.failures import ERRORS
+from pinnacle.backends.mongodb.outputs import COUNTERS, REGISTRY, STATE_PREFIX
+from pinnacle.backends.mongodb.queue import LEASES
+from pinnacle.backends.mongodb.wire import Wire
+
+MIGRATIONS = "pinnacle_migration"
+OWN = (COMPONENTS, ARTIFACTS, CHUNKS, REGISTRY, LEASES, ERRORS, MIGRATIONS, COUNTERS)
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One step; running it again does no harm, so that two processes may meet in it."""
+
+    number: int
+    statements: tuple[str, ...]
+    run: Callable[[Wire], None]
+
+
+def _index_own_collections(wire: Wire) -> None:
+    wire.collection(REGISTRY).create_index([("collection", 1), ("path", 1)], unique=True)
+    wire.collection(COMPONENTS).create_index([("kind", 1), ("identifier", 1), ("version", 1)], unique=True)
+    wire.collection(COMPONENTS).create_index([("artifacts", 1)])
+    wire.collection(CHUNKS).create_index([("sha256", 1), ("number", 1)])
+    wire.collection(LEASES).create_index([("output", 1), ("run", 1)])
+    wire.collection(ERRORS).create_index([("output", 1), ("key", 1)], unique=True)
+
+
+ALL = (
+    Migration(
+        1,
+        (
+            f"create unique index on {REGISTRY} (collection, path)",
+            f"create unique index on {COMPONENTS} (kind, identifier, version)",
+            f"create index on {COMPONENTS} (artifacts)",
+            f"create index on {CHUNKS} (sha256, number)",
+            f"create index on {LEASES} (output, run)",
+            f"create unique index on {ERRORS} (output, key)",
+        ),
+        _index_own_collections,
+    ),
+)
+
+
+def pending(wire: Wire) -> list[Migration]:
+    """The steps that this database has not had, in order."""
+    applied = {entry["_id"] for entry in wire.collection(MIGRATIONS).find({"applied_at": {"$exists": True}})}
+    return [migration for migration in ALL if migration.number not in applied]
+
+
+def migrate(wire: Wire) -> None:
+    """Run the pending steps; a no-op when there are none."""
+    for migration in pending(wire):
+        migration.run(wire)
+        try:
+            wire.collection(MIGRATIONS).insert_one({"_id": migration.number, "applied_at": datetime.now(UTC)})
+        except DuplicateKeyError:
+            continue  # another process ran the same step just now
+
+
+def own_collections(wire: Wire) -> list[str]:
+    """Pinnacle's own collections that exist here, by exact name."""
+    is_state = re.compile(rf"{STATE_PREFIX}\d+").fullmatch
+    return sorted(name for name in wire.database.list_collection_names() if name in OWN or is_state(name))

@@ -1,0 +1,188 @@
+"""Leases on rows, so that two runs over one output do not make the same model calls twice.
+
+Leases save work; they do not make writes right (that is the condition on each write).
+A lease is void when it has expired, or when its process is gone from this machine.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pinnacle.backends.mongodb.encoding import key_bytes
+from pinnacle.backends.mongodb.outputs import REGISTRY
+from pinnacle.backends.mongodb.wire import Wire
+from pinnacle.base.errors import NotFound
+
+LEASES = "pinnacle_lease"
+LOCK_TTL_S = 5.0
+LOCK_RETRY_S = 0.005
+MAX_LEASE_BYTES = 8 * 1024 * 1024
+_in_process = threading.Lock()
+
+
+@dataclass
+class ServerClock:
+    """The server's time, from its difference to this machine's, measured now and then."""
+
+    wire: Wire
+    refresh_s: float = 60.0
+    _offset: timedelta = timedelta(0)
+    _measured: float = float("-inf")
+
+    def now(self) -> datetime:
+        if not self.wire.in_process and time.monotonic() - self._measured > self.refresh_s:
+            self._measured = time.monotonic()
+            server = self.wire.database.command("hello")["localTime"]
+            self._offset = server.replace(tzinfo=UTC) - datetime.now(UTC)
+        return datetime.now(UTC) + self._offset
+
+
+@dataclass
+class Leases:
+    """The leases on one output's rows; claimed by one thread at a time."""
+
+    wire: Wire
+    output: int
+    clock: ServerClock
+    _own_releases: int = field(default=0, init=False)
+    _counting: threading.Lock = field(default_factory=threading.Lock, init=False)
+
+    def generation(self) -> int:
+        """How often others have given up rows of this output so far."""
+        with self._counting:
+            entry = self._registry.find_one({"_id": self.output}, {"released": 1})
+            return int(entry["released"]) - self._own_releases if entry else 0
+
+    def claim(
+        self, run: str, keys: Sequence[Any], seen: int, done: Sequence[str], ttl_s: float
+    ) -> tuple[str, list[int], bool]:
+        """Lease what no other live run holds: the lease, its positions, and whether others released since ``seen``."""
+        lease = uuid.uuid4().hex
+        if not keys and not done:
+            return lease, [], False
+        with self._counting, self._lock(released=bool(done)) as entry:
+            if done:
+                self._leases.delete_many({"lease": {"$in": list(done)}})
+                self._own_releases += 1
+            others = list(self._leases.find({"output": self.output, "run": {"$ne": run}}))
+            live = [other for other in others if not self._is_void(other)]
+            voided = len(others) - len(live)
+            self._drop([other for other in others if other not in live])
+            taken = {key_bytes(key) for other in live for key in other["keys"]}
+            positions = [p for p, key in enumerate(keys) if not taken or key_bytes(key) not in taken]
+            self._insert(lease, run, [keys[p] for p in positions], ttl_s)
+            foreign = int(entry["released"]) + voided - self._own_releases
+        return lease, positions, foreign != seen
+
+    def renew(self, run: str, ttl_s: float) -> None:
+        self._leases.update_many({"output": self.output, "run": run}, {"$set": {"expires": self._after(ttl_s)}})
+
+    def release(self, run: str) -> None:
+        with self._counting:
+            if self._leases.delete_many({"output": self.output, "run": run}).deleted_count:
+                self._registry.update_one({"_id": self.output}, {"$inc": {"released": 1}})
+                self._own_releases += 1
+
+    @property
+    def _leases(self) -> Any:
+        """Leases may be lost with a server: they save calls, and keep nothing right."""
+        return self.wire.collection(LEASES, durable=False)
+
+    @property
+    def _registry(self) -> Any:
+        return self.wire.collection(REGISTRY, durable=False)
+
+    def _after(self, seconds: float) -> datetime:
+        return self.clock.now() + timedelta(seconds=seconds)
+
+    def _is_void(self, lease: Mapping[str, Any]) -> bool:
+        expires = lease["expires"]
+        return _aware(expires) <= self.clock.now() or is_gone(lease["owner"])
+
+    def _drop(self, void: Sequence[Mapping[str, Any]]) -> None:
+        if void:
+            self._leases.delete_many({"_id": {"$in": [lease["_id"] for lease in void]}})
+            self._registry.update_one({"_id": self.output}, {"$inc": {"released": len(void)}})
+
+    def _insert(self, lease: str, run: str, keys: Sequence[Any], ttl_s: float) -> None:
+        for part in _parts(list(keys)):
+            self._leases.insert_one(
+                {"lease": lease, "output": self.output, "run": run, "owner": this_process(),
+                 "expires": self._after(ttl_s), "keys": part}
+            )  # fmt: skip
+
+    @contextmanager
+    def _lock(self, *, released: bool) -> Iterator[Mapping[str, Any]]:
+        """Hold the output's lock, which expires by itself should this process die; its registry entry.
+
+        ``released``: rows are being given up, which is counted as the lock is taken.
+        """
+        token = uuid.uuid4().hex
+        entry = self._try_lock(token, int(released))
+        while entry is None:
+            if self._registry.find_one({"_id": self.output}) is None:
+                raise NotFound("the output was removed while it was being filled")
+            time.sleep(LOCK_RETRY_S)
+            entry = self._try_lock(token, int(released))
+        try:
+            yield entry
+        finally:
+            self._registry.update_one({"_id": self.output, "lock": token}, {"$set": {"locked_until": None}})
+
+    def _try_lock(self, token: str, releases: int) -> Mapping[str, Any] | None:
+        is_free = {"$or": [{"locked_until": None}, {"locked_until": {"$lt": self.clock.now()}}]}
+        change = {"$set": {"locked_until": self._after(LOCK_TTL_S), "lock": token}, "$inc": {"released": releases}}
+        with _in_process:  # mongomock's find_one_and_update is two steps
+            found: Mapping[str, Any] | None = self._registry.find_one_and_update(
+                {"_id": self.output, **is_free}, change, return_document=True
+            )
+        return found
+
+
+def this_process() -> str:
+    """This process's name in leases: the machine (and its process-id namespace) and the process id."""
+    return f"{_machine()}:{os.getpid()}"
+
+
+def is_gone(owner: str) -> bool:
+    """Whether a lease's owner was a process of this machine that runs no more."""
+    machine, _, pid = owner.rpartition(":")
+    if machine != _machine():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def _machine() -> str:
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        namespace = ""
+    return f"{socket.gethostname()}{namespace}"
+
+
+def _aware(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _parts(keys: list[Any]) -> Iterator[list[Any]]:
+    if len(keys) > 1 and len(key_bytes(keys)) > MAX_LEASE_BYTES:
+        middle = len(keys) // 2
+        yield from _parts(keys[:middle])
+        yield from _parts(keys[middle:])
+    elif keys:
+        yield keys

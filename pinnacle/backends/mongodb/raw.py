@@ -1,0 +1,97 @@
+"""Raw BSON: rows as the server sends them, taken apart and hashed without decoding.
+
+A *canonical row* is one document ``{_id, i0, i1, ..., o}``: the key, the inputs in their
+order, and the stored output; what is missing in the user's document is absent. Its
+bytes are the row's witness, and their hash its fingerprint: equal bytes, equal content.
+Layouts are those of https://bsonspec.org/spec.html.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import blake2b
+
+FINGERPRINT_BYTES = 16
+OUTPUT_NAME = b"o"
+DONE, SET_ASIDE = b"done", b"set aside"
+
+_FIXED = {
+    0x01: 8, 0x06: 0, 0x07: 12, 0x08: 1, 0x09: 8, 0x0A: 0, 0x10: 4, 0x11: 8, 0x12: 8, 0x13: 16, 0x7F: 0, 0xFF: 0,
+}  # fmt: skip
+_PREFIXED = {0x02: 4, 0x03: 0, 0x04: 0, 0x05: 5, 0x0C: 16, 0x0D: 4, 0x0E: 4, 0x0F: 0}
+_REGEX = 0x0B
+
+
+def first_batch(cursor: bytes) -> tuple[list[bytes], int]:
+    """The documents in a find's reply, each as its own bytes, and the id of the cursor left open (0: none)."""
+    at, id_at = _position(cursor, b"firstBatch"), _position(cursor, b"id")
+    array = cursor.index(0, at + 1) + 1
+    end = array + int.from_bytes(cursor[array : array + 4], "little") - 1
+    documents: list[bytes] = []
+    at = array + 4
+    while at < end:
+        at = cursor.index(0, at + 1) + 1
+        size = int.from_bytes(cursor[at : at + 4], "little")
+        documents.append(cursor[at : at + size])
+        at += size
+    return documents, int.from_bytes(cursor[id_at + 4 : id_at + 12], "little", signed=True)
+
+
+def split(batch: bytes) -> Iterator[bytes]:
+    """The documents of a concatenation, each as its own bytes."""
+    at, end = 0, len(batch)
+    while at < end:
+        size = int.from_bytes(batch[at : at + 4], "little")
+        yield batch[at : at + size]
+        at += size
+
+
+def fingerprint(row: bytes, version: int, outcome: bytes) -> bytes:
+    """16 bytes that stand for a canonical row, the model version and how it went."""
+    return blake2b(row, digest_size=FINGERPRINT_BYTES, person=outcome, salt=version.to_bytes(16, "little")).digest()
+
+
+def without_output(row: bytes) -> bytes:
+    """A canonical row's bytes with its last element, the output, cut off if it is there."""
+    at = _find(row, OUTPUT_NAME)
+    return row if at is None else _document(row[4:at])
+
+
+def with_output(row: bytes, element: bytes) -> bytes:
+    """A row without output with an encoded output element put at its end."""
+    return _document(row[4:-1] + element)
+
+
+def inputs_of(row: bytes) -> bytes:
+    """The elements after ``_id``: equal where inputs are equal, whichever row they are in."""
+    return row[_skip(row, 4) :]
+
+
+def _document(elements: bytes) -> bytes:
+    return (len(elements) + 5).to_bytes(4, "little") + elements + b"\x00"
+
+
+def _position(document: bytes, name: bytes) -> int:
+    at = _find(document, name)
+    if at is None:
+        raise ValueError(f"the server's reply has no {name.decode()}")
+    return at
+
+
+def _find(row: bytes, name: bytes) -> int | None:
+    at = 4
+    while row[at]:
+        if row[at + 1 : row.index(0, at + 1)] == name:
+            return at
+        at = _skip(row, at)
+    return None
+
+
+def _skip(row: bytes, at: int) -> int:
+    """The position after the element that starts at ``at``."""
+    kind, value = row[at], row.index(0, at + 1) + 1
+    if kind in _FIXED:
+        return value + _FIXED[kind]
+    if kind == _REGEX:
+        return row.index(0, row.index(0, value) + 1) + 1
+    return value + int.from_bytes(row[value : value + 4], "little") + _PREFIXED[kind]

@@ -1,0 +1,134 @@
+"""The Target: pages of rows that need work, and the writing of their outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import compress
+from typing import Any, NamedTuple
+
+import bson
+
+from pinnacle.backends.mongodb.driver import driver_errors
+from pinnacle.backends.mongodb.encoding import as_input, as_key, check_all
+from pinnacle.backends.mongodb.outputs import state_table
+from pinnacle.backends.mongodb.queue import Leases
+from pinnacle.backends.mongodb.raw import DONE, SET_ASIDE, fingerprint, inputs_of, without_output
+from pinnacle.backends.mongodb.source import MongoSource
+from pinnacle.backends.mongodb.wire import Shape, Wire
+from pinnacle.backends.mongodb.writer import Writer
+from pinnacle.base.errors import OutputTypeMismatch
+from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page
+
+
+class Witness(NamedTuple):
+    """What was read of a row: its canonical bytes, the same without the output, and whether
+    some row of its page had bookkeeping already."""
+
+    row: bytes
+    inputs: bytes
+    recorded: bool
+
+
+class MongoTarget:
+    """One output over the documents of one find()."""
+
+    def __init__(self, wire: Wire, server: str, source: MongoSource, info: OutputInfo, leases: Leases, writer: Writer):
+        self._wire, self._server, self._source, self._info = wire, server, source, info
+        self._leases, self._writer = leases, writer
+        self._shape = Shape(info.fields.paths, info.name)
+        self._names = tuple(f"i{n}" for n in range(len(info.fields.paths)))
+
+    @property
+    def info(self) -> OutputInfo:
+        return self._info
+
+    def check_all(self, values: Sequence[Any]) -> tuple[Sequence[Any], dict[int, OutputTypeMismatch]]:
+        """Check a batch of model values: those to store, and the misfits by position."""
+        return check_all(self._info.type, values)
+
+    def count(self) -> int:
+        with driver_errors(self._server):
+            return int(self._wire.collection(self._source.table).count_documents(self._source.filter))
+
+    def read(self, after: Key | None, limit: int, *, overwrite: bool = False) -> Page:
+        with driver_errors(self._server):
+            generation = self._leases.generation()
+            rows = self._wire.rows(self._source.table, self._shape, self._source.filter, after, limit)
+            if not rows:
+                return Page([], [], [], [], 0, 0, 0, None, generation)
+            return self._page(rows, overwrite, generation, self._recorded_between)
+
+    def reread(self, keys: Sequence[Key], *, overwrite: bool = False) -> Page:
+        with driver_errors(self._server):
+            generation = self._leases.generation()
+            rows = self._wire.rows_of(self._source.table, self._shape, keys, self._source.filter) if keys else []
+            return self._page(rows, overwrite, generation, lambda _: self._recorded(keys))
+
+    def claim(self, run: str, page: Page, done: Sequence[str], ttl_s: float) -> tuple[str, Sequence[int], bool]:
+        with driver_errors(self._server):
+            return self._leases.claim(run, page.keys, page.generation, done, ttl_s)
+
+    def renew(self, run: str, ttl_s: float) -> None:
+        with driver_errors(self._server):
+            self._leases.renew(run, ttl_s)
+
+    def release(self, run: str) -> None:
+        with driver_errors(self._server):
+            self._leases.release(run)
+
+    def write(self, batch: OutputBatch) -> Sequence[int]:
+        with driver_errors(self._server):
+            return self._writer.write(batch)
+
+    def fail(self, failures: Sequence[Failure]) -> None:
+        with driver_errors(self._server):
+            self._writer.fail(failures)
+
+    def _recorded_between(self, rows: Sequence[bytes]) -> set[bytes]:
+        if not self._info.id:
+            return set()
+        if self._source.filter:  # may leave out most of the keys in between
+            return self._recorded([document["_id"] for document in self._decode(rows)])
+        first, last = self._decode([rows[0], rows[-1]])
+        return self._wire.hashes(state_table(self._info.id), first["_id"], last["_id"], len(rows))
+
+    def _recorded(self, keys: Sequence[Key]) -> set[bytes]:
+        return self._wire.hashes_of(state_table(self._info.id), keys) if self._info.id and keys else set()
+
+    def _page(
+        self, rows: list[bytes], overwrite: bool, generation: int, recorded: Callable[[list[bytes]], set[bytes]]
+    ) -> Page:
+        """Sort out fresh rows by their fingerprints alone; only rows that may need work are decoded."""
+        hashes = recorded(rows)
+        version = self._info.version
+        if overwrite or not hashes:
+            stale = rows
+        else:
+            stale = [row for row in rows if fingerprint(row, version, DONE) not in hashes]
+        last = as_key(self._decode([rows[-1]])[0]["_id"]) if rows else None
+        documents = self._decode(stale)
+        witnesses = [
+            Witness(row, without_output(row) if "o" in document else row, bool(hashes))
+            for row, document in zip(stale, documents, strict=True)
+        ]
+        if hashes and not overwrite:
+            needed = [fingerprint(witness.inputs, version, SET_ASIDE) not in hashes for witness in witnesses]
+            documents, witnesses = list(compress(documents, needed)), list(compress(witnesses, needed))
+        fresh, set_aside = len(rows) - len(stale), len(stale) - len(witnesses)
+        keys = [as_key(document["_id"]) for document in documents]
+        inputs = self._inputs(documents)
+        identities = list(self._identities(inputs, witnesses))
+        return Page(keys, inputs, identities, witnesses, len(rows), fresh, set_aside, last, generation)
+
+    def _decode(self, rows: Sequence[bytes]) -> list[dict[str, Any]]:
+        return bson.decode_all(b"".join(rows), self._wire.codec) if rows else []
+
+    def _inputs(self, documents: Sequence[Mapping[str, Any]]) -> list[Any]:
+        if self._info.fields.is_single:
+            return [as_input(document.get("i0")) for document in documents]
+        return [tuple(as_input(document.get(name)) for name in self._names) for document in documents]
+
+    @staticmethod
+    def _identities(inputs: Sequence[Any], witnesses: Sequence[Witness]) -> Iterator[Any]:
+        for value, witness in zip(inputs, witnesses, strict=True):
+            yield value if type(value) is str else inputs_of(witness.inputs)

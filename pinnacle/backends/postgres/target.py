@@ -1,0 +1,249 @@
+"""Reads and writes one output on PostgreSQL.
+
+Hashes are made in SQL over the binary form of the values (``record_send``), which no
+session setting changes. A batch travels as arrays and is written by one statement that
+updates the rows whose inputs still hash the same, records them, and returns the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from pinnacle.backends.sql.schema import output
+from pinnacle.backends.sql.source import SqlSource
+from pinnacle.backends.sql.target import SqlTarget
+from pinnacle.base.encoding import dump_key
+from pinnacle.base.errors import Conflict
+from pinnacle.base.rows import Failure, OutputBatch, OutputInfo, Page
+from pinnacle.base.types import Json, Vector, dump_json
+
+if TYPE_CHECKING:
+    from pinnacle.backends.postgres.backend import PostgresBackend
+
+LOCK_TIMEOUT_MS = 20
+FIRST_CUSTOM_OID = 16384
+NEEDS_WORK, FRESH, SET_ASIDE = 0, 1, 2
+
+
+class PostgresTarget(SqlTarget):
+    """See `SqlTarget`. A page's witnesses are the hashes of its inputs."""
+
+    backend: PostgresBackend
+
+    def __init__(
+        self, backend: PostgresBackend, source: SqlSource, info: OutputInfo, version: int, *, exists: bool
+    ) -> None:
+        super().__init__(backend, source, info, version, exists=exists)
+        self.encode = None  # psycopg takes Python's own values; `_encode_outputs` does the rest
+        with backend.reading() as connection:
+            self._kinds = _column_kinds(connection, source.actual)
+            self._vector_oids = _vector_oids(connection) if isinstance(info.type, Vector) else (0, 0)
+        self._inputs_hash = self._hash(source.inputs)
+        if exists:
+            stored = sa.sql.expression.ColumnClause(info.name, self.column_type, _selectable=source.base)
+            self._full_hash = self._hash((*source.inputs, stored))
+            self._statements = _Statements(self)
+
+    def _hash(self, expressions: Sequence[Any]) -> Any:
+        """md5 over the expressions' binary forms. A type made by CREATE TYPE or an extension
+        has another id in every database, so it is hashed by its own send function."""
+        f = sa.func
+        return f.decode(f.md5(f.record_send(f.row(*map(self._portable, expressions)))), "hex")
+
+    def _portable(self, expression: Any) -> Any:
+        kind = self._kinds.get(getattr(expression, "name", None))
+        if kind is None or kind.oid < FIRST_CUSTOM_OID:
+            return expression
+        if kind.send == "-" or kind.is_array:
+            return sa.cast(expression, sa.Text)
+        send = sa.func
+        for part in kind.send.split("."):
+            send = getattr(send, part.strip('"'))
+        return send(expression)
+
+    # -- reading ------------------------------------------------------------------------------------
+
+    def _page_select(self, condition: Any, limit: int | None, *, with_state: bool) -> sa.Select[Any]:
+        source, state = self.source, self.state
+        columns = [c.label(f"c{i}") for i, c in enumerate((*source.key, *source.inputs))]
+        if not with_state:
+            statement = source.select(*columns, self._inputs_hash.label("h"))
+            return _ordered(statement, source, condition, limit)
+        on = sa.and_(*(state.c[f"k{i}"] == column for i, column in enumerate(source.key)))
+        hashes = sa.case((state.c.failed, self._inputs_hash), else_=self._full_hash)
+        verdict = sa.case(
+            (sa.or_(state.c.version.is_(None), state.c.version != self.version), NEEDS_WORK),
+            (hashes != state.c.fingerprint, NEEDS_WORK),
+            (state.c.failed, SET_ASIDE),
+            else_=FRESH,
+        )
+        statement = source.select(
+            *columns, verdict.label("verdict"), self._inputs_hash.label("h"), joined=source.base.outerjoin(state, on)
+        )
+        inner = _ordered(statement, source, condition, limit).subquery()
+        stale = inner.c.verdict == NEEDS_WORK
+        keys, inputs = list(inner.c)[: self.width], list(inner.c)[self.width : -2]
+        return sa.select(
+            *keys, *(sa.case((stale, column)) for column in inputs), sa.case((stale, inner.c.h)), inner.c.verdict
+        ).order_by(*keys)
+
+    def _page(self, rows: list[Any], generation: int, *, with_state: bool, overwrite: bool) -> Page:
+        last = (rows[-1][0] if self.width == 1 else tuple(rows[-1][: self.width])) if rows else None
+        stale, fresh, set_aside = rows, 0, 0
+        if with_state and not overwrite:
+            stale = [row for row in rows if row[-1] == NEEDS_WORK]
+            set_aside = sum(row[-1] == SET_ASIDE for row in rows)
+            fresh = len(rows) - len(stale) - set_aside
+        hashes = [bytes(row[self.width + len(self.decoders)]) for row in stale]
+        return Page(
+            self._keys(stale), self._inputs(stale), hashes, hashes, len(rows), fresh, set_aside, last, generation
+        )
+
+    # -- writing ------------------------------------------------------------------------------------
+
+    def _encode_outputs(self, outputs: Sequence[Any]) -> Any:
+        if isinstance(self.info.type, Vector):
+            from pinnacle.backends.postgres.vectors import pack
+
+            return pack(outputs, self.info.type.dim, self._vector_oids[0])
+        if isinstance(self.info.type, Json):
+            return [None if value is None else dump_json(value) for value in outputs]
+        return list(outputs)
+
+    def _write_chunk(self, batch: OutputBatch) -> Sequence[int]:
+        import psycopg
+
+        keys = [list(batch.keys)] if self.width == 1 else [list(part) for part in zip(*batch.keys, strict=True)]
+        arrays = (*keys, self._encode_outputs(batch.outputs), list(batch.witnesses))
+        try:
+            return self._run(self._statements.write, arrays, batch)
+        except psycopg.errors.LockNotAvailable:
+            return self._run(self._statements.write_unlocked, arrays, batch)
+
+    def _run(self, statement: str, arrays: tuple[Any, ...], batch: OutputBatch) -> list[int]:
+        with self.backend.writing_raw() as connection:
+            if self._vector_oids[1]:
+                from pinnacle.backends.postgres.vectors import PackedVectors, packed_dumper
+
+                connection.adapters.register_dumper(PackedVectors, packed_dumper(self._vector_oids[1]))
+            found = connection.execute(self._statements.prepare).fetchone()
+            self._check_version(found)
+            unwritten = [row[0] - 1 for row in connection.execute(statement, arrays, binary=True).fetchall()]
+            if found[1]:
+                missed = set(unwritten)
+                written = [dump_key(key) for i, key in enumerate(batch.keys) if i not in missed]
+                connection.execute(self._statements.clear_errors, (written,))
+        return unwritten
+
+    def _check_version(self, found: Any) -> None:
+        if found is None or found[0] > self.version:
+            raise Conflict(
+                f"{self.info.table}.{self.info.name} "
+                + ("was removed" if found is None else f"is now computed by version {found[0]}, not {self.version}")
+                + " while this run was at work; what it wrote before is kept"
+            )
+
+    def _mark_failed(self, connection: sa.Connection, failure: Failure) -> bool:
+        raw = connection.connection.driver_connection
+        key = (failure.key,) if self.width == 1 else tuple(failure.key)
+        return bool(raw.execute(self._statements.mark_failed, (*key, failure.witness)).rowcount)
+
+
+def _ordered(statement: sa.Select[Any], source: SqlSource, condition: Any, limit: int | None) -> sa.Select[Any]:
+    statement = statement.order_by(*source.key)
+    if condition is not None:
+        statement = statement.where(condition)
+    return statement if limit is None else statement.limit(limit)
+
+
+class _Kind:
+    """A column's type, as the catalog of the database describes it."""
+
+    def __init__(self, oid: int, declared: str, send: str, category: str) -> None:
+        self.oid, self.declared, self.send, self.is_array = oid, declared, send, category == "A"
+
+
+def _column_kinds(connection: sa.Connection, table: sa.Table) -> dict[str | None, _Kind]:
+    name = connection.dialect.identifier_preparer.format_table(table)
+    rows = connection.execute(
+        sa.text(
+            "SELECT a.attname, a.atttypid::bigint, format_type(a.atttypid, a.atttypmod), t.typsend::text, t.typcategory "
+            "FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid "
+            "WHERE a.attrelid = to_regclass(:table) AND a.attnum > 0 AND NOT a.attisdropped"
+        ),
+        {"table": name},
+    )
+    return {row[0]: _Kind(*row[1:]) for row in rows}
+
+
+def _vector_oids(connection: sa.Connection) -> tuple[int, int]:
+    """The ids of ``vector`` and ``vector[]`` in this database."""
+    row = connection.execute(sa.text("SELECT oid::bigint, typarray::bigint FROM pg_type WHERE typname = 'vector'")).first()
+    return (int(row[0]), int(row[1])) if row is not None else (0, 0)
+
+
+class _Statements:
+    """The SQL text of one output's write-back."""
+
+    def __init__(self, target: PostgresTarget) -> None:
+        backend, source, info = target.backend, target.source, target.info
+        quote, width = backend.quote, target.width
+        keys = [f"k{i}" for i in range(width)]
+        table = backend.preparer.format_table(source.actual)
+        own = [f"{table}.{quote(column.name)}" for column in source.key]
+        kinds = [target._kinds[column.name].declared for column in source.key]
+        stored = target._kinds[info.name].declared
+        state = backend.own(f"pinnacle_state_{info.id}")
+        same_row = " AND ".join(f"{o} = b.{k}" for o, k in zip(own, keys, strict=True))
+        unchanged = f"{_text(target._inputs_hash, backend)} = b.h"
+        listed, returned = ", ".join(keys), ", ".join(own)
+        arrays = ", ".join([*(f"%b::{kind}[]" for kind in kinds), _array(info.type, stored), "%b::bytea[]"])
+        batch = (
+            f"b ({listed}, o, h, n) AS MATERIALIZED (SELECT * FROM unnest({arrays}) WITH ORDINALITY), "
+        )
+        upsert = (
+            f"ON CONFLICT ({listed}) DO UPDATE SET fingerprint = excluded.fingerprint, version = excluded.version, "
+            "failed = excluded.failed"
+        )
+        full = _text(target._full_hash, backend)
+        tail = (
+            f"RETURNING b.n, {returned}, {full} AS fingerprint), "
+            f"recorded AS (INSERT INTO {state} ({listed}, fingerprint, version, failed) "
+            f"SELECT {', '.join(f'u.{k}' for k in keys)}, u.fingerprint, {target.version}, false FROM u {upsert}) "
+            "SELECT n FROM b EXCEPT SELECT n FROM u"
+        )
+        updated = f"u (n, {listed}, fingerprint) AS (UPDATE {table} SET {quote(info.name)} = b.o FROM "
+        self.write = f"WITH {batch}{updated}b WHERE {same_row} AND {unchanged} {tail}"
+        locked = (
+            f"free AS MATERIALIZED (SELECT b.* FROM b JOIN {table} ON {same_row} WHERE {unchanged} "
+            f"ORDER BY {returned} FOR NO KEY UPDATE OF {table.split('.')[-1]} SKIP LOCKED), "
+        )
+        self.write_unlocked = f"WITH {batch}{locked}{updated}free AS b WHERE {same_row} AND {unchanged} {tail}"
+        registry, error = backend.own(output.name), backend.own("pinnacle_error")
+        self.prepare = (
+            f"SELECT version, EXISTS (SELECT 1 FROM {error} WHERE output_id = {info.id}), "
+            "set_config('enable_mergejoin', 'off', true), set_config('enable_hashjoin', 'off', true), "
+            f"set_config('lock_timeout', '{LOCK_TIMEOUT_MS}ms', true), set_config('pinnacle.writer', '{info.id}', true) "
+            f"FROM {registry} WHERE id = {info.id} FOR SHARE"
+        )
+        self.clear_errors = f"DELETE FROM {error} WHERE output_id = {info.id} AND key = ANY(%s)"
+        chosen = " AND ".join(f"{o} = %s::{kind}" for o, kind in zip(own, kinds, strict=True))
+        self.mark_failed = (
+            f"INSERT INTO {state} ({listed}, fingerprint, version, failed) SELECT {returned}, "
+            f"{_text(target._inputs_hash, backend)}, {target.version}, true FROM {table} WHERE {chosen} "
+            f"AND {_text(target._inputs_hash, backend)} = %s {upsert}"
+        )
+
+
+def _array(kind: Any, declared: str) -> str:
+    if isinstance(kind, Vector):
+        return "%b"
+    return "%b::text[]::" + f"{declared}[]" if isinstance(kind, Json) else f"%b::{declared}[]"
+
+
+def _text(expression: Any, backend: PostgresBackend) -> str:
+    compiled = expression.compile(dialect=backend.dialect, compile_kwargs={"literal_binds": True, "include_table": True})
+    return str(compiled).replace("%%", "%").replace("%", "%%")

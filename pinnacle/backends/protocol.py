@@ -1,0 +1,195 @@
+"""What a database must do for the rest of pinnacle: the duties every backend shares.
+
+A Backend opens a database; `resolve` turns the user's query and fields into a Source;
+`bind` creates the output and returns a Target, through which the engine reads pages,
+claims them against other runs, writes outputs and records failures.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+from pinnacle.base.errors import OutputTypeMismatch
+from pinnacle.base.rows import (
+    Failure,
+    Fields,
+    Key,
+    OutputBatch,
+    OutputInfo,
+    OutputSpec,
+    Page,
+    Record,
+    RowError,
+)
+
+
+class Capability(enum.Enum):
+    """What a database can do; tests and callers ask for these, never for its name."""
+
+    SQL = "sql"
+    TRANSACTIONS = "transactions"
+    MANY_PROCESSES = "many processes"
+    NATIVE_VECTORS = "native vectors"
+    DOCUMENTS = "documents"
+
+
+class Source(Protocol):
+    """A query resolved to one table or collection with keys, inputs and a condition."""
+
+    @property
+    def table(self) -> str:
+        """The table's or collection's name, with its schema where it has one."""
+
+    @property
+    def fields(self) -> Fields:
+        """The fields, by the names the database knows."""
+
+
+class Target(Protocol):
+    """One output over one source, ready to be filled. Safe to use from two threads:
+    one that reads and claims, one that writes."""
+
+    @property
+    def info(self) -> OutputInfo: ...
+
+    def count(self) -> int:
+        """Rows the source selects now."""
+
+    def read(self, after: Key | None, limit: int, *, overwrite: bool = False) -> Page:
+        """The next ``limit`` rows in key order after ``after``; only those that need work.
+
+        A row needs no work when its fingerprint is current (fresh), or when it was set
+        aside with its error for the same inputs and version. ``overwrite`` returns all.
+        One short statement; no cursor stays open.
+        """
+
+    def reread(self, keys: Sequence[Key], *, overwrite: bool = False) -> Page:
+        """Those of ``keys`` that are still there, still selected, and need work."""
+
+    def claim(self, run: str, page: Page, done: Sequence[str], ttl_s: float) -> tuple[str, Sequence[int], bool]:
+        """Lease the rows of ``page`` that no other live run holds.
+
+        Returns a lease id, the positions granted, and whether the page must be read
+        again because another run released rows since it was read. ``done`` are leases
+        of this run to release in the same transaction.
+        """
+
+    def renew(self, run: str, ttl_s: float) -> None:
+        """Extend all leases of ``run`` by ``ttl_s`` seconds from now."""
+
+    def release(self, run: str) -> None:
+        """Give up all leases of ``run``."""
+
+    def check_all(self, values: Sequence[Any]) -> tuple[Sequence[Any], dict[int, OutputTypeMismatch]]:
+        """The values as they will be stored, and by position those that fit neither the
+        output type nor this database."""
+
+    def write(self, batch: OutputBatch) -> Sequence[int]:
+        """Write outputs and bookkeeping where the inputs are still those that were read.
+
+        Commits before it returns, in transactions sized to about 20 ms. Returns the
+        positions not written because the row was changed, deleted or locked by others.
+        Raises Conflict when a newer version of the model has begun to write, RowRejected
+        when the database refuses one value (nothing of that transaction is kept).
+        """
+
+    def fail(self, failures: Sequence[Failure]) -> None:
+        """Set rows aside with their errors, where their inputs are still those that were read."""
+
+
+class CatalogStore(Protocol):
+    """Where components and artifacts are kept."""
+
+    def save(self, record: Record) -> bool:
+        """Store one version; False when that version exists already (another process was faster)."""
+
+    def get(self, kind: str, identifier: str, version: int | None = None) -> Record | None:
+        """One version, or the newest."""
+
+    def versions(self, kind: str, identifier: str) -> list[Record]:
+        """All versions, oldest first."""
+
+    def identifiers(self, kind: str | None = None) -> list[tuple[str, str]]:
+        """(kind, identifier) pairs, sorted."""
+
+    def delete(self, kind: str, identifier: str, version: int | None = None) -> int:
+        """Remove one version or all, and the artifacts nothing refers to any more."""
+
+    def has_artifact(self, sha256: str) -> bool: ...
+
+    def put_artifact(self, sha256: str, chunks: Iterable[bytes]) -> None:
+        """Store a blob under its hash, chunk by chunk; a no-op when it is there."""
+
+    def get_artifact(self, sha256: str) -> Iterator[bytes]:
+        """The blob's chunks in order; NotFound when it is absent."""
+
+
+class Backend(Protocol):
+    """An open database."""
+
+    name: str
+    capabilities: frozenset[Capability]
+    catalog: CatalogStore
+
+    def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
+        """Run the user's own query; what comes back is the database's usual result."""
+
+    def owns(self, query: Any) -> bool:
+        """Whether ``query`` is of this database's kind."""
+
+    def default_name(self, fields: Fields, identifier: str) -> str:
+        """Where an output goes when the user names no place."""
+
+    def resolve(self, query: Any, fields: Fields) -> Source:
+        """Check the query and the fields against the database.
+
+        Raises UnsupportedQuery, UnsupportedTable or UnknownField; changes nothing.
+        """
+
+    def plan(self, source: Source, spec: OutputSpec) -> list[str]:
+        """Every statement `bind` would run now, in order; empty when all is there."""
+
+    def bind(self, source: Source, spec: OutputSpec, *, create: bool = True) -> Target:
+        """Create or adopt the output and its bookkeeping; return the way to fill it.
+
+        With ``create=False`` nothing is changed, and what is missing counts as empty.
+        Raises OutputTypeConflict, or Conflict when another model owns the output or a
+        newer version of this one has filled it.
+        """
+
+    def outputs(self, model: str | None = None) -> list[OutputInfo]:
+        """The outputs that exist, of one model or of all."""
+
+    def forget_output(self, output: int, *, drop_column: bool) -> None:
+        """Remove an output's bookkeeping, and with ``drop_column`` the column if pinnacle made it."""
+
+    def output_column(self, entity: Any, info: OutputInfo) -> Any:
+        """What a query of this database selects to get the output."""
+
+    def find_output(self, entity: Any, fields: Fields, model: str) -> OutputInfo | None:
+        """The output of ``model`` on ``fields`` of a table or collection."""
+
+    def errors(self, output: int | None = None, limit: int = 1000) -> list[RowError]:
+        """Rows set aside, newest first."""
+
+    def take_errors(self, output: int) -> list[Key]:
+        """Make an output's set-aside rows eligible again; return their keys."""
+
+    def rows_of(self, info: OutputInfo) -> Any:
+        """The query for all rows of an output's table or collection."""
+
+    def migration_plan(self) -> list[str]:
+        """Statements that would bring pinnacle's own tables to this version."""
+
+    def migrate(self) -> None:
+        """Create or upgrade pinnacle's own tables; a no-op when they are current."""
+
+    def removal_plan(self, *, outputs: bool = False) -> list[str]:
+        """What `remove_all` would run."""
+
+    def remove_all(self, *, outputs: bool = False) -> None:
+        """Take everything of pinnacle's out of the database and leave the user's data."""
+
+    def close(self) -> None: ...

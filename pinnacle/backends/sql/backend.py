@@ -1,0 +1,247 @@
+"""What SQLite and PostgreSQL share as a Backend: connections, the registry, own tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+from sqlalchemy import orm
+
+from pinnacle.backends.protocol import Capability
+from pinnacle.backends.sql import migrate, queue
+from pinnacle.backends.sql.catalog import SqlCatalogStore
+from pinnacle.backends.sql.columns import ADOPTABLE
+from pinnacle.backends.sql.outputs import SqlOutputs, default_name
+from pinnacle.backends.sql.schema import SCHEMA, VERSION_TABLE, metadata
+from pinnacle.backends.sql.source import SqlSource, resolve, stored_fields
+from pinnacle.base.errors import BackendError, ConnectionLost, UnsupportedTable
+from pinnacle.base.rows import Fields, OutputInfo, OutputSpec, RowError
+from pinnacle.base.settings import Settings
+from pinnacle.base.types import OutputType
+
+
+class SqlBackend:
+    """One SQL database.
+
+    ``engine`` is the application's: the user's own where one was given. pinnacle's own
+    statements run on ``_work``, a sibling with a pool of its own, so that the
+    application's pool is never starved by a run.
+    """
+
+    name: ClassVar[str]
+    schema: ClassVar[str | None]
+    capabilities: ClassVar[frozenset[Capability]]
+
+    def __init__(self, engine: sa.Engine, settings: Settings, *, owned: bool) -> None:
+        self.engine, self.settings, self._owned = engine, settings, owned
+        self.dialect = engine.dialect
+        self.translate: Mapping[str | None, str | None] = {SCHEMA: self.schema}
+        self._work = self._sibling(engine).execution_options(schema_translate_map=self.translate)
+        self._is_migrated = False
+        self.catalog = SqlCatalogStore(self)
+        self._outputs = SqlOutputs(self)
+
+    # -- what the dialects say differently ------------------------------------------------
+
+    def _sibling(self, engine: sa.Engine) -> sa.Engine:
+        """An engine of the same database with its own pool."""
+        return sa.Engine(engine.pool.recreate(), engine.dialect, engine.url)
+
+    def column_type(self, output: OutputType) -> sa.types.TypeEngine[Any]:
+        """The type of a column made for ``output``."""
+        raise NotImplementedError
+
+    def adoptable(self, output: OutputType) -> tuple[type, ...]:
+        """Column types that an existing column for ``output`` may have."""
+        return ADOPTABLE[type(output)]
+
+    def state_suffix(self, table: sa.Table) -> str:
+        """What follows CREATE TABLE of a state table."""
+        return ""
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """A write transaction, committed at the end."""
+        with wrapped_errors(), self._work.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A connection for short statements that each are their own transaction."""
+        with wrapped_errors(), self._work.connect() as connection:
+            yield connection
+
+    def alter(self, source: SqlSource, statement: str, column: str) -> bool:
+        """Run an ADD COLUMN; False when another process added it first."""
+        with self.writing() as connection:
+            return self.alter_on(connection, source, statement, column)
+
+    def alter_on(self, connection: sa.Connection, source: SqlSource, statement: str, column: str) -> bool:
+        table = source.actual
+        if column in {found["name"] for found in sa.inspect(connection).get_columns(table.name, schema=table.schema)}:
+            return False
+        self.run_text(connection, statement)
+        return True
+
+    def run_text(self, connection: sa.Connection, statement: str) -> None:
+        """Run a statement that has no parameters; a % in a name is not one."""
+        connection.exec_driver_sql(statement.replace("%", "%%") if self.dialect.paramstyle != "qmark" else statement)
+
+    # -- names ------------------------------------------------------------------------------
+
+    @property
+    def preparer(self) -> Any:
+        return self.dialect.identifier_preparer
+
+    def quote(self, name: str) -> str:
+        """``name`` as a quoted identifier, always quoted."""
+        return str(self.preparer.quote_identifier(name))
+
+    def quote_path(self, table: str) -> str:
+        """A recorded ``schema.table``, quoted part by part."""
+        known = {f"{o.table}": o for o in self.outputs()}
+        schema, _, name = table.rpartition(".") if table in known and self.schema else ("", "", table)
+        return ".".join(self.quote(part) for part in (schema, name) if part)
+
+    def own(self, table: str) -> str:
+        """One of pinnacle's own tables, quoted."""
+        return ".".join(self.quote(part) for part in (self.schema, table) if part)
+
+    # -- Backend ----------------------------------------------------------------------------
+
+    def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
+        """Run the user's statement on their engine.
+
+        Through a Session of its own, so that entities come back as entities. Rows are
+        fetched before it returns and no connection stays open; changes are committed.
+        """
+        if isinstance(query, str):
+            query = sa.text(query)
+        with orm.Session(self.engine, expire_on_commit=False) as session, session.begin():
+            result = session.execute(query, *args, **kwargs)
+            if isinstance(query, sa.UpdateBase) and not query.exported_columns:
+                return result
+            return result.freeze()() if getattr(result, "returns_rows", True) else result
+
+    def owns(self, query: Any) -> bool:
+        return isinstance(query, sa.Executable)
+
+    def default_name(self, fields: Fields, identifier: str) -> str:
+        return default_name(fields, identifier)
+
+    def resolve(self, query: Any, fields: Fields) -> SqlSource:
+        with self.reading() as connection:
+            return resolve(connection, query, fields)
+
+    def plan(self, source: SqlSource, spec: OutputSpec) -> list[str]:
+        return self.migration_plan() + self._outputs.plan(source, spec)
+
+    def outputs(self, model: str | None = None) -> list[OutputInfo]:
+        found = self._outputs.list()
+        return [info for info in found if model is None or info.model == model]
+
+    def forget_output(self, output: int, *, drop_column: bool) -> None:
+        self._outputs.forget(output, drop_column=drop_column)
+
+    def find_output(self, entity: Any, fields: Fields, model: str) -> OutputInfo | None:
+        table = _table_of(entity)
+        name = ".".join(part for part in (table.schema, table.name) if part)
+        paths = stored_fields(entity, fields).paths
+        found = [info for info in self.outputs(model) if info.table == name and info.fields.paths == paths]
+        return found[0] if found else None
+
+    def output_column(self, entity: Any, info: OutputInfo) -> Any:
+        table = _table_of(entity)
+        return sa.sql.expression.ColumnClause(info.name, self.column_type(info.type), _selectable=table)
+
+    def errors(self, output: int | None = None, limit: int = 1000) -> list[RowError]:
+        return queue.list_errors(self, output, limit) if self.is_migrated() else []
+
+    def take_errors(self, output: int) -> list[Any]:
+        return queue.take_errors(self, output)
+
+    def rows_of(self, info: OutputInfo) -> sa.Select[Any]:
+        schema, _, name = info.table.rpartition(".")
+        if not schema:
+            return sa.select(sa.table(name, sa.column(info.name)))
+        return sa.select(sa.table(name, sa.column(info.name), schema=schema))
+
+    # -- pinnacle's own tables ----------------------------------------------------------------
+
+    def is_migrated(self) -> bool:
+        if not self._is_migrated:
+            with self.reading() as connection:
+                self._is_migrated = migrate.check_revision(migrate.current_revision(connection, self.schema))
+        return self._is_migrated
+
+    def migration_plan(self) -> list[str]:
+        with self.reading() as connection:
+            current = migrate.current_revision(connection, self.schema)
+        return migrate.upgrade_sql(f"{self.name}://", self.schema, current)
+
+    def migrate(self) -> None:
+        if self._is_migrated:
+            return
+        with self.reading() as connection:
+            revision = migrate.current_revision(connection, self.schema)
+        if not (revision and migrate.check_revision(revision)):
+            with self.writing() as connection:
+                self._lock_migration(connection)
+                if not migrate.current_revision(connection, self.schema):
+                    migrate.upgrade(connection, self.schema)
+        self._is_migrated = True
+
+    def _lock_migration(self, connection: sa.Connection) -> None:
+        """Keep two processes from creating the tables at once."""
+
+    def removal_plan(self, *, outputs: bool = False) -> list[str]:
+        infos = self.outputs()
+        dropped = [i for i in infos if outputs and i.created_column]
+        statements = [f"ALTER TABLE {self.quote_path(i.table)} DROP COLUMN {self.quote(i.name)}" for i in dropped]
+        statements += [f"DROP TABLE {self.own(f'pinnacle_state_{i.id}')}" for i in infos]
+        if self.is_migrated():
+            names = [*(table.name for table in metadata.sorted_tables), VERSION_TABLE]
+            statements += [f"DROP TABLE {self.own(name)}" for name in names]
+            if self.schema:
+                statements.append(f"DROP SCHEMA {self.quote(self.schema)}")
+        return statements
+
+    def remove_all(self, *, outputs: bool = False) -> None:
+        for statement in self.removal_plan(outputs=outputs):
+            with self.writing() as connection:
+                self.run_text(connection, statement)
+        self._is_migrated = False
+
+    def close(self) -> None:
+        self._work.dispose()
+        if self._owned:
+            self.engine.dispose()
+
+
+@contextmanager
+def wrapped_errors() -> Iterator[None]:
+    """Turn SQLAlchemy's errors into pinnacle's, keeping the driver's as the cause."""
+    try:
+        yield
+    except sa.exc.IntegrityError:
+        raise
+    except sa.exc.DBAPIError as error:
+        reason = str(error.orig).strip().splitlines()[0] if error.orig and str(error.orig).strip() else type(error).__name__
+        if error.connection_invalidated:
+            raise ConnectionLost(f"the connection to the database dropped: {reason}") from error
+        if "readonly database" in reason or "read-only transaction" in reason:
+            raise UnsupportedTable(f"the database is read-only, so no output can be written: {reason}") from error
+        raise BackendError(f"the database refused: {reason}") from error
+
+
+def _table_of(entity: Any) -> Any:
+    """The table object behind a mapped class, an alias or a Table."""
+    inspected = sa.inspect(entity, raiseerr=False)
+    if inspected is not None and hasattr(inspected, "local_table"):
+        return inspected.local_table
+    return inspected.selectable if inspected is not None and hasattr(inspected, "selectable") else entity
+
+
+__all__ = ["SqlBackend", "wrapped_errors"]

@@ -1,0 +1,76 @@
+"""Brings pinnacle's own tables to this version, by the migrations carried with the package."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import sqlalchemy as sa
+
+
+from pinnacle.backends.sql.schema import HEAD, VERSION_TABLE
+from pinnacle.base.errors import ConfigError
+
+
+def migrations_path() -> Path:
+    """Where the migrations are: in the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parents[2]
+    carried = package / "_migrations"
+    return carried if carried.is_dir() else package.parent / "alembic"
+
+
+def current_revision(connection: sa.Connection, schema: str | None) -> str | None:
+    """The revision the database is at; None when it has none of pinnacle's tables."""
+    if not sa.inspect(connection).has_table(VERSION_TABLE, schema=schema):
+        return None
+    table = sa.table(VERSION_TABLE, sa.column("version_num"), schema=schema)
+    return connection.scalar(sa.select(table.c.version_num))
+
+
+def check_revision(revision: str | None) -> bool:
+    """Whether the tables are there and current; ConfigError when they belong to another version."""
+    if revision is None or revision == HEAD:
+        return revision == HEAD
+    if revision > HEAD:
+        raise ConfigError(
+            f"the database's pinnacle tables are at revision {revision}, made by a newer pinnacle (this one knows "
+            f"{HEAD}); upgrade the package"
+        )
+    raise ConfigError(
+        f"the database's pinnacle tables are at revision {revision} and this pinnacle needs {HEAD}; "
+        "run: pinnacle migrate URL"
+    )
+
+
+def upgrade(connection: sa.Connection, schema: str | None) -> None:
+    """Run the missing migrations on ``connection``, inside its transaction."""
+    from alembic import command
+
+    command.upgrade(_config(schema, connection=connection), "head")
+
+
+def upgrade_sql(dialect_url: str, schema: str | None, current: str | None) -> list[str]:
+    """The statements `upgrade` would run, without a connection."""
+    from alembic import command
+
+    if current == HEAD:
+        return []
+    buffer = io.StringIO()
+    config = _config(schema, url=dialect_url, output=buffer)
+    command.upgrade(config, f"{current}:head" if current else "head", sql=True)
+    statements = (part.strip() for part in buffer.getvalue().split(";\n"))
+    wanted = ("\n".join(line for line in part.splitlines() if line and not line.startswith("--")) for part in statements)
+    return [part for part in wanted if part and part not in ("BEGIN", "COMMIT")]
+
+
+def _config(
+    schema: str | None, *, connection: sa.Connection | None = None, url: str = "", output: io.StringIO | None = None
+) -> object:
+    from alembic.config import Config
+
+    config = Config(output_buffer=output) if output is not None else Config()
+    config.set_main_option("script_location", str(migrations_path()).replace("%", "%%"))
+    if url:
+        config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
+    config.attributes.update(connection=connection, schema=schema, version_table=VERSION_TABLE)
+    return config

@@ -1,0 +1,166 @@
+"""Creates, adopts, lists and forgets outputs; the registry row and state table behind each."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.schema import CreateTable
+
+from pinnacle.backends.sql.columns import check_adoptable
+from pinnacle.backends.sql.schema import error, lease, output, state_table
+from pinnacle.backends.sql.source import SqlSource
+from pinnacle.base.encoding import safe_name
+from pinnacle.base.errors import ConfigError, Conflict, NotFound
+from pinnacle.base.rows import Fields, OutputInfo, OutputSpec
+from pinnacle.base.types import output_type_from_json
+
+if TYPE_CHECKING:
+    from pinnacle.backends.sql.backend import SqlBackend
+
+
+class SqlOutputs:
+    """The outputs of one database."""
+
+    def __init__(self, backend: SqlBackend) -> None:
+        self._backend = backend
+
+    def list(self, *conditions: Any) -> list[OutputInfo]:
+        if not self._backend.is_migrated():
+            return []
+        with self._backend.reading() as connection:
+            rows = connection.execute(sa.select(output).where(*conditions).order_by(output.c.id)).all()
+        return [_info(row) for row in rows]
+
+    def at(self, source: SqlSource, name: str) -> OutputInfo | None:
+        """The output recorded at a column, if any."""
+        found = self.list(*_place(source.actual), output.c.name == name)
+        return found[0] if found else None
+
+    def check(self, source: SqlSource, spec: OutputSpec) -> OutputInfo | None:
+        """Refuse what cannot become an output; return the one that is there already."""
+        read = {column.name for expression in source.inputs for column in _columns(expression)}
+        if spec.name in read | {column.name for column in source.key}:
+            raise ConfigError(
+                f"the output {spec.name!r} would overwrite an input or key of the model; choose another name with output="
+            )
+        existing = self.at(source, spec.name)
+        if existing is not None:
+            self._check_owner(existing, spec)
+        column = source.actual.c.get(spec.name)
+        if column is not None:
+            check_adoptable(spec.type, column, source.table, self._backend.adoptable(spec.type))
+        return existing
+
+    def _check_owner(self, existing: OutputInfo, spec: OutputSpec) -> None:
+        where = f"{existing.table}.{existing.name}"
+        if existing.model != spec.model or existing.fields.to_json() != spec.fields.to_json():
+            raise Conflict(
+                f"{where} is already the output of model {existing.model!r} on {existing.fields.to_json()!r}; "
+                "choose another name with output=, or remove that output first"
+            )
+        if existing.version > spec.version:
+            raise Conflict(
+                f"{where} was computed by version {existing.version} of model {spec.model!r}; version {spec.version} does "
+                "not overwrite it. Use the newest version, or choose another name with output="
+            )
+
+    def plan(self, source: SqlSource, spec: OutputSpec) -> list[str]:
+        existing = self.check(source, spec)
+        statements = [] if spec.name in source.actual.c else [self._add_column(source, spec)]
+        if existing is None:
+            number = (max((info.id for info in self.list()), default=0)) + 1
+            statements.append(self._create_state(source, number))
+        return statements
+
+    def ensure(self, source: SqlSource, spec: OutputSpec) -> OutputInfo:
+        """Create or adopt the column, record the output, make its state table, raise its version."""
+        existing = self.check(source, spec)
+        created = False
+        if spec.name not in source.actual.c:
+            created = self._backend.alter(source, self._add_column(source, spec), spec.name)
+        if existing is None:
+            existing = self._record(source, spec, created)
+        elif existing.version < spec.version:
+            with self._backend.writing() as connection:
+                connection.execute(
+                    sa.update(output)
+                    .where(output.c.id == existing.id, output.c.version < spec.version)
+                    .values(version=spec.version, type=json.dumps(spec.type.to_json()))
+                )
+        found = self.list(output.c.id == existing.id)[0]
+        self._check_owner(found, spec)
+        return found
+
+    def _record(self, source: SqlSource, spec: OutputSpec, created: bool) -> OutputInfo:
+        row = {
+            "table_schema": source.actual.schema or "", "table_name": source.actual.name, "name": spec.name,
+            "model": spec.model, "version": spec.version, "fields": json.dumps(spec.fields.to_json()),
+            "type": json.dumps(spec.type.to_json()), "created_column": created, "created_at": datetime.now(UTC),
+        }  # fmt: skip
+        try:
+            with self._backend.writing() as connection:
+                number = connection.scalar(sa.insert(output).values(row).returning(output.c.id))
+                self._backend.run_text(connection, self._create_state(source, int(number or 0)))
+        except sa.exc.IntegrityError:  # another process recorded it first
+            found = self.at(source, spec.name)
+            if found is None:
+                raise
+            self._check_owner(found, spec)
+            return found
+        return self.list(output.c.id == number)[0]
+
+    def forget(self, output_id: int, *, drop_column: bool) -> None:
+        found = self.list(output.c.id == output_id)
+        if not found:
+            raise NotFound(f"no output with id {output_id}")
+        info = found[0]
+        with self._backend.writing() as connection:
+            state = sa.Table(f"pinnacle_state_{info.id}", sa.MetaData(schema=output.schema))
+            connection.execute(sa.schema.DropTable(state, if_exists=True))
+            for table in (lease, error):
+                connection.execute(sa.delete(table).where(table.c.output_id == info.id))
+            connection.execute(sa.delete(output).where(output.c.id == info.id))
+        if drop_column and info.created_column:
+            quoted = self._backend.quote(info.name)
+            with self._backend.writing() as connection:
+                self._backend.run_text(
+                    connection, f"ALTER TABLE {self._backend.quote_path(info.table)} DROP COLUMN {quoted}"
+                )
+
+    def _add_column(self, source: SqlSource, spec: OutputSpec) -> str:
+        kind = self._backend.column_type(spec.type).compile(dialect=self._backend.dialect)
+        table = self._backend.preparer.format_table(source.actual)
+        return f"ALTER TABLE {table} ADD COLUMN {self._backend.quote(spec.name)} {kind}"
+
+    def _create_state(self, source: SqlSource, number: int) -> str:
+        table = state_table(number, [source.actual.c[column.name] for column in source.key])
+        text = str(
+            CreateTable(table).compile(
+                dialect=self._backend.dialect, schema_translate_map=self._backend.translate, render_schema_translate=True
+            )
+        )
+        return text.strip() + self._backend.state_suffix(table)
+
+
+def default_name(fields: Fields, identifier: str) -> str:
+    """``{X}__{identifier}``, cut to what every database takes."""
+    return safe_name(f"{fields.label}__{identifier}")
+
+
+def _info(row: Any) -> OutputInfo:
+    table = f"{row.table_schema}.{row.table_name}" if row.table_schema else row.table_name
+    return OutputInfo(
+        row.id, table, row.name, row.model, row.version, Fields.of(json.loads(row.fields)),
+        output_type_from_json(json.loads(row.type)), row.created_column,
+    )  # fmt: skip
+
+
+def _place(table: sa.Table) -> tuple[Any, Any]:
+    return output.c.table_schema == (table.schema or ""), output.c.table_name == table.name
+
+
+def _columns(expression: Any) -> list[Any]:
+    return [part for part in sa.sql.visitors.iterate(expression) if isinstance(part, sa.sql.expression.ColumnClause)]

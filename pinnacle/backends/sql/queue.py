@@ -1,0 +1,140 @@
+"""Leases that keep concurrent runs off each other's rows, and the rows set aside."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import uuid
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from pinnacle.backends.sql.schema import error, lease, output
+from pinnacle.base.encoding import dump_keys, load_key, load_keys
+from pinnacle.base.rows import Page, RowError
+
+if TYPE_CHECKING:
+    from pinnacle.backends.sql.backend import SqlBackend
+
+OWNER = f"{socket.gethostname()}:{os.getpid()}"
+
+
+def is_dead(owner: str) -> bool:
+    """Whether a lease's owner ran on this machine and is gone: its rows are free at once."""
+    host, _, pid = owner.rpartition(":")
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+class SqlQueue:
+    """Leases of one output. A lease lists the keys it covers, so that any two selects can
+    be compared whatever their conditions, key types and collations."""
+
+    def __init__(self, backend: SqlBackend, output_id: int) -> None:
+        self._backend, self._output = backend, output_id
+        self._own_releases = 0
+
+    def generation(self, connection: sa.Connection) -> int:
+        """How often others released rows of this output so far."""
+        query = sa.select(output.c.released).where(output.c.id == self._output)
+        return int(connection.scalar(query) or 0) - self._own_releases
+
+    def claim(self, run: str, page: Page, done: Sequence[str], ttl_s: float) -> tuple[str, Sequence[int], bool]:
+        """See `Target.claim`. Claims of one output are serialised by its registry row."""
+        identifier = uuid.uuid4().hex
+        with self._write() as connection:
+            released = connection.scalar(
+                sa.update(output)
+                .where(output.c.id == self._output)
+                .values(released=output.c.released + (1 if done else 0))
+                .returning(output.c.released)
+            )
+            if done:
+                connection.execute(sa.delete(lease).where(lease.c.id.in_(done)))
+                self._own_releases += 1
+            others, freed = self._live_keys(connection, run)
+            granted: Sequence[int] = range(len(page.keys))
+            if others:
+                granted = [i for i, key in enumerate(page.keys) if key not in others]
+            if granted:
+                keys = page.keys if len(granted) == len(page.keys) else [page.keys[i] for i in granted]
+                connection.execute(
+                    sa.insert(lease).values(
+                        id=identifier, output_id=self._output, run=run, owner=OWNER,
+                        expires_at=time.time() + ttl_s, keys=dump_keys(keys),
+                    )
+                )  # fmt: skip
+        released_by_others = int(released or 0) - self._own_releases
+        return identifier, granted, freed or released_by_others != page.generation
+
+    def _live_keys(self, connection: sa.Connection, run: str) -> tuple[set[Any], bool]:
+        """Keys that other live runs hold, and whether leases of the dead were removed on the way."""
+        query = sa.select(lease.c.id, lease.c.owner, lease.c.expires_at).where(
+            lease.c.output_id == self._output, lease.c.run != run
+        )
+        live, void = [], []
+        for identifier, owner, expires_at in connection.execute(query):
+            (void if expires_at < time.time() or is_dead(owner) else live).append(identifier)
+        if void:
+            connection.execute(sa.delete(lease).where(lease.c.id.in_(void)))
+        if not live:
+            return set(), bool(void)
+        texts = connection.scalars(sa.select(lease.c["keys"]).where(lease.c.id.in_(live)))
+        return {key for text in texts for key in load_keys(text)}, bool(void)
+
+    def renew(self, run: str, ttl_s: float) -> None:
+        with self._write() as connection:
+            connection.execute(sa.update(lease).where(lease.c.run == run).values(expires_at=time.time() + ttl_s))
+
+    def release(self, run: str) -> None:
+        with self._write() as connection:
+            if connection.execute(sa.delete(lease).where(lease.c.run == run)).rowcount:
+                connection.execute(
+                    sa.update(output).where(output.c.id == self._output).values(released=output.c.released + 1)
+                )
+                self._own_releases += 1
+
+    def _write(self) -> AbstractContextManager[sa.Connection]:
+        return self._backend.writing()
+
+
+def list_errors(backend: SqlBackend, output_id: int | None, limit: int) -> list[RowError]:
+    """Rows set aside, newest first."""
+    query = (
+        sa.select(error, output.c.table_schema, output.c.table_name, output.c.name, output.c.model)
+        .join(output, output.c.id == error.c.output_id)
+        .order_by(error.c.failed_at.desc())
+        .limit(limit)
+    )
+    if output_id is not None:
+        query = query.where(error.c.output_id == output_id)
+    with backend.reading() as connection:
+        rows = connection.execute(query).all()
+    return [
+        RowError(
+            output=".".join(part for part in (row.table_schema, row.table_name, row.name) if part),
+            key=load_key(row.key), model=row.model, version=row.version, error=row.error, message=row.message,
+            traceback=row.traceback, attempts=row.attempts, failed_at=datetime.fromtimestamp(row.failed_at, UTC),
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def take_errors(backend: SqlBackend, output_id: int) -> list[Any]:
+    """Make an output's set-aside rows eligible again; return their keys."""
+    with backend.writing() as connection:
+        texts = connection.scalars(sa.delete(error).where(error.c.output_id == output_id).returning(error.c.key))
+        keys = [load_key(text) for text in texts]
+        backend.run_text(connection, f"DELETE FROM {backend.own(f'pinnacle_state_{output_id}')} WHERE failed")
+    return keys

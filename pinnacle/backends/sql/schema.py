@@ -1,0 +1,105 @@
+"""pinnacle's own tables, as SQLAlchemy metadata; `alembic/` holds their migrations."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+SCHEMA = "pinnacle"
+"""The schema on databases that have schemas; SQLite has none and the prefix alone separates."""
+
+HEAD = "0001"
+"""The newest migration; a test checks it against `alembic/`."""
+
+VERSION_TABLE = "pinnacle_migration"
+
+metadata = sa.MetaData(schema=SCHEMA)
+
+component = sa.Table(
+    "pinnacle_component", metadata,
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("identifier", sa.Text, primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+)  # fmt: skip
+
+component_artifact = sa.Table(
+    "pinnacle_component_artifact", metadata,
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("identifier", sa.Text, primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("sha256", sa.Text, primary_key=True),
+)  # fmt: skip
+
+artifact = sa.Table(
+    "pinnacle_artifact", metadata,
+    sa.Column("sha256", sa.Text, primary_key=True),
+    sa.Column("size", sa.BigInteger, nullable=False),
+)  # fmt: skip
+
+artifact_chunk = sa.Table(
+    "pinnacle_artifact_chunk", metadata,
+    sa.Column("sha256", sa.Text, primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("data", sa.LargeBinary, nullable=False),
+)  # fmt: skip
+
+output = sa.Table(
+    "pinnacle_output", metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("table_schema", sa.Text, nullable=False, server_default=""),
+    sa.Column("table_name", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("fields", sa.Text, nullable=False),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("created_column", sa.Boolean, nullable=False),
+    sa.Column("released", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+    sa.UniqueConstraint("table_schema", "table_name", "name", name="pinnacle_output_place"),
+    sqlite_autoincrement=True,
+)  # fmt: skip
+
+lease = sa.Table(
+    "pinnacle_lease", metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("output_id", sa.Integer, nullable=False, index=True),
+    sa.Column("run", sa.Text, nullable=False, index=True),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("expires_at", sa.Double, nullable=False),
+    sa.Column("keys", sa.Text, nullable=False),
+)  # fmt: skip
+
+error = sa.Table(
+    "pinnacle_error", metadata,
+    sa.Column("output_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("error", sa.Text, nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("traceback", sa.Text, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("failed_at", sa.Double, nullable=False),
+)  # fmt: skip
+
+
+def state_table(output_id: int, key: list[sa.Column[object]]) -> sa.Table:
+    """One output's bookkeeping: a fingerprint and a model version a row, under the row's own key.
+
+    ``fingerprint`` covers the inputs and the output as stored; for a row that was set
+    aside (``failed``) the inputs alone. The key columns k0, k1, ... have the types and
+    collations of the user's key, so that both tables join along their indexes.
+    """
+    parts = [
+        sa.Column(f"k{i}", column.type, primary_key=True, autoincrement=False, nullable=False)
+        for i, column in enumerate(key)
+    ]
+    return sa.Table(
+        f"pinnacle_state_{output_id}", sa.MetaData(schema=SCHEMA), *parts,
+        sa.Column("fingerprint", sa.LargeBinary, nullable=False),
+        sa.Column("version", sa.Integer, nullable=False),
+        sa.Column("failed", sa.Boolean, nullable=False),
+    )  # fmt: skip

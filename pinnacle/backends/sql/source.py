@@ -1,0 +1,257 @@
+"""Turns the user's ``select()`` and field names into keyed rows of one table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import orm
+from sqlalchemy.sql import ColumnElement
+
+from pinnacle.base.errors import UnknownField, UnsupportedQuery, UnsupportedTable
+from pinnacle.base.rows import Fields
+
+
+@dataclass(frozen=True)
+class SqlSource:
+    """One table with its key, the expressions that feed the model, and the user's condition.
+
+    ``fields`` are by the database's names, also where a mapped class has others for them.
+    ``base`` is the user's own table object, which their condition refers to; ``actual``
+    is the same table as the database has it.
+    ``subquery`` selects the keys when the query is more than a condition on the table
+    itself (joins, limits, groups, inheritance); else ``where`` holds that condition.
+    """
+
+    base: sa.sql.expression.TableClause
+    actual: sa.Table
+    key: tuple[ColumnElement[Any], ...]
+    fields: Fields
+    inputs: tuple[ColumnElement[Any], ...]
+    where: ColumnElement[bool] | None
+    subquery: sa.Select[Any] | None
+
+    @property
+    def table(self) -> str:
+        return self.actual.fullname
+
+    def select(self, *columns: Any, joined: Any = None) -> sa.Select[Any]:
+        """Select ``columns`` of the rows the user chose; ``joined`` replaces the FROM."""
+        statement = sa.select(*columns).select_from(self.base if joined is None else joined)
+        if self.where is not None:
+            statement = statement.where(self.where)
+        if self.subquery is not None:
+            statement = statement.where(key_tuple(self.key).in_(self.subquery))
+        return statement
+
+    def after(self, key: Any) -> ColumnElement[bool]:
+        """The keyset condition: rows behind ``key`` in key order."""
+        if len(self.key) == 1:
+            return self.key[0] > _literal(key, self.key[0])
+        bound = [_literal(part, column) for part, column in zip(key, self.key, strict=True)]
+        return sa.tuple_(*self.key) > sa.tuple_(*bound)
+
+
+def key_tuple(key: Sequence[ColumnElement[Any]]) -> Any:
+    """The key as one SQL value: the column, or a row value."""
+    return key[0] if len(key) == 1 else sa.tuple_(*key)
+
+
+def _literal(value: Any, column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """``value``, which came raw from the driver, as a parameter that goes back raw."""
+    return sa.literal(value, sa.types.NullType()) if value is not None else sa.null()
+
+
+def resolve(connection: sa.Connection, query: Any, fields: Fields) -> SqlSource:
+    """Check ``query`` and ``fields`` against the database; see `Backend.resolve`."""
+    if not isinstance(query, sa.Select):
+        raise UnsupportedQuery(
+            f"predict works on the rows of a sqlalchemy select(), not on {type(query).__name__}; "
+            "write select(Entity) or select(table), with any where()"
+        )
+    entity, mapped = _selected(query)
+    base, actual = _named(mapped), _reflect(connection, mapped)
+    lookup = _Lookup(entity, base, actual)
+    inputs = tuple(lookup.expression(path) for path in fields.paths)
+    key = tuple(column_on(base, column) for column in _key(connection, actual))
+    stored = stored_fields(entity, fields)
+    if _is_plain(query, entity, mapped):
+        return SqlSource(base, actual, key, stored, inputs, query.whereclause, None)
+    return SqlSource(base, actual, key, stored, inputs, None, _key_subquery(query, entity, mapped, key))
+
+
+def stored_fields(entity: Any, fields: Fields) -> Fields:
+    """``fields`` by the names the database knows, where a mapped class calls them otherwise."""
+    inspected = sa.inspect(entity, raiseerr=False) if entity is not None else None
+    mapper = getattr(inspected, "mapper", None)
+    if mapper is None:
+        return fields
+
+    def stored(path: str) -> str:
+        head, dot, rest = path.partition(".")
+        return f"{mapper.column_attrs[head].columns[0].name}{dot}{rest}" if head in mapper.column_attrs else path
+
+    return Fields(tuple(map(stored, fields.paths)), fields.arguments)
+
+
+def column_on(base: Any, column: ColumnElement[Any], kind: Any = None) -> ColumnElement[Any]:
+    """``column`` as a column of the table object ``base``, whether or not that declares it."""
+    return sa.sql.expression.ColumnClause(column.name, kind or column.type, _selectable=base)
+
+
+def _selected(query: sa.Select[Any]) -> tuple[Any, Any]:
+    """The one entity (or None) and the one table or alias the query selects from."""
+    entities = {id(d["entity"]): d["entity"] for d in query.column_descriptions if d.get("entity") is not None}
+    if len(entities) > 1:
+        raise UnsupportedQuery(
+            "the select names several entities; select one and reach the others in its WHERE (joins and subqueries are fine)"
+        )
+    tables = {
+        base.table
+        for column in query.selected_columns
+        for base in getattr(column, "base_columns", ())
+        if getattr(base, "table", None) is not None
+    }
+    if entities:
+        entity = next(iter(entities.values()))
+        inspected = sa.inspect(entity)
+        selectable = inspected.selectable if inspected.is_aliased_class else inspected.local_table
+        if not isinstance(selectable, (sa.Table, sa.Alias)):
+            raise UnsupportedTable(f"{entity} is mapped to a query, not to a table that can hold outputs")
+        return entity, selectable
+    if len(tables) != 1:
+        raise UnsupportedQuery(
+            f"predict needs rows of exactly one table and this select takes columns of {len(tables)}; "
+            "select one table or entity and put the others into its WHERE"
+        )
+    return None, tables.pop()
+
+
+def _named(mapped: Any) -> Any:
+    """The table behind an alias."""
+    while isinstance(mapped, sa.Alias):
+        mapped = mapped.element
+    if not isinstance(mapped, sa.sql.expression.TableClause):
+        raise UnsupportedTable(f"rows of a {type(mapped).__name__} cannot hold outputs; select from a table")
+    return mapped
+
+
+def _reflect(connection: sa.Connection, mapped: Any) -> sa.Table:
+    """The table as the database has it, whatever the user's metadata says."""
+    named = _named(mapped)
+    inspector = sa.inspect(connection)
+    name, schema = str(named.name), getattr(named, "schema", None)
+    try:
+        table = sa.Table(name, sa.MetaData(), schema=schema, autoload_with=connection, resolve_fks=False)
+    except sa.exc.NoSuchTableError:
+        raise UnsupportedTable(
+            f"the database has no table {named.fullname!r}; it has {', '.join(inspector.get_table_names(schema=schema)[:20]) or 'none'}"
+        ) from None
+    if name in inspector.get_view_names(schema=schema) or name in _materialized(inspector, schema):
+        raise UnsupportedTable(f"{named.fullname!r} is a view; select from the table behind it")
+    return table
+
+
+def _materialized(inspector: sa.Inspector, schema: str | None) -> list[str]:
+    try:
+        return inspector.get_materialized_view_names(schema=schema)
+    except NotImplementedError:  # a database without them, says its dialect
+        return []
+
+
+def _key(connection: sa.Connection, base: sa.Table) -> tuple[sa.Column[Any], ...]:
+    key = tuple(base.primary_key.columns)
+    if not key:
+        raise UnsupportedTable(
+            f"table {base.fullname!r} has no primary key; outputs need one to find their rows again. "
+            f"Add one, for example: ALTER TABLE {base.fullname} ADD PRIMARY KEY (id)"
+        )
+    nullable = [column for column in key if column.nullable or connection.dialect.name == "sqlite"]
+    if nullable:
+        missing = sa.select(sa.literal(1)).where(sa.or_(*(column.is_(None) for column in nullable))).limit(1)
+        if connection.scalar(missing) is not None:
+            names = ", ".join(column.name for column in key)
+            raise UnsupportedTable(
+                f"table {base.fullname!r} has rows whose primary key ({names}) is NULL; give them keys and declare it NOT NULL"
+            )
+    return key
+
+
+def _is_plain(query: sa.Select[Any], entity: Any, mapped: Any) -> bool:
+    """Whether the query is the table and a condition on it, and nothing else."""
+    if isinstance(mapped, sa.Alias) or query._with_options or query._distinct or query._group_by_clauses:
+        return False
+    if query._having_criteria or query._limit_clause is not None or query._offset_clause is not None:
+        return False
+    if query._fetch_clause is not None or query._prefixes or query._setup_joins or query._independent_ctes:
+        return False
+    if entity is not None:
+        mapper = sa.inspect(entity).mapper
+        if mapper.inherits is not None or mapper.polymorphic_on is not None:
+            return False
+    froms = query.get_final_froms()
+    return len(froms) == 1 and hash(froms[0]) == hash(mapped)
+
+
+def _key_subquery(
+    query: sa.Select[Any], entity: Any, mapped: Any, key: tuple[ColumnElement[Any], ...]
+) -> sa.Select[Any]:
+    """The user's whole query, giving keys; correlated to nothing outside it."""
+    columns = [_user_column(entity, mapped, column) for column in key]
+    return query.with_only_columns(*columns, maintain_column_froms=True).correlate(None)
+
+
+def _user_column(entity: Any, mapped: Any, column: ColumnElement[Any]) -> Any:
+    """``column`` as the user's query knows it: an attribute, a column of an alias, or itself."""
+    if entity is not None:
+        mapper = sa.inspect(entity).mapper
+        known = _named(mapped).c
+        if column.name in known:
+            return getattr(entity, mapper.get_property_by_column(known[column.name]).key)
+    return mapped.c[column.name] if column.name in mapped.c else column_on(mapped, column)
+
+
+class _Lookup:
+    """Finds the expression for a field name: an attribute, a column, or a path into JSON."""
+
+    def __init__(self, entity: Any, base: Any, actual: sa.Table) -> None:
+        self._mapper: orm.Mapper[Any] | None = sa.inspect(entity).mapper if entity is not None else None
+        self._base, self._actual = base, actual
+
+    def names(self) -> set[str]:
+        attributes = {a.key for a in self._mapper.column_attrs} if self._mapper is not None else set()
+        return attributes | set(self._actual.c.keys())
+
+    def expression(self, path: str) -> ColumnElement[Any]:
+        whole = self._column(path)
+        if whole is not None:
+            return whole
+        parts = path.split(".")
+        for cut in range(len(parts) - 1, 0, -1):
+            column = self._column(".".join(parts[:cut]))
+            if column is None:
+                continue
+            if not isinstance(column.type, sa.JSON):
+                raise UnknownField(path, f"table {self._actual.fullname!r} (column {column.name!r} is not JSON)", self.names())
+            steps = tuple(int(p) if p.isdigit() else p for p in parts[cut:])
+            return column[steps if len(steps) > 1 else steps[0]]
+        raise UnknownField(path, f"table {self._actual.fullname!r}", self.names())
+
+    def _column(self, name: str) -> ColumnElement[Any] | None:
+        """The reflected column under ``name``, with the type the user's mapping declares."""
+        declared = None
+        if self._mapper is not None and name in self._mapper.column_attrs:
+            declared = self._mapper.column_attrs[name].columns[0]
+            if declared.table is not self._base:
+                raise UnsupportedQuery(
+                    f"{name!r} is a column of {declared.table}, not of {self._actual.fullname}; select the entity that owns it"
+                )
+        elif name in getattr(self._base, "c", {}):
+            declared = self._base.c[name]
+        column_name = declared.name if declared is not None else name
+        if column_name not in self._actual.c:
+            return None
+        kind = None if declared is None or isinstance(declared.type, sa.types.NullType) else declared.type
+        return column_on(self._base, self._actual.c[column_name], kind)

@@ -1,0 +1,182 @@
+"""One output over one source on a SQL database: what the engine reads from and writes to."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from pinnacle.backends.sql.columns import apply, decoder, encoder
+from pinnacle.backends.sql.queue import SqlQueue
+from pinnacle.backends.sql.schema import error, state_table
+from pinnacle.backends.sql.source import SqlSource, key_tuple
+from pinnacle.base.encoding import dump_key
+from pinnacle.base.errors import OutputTypeMismatch
+from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page
+from pinnacle.base.types import OutputType
+
+if TYPE_CHECKING:
+    from pinnacle.backends.sql.backend import SqlBackend
+
+TRACEBACK_LIMIT = 8_000
+KEYS_A_STATEMENT = 500
+
+
+class SqlTarget(ABC):
+    """See `Target`. Subclasses say how a page is compared and how a batch is written."""
+
+    def __init__(self, backend: SqlBackend, source: SqlSource, info: OutputInfo, version: int, *, exists: bool) -> None:
+        self.backend, self.source, self.info, self.version, self.exists = backend, source, info, version, exists
+        self.state = state_table(info.id, [source.actual.c[column.name] for column in source.key])
+        self.queue = SqlQueue(backend, info.id)
+        self.width = len(source.key)
+        dialect = backend.dialect
+        self.column_type = self._stored_type()
+        self.encode = encoder(self.column_type, dialect)
+        self.decoders = [decoder(expression.type, dialect) for expression in source.inputs]
+        self._chunk_rows = 1000
+
+    def _stored_type(self) -> sa.types.TypeEngine[Any]:
+        """How values are encoded: as the column made for the type, which an adopted one equals."""
+        return self.backend.column_type(self.info.type)
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def count(self) -> int:
+        with self.backend.reading() as connection:
+            return int(connection.scalar(sa.select(sa.func.count()).select_from(self.source.select(sa.literal(1)).subquery())) or 0)
+
+    def read(self, after: Key | None, limit: int, *, overwrite: bool = False) -> Page:
+        with self.backend.reading() as connection:
+            generation = self.queue.generation(connection) if self.exists else 0
+            with_state = self.exists and self._has_state_after(connection, after)
+            condition = None if after is None else self.source.after(after)
+            rows = self._fetch(connection, self._page_select(condition, limit, with_state=with_state))
+        return self._page(rows, generation, with_state=with_state, overwrite=overwrite)
+
+    def _has_state_after(self, connection: sa.Connection, after: Key | None) -> bool:
+        """Whether any row behind ``after`` has bookkeeping; a first fill has none, and needs no join."""
+        key = [self.state.c[f"k{i}"] for i in range(self.width)]
+        query = sa.select(sa.literal(1)).select_from(self.state).limit(1)
+        if after is not None:
+            query = query.where(key_tuple(key) > self._raw_literal(after))
+        return connection.scalar(query) is not None
+
+    def reread(self, keys: Sequence[Key], *, overwrite: bool = False) -> Page:
+        rows: list[Any] = []
+        with self.backend.reading() as connection:
+            generation = self.queue.generation(connection) if self.exists else 0
+            for start in range(0, len(keys), KEYS_A_STATEMENT):
+                part = [self._raw_literal(key) for key in keys[start : start + KEYS_A_STATEMENT]]
+                condition = key_tuple(self.source.key).in_(part)
+                rows += self._fetch(connection, self._page_select(condition, None, with_state=self.exists))
+        return self._page(rows, generation, with_state=self.exists, overwrite=overwrite)
+
+    def _raw_literal(self, key: Key) -> Any:
+        raw = sa.types.NullType()
+        if self.width == 1:
+            return sa.literal(key, raw)
+        return sa.tuple_(*(sa.literal(part, raw) for part in key))
+
+    def _fetch(self, connection: sa.Connection, statement: sa.Select[Any]) -> list[Any]:
+        """The rows as the driver gives them, before SQLAlchemy's types touch them."""
+        result = connection.execute(statement)
+        try:
+            return list(result.cursor.fetchall())  # type: ignore[union-attr]
+        finally:
+            result.close()
+
+    @abstractmethod
+    def _page_select(self, condition: Any, limit: int | None, *, with_state: bool) -> sa.Select[Any]:
+        """Keys and inputs, and with the state joined what freshness needs, in key order."""
+
+    @abstractmethod
+    def _page(self, rows: list[Any], generation: int, *, with_state: bool, overwrite: bool) -> Page:
+        """Split fresh rows from rows that need work."""
+
+    def _inputs(self, rows: Sequence[Any]) -> Sequence[Any]:
+        """Model inputs of raw rows: the bare value for one field, else tuples."""
+        width, count = self.width, len(self.decoders)
+        if count == 1:
+            return apply(self.decoders[0], [row[width] for row in rows])
+        if not any(self.decoders):
+            return [row[width : width + count] for row in rows]
+        columns = [apply(d, [row[width + i] for row in rows]) for i, d in enumerate(self.decoders)]
+        return list(zip(*columns, strict=True))
+
+    def _keys(self, rows: Sequence[Any]) -> list[Key]:
+        if self.width == 1:
+            return [row[0] for row in rows]
+        return [tuple(row[: self.width]) for row in rows]
+
+    # -- leases -----------------------------------------------------------------------------------
+
+    def claim(self, run: str, page: Page, done: Sequence[str], ttl_s: float) -> tuple[str, Sequence[int], bool]:
+        return self.queue.claim(run, page, done, ttl_s)
+
+    def renew(self, run: str, ttl_s: float) -> None:
+        self.queue.renew(run, ttl_s)
+
+    def release(self, run: str) -> None:
+        self.queue.release(run)
+
+    # -- writing ------------------------------------------------------------------------------------
+
+    def check_all(self, values: Sequence[Any]) -> tuple[Sequence[Any], dict[int, OutputTypeMismatch]]:
+        return self.info.type.check_all(values)
+
+    def write(self, batch: OutputBatch) -> Sequence[int]:
+        """Write in transactions whose size follows their measured duration."""
+        unwritten: list[int] = []
+        start = 0
+        while start < len(batch.keys):
+            part = slice(start, start + self._chunk_rows)
+            began = time.perf_counter()
+            missed = self._write_chunk(
+                OutputBatch(batch.keys[part], apply(self.encode, batch.outputs[part]), batch.witnesses[part])
+            )
+            self._adapt(len(batch.keys[part]), time.perf_counter() - began)
+            unwritten.extend(start + i for i in missed)
+            start = part.stop
+        return unwritten
+
+    def _adapt(self, rows: int, seconds: float) -> None:
+        """Steer the transaction size towards the target duration, a factor of two at a time."""
+        target = self.backend.settings.write_target_s
+        if seconds > 1.5 * target:
+            self._chunk_rows = max(50, self._chunk_rows // 2)
+        elif rows >= self._chunk_rows and seconds < 0.4 * target:
+            self._chunk_rows = min(20_000, self._chunk_rows * 2)
+
+    @abstractmethod
+    def _write_chunk(self, batch: OutputBatch) -> Sequence[int]:
+        """One transaction: outputs and bookkeeping; returns the positions not written."""
+
+    def fail(self, failures: Sequence[Failure]) -> None:
+        now = time.time()
+        with self.backend.writing() as connection:
+            for failure in failures:
+                if not self._mark_failed(connection, failure):
+                    continue
+                key = dump_key(failure.key)
+                connection.execute(sa.delete(error).where(error.c.output_id == self.info.id, error.c.key == key))
+                connection.execute(
+                    sa.insert(error).values(
+                        output_id=self.info.id, key=key, version=self.version, error=failure.error,
+                        message=failure.message, traceback=failure.traceback[-TRACEBACK_LIMIT:],
+                        attempts=failure.attempts, failed_at=now,
+                    )
+                )  # fmt: skip
+
+    @abstractmethod
+    def _mark_failed(self, connection: sa.Connection, failure: Failure) -> bool:
+        """Set the row aside if its inputs are still those that failed; say whether it was."""
+
+    def clear_errors(self, connection: sa.Connection, keys: Sequence[Key]) -> None:
+        """Forget the recorded errors of rows that were just written."""
+        connection.execute(
+            sa.delete(error).where(error.c.output_id == self.info.id, error.c.key.in_([dump_key(key) for key in keys]))
+        )

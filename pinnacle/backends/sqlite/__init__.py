@@ -1,0 +1,1 @@
+"""What differs from sql/ on SQLite."""

@@ -1,0 +1,148 @@
+"""SQLite: opening the file, its one writer, and the column types it has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+
+from pinnacle.backends.protocol import Capability
+from pinnacle.backends.sql.backend import SqlBackend, wrapped_errors
+from pinnacle.backends.sql.columns import BlobVector, UtcText
+from pinnacle.backends.sql.source import SqlSource
+from pinnacle.backends.sqlite.target import SqliteTarget
+from pinnacle.base.errors import BackendError, ConfigError, RowRejected, UnsupportedTable
+from pinnacle.base.rows import OutputInfo, OutputSpec
+from pinnacle.base.settings import Settings
+from pinnacle.base.types import Boolean, Bytes, Datetime, Float, Integer, Json, OutputType, Text, Vector
+
+NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "fuse.sshfs", "9p"})
+BUSY_TIMEOUT_MS = 30_000
+
+
+def open_sqlite(target: sa.Engine | sa.URL, settings: Settings) -> SqliteBackend:
+    """Open a SQLite file by engine or URL; a file that does not exist is made in WAL mode."""
+    url = target.url if isinstance(target, sa.Engine) else target
+    if not url.database or url.database == ":memory:" or "mode=memory" in url.database:
+        raise ConfigError(
+            "an in-memory SQLite database cannot be shared between the threads and processes of a run; "
+            "use a file, for example sqlite:///docs.db"
+        )
+    path = Path(url.database.removeprefix("file:").split("?")[0])
+    is_new = not path.exists() or path.stat().st_size == 0
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path} cannot be made: there is no directory {path.parent}")
+    engine = target if isinstance(target, sa.Engine) else sa.create_engine(url)
+    if is_new and not isinstance(target, sa.Engine):
+        _refuse_network_wal(path)
+        with wrapped_errors(), engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+    else:
+        with wrapped_errors(), engine.connect() as connection:
+            if connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal":
+                _refuse_network_wal(path)
+    return SqliteBackend(engine, settings, owned=not isinstance(target, sa.Engine))
+
+
+def _refuse_network_wal(path: Path) -> None:
+    kind = file_system_of(path)
+    if kind in NETWORK_FILE_SYSTEMS:
+        raise ConfigError(
+            f"{path} is on a network file system ({kind}), where SQLite's WAL mode corrupts files; use a local disk, or "
+            "make the file yourself with PRAGMA journal_mode = DELETE"
+        )
+
+
+def file_system_of(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str | None:
+    """The type of the file system that holds ``path``; None where the system does not tell."""
+    if not mounts.exists():
+        return None
+    resolved = os.path.realpath(path)
+    best, kind = "", None
+    for line in mounts.read_text(errors="replace").splitlines():
+        _, point, name, *_ = line.split(" ")
+        point = point.replace("\\040", " ")
+        if os.path.commonpath([resolved, point]) == point and len(point) >= len(best):
+            best, kind = point, name
+    return kind
+
+
+class SqliteBackend(SqlBackend):
+    """See `SqlBackend`. Every write transaction is BEGIN IMMEDIATE: one that begins as a
+    reader fails at once when another process commits in between."""
+
+    name: ClassVar[str] = "sqlite"
+    schema: ClassVar[str | None] = None
+    capabilities = frozenset({Capability.SQL, Capability.TRANSACTIONS})
+
+    def _sibling(self, engine: sa.Engine) -> sa.Engine:
+        sibling = super()._sibling(engine)
+        sa.event.listen(sibling.pool, "connect", _prepare)
+        return sibling.execution_options(isolation_level="AUTOCOMMIT")
+
+    def column_type(self, output: OutputType) -> sa.types.TypeEngine[Any]:
+        if isinstance(output, Datetime) and output.timezone:
+            return UtcText()
+        plain: dict[type[OutputType], type[sa.types.TypeEngine[Any]]] = {
+            Text: sa.Text, Integer: sa.Integer, Float: sa.Float, Boolean: sa.Boolean, Bytes: sa.LargeBinary,
+            Datetime: sa.DateTime, Json: sa.JSON, Vector: BlobVector,
+        }  # fmt: skip
+        return plain[type(output)]()
+
+    def state_suffix(self, table: sa.Table) -> str:
+        """Cluster the rows by key; an INTEGER key is the rowid already."""
+        key = list(table.primary_key.columns)
+        return "" if len(key) == 1 and isinstance(key[0].type, sa.Integer) else " WITHOUT ROWID"
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        with wrapped_errors(), self._work.begin() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+
+    @contextmanager
+    def writing_raw(self) -> Iterator[Any]:
+        """The driver's connection, in autocommit; a transaction left open is committed, or rolled back on error."""
+        errors = self.dialect.loaded_dbapi
+        with self._work.connect() as connection:
+            raw = connection.connection.driver_connection
+            try:
+                yield raw
+                raw.commit()
+            except errors.IntegrityError as error:
+                raw.rollback()
+                raise RowRejected(f"the database refused a value: {error}") from error
+            except errors.Error as error:
+                raw.rollback()
+                if "readonly" in str(error):
+                    raise UnsupportedTable(f"the database is read-only, so no output can be written: {error}") from error
+                raise BackendError(f"the database refused: {error}") from error
+            except BaseException:
+                raw.rollback()
+                raise
+
+    def bind(self, source: SqlSource, spec: OutputSpec, *, create: bool = True) -> SqliteTarget:
+        if create:
+            self.migrate()
+            info = self._outputs.ensure(source, spec)
+            return SqliteTarget(self, source, info, spec.version, exists=True)
+        existing = self._outputs.check(source, spec)
+        info = existing or OutputInfo(0, source.table, spec.name, spec.model, spec.version, spec.fields, spec.type, False)
+        return SqliteTarget(self, source, info, spec.version, exists=existing is not None)
+
+
+def _prepare(connection: Any, record: Any) -> None:
+    """Set up each of pinnacle's own connections; the application's are left alone."""
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA temp_store = MEMORY")
+    if cursor.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+        cursor.execute("PRAGMA synchronous = NORMAL")
+    cursor.close()
+
+
+__all__ = ["SqliteBackend", "file_system_of", "open_sqlite"]

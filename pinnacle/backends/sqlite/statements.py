@@ -1,0 +1,110 @@
+"""The SQL text of one output's write-back on SQLite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from pinnacle.backends.sql.schema import error, output
+from pinnacle.backends.sql.source import SqlSource
+from pinnacle.base.errors import Conflict
+from pinnacle.base.rows import OutputInfo
+
+if TYPE_CHECKING:
+    from pinnacle.backends.sqlite.backend import SqliteBackend
+
+
+class Statements:
+    """Statements over ``temp.pinnacle_batch_<id>``, whose columns are the key (k0, ...), the
+    output (o), the inputs as read (x0, ...) and the fingerprint (h)."""
+
+    def __init__(self, backend: SqliteBackend, source: SqlSource, info: OutputInfo, version: int) -> None:
+        self._info, self._version = info, version
+        quote, width = backend.quote, len(source.key)
+        keys = [f"k{i}" for i in range(width)]
+        inputs = [f"x{i}" for i in range(len(source.inputs))]
+        columns = [*keys, "o", *inputs, "h"]
+        self.width = len(columns)
+        batch, state = f"temp.pinnacle_batch_{info.id}", backend.own(f"pinnacle_state_{info.id}")
+        table = backend.preparer.format_table(source.actual)
+        own_keys = [f"{table}.{quote(column.name)}" for column in source.key]
+        same_row = " AND ".join(f"{own} = b.{k}" for own, k in zip(own_keys, keys, strict=True))
+        texts = [_text(expression, backend.dialect) for expression in source.inputs]
+        unchanged = " AND ".join(_same(text, f"b.{x}") for text, x in zip(texts, inputs, strict=True))
+        matching = f"FROM {batch} AS b CROSS JOIN {table} ON {same_row} WHERE {unchanged}"
+        listed, chosen = ", ".join(keys), ", ".join(f"b.{k}" for k in keys)
+        own_key = own_keys[0] if width == 1 else f"({', '.join(own_keys)})"
+        kinds = [_declared(source.actual.c[column.name], backend.dialect) for column in source.key]
+        declared = ", ".join(f"{k} {kind}" for k, kind in zip(keys, kinds, strict=True))
+        rowid = "" if width == 1 and kinds[0] == "INTEGER" else " WITHOUT ROWID"
+        rest = ", ".join(["o", *inputs, "h"])
+        name, own_state = quote(info.name), f"{listed}, fingerprint, version, failed"
+
+        self.create_temporary = (
+            f"CREATE TEMP TABLE IF NOT EXISTS pinnacle_batch_{info.id} ({declared}, {rest}, PRIMARY KEY ({listed})){rowid}"
+        )
+        self.empty_temporary = f"DELETE FROM {batch}"
+        self._insert = f"INSERT INTO {batch} ({', '.join(columns)}) VALUES "
+        self._tuple = f"({', '.join('?' * self.width)})"
+        self.update = (
+            f"UPDATE {table} SET {name} = (SELECT b.o FROM {batch} AS b WHERE {same_row}) "
+            f"WHERE {own_key} IN (SELECT {chosen} {matching})"
+        )
+        self.drop_unmatched = (
+            f"DELETE FROM {batch} WHERE ({listed}) NOT IN (SELECT {chosen} {matching}) RETURNING {listed}"
+        )
+        upsert = (
+            f"ON CONFLICT ({listed}) DO UPDATE SET fingerprint = excluded.fingerprint, version = excluded.version, "
+            "failed = excluded.failed"
+        )
+        self.record = (
+            f"INSERT INTO {state} ({own_state}) SELECT {listed}, h, {version}, 0 FROM {batch} WHERE true {upsert}"
+        )
+        values = ", ".join(f"? AS {column}" for column in columns)
+        self.mark_failed = (
+            f"INSERT INTO {state} ({own_state}) SELECT {chosen}, b.h, {version}, 1 "
+            f"{matching.replace(f'{batch} AS b', f'(SELECT {values}) AS b')} {upsert}"
+        )
+        self._read_version = f"SELECT version FROM {backend.own(output.name)} WHERE id = {info.id}"
+        key_text = "json_array(" + ", ".join(keys) + ")" if width > 1 else "json_quote(k0)"
+        self.has_errors = f"SELECT EXISTS (SELECT 1 FROM {backend.own(error.name)} WHERE output_id = {info.id})"
+        self.clear_errors = (
+            f"DELETE FROM {backend.own(error.name)} WHERE output_id = {info.id} AND key IN (SELECT {key_text} FROM {batch})"
+        )
+
+    def fill(self, rows: int) -> str:
+        """The INSERT of ``rows`` rows into the temporary table."""
+        return _fill(self._insert, self._tuple, rows)
+
+    def check_version(self, execute: Callable[[str], Any]) -> None:
+        """Conflict when a newer version of the model has begun to write, or the output is gone."""
+        found = execute(self._read_version).fetchone()
+        if found is None or found[0] > self._version:
+            raise Conflict(
+                f"{self._info.table}.{self._info.name} "
+                + ("was removed" if found is None else f"is now computed by version {found[0]}, not {self._version}")
+                + " while this run was at work; what it wrote before is kept"
+            )
+
+
+@lru_cache(maxsize=256)
+def _fill(insert: str, row: str, rows: int) -> str:
+    return insert + ", ".join([row] * rows)
+
+
+def _text(expression: Any, dialect: sa.Dialect) -> str:
+    return str(expression.compile(dialect=dialect, compile_kwargs={"literal_binds": True, "include_table": True}))
+
+
+def _same(text: str, stored: str) -> str:
+    """Equal in type and value, whatever the column's collation."""
+    return f"{text} IS {stored} COLLATE BINARY AND typeof({text}) = typeof({stored})"
+
+
+def _declared(column: sa.Column[Any], dialect: sa.Dialect) -> str:
+    if isinstance(column.type, sa.types.NullType):
+        return ""
+    return str(column.type.compile(dialect=dialect))

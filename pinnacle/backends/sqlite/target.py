@@ -1,0 +1,135 @@
+"""Reads and writes one output on SQLite.
+
+Hashes are made in Python, so that the plain shell can always write the tables; a write
+compares the inputs' own values. A batch goes into a temporary table first, outside any
+transaction of the database file: its rows are bound a few dozen a statement, because
+Python's driver gives the interpreter lock away at every step, and a step a row would
+hold the file's only write lock for as long as busy threads please. The transaction itself
+is then three statements, whatever the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from pinnacle.backends.sql.source import SqlSource
+from pinnacle.backends.sql.target import SqlTarget
+from pinnacle.base.encoding import digest, fingerprints, tag
+from pinnacle.base.rows import Failure, OutputBatch, OutputInfo, Page
+from pinnacle.backends.sqlite.statements import Statements
+
+if TYPE_CHECKING:
+    from pinnacle.backends.sqlite.backend import SqliteBackend
+
+ROWS_A_STATEMENT = 100
+SHORT_TEXT = 256
+
+
+class SqliteTarget(SqlTarget):
+    """See `SqlTarget`."""
+
+    def __init__(
+        self, backend: SqliteBackend, source: SqlSource, info: OutputInfo, version: int, *, exists: bool
+    ) -> None:
+        super().__init__(backend, source, info, version, exists=exists)
+        self._single = len(source.inputs) == 1
+        self._sql = Statements(backend, source, info, version)
+
+    # -- reading ------------------------------------------------------------------------------------
+
+    def _page_select(self, condition: Any, limit: int | None, *, with_state: bool) -> sa.Select[Any]:
+        source, state = self.source, self.state
+        columns: list[Any] = [*source.key, *source.inputs]
+        joined = None
+        if with_state:
+            on = sa.and_(*(state.c[f"k{i}"] == column for i, column in enumerate(source.key)))
+            joined = source.base.outerjoin(state, on)
+            stored = sa.sql.expression.ColumnClause(self.info.name, self.column_type, _selectable=source.base)
+            columns += [stored, state.c.fingerprint, state.c.version, state.c.failed]
+        statement = source.select(*columns, joined=joined).order_by(*source.key)
+        if condition is not None:
+            statement = statement.where(condition)
+        return statement if limit is None else statement.limit(limit)
+
+    def _page(self, rows: list[Any], generation: int, *, with_state: bool, overwrite: bool) -> Page:
+        last = (rows[-1][0] if self.width == 1 else tuple(rows[-1][: self.width])) if rows else None
+        stale, fresh, set_aside = rows, 0, 0
+        if with_state and not overwrite:
+            known = [row for row in rows if row[-3] is not None]
+            if known:
+                current = {id(row): row[-1] for row in known if self._is_current(row)}
+                set_aside = sum(map(bool, current.values()))
+                fresh = len(current) - set_aside
+                stale = [row for row in rows if id(row) not in current]
+        inputs = self._inputs(stale)
+        witnesses, identities = self._witnesses(stale)
+        return Page(self._keys(stale), inputs, identities, witnesses, len(rows), fresh, set_aside, last, generation)
+
+    def _is_current(self, row: Any) -> bool:
+        """Whether the recorded fingerprint is the one of the row as it is now."""
+        if row[-2] != self.version:
+            return False
+        values = row[self.width : -4] if row[-1] else row[self.width : -3]
+        return digest("".join(map(tag, values))) == row[-3]
+
+    def _witnesses(self, rows: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
+        """The raw inputs that a write compares, and hashables equal where inputs are equal."""
+        start, stop = self.width, self.width + len(self.source.inputs)
+        if self._single:
+            values = [row[start] for row in rows]
+            if set(map(type, values)) <= {str}:
+                return values, [v if len(v) <= SHORT_TEXT else digest(tag(v)) for v in values]
+            return values, [tag(v) if type(v) is not str else v for v in values]
+        values = [row[start:stop] for row in rows]
+        return values, ["".join(map(tag, parts)) for parts in values]
+
+    # -- writing ------------------------------------------------------------------------------------
+
+    def _write_chunk(self, batch: OutputBatch) -> Sequence[int]:
+        parameters = self._parameters(batch)
+        sql = self._sql
+        with self.backend.writing_raw() as connection:
+            execute = connection.execute
+            execute(sql.create_temporary)
+            execute(sql.empty_temporary)
+            whole = ROWS_A_STATEMENT * sql.width
+            for start in range(0, len(parameters), whole):
+                part = parameters[start : start + whole]
+                execute(sql.fill(len(part) // sql.width), part)
+            execute("BEGIN IMMEDIATE")
+            sql.check_version(execute)
+            missed: list[int] = []
+            if execute(sql.update).rowcount != len(batch.keys):
+                missed = self._drop_unmatched(execute, batch)
+            execute(sql.record)
+            execute(sql.clear_errors)
+        return missed
+
+    def _drop_unmatched(self, execute: Any, batch: OutputBatch) -> list[int]:
+        """Take rows whose inputs changed out of the batch; return their positions."""
+        rows = execute(self._sql.drop_unmatched).fetchall()
+        changed = {row[0] if self.width == 1 else tuple(row) for row in rows}
+        return [i for i, key in enumerate(batch.keys) if key in changed]
+
+    def _parameters(self, batch: OutputBatch) -> list[Any]:
+        """The temporary table's rows, flat: key, output, inputs, fingerprint."""
+        keys, outputs, witnesses = batch.keys, batch.outputs, batch.witnesses
+        stored = [int(o) for o in outputs] if set(map(type, outputs)) == {bool} else outputs
+        hashes = fingerprints(witnesses, stored) if self._single else fingerprints(*zip(*witnesses, strict=True), stored)
+        if self.width == 1 and self._single:
+            return list(chain.from_iterable(zip(keys, outputs, witnesses, hashes, strict=True)))
+        key_parts = [(k,) for k in keys] if self.width == 1 else keys
+        inputs = [(x,) for x in witnesses] if self._single else witnesses
+        rows = zip(key_parts, outputs, inputs, hashes, strict=True)
+        return [value for k, o, x, h in rows for value in (*k, o, *x, h)]
+
+    def _mark_failed(self, connection: sa.Connection, failure: Failure) -> bool:
+        raw = connection.connection.driver_connection
+        inputs = (failure.witness,) if self._single else tuple(failure.witness)
+        key = (failure.key,) if self.width == 1 else tuple(failure.key)
+        values = (*key, None, *inputs, digest("".join(map(tag, inputs))))
+        return bool(raw.execute(self._sql.mark_failed, values).rowcount)

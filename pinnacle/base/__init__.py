@@ -1,0 +1,1 @@
+"""Plain values and errors that every other room uses; imports nothing else of pinnacle."""

@@ -1,0 +1,141 @@
+"""Canonical forms: fingerprints of values, keys as JSON text, safe output names."""
+
+from __future__ import annotations
+
+import base64
+import json
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import date, datetime, time
+from decimal import Decimal
+from hashlib import blake2b
+from typing import Any
+
+from pinnacle.base.errors import UnsupportedTable
+
+MAX_NAME_BYTES = 63
+"""PostgreSQL's limit on identifiers, kept everywhere so that names are portable."""
+
+
+def tag(value: Any) -> str:
+    """A string that is equal for two scalars exactly when type and value are equal.
+
+    Self-delimiting, so that tags may be joined. Takes what SQLite stores: None, str,
+    int, float, bytes.
+    """
+    kind = type(value)
+    if kind is str:
+        return f"s{len(value)}:{value}"
+    if value is None:
+        return "n"
+    if kind is int:
+        return f"i{value};"
+    if kind is float:
+        return f"f{value.hex()};"
+    if isinstance(value, (bytes, memoryview)):
+        return f"b{len(value)}:{bytes(value).decode('latin-1')}"
+    raise TypeError(f"no canonical form for {kind.__name__}")
+
+
+def digest(text: str) -> bytes:
+    """The 16-byte hash of a tagged string."""
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def fingerprints(*columns: Sequence[Any]) -> list[bytes]:
+    """Each row's 16-byte fingerprint: `digest` of its joined tags, column by column.
+
+    The usual case, one text input and a text or number output, is written out: it is the
+    hot loop of a bulk predict.
+    """
+    if len(columns) == 2 and set(map(type, columns[0])) == {str}:
+        inputs, outputs = columns
+        if set(map(type, outputs)) == {str}:
+            texts = [f"s{len(x)}:{x}s{len(o)}:{o}" for x, o in zip(inputs, outputs, strict=True)]
+        elif set(map(type, outputs)) == {int}:
+            texts = [f"s{len(x)}:{x}i{o};" for x, o in zip(inputs, outputs, strict=True)]
+        else:
+            texts = [f"s{len(x)}:{x}{tag(o)}" for x, o in zip(inputs, outputs, strict=True)]
+    else:
+        texts = ["".join(map(tag, row)) for row in zip(*columns, strict=True)]
+    try:
+        return [blake2b(text.encode(), digest_size=16).digest() for text in texts]
+    except UnicodeEncodeError:
+        return list(map(digest, texts))
+
+
+_KEY_WRITERS: tuple[tuple[type, str, Callable[[Any], str]], ...] = (
+    (uuid.UUID, "uuid", str),
+    (datetime, "datetime", datetime.isoformat),
+    (date, "date", date.isoformat),
+    (time, "time", time.isoformat),
+    (Decimal, "decimal", str),
+    (bytes, "bytes", lambda b: base64.b64encode(b).decode()),
+)
+_KEY_READERS: dict[str, Callable[[str], Any]] = {
+    "uuid": uuid.UUID,
+    "datetime": datetime.fromisoformat,
+    "date": date.fromisoformat,
+    "time": time.fromisoformat,
+    "decimal": Decimal,
+    "bytes": base64.b64decode,
+}
+
+
+def dump_key(key: Any) -> str:
+    """A row's key, scalar or tuple, as JSON text; equal keys give equal text."""
+    if type(key) is int:
+        return str(key)
+    return json.dumps(_plain_key(key), ensure_ascii=False, separators=(",", ":"))
+
+
+def dump_keys(keys: Sequence[Any]) -> str:
+    """Many keys as one JSON array."""
+    if set(map(type, keys)) == {int}:
+        return json.dumps(keys, separators=(",", ":"))
+    return "[" + ",".join(map(dump_key, keys)) + "]"
+
+
+def load_key(text: str) -> Any:
+    """The inverse of `dump_key`."""
+    return _rich_key(json.loads(text))
+
+
+def load_keys(text: str) -> list[Any]:
+    """The inverse of `dump_keys`."""
+    return [_rich_key(key) for key in json.loads(text)]
+
+
+def _plain_key(key: Any) -> Any:
+    if isinstance(key, tuple):
+        return [_plain_key(part) for part in key]
+    if key is None or isinstance(key, (str, int, float)):
+        return key
+    if isinstance(key, memoryview):
+        key = bytes(key)
+    for kind, name, write in _KEY_WRITERS:
+        if isinstance(key, kind):
+            return {name: write(key)}
+    raise UnsupportedTable(f"keys of type {type(key).__name__} cannot be used; give the table a simpler primary key")
+
+
+def _rich_key(stored: Any) -> Any:
+    if isinstance(stored, list):
+        return tuple(_rich_key(part) for part in stored)
+    if isinstance(stored, dict):
+        ((name, text),) = stored.items()
+        return _KEY_READERS[name](text)
+    return stored
+
+
+def safe_name(name: str) -> str:
+    """``name`` if it fits a database identifier, else cut and ended with a hash of the whole.
+
+    NUL cannot be in an identifier and counts as an underscore; everything else is quoted.
+    """
+    name = name.replace("\x00", "_")
+    if len(name.encode("utf-8", "replace")) <= MAX_NAME_BYTES:
+        return name
+    suffix = "_" + blake2b(name.encode("utf-8", "replace"), digest_size=5).hexdigest()
+    cut = name.encode("utf-8", "replace")[: MAX_NAME_BYTES - len(suffix)].decode("utf-8", "ignore")
+    return cut + suffix

@@ -1,0 +1,127 @@
+"""Runs coroutines for synchronous callers, on one event loop in a thread of its own.
+
+That is what lets a synchronous predict of an async model work inside a notebook, whose
+thread already runs a loop, and lets a client that binds itself to the loop it first ran
+on be used again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future, wait
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+WAKE_S = 0.1
+
+_lock = threading.Lock()
+_threads: dict[int, LoopThread] = {}
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end and return its result; works inside a running event loop.
+
+    The caller's thread waits. When it is interrupted (Ctrl-C), the coroutine is cancelled
+    and its cleanup has finished before the interruption goes on. Context variables are the caller's.
+    """
+    background = _background()
+    if threading.get_ident() == background.thread.ident:
+        return _run_beside(coroutine)
+    call = Call(coroutine, background.loop)
+    try:
+        return call.outcome.result()
+    except BaseException:
+        if not call.outcome.done():
+            call.cancel()
+            wait([call.outcome])
+        raise
+
+
+def start(coroutine: Coroutine[Any, Any, T]) -> Call[T]:
+    """Start a coroutine and return at once; its ``outcome`` is a Future, ``cancel`` stops it."""
+    call = Call(coroutine, _background().loop)
+    call.start()
+    return call
+
+
+class LoopThread:
+    """An event loop that runs for as long as the process does."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self._run, name="pinnacle-loop", daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        while True:
+            # A coroutine that raises SystemExit stops the loop; the call gets the error, the others go on.
+            try:
+                self.loop.run_forever()
+            except (KeyboardInterrupt, SystemExit):
+                continue
+
+
+class Call(Generic[T]):
+    """One coroutine on its way through the loop."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> None:
+        self.coroutine, self.loop = coroutine, loop
+        self.context = contextvars.copy_context()
+        self.outcome: Future[T] = Future()
+        self.task: asyncio.Task[T] | None = None
+
+    def start(self) -> None:
+        self.loop.call_soon_threadsafe(self._start)
+
+    def cancel(self) -> None:
+        """Cancel the coroutine; an interrupt may have come before it was started."""
+        self.loop.call_soon_threadsafe(self._start)
+        self.loop.call_soon_threadsafe(self._cancel)
+
+    def _start(self) -> None:
+        if self.task is None:
+            self.task = self.loop.create_task(self.coroutine, context=self.context)
+            self.task.add_done_callback(self._finish)
+
+    def _cancel(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+
+    def _finish(self, task: asyncio.Task[T]) -> None:
+        if task.cancelled():
+            self.outcome.set_exception(asyncio.CancelledError())
+        elif (error := task.exception()) is not None:
+            self.outcome.set_exception(error)
+        else:
+            self.outcome.set_result(task.result())
+
+
+def _background() -> LoopThread:
+    """This process's loop; a forked child gets its own, as threads do not survive a fork."""
+    pid = os.getpid()
+    with _lock:
+        if pid not in _threads:
+            _threads.clear()
+            _threads[pid] = LoopThread()
+        return _threads[pid]
+
+
+def _run_beside(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run on a passing loop: the caller is the loop's own thread, which cannot wait for itself."""
+    outcome: Future[T] = Future()
+    context = contextvars.copy_context()
+
+    def body() -> None:
+        try:
+            outcome.set_result(context.run(asyncio.run, coroutine))
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=body, name="pinnacle-nested-loop", daemon=True).start()
+    return outcome.result()

@@ -1,0 +1,172 @@
+"""The value objects that cross between the prediction engine and a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from pinnacle.base.errors import ConfigError
+from pinnacle.base.types import OutputType
+
+Key = Any
+"""A row's key as its driver gives it: a scalar, or a tuple for a composite key."""
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Which fields of a row feed which arguments of a model.
+
+    ``paths`` are field names or dotted paths. ``arguments`` is None for positional
+    arguments, else one argument name a path; ``input`` names the first argument.
+    """
+
+    paths: tuple[str, ...]
+    arguments: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, X: Any) -> Fields:  # noqa: N803 - the argument users know it by
+        """The fields a user named: a string, an attribute, a tuple of these, or a dict by argument."""
+        if isinstance(X, Mapping):
+            if not X or not all(isinstance(argument, str) for argument in X):
+                raise ConfigError(f"X as a dict maps argument names to fields, for example {{'input': 'body'}}; got {X!r}")
+            return cls(tuple(map(_path, X.values())), tuple(X))
+        if isinstance(X, (tuple, list)):
+            if not X:
+                raise ConfigError("X names no field; pass a field, a tuple of fields, or a dict of argument to field")
+            return cls(tuple(map(_path, X)))
+        return cls((_path(X),))
+
+    @property
+    def is_single(self) -> bool:
+        """One positional field: the model is called with the bare value."""
+        return len(self.paths) == 1 and self.arguments is None
+
+    @property
+    def label(self) -> str:
+        """The X part of a default output name."""
+        return "_".join(self.paths)
+
+    def to_json(self) -> Any:
+        """The shape the user wrote: a string, a list or an object."""
+        if self.arguments is not None:
+            return dict(zip(self.arguments, self.paths, strict=True))
+        return self.paths[0] if self.is_single else list(self.paths)
+
+
+def _path(field: Any) -> str:
+    """A field's name; a mapped attribute or a column is taken by its key."""
+    name = field if isinstance(field, str) else getattr(field, "key", None)
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"a field is a name or a dotted path such as 'body' or 'meta.title', not {field!r}")
+    return name
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """An output before it exists: what will be computed, by what, and where it goes."""
+
+    name: str
+    type: OutputType
+    model: str
+    version: int
+    fields: Fields
+
+
+@dataclass(frozen=True)
+class Page:
+    """Rows of one key window that need work; all sequences are row-aligned.
+
+    ``inputs`` holds one value a row (a tuple when several fields feed the model), and
+    ``identities`` a hashable that is equal where inputs are equal. ``witnesses`` is the
+    backend's own record of what it read, handed back unchanged in `OutputBatch`.
+    ``last`` is the greatest key of the window, fresh rows included; None at the end.
+    """
+
+    keys: Sequence[Key]
+    inputs: Sequence[Any]
+    identities: Sequence[Any]
+    witnesses: Sequence[Any]
+    read: int
+    fresh: int
+    set_aside: int
+    last: Key | None
+    generation: int = 0
+
+    def take(self, positions: Sequence[int]) -> Page:
+        """The same page with only the rows at ``positions``."""
+        if len(positions) == len(self.keys):
+            return self
+        pick = lambda column: [column[i] for i in positions]  # noqa: E731
+        return Page(
+            pick(self.keys), pick(self.inputs), pick(self.identities), pick(self.witnesses),
+            self.read, self.fresh, self.set_aside, self.last, self.generation,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class OutputBatch:
+    """Checked outputs to be written beside their rows; all sequences are row-aligned.
+
+    A None output is stored as NULL. Vector outputs are float32 of shape (dim,).
+    """
+
+    keys: Sequence[Key]
+    outputs: Sequence[Any]
+    witnesses: Sequence[Any]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One row's failure after all its attempts."""
+
+    key: Key
+    witness: Any
+    error: str
+    message: str
+    traceback: str
+    attempts: int
+
+
+@dataclass(frozen=True)
+class RowError:
+    """One row that was set aside, as `db.errors()` lists it."""
+
+    output: str
+    key: Key
+    model: str
+    version: int
+    error: str
+    message: str
+    traceback: str
+    attempts: int
+    failed_at: datetime
+
+
+@dataclass(frozen=True)
+class OutputInfo:
+    """An existing output, as the catalog of outputs records it."""
+
+    id: int
+    table: str
+    name: str
+    model: str
+    version: int
+    fields: Fields
+    type: OutputType
+    created_column: bool
+
+
+@dataclass(frozen=True)
+class Record:
+    """A component at rest: its JSON body and what identifies it."""
+
+    kind: str
+    identifier: str
+    version: int
+    type: str
+    body: Mapping[str, Any]
+    digest: str
+    created_at: datetime | None = None
+    artifacts: tuple[str, ...] = field(default=())

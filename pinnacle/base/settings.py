@@ -1,0 +1,51 @@
+"""Settings read from the environment, once, when `pinnacle()` opens a database."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pinnacle.base.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What can be tuned without code; every field is read from ``PINNACLE_<FIELD>``.
+
+    ``lease_ttl_s``: seconds after which a silent run's claim on rows is void.
+    ``write_target_s``: how long one write transaction may take; its size adapts.
+    ``trusted_modules``: if set, the only modules (and their submodules) that components
+    may be loaded from.
+    ``cache_dir``: where artifacts are unpacked for libraries that need files.
+    """
+
+    lease_ttl_s: float = 15.0
+    write_target_s: float = 0.02
+    trusted_modules: tuple[str, ...] | None = None
+    cache_dir: Path = field(default_factory=lambda: Path.home() / ".cache" / "pinnacle")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
+        env = os.environ if environment is None else environment
+        chosen: dict[str, object] = {}
+        for name in ("lease_ttl_s", "write_target_s"):
+            raw = env.get(f"PINNACLE_{name.upper()}")
+            if raw is not None:
+                chosen[name] = _positive(f"PINNACLE_{name.upper()}", raw)
+        if "PINNACLE_TRUSTED_MODULES" in env:
+            chosen["trusted_modules"] = tuple(m.strip() for m in env["PINNACLE_TRUSTED_MODULES"].split(",") if m.strip())
+        if "PINNACLE_CACHE_DIR" in env:
+            chosen["cache_dir"] = Path(env["PINNACLE_CACHE_DIR"])
+        return cls(**chosen)  # type: ignore[arg-type]
+
+
+def _positive(name: str, raw: str) -> float:
+    try:
+        value = float(raw)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ConfigError(f"{name} must be a positive number of seconds, not {raw!r}")
+    return value

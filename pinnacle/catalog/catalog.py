@@ -1,0 +1,197 @@
+"""The catalog: adds components as versions, loads, lists and removes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+from pinnacle.backends.protocol import CatalogStore
+from pinnacle.base.errors import ComponentError, Conflict, NotFound
+from pinnacle.base.rows import Record
+from pinnacle.base.settings import Settings
+from pinnacle.catalog.drafts import Draft, draft_of
+from pinnacle.catalog.loading import Loading
+from pinnacle.catalog.references import Resolver
+from pinnacle.components.component import Component
+
+KINDS = (
+    "model", "listener", "vector_index", "knowledge_bank", "dataset", "tool", "pipeline", "run",
+    "training_configuration",
+)  # fmt: skip
+SAVE_ATTEMPTS = 100
+
+C = TypeVar("C", bound=Component)
+
+
+class Catalog:
+    """Components at rest in one database; knows nothing of which database it is."""
+
+    def __init__(self, store: CatalogStore, settings: Settings) -> None:
+        self.store, self.settings = store, settings
+        self.resolver = Resolver(settings.trusted_modules)
+
+    def add(self, component: C, *, allow_pickle: bool = False) -> C:
+        """Store ``component`` and those in its fields, and set its ``version``; return it.
+
+        The same content as the newest version is a no-op; changed content, a function's source included, is the next
+        version. Raises Conflict when the identifier belongs to a component of another class, and ComponentError for a
+        field that cannot be stored. Safe beside other processes that add the same component.
+        """
+        return self._save(component, (), allow_pickle=allow_pickle, may_retype=False)
+
+    def replace(self, component: C, *, allow_pickle: bool = False) -> C:
+        """Store ``component`` as the newest version of an identifier that exists, whatever its class was.
+
+        Older versions still load by number. Raises NotFound where there is nothing to replace.
+        """
+        self._find(component.kind, component.identifier)
+        return self._save(component, (), allow_pickle=allow_pickle, may_retype=True)
+
+    def load(self, kind: str, identifier: str, version: int | None = None, *, allow_pickle: bool = False) -> Component:
+        """A new object of one version, by default the newest; runs no code from the database unless allowed.
+
+        Raises NotFound naming near identifiers or the versions there are, ComponentError where this process does not
+        have the component's code as it was stored, UntrustedReference where it may not import it.
+        """
+        return self._load(self._find(kind, identifier, version), (), allow_pickle=allow_pickle)
+
+    def show(self, kind: str | None = None, identifier: str | None = None) -> Any:
+        """What there is: (kind, identifier) pairs; of one kind the identifiers; of one component its versions.
+
+        A component's entry is a dict with ``kind``, ``identifier`` and ``versions``, oldest first.
+        """
+        if kind is None:
+            return self.store.identifiers()
+        if identifier is None:
+            found = [name for _, name in self.store.identifiers(kind)]
+            if not found and kind not in KINDS:
+                raise NotFound(f"there is no kind {kind!r}{_did_you_mean(kind, KINDS)}")
+            return found
+        self._find(kind, identifier)
+        versions = [_describe(record) for record in self.store.versions(kind, identifier)]
+        return {"kind": kind, "identifier": identifier, "versions": versions}
+
+    def remove(self, kind: str, identifier: str, version: int | None = None) -> int:
+        """Remove one version or all of them, with artifacts nothing else uses; return how many.
+
+        Raises NotFound, or Conflict while another component refers to what would go.
+        """
+        self.check_removable(kind, identifier, version)
+        return self.store.delete(kind, identifier, version)
+
+    def check_removable(self, kind: str, identifier: str, version: int | None = None) -> None:
+        """NotFound, or Conflict while another component refers to it."""
+        self._find(kind, identifier, version)
+        if users := self.dependents(kind, identifier, version):
+            named = ", ".join(sorted({f"{r.kind} {r.identifier!r} version {r.version}" for r in users}))
+            raise Conflict(f"{kind} {identifier!r} is part of {named}; remove that first")
+
+    def dependents(self, kind: str, identifier: str, version: int | None = None) -> list[Record]:
+        """Stored versions of other components that have this one in a field."""
+        found = []
+        for other in self.store.identifiers():
+            for record in self.store.versions(*other) if other != (kind, identifier) else ():
+                for used in _components_in(record.body["fields"]):
+                    if (used["kind"], used["identifier"]) == (kind, identifier) and version in (None, used["version"]):
+                        found.append(record)
+                        break
+        return found
+
+    def _save(self, component: C, outer: tuple[Component, ...], *, allow_pickle: bool, may_retype: bool) -> C:
+        if not isinstance(component, Component):
+            raise ComponentError(
+                f"only components can be stored, and {component!r} is none; make a model of a function with @model"
+            )
+        inner: tuple[Component, ...] = (*outer, component)
+        if any(component is other for other in outer):
+            circle = " -> ".join(c.identifier for c in inner)
+            raise ComponentError(f"{component.kind} {component.identifier!r} refers to itself: {circle}")
+
+        def save_nested(nested: Component) -> int:
+            saved = self._save(nested, inner, allow_pickle=allow_pickle, may_retype=False)
+            return saved.version or 0
+
+        draft = draft_of(component, nested=save_nested, allow_pickle=allow_pickle)
+        component.version = self._save_draft(draft, may_retype)
+        draft.remember()
+        return component
+
+    def _save_draft(self, draft: Draft, may_retype: bool) -> int:
+        """The version that holds the draft's content, stored now or before, here or by another process."""
+        kind, identifier = draft.component.kind, draft.component.identifier
+        for _ in range(SAVE_ATTEMPTS):
+            newest = self.store.get(kind, identifier)
+            if newest is not None and newest.type != draft.type.name and not may_retype:
+                raise Conflict(
+                    f"{kind} {identifier!r} is a {newest.type} and not a {draft.type.name}; "
+                    "choose another identifier, or use db.replace to change its class"
+                )
+            if newest is not None and draft.is_stored_as(newest):
+                return newest.version
+            for sha256, artifact in draft.artifacts.items():
+                if not self.store.has_artifact(sha256):
+                    self.store.put_artifact(sha256, artifact.chunks())
+            record = draft.record(0 if newest is None else newest.version + 1)
+            if self.store.save(record):
+                return record.version
+        raise Conflict(
+            f"{kind} {identifier!r} is changed by others all the time; {SAVE_ATTEMPTS} attempts to add it failed"
+        )
+
+    def _load(self, record: Record, outer: tuple[tuple[str, str, int], ...], *, allow_pickle: bool) -> Component:
+        here = (record.kind, record.identifier, record.version)
+        if here in outer:
+            raise ComponentError(f"{record.kind} {record.identifier!r} refers to itself in the catalog; add it again")
+
+        def load_nested(stored: Mapping[str, Any]) -> Component:
+            found = self._find(stored["kind"], stored["identifier"], stored["version"])
+            return self._load(found, (*outer, here), allow_pickle=allow_pickle)
+
+        return Loading(
+            record, self.store, self.resolver, self.settings.cache_dir, load_nested, allow_pickle=allow_pickle
+        ).component()
+
+    def _find(self, kind: str, identifier: str, version: int | None = None) -> Record:
+        record = self.store.get(kind, identifier, version)
+        if record is not None:
+            return record
+        if versions := [r.version for r in self.store.versions(kind, identifier)]:
+            raise NotFound(f"{kind} {identifier!r} has no version {version}; it has {', '.join(map(str, versions))}")
+        known = self.store.identifiers()
+        if other := [k for k, name in known if name == identifier]:
+            raise NotFound(f"there is no {kind} {identifier!r}, but a {' and a '.join(other)} of that name")
+        raise NotFound(
+            f"there is no {kind} {identifier!r}{_did_you_mean(identifier, [n for k, n in known if k == kind])}"
+        )
+
+
+def _did_you_mean(name: str, known: Any) -> str:
+    near = get_close_matches(name, known, n=3, cutoff=0.5)
+    if near:
+        return f"; did you mean {' or '.join(map(repr, near))}?"
+    return f"; there is {', '.join(map(repr, known))}" if known else "; there is none yet: db.add(...) stores one"
+
+
+def _describe(record: Record) -> dict[str, Any]:
+    return {
+        "version": record.version,
+        "type": record.type,
+        "created_at": record.created_at,
+        "fields": dict(record.body["fields"]),
+        "digest": record.digest,
+        "artifacts": list(record.artifacts),
+    }
+
+
+def _components_in(stored: Any) -> Iterator[Mapping[str, Any]]:
+    """Every reference to a component inside stored fields."""
+    if isinstance(stored, Mapping):
+        if "@component" in stored:
+            yield stored["@component"]
+        else:
+            for item in stored.values():
+                yield from _components_in(item)
+    elif isinstance(stored, list):
+        for item in stored:
+            yield from _components_in(item)

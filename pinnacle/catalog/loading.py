@@ -1,0 +1,99 @@
+"""Puts a component together again from its record."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pinnacle.backends.protocol import CatalogStore
+from pinnacle.base.errors import ComponentError
+from pinnacle.base.rows import Record
+from pinnacle.catalog import pickles
+from pinnacle.catalog.bodies import Readers, decode
+from pinnacle.catalog.references import Reference, Resolver
+from pinnacle.components.artifact import Artifact
+from pinnacle.components.component import Component, content_fields
+
+
+class Loading:
+    """One record on its way back to a component; ``nested`` loads the components in its fields."""
+
+    def __init__(
+        self,
+        record: Record,
+        store: CatalogStore,
+        resolver: Resolver,
+        cache_dir: Path,
+        nested: Callable[[Mapping[str, Any]], Component],
+        *,
+        allow_pickle: bool,
+    ) -> None:
+        self.record, self.store, self.resolver, self.cache_dir = record, store, resolver, cache_dir
+        self.allow_pickle = allow_pickle
+        self.label = f"{record.kind} {record.identifier!r} version {record.version}"
+        self.readers = Readers(nested, self._artifact, self._function, self._pickled)
+
+    def component(self) -> Component:
+        """A new object of the stored class with the stored fields and version."""
+        cls = self._class()
+        stored = self.record.body["fields"]
+        self._check_fields(cls, stored)
+        component = cls(self.record.identifier, **{name: decode(value, self.readers) for name, value in stored.items()})
+        component.version = self.record.version
+        return component
+
+    def _class(self) -> type[Component]:
+        body = self.record.body
+        reference = Reference(self.record.type, body.get("source"), body.get("local", False), body.get("distribution"))
+        cls = self.resolver.component_class(reference) or self._code(reference)
+        if not (isinstance(cls, type) and issubclass(cls, Component)) or cls.kind != self.record.kind:
+            raise ComponentError(
+                f"{self.label} is stored as {self.record.type}, which is no class of {self.record.kind}s"
+            )
+        return cls
+
+    def _check_fields(self, cls: type[Component], stored: Mapping[str, Any]) -> None:
+        fields = {field.name: field for field in content_fields(cls)}
+        if unknown := sorted(set(stored) - set(fields)):
+            raise ComponentError(
+                f"{self.label} was stored with {', '.join(unknown)}, which {cls.__name__} no longer has; "
+                "load it with the release that stored it, or add it again"
+            )
+        missing = dataclasses.MISSING
+        lacking = [n for n, f in fields.items() if n not in stored and f.default is missing is f.default_factory]
+        if lacking:
+            raise ComponentError(
+                f"{self.label} was stored without {', '.join(lacking)}, which {cls.__name__} needs "
+                '(a secret is stored only as "env:NAME"); give the field a default, or add the component again'
+            )
+
+    def _artifact(self, stored: Mapping[str, Any]) -> Artifact:
+        sha256 = str(stored["sha256"])
+        return Artifact.stored(sha256, int(stored["size"]), lambda: self.store.get_artifact(sha256), self.cache_dir)
+
+    def _function(self, stored: Mapping[str, Any]) -> Any:
+        reference = Reference(stored["reference"], stored["digest"], stored["local"])
+        return self.resolver.function(reference) or self._code(reference)
+
+    def _code(self, reference: Reference) -> Any:
+        """Code that this process cannot import: its pickle, where there is one and it is allowed."""
+        sha256 = self.record.body.get("pickles", {}).get(reference.key)
+        if sha256 is not None:
+            return self._pickled(sha256)
+        raise ComponentError(
+            f"{self.label} was made from {reference.name}, which lives only in the process that added it; "
+            "move it to a module and add it again, or pass allow_pickle=True both to add and to load"
+        )
+
+    def _pickled(self, sha256: str) -> Any:
+        if not self.allow_pickle:
+            raise ComponentError(
+                f"{self.label} holds pickled code, which runs when it is loaded; "
+                "pass allow_pickle=True to load if you trust whoever can write to this database"
+            )
+        if self.resolver.trusted_modules is not None:
+            raise ComponentError(f"{self.label} holds pickled code, which is never loaded while trusted_modules is set")
+        content = Artifact.stored(sha256, 0, lambda: self.store.get_artifact(sha256), self.cache_dir).read()
+        return pickles.load(content, self.record.body.get("python"))

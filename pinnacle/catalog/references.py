@@ -1,0 +1,238 @@
+"""Finds the classes and functions that stored components name, without running code from the database.
+
+A class of pinnacle's own or of a plug-in goes by name; anything else by its import
+reference ``module:qualname``, which must lead to a pinnacle component on this process's own
+path. What no other process can import (``__main__``, lambdas, locals) is remembered here,
+and found again in the process that added it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import sys
+import sysconfig
+import threading
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from pinnacle.base.errors import ComponentError, MissingPlugin, UntrustedReference
+from pinnacle.components.component import Component
+from pinnacle.components.function import FunctionModel
+
+PLUGIN_GROUP = "pinnacle.models"
+BUILT_IN = {"FunctionModel": "pinnacle.components.function:FunctionModel"}
+MAIN_MODULES = ("__main__", "__mp_main__")
+
+_MODULE_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+_live: dict[tuple[str, str], Any] = {}
+_live_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Reference:
+    """How stored code is named. ``digest`` is None where its source is not the user's own.
+
+    ``is_local``: no other process can import it. ``distribution``: the plug-in it comes with.
+    """
+
+    name: str
+    digest: str | None = None
+    is_local: bool = False
+    distribution: str | None = None
+
+    @property
+    def key(self) -> str:
+        """What a pickle of this code is filed under."""
+        return f"{self.name}#{self.digest}"
+
+
+def reference_to_class(cls: type[Component]) -> Reference:
+    """How a component's class is stored."""
+    name = f"{cls.__module__}:{cls.__qualname__}"
+    if _is_own(cls.__module__):
+        return Reference(next((short for short, full in BUILT_IN.items() if full == name), name))
+    if (plugin := _plugin_of(cls)) is not None:
+        return Reference(plugin.name, distribution=plugin.dist.name if plugin.dist else None)
+    is_local = cls.__module__ in MAIN_MODULES or _walk(sys.modules.get(cls.__module__), cls.__qualname__) is not cls
+    return Reference(name, cls.class_source.digest, is_local)
+
+
+def reference_to_function(function: Any, digest: str) -> Reference:
+    """How a function is stored: by the name its module gives the component made of it, where there is one."""
+    module_name = getattr(function, "__module__", None) or type(function).__module__
+    qualname = getattr(function, "__qualname__", None) or f"{type(function).__qualname__}()"
+    module = sys.modules.get(module_name)
+    if module_name in MAIN_MODULES or module is None or "<lambda>" in qualname:
+        return Reference(f"{module_name}:{qualname}", digest, is_local=True)
+    if _is_made_of(_walk(module, qualname), function):
+        return Reference(f"{module_name}:{qualname}", digest)
+    for name, value in list(vars(module).items()):
+        if _is_made_of(value, function):
+            return Reference(f"{module_name}:{name}", digest)
+    return Reference(f"{module_name}:{qualname}", digest, is_local=True)
+
+
+def remember(reference: Reference, code: Any) -> None:
+    """Keep local code reachable for `Resolver` for as long as this process lives."""
+    with _live_lock:
+        _live[reference.name, reference.digest or ""] = code
+
+
+class Resolver:
+    """Turns stored references back into code of this process."""
+
+    def __init__(self, trusted_modules: tuple[str, ...] | None) -> None:
+        self.trusted_modules = trusted_modules
+
+    def component_class(self, reference: Reference) -> type[Component] | None:
+        """The class of a component; None for local code that this process does not have.
+
+        Raises MissingPlugin, UntrustedReference, or ComponentError when the class is gone or its source is not
+        what was stored.
+        """
+        if ":" not in reference.name:
+            found = self._by_name(reference)
+        elif _is_own(reference.name):
+            found = _attribute(reference.name)
+        elif (found := self._find(reference, _class_digest)) is None:
+            return None
+        if not (isinstance(found, type) and issubclass(found, Component)):
+            raise _untrusted(reference.name, found)
+        return found
+
+    def function(self, reference: Reference) -> Callable[..., Any] | None:
+        """The function inside the component that ``reference`` names; None and errors as for `component_class`."""
+        found = self._find(reference, _function_digest)
+        if isinstance(found, FunctionModel):
+            return found.function
+        if found is None or reference.is_local:
+            return found  # type: ignore[no-any-return]
+        raise _untrusted(reference.name, found)
+
+    def _by_name(self, reference: Reference) -> Any:
+        if reference.name in BUILT_IN:
+            return _attribute(BUILT_IN[reference.name])
+        plugins = list(entry_points(group=PLUGIN_GROUP, name=reference.name))
+        if not plugins:
+            package = reference.distribution or reference.name
+            raise MissingPlugin(package, package, purpose=f"components of type {reference.name}")
+        same = [p for p in plugins if p.dist and p.dist.name == reference.distribution]
+        return (same or plugins)[0].load()
+
+    def _find(self, reference: Reference, digest_of: Callable[[Any], str | None]) -> Any:
+        module_name, _, qualname = reference.name.partition(":")
+        self._require_trust(module_name, reference.name)
+        with _live_lock:
+            live = _live.get((reference.name, reference.digest or ""))
+        if live is not None:
+            return live
+        if reference.is_local:
+            found = _walk(sys.modules.get("__main__"), qualname) if module_name in MAIN_MODULES else None
+            return found if found is not None and digest_of(found) == reference.digest else None
+        found = _attribute(reference.name)
+        if (digest := digest_of(found)) is not None and digest != reference.digest:
+            raise ComponentError(
+                f"the source of {reference.name} is not what this version was made from; "
+                "run db.add(...) to store the code as it is now as a new version"
+            )
+        return found
+
+    def _require_trust(self, module_name: str, reference: str) -> None:
+        if self.trusted_modules is None:
+            return
+        if not any(module_name == trusted or module_name.startswith(f"{trusted}.") for trusted in self.trusted_modules):
+            raise UntrustedReference(
+                f"{reference} is outside of trusted_modules ({', '.join(self.trusted_modules) or 'none'}); "
+                "add its module to PINNACLE_TRUSTED_MODULES to allow it"
+            )
+
+
+def _attribute(reference: str) -> Any:
+    """What a shared reference leads to; imports its module, and touches nothing else on the way."""
+    module_name, _, qualname = reference.partition(":")
+    found = _walk(_import(module_name, reference), qualname)
+    if found is None:
+        raise ComponentError(
+            f"{reference} is gone: {module_name} has no {qualname}; put it back, or remove the component"
+        )
+    return found
+
+
+def _import(name: str, reference: str) -> types.ModuleType:
+    if not _MODULE_NAME.fullmatch(name):
+        raise UntrustedReference(f"{reference!r} is not an import reference, module:name")
+    if (module := sys.modules.get(name)) is not None:
+        return module
+    spec = _top_level_spec(name.partition(".")[0])
+    if spec is None:
+        raise ComponentError(
+            f"{reference} needs module {name!r}, which is not on this process's path; "
+            "start from the folder that holds it, or add that folder to PYTHONPATH"
+        )
+    if _is_standard_library(spec):
+        raise UntrustedReference(f"{reference} is in Python's standard library, where no component lives")
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ComponentError(f"{reference} could not be imported: {error}") from error
+
+
+def _top_level_spec(name: str) -> ModuleSpec | None:
+    loaded = sys.modules.get(name)
+    return loaded.__spec__ if loaded is not None else importlib.util.find_spec(name)
+
+
+def _is_standard_library(spec: ModuleSpec) -> bool:
+    if spec.origin in ("built-in", "frozen"):
+        return True
+    if spec.name not in sys.stdlib_module_names or not spec.origin:
+        return False
+    return Path(sysconfig.get_path("stdlib")) in Path(spec.origin).parents
+
+
+def _walk(holder: Any, qualname: str) -> Any:
+    """Follow a dotted name through modules and classes by their own dictionaries: no code runs."""
+    for part in qualname.split("."):
+        if not isinstance(holder, (types.ModuleType, type)):
+            return None
+        holder = vars(holder).get(part)
+    return holder
+
+
+def _plugin_of(cls: type) -> EntryPoint | None:
+    package = cls.__module__.partition(".")[0]
+    for plugin in entry_points(group=PLUGIN_GROUP):
+        if plugin.module.partition(".")[0] == package and plugin.attr == cls.__qualname__ and plugin.load() is cls:
+            return plugin
+    return None
+
+
+def _is_own(name: str) -> bool:
+    return name.partition(":")[0].partition(".")[0] == "pinnacle"
+
+
+def _is_made_of(candidate: Any, function: Any) -> bool:
+    return isinstance(candidate, FunctionModel) and candidate.function is function
+
+
+def _class_digest(found: Any) -> str | None:
+    return found.class_source.digest if isinstance(found, type) and issubclass(found, Component) else None
+
+
+def _function_digest(found: Any) -> str | None:
+    return found.source.digest if isinstance(found, FunctionModel) else None
+
+
+def _untrusted(reference: str, found: Any) -> UntrustedReference:
+    what = "a function" if isinstance(found, types.FunctionType) else f"a {type(found).__name__}"
+    return UntrustedReference(
+        f"{reference} is {what} and no pinnacle component; only components are loaded "
+        "(make a model of a function with @model)"
+    )

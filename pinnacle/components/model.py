@@ -1,0 +1,198 @@
+"""Models: what maps inputs to outputs, on a value, on a list, or on the rows of a query."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import enum
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pinnacle.base import loop
+from pinnacle.base.errors import ConfigError
+from pinnacle.base.types import OutputType, output_type_of
+from pinnacle.components.annotations import output_type_from_annotation
+from pinnacle.components.calls import call_batch, call_concurrently, call_in_batches, call_values
+from pinnacle.components.component import Component
+
+if TYPE_CHECKING:
+    from pinnacle.db import Database
+
+ASYNC_CONCURRENCY = 16
+_MISSING: Any = object()
+
+
+class CallStyle(enum.Enum):
+    """How a model is called: one value, a list of values, or one value in a coroutine."""
+
+    VALUE = "value"
+    BATCH = "batch"
+    ASYNC = "async"
+
+
+@dataclasses.dataclass
+class Model(Component):
+    """Maps inputs to outputs. Subclass it and write `predict_one`, `predict_batch` or `apredict_one`.
+
+    ``output_type``: what a value is stored as, a type or ``Vector(dim)``; by default what the
+    method is annotated to return. ``batch_size``: rows handed over and committed together.
+    ``concurrency``: calls in flight; 0 is one, or 16 for an async model. ``max_attempts``,
+    ``retry_delay_s``: calls before a row counts as failed, and the first pause between them.
+    ``skip_null``: a row whose input is NULL gets a NULL output and no call.
+    """
+
+    kind: ClassVar[str] = "model"
+
+    _: dataclasses.KW_ONLY
+    output_type: Any = None
+    batch_size: int | None = None
+    concurrency: int = 0
+    max_attempts: int = 3
+    retry_delay_s: float = 0.05
+    skip_null: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.output_type is not None:
+            self.output_type = output_type_of(self.output_type, where=f"model {self.identifier!r}")
+        if self.concurrency == 0:
+            self.concurrency = ASYNC_CONCURRENCY if self.call_style is CallStyle.ASYNC else 1
+        _check_count("batch_size", self.batch_size if self.batch_size is not None else 1)
+        _check_count("concurrency", self.concurrency)
+        _check_count("max_attempts", self.max_attempts)
+        if not 0 <= self.retry_delay_s < math.inf:
+            raise ConfigError(f"retry_delay_s is a number of seconds from 0, not {self.retry_delay_s!r}")
+
+    @property
+    def call_style(self) -> CallStyle:
+        """The style whose method the class implements; batches before coroutines before values."""
+        for style, method in _METHODS.items():
+            if getattr(type(self), method) is not getattr(Model, method):
+                return style
+        raise ConfigError(f"{type(self).__name__} implements none of {', '.join(_METHODS.values())}")
+
+    def predict_one(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute one output. Models called value by value implement this."""
+        raise NotImplementedError(f"{type(self).__name__} is not called value by value")
+
+    def predict_batch(self, inputs: list[Any], **kwargs: Any) -> Sequence[Any]:
+        """Compute one output for each input, in order. Models called in batches implement this.
+
+        An input is a value; a tuple where X is a tuple of fields, a dict where X is a dict.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is not called in batches")
+
+    async def apredict_one(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute one output in a coroutine. Async models implement this."""
+        raise NotImplementedError(f"{type(self).__name__} is not an async model")
+
+    def length_of(self, value: Any) -> int | None:
+        """How long an input is: batches are made of inputs of similar length. None: order does not matter."""
+        return None
+
+    def resolved_output_type(self) -> OutputType:
+        """The declared output type, else that of the return annotation; ConfigError where there is neither."""
+        if isinstance(self.output_type, OutputType):
+            return self.output_type
+        style = self.call_style
+        return output_type_from_annotation(
+            getattr(type(self), _METHODS[style]),
+            is_batch=style is CallStyle.BATCH,
+            where=f"model {self.identifier!r}",
+        )
+
+    def predict(
+        self,
+        value: Any = _MISSING,
+        /,
+        *args: Any,
+        X: Any = None,  # noqa: N803
+        db: Database | None = None,
+        select: Any = None,
+        output: Any = None,
+        limit: int | None = None,
+        batch_size: int | None = None,
+        overwrite: bool = False,
+        on_error: str = "isolate",
+        progress: bool | None = None,
+        dry_run: bool = False,
+        listen: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """One output for a value, a list of outputs for a list, or with ``X`` and ``db`` the rows of a query.
+
+        Further arguments go to the model. A list's outputs are in its order; a batch model that returns numpy arrays
+        gives one array of shape (n, ...). An async model runs on a loop of its own, also inside a running one. On rows
+        the result is a PredictResult, and the outputs are in the database: see `Database.predict`.
+        """
+        engine = {
+            "select": select, "output": output, "limit": limit, "overwrite": overwrite, "on_error": on_error,
+            "progress": progress, "dry_run": dry_run, "listen": listen,
+        }  # fmt: skip
+        if db is not None:
+            _refuse_values(self.identifier, value, X)
+            return db.predict(self, X=X, batch_size=batch_size, **engine, **kwargs)
+        _require_value(self.identifier, value, X, engine)
+        if batch_size is not None:
+            _check_count("batch_size", batch_size)
+        return self._predict_values(value, args, kwargs, batch_size)
+
+    async def apredict(self, value: Any = _MISSING, /, *args: Any, **kwargs: Any) -> Any:
+        """`predict` for callers inside an event loop: async models run on that loop, others and queries in a thread."""
+        on_values = kwargs.get("db") is None and kwargs.get("X") is None and value is not _MISSING
+        if not on_values or self.call_style is not CallStyle.ASYNC:
+            arguments = () if value is _MISSING else (value, *args)
+            return await asyncio.to_thread(self.predict, *arguments, **kwargs)
+        _require_value(self.identifier, value, None, {name: kwargs.pop(name, None) for name in _ENGINE_DEFAULTS})
+        kwargs = {name: given for name, given in kwargs.items() if name not in ("db", "X", "batch_size")}
+        if isinstance(value, list):
+            return await call_concurrently(self, value, args, kwargs)
+        return await self.apredict_one(value, *args, **kwargs)
+
+    def _predict_values(self, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any], batch_size: int | None) -> Any:
+        is_list = isinstance(value, list)
+        if self.call_style is CallStyle.ASYNC:
+            return loop.run(
+                call_concurrently(self, value, args, kwargs) if is_list else self.apredict_one(value, *args, **kwargs)
+            )
+        if self.call_style is CallStyle.VALUE:
+            return call_values(self, value, args, kwargs) if is_list else self.predict_one(value, *args, **kwargs)
+        if is_list:
+            return call_in_batches(self, value, args, kwargs, batch_size)
+        return call_batch(self, [(value, *args) if args else value], **kwargs)[0]
+
+
+_METHODS = {
+    CallStyle.BATCH: "predict_batch",
+    CallStyle.ASYNC: "apredict_one",
+    CallStyle.VALUE: "predict_one",
+}
+_ENGINE_DEFAULTS: dict[str, Any] = {
+    "select": None, "output": None, "limit": None, "overwrite": False, "on_error": "isolate",
+    "progress": None, "dry_run": False, "listen": False,
+}  # fmt: skip
+
+
+def _check_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{name} is a whole number from 1, not {value!r}")
+
+
+def _refuse_values(identifier: str, value: Any, fields: Any) -> None:
+    if value is not _MISSING:
+        raise ConfigError(
+            f"model {identifier!r} was given a value and a database; pass the field to read as X=, or leave out db="
+        )
+    if fields is None:
+        raise ConfigError(f"model {identifier!r} needs X=, the field or fields to read from each row")
+
+
+def _require_value(identifier: str, value: Any, fields: Any, engine: Mapping[str, Any]) -> None:
+    """Refuse what only makes sense with a database."""
+    given = [name for name, chosen in engine.items() if chosen is not None and chosen is not _ENGINE_DEFAULTS[name]]
+    if fields is not None or given:
+        named = ", ".join(f"{name}=" for name in (["X"] if fields is not None else []) + given)
+        raise ConfigError(f"model {identifier!r} was given {named} without db=; pass db= to predict on rows")
+    if value is _MISSING:
+        raise ConfigError(f"model {identifier!r} needs a value, or X=, db= and select= to predict on rows")

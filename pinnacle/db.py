@@ -1,0 +1,267 @@
+"""Database: the handle that `pinnacle()` returns, one short method a verb."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal, TypeVar
+
+from pinnacle.backends.open import open_backend
+from pinnacle.backends.protocol import Backend
+from pinnacle.base.errors import ConfigError, Conflict, NotFound
+from pinnacle.base.rows import Fields, OutputInfo, OutputSpec, RowError
+from pinnacle.base.settings import Settings
+from pinnacle.catalog.catalog import Catalog
+from pinnacle.components.component import Component
+from pinnacle.components.model import Model
+from pinnacle.runtime.engine import Run, RunOptions
+from pinnacle.runtime.progress import progress_bar
+from pinnacle.runtime.result import PredictResult
+
+C = TypeVar("C", bound=Component)
+M = TypeVar("M", bound=Model)
+
+
+def pinnacle(target: Any = None, *, settings: Settings | None = None) -> Database:
+    """Open a database: a URL, a SQLAlchemy Engine or a pymongo Database.
+
+    Without one, ``sqlite:///pinnacle.db`` in the working directory. Nothing is written
+    before the first `add` or `predict`. Settings come from the environment unless given.
+    """
+    settings = settings or Settings.from_environment()
+    return Database(open_backend(target, settings), settings)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Statements that a call would run, in order; prints as a script."""
+
+    statements: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(f"{statement};" for statement in self.statements) or "nothing to do"
+
+
+class Database:
+    """A database with models attached. Usable from several threads; a context manager."""
+
+    def __init__(self, backend: Backend, settings: Settings) -> None:
+        self._backend, self._settings = backend, settings
+        self._catalog = Catalog(backend.catalog, settings)
+
+    # -- components -----------------------------------------------------------------------------
+
+    def add(self, component: C, *, allow_pickle: bool = False) -> C:
+        """Store a component and return it with its ``version`` set.
+
+        The same content again is a no-op; changed content is the next version. Commits
+        before it returns. ComponentError when a part of it cannot be stored.
+        """
+        return self._catalog.add(component, allow_pickle=allow_pickle)
+
+    def replace(self, component: C, *, allow_pickle: bool = False) -> C:
+        """Store a component as the newest version of an existing identifier, even as another class."""
+        return self._catalog.replace(component, allow_pickle=allow_pickle)
+
+    def load(self, kind: str, identifier: str, version: int | None = None, *, allow_pickle: bool = False) -> Any:
+        """A new object of a stored component: the newest version, or the one asked for.
+
+        NotFound names what is near. Runs no code from the database: see the README.
+        """
+        return self._catalog.load(kind, identifier, version, allow_pickle=allow_pickle)
+
+    def show(self, kind: str | None = None, identifier: str | None = None) -> Any:
+        """What is stored: kinds with identifiers; the identifiers of a kind; or one component's versions."""
+        return self._catalog.show(kind, identifier)
+
+    def remove(
+        self, kind: str, identifier: str, version: int | None = None, *,
+        outputs: Literal["refuse", "keep", "drop"] = "refuse",
+    ) -> None:  # fmt: skip
+        """Remove a component, all versions or one.
+
+        Refused (Conflict) while other components or outputs depend on it. A model's
+        outputs go with it only when told: ``"keep"`` forgets their bookkeeping and leaves
+        the columns with their values, ``"drop"`` drops the columns that pinnacle made.
+        """
+        if outputs not in ("refuse", "keep", "drop"):
+            raise ConfigError(f"outputs= is 'refuse', 'keep' or 'drop', not {outputs!r}")
+        mine = self._backend.outputs(identifier) if kind == Model.kind and version is None else []
+        self._catalog.check_removable(kind, identifier, version)
+        if mine and outputs == "refuse":
+            named = ", ".join(f"{info.table}.{info.name}" for info in mine)
+            raise Conflict(
+                f"model {identifier!r} keeps {named}; pass outputs='keep' to leave the values and forget how they were "
+                "made, or outputs='drop' to drop them too"
+            )
+        for info in mine:
+            self._backend.forget_output(info.id, drop_column=outputs == "drop")
+        self._catalog.remove(kind, identifier, version)
+
+    # -- queries ----------------------------------------------------------------------------------
+
+    @property
+    def engine(self) -> Any:
+        """The SQLAlchemy Engine, or the pymongo Database, that queries run on."""
+        return self._backend.engine
+
+    def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
+        """Run a query of this database's kind: SQLAlchemy's own Result, or Documents."""
+        return self._backend.execute(query, *args, **kwargs)
+
+    def output(self, entity: Any, X: Any, model: str | Model) -> Any:  # noqa: N803
+        """The column of an output, for use in a ``select()``; the dotted field on MongoDB.
+
+        ``entity``: a mapped class, a Table or a Collection. NotFound lists what there is.
+        """
+        identifier = model if isinstance(model, str) else model.identifier
+        fields = Fields.of(X)
+        info = self._backend.find_output(entity, fields, identifier)
+        if info is None:
+            known = ", ".join(f"{o.table}.{o.name} (X={o.fields.to_json()!r}, model {o.model!r})" for o in self.outputs())
+            raise NotFound(
+                f"model {identifier!r} has no output for X={fields.to_json()!r} there; outputs are {known or 'none yet'}"
+            )
+        return self._backend.output_column(entity, info)
+
+    def outputs(self) -> list[OutputInfo]:
+        """All outputs, oldest first."""
+        return self._backend.outputs()
+
+    # -- predicting -------------------------------------------------------------------------------
+
+    def predict(
+        self, model: Model | str, X: Any, select: Any, *, output: str | None = None, limit: int | None = None,  # noqa: N803
+        batch_size: int | None = None, overwrite: bool = False, on_error: Literal["isolate", "raise"] = "isolate",
+        progress: bool | None = None, dry_run: bool = False, listen: bool = False, **parameters: Any,
+    ) -> PredictResult:  # fmt: skip
+        """Compute a model's output for every row of a query and write it beside the row.
+
+        ``X``: a field, a dotted path, a tuple of fields (positional arguments) or a dict
+        (argument -> field; ``input`` is the first). ``output``: the column's name, by default
+        ``{X}__{identifier}``; created if absent, adopted if it has the right type.
+        Rows whose stored output is current are not computed again unless ``overwrite``.
+        ``limit``: only the first rows of the query, in key order. ``on_error="raise"`` stops
+        at the first row that fails; by default it is set aside and listed by `errors`.
+        Other keywords go to the model. Each batch is committed as it is done: after an
+        abort of any kind the same call goes on where it stopped.
+        """
+        if listen:
+            raise ConfigError("listen=True needs listeners, which this version does not have; leave it out")
+        options = _options(limit, batch_size, overwrite, on_error, dry_run, parameters)
+        model = self._ready(model, store=not dry_run)
+        source, spec = self._spec(model, X, select, output)
+        target = self._backend.bind(source, spec, create=not dry_run)
+        with progress_bar(spec.name or model.identifier, target.count, progress) as move:
+            return Run(model, target, options, lease_ttl_s=self._settings.lease_ttl_s, on_progress=move).execute()
+
+    def plan(
+        self, component: Component | str, X: Any = None, select: Any = None, *, output: str | None = None  # noqa: N803
+    ) -> Plan:
+        """Every statement that `add` or, with ``X`` and ``select``, `predict` would run before its first row.
+
+        Changes nothing.
+        """
+        if X is None and select is None:
+            return Plan(tuple(self._backend.migration_plan()))
+        model = self._ready(component, store=False)
+        source, spec = self._spec(model, X, select, output)
+        return Plan(tuple(self._backend.plan(source, spec)))
+
+    def errors(self, model: str | Model | None = None, *, limit: int = 1000) -> list[RowError]:
+        """Rows set aside with their errors, newest first."""
+        if model is None:
+            return self._backend.errors(None, limit)
+        return [error for info in self._outputs_of(model) for error in self._backend.errors(info.id, limit)][:limit]
+
+    def retry_errors(self, model: str | Model | None = None, *, progress: bool | None = None) -> list[PredictResult]:
+        """Compute set-aside rows again, of one model or of all; one result an output that had any.
+
+        Rows that fail again are set aside again. Keyword arguments that an earlier `predict`
+        passed on to the model are not repeated.
+        """
+        results = []
+        for info in self.outputs() if model is None else self._outputs_of(model):
+            if not self._backend.errors(info.id, 1):
+                continue
+            own = model if isinstance(model, Model) else self.load(Model.kind, info.model)
+            ready = self._ready(own, store=True)
+            source, spec = self._spec(ready, info.fields.to_json(), self._backend.rows_of(info), info.name)
+            target = self._backend.bind(source, spec)
+            keys = self._backend.take_errors(info.id)
+            with progress_bar(info.name, lambda keys=keys: len(keys), progress) as move:
+                run = Run(ready, target, RunOptions(), lease_ttl_s=self._settings.lease_ttl_s, on_progress=move)
+                results.append(run.execute(keys))
+        return results
+
+    # -- housekeeping -------------------------------------------------------------------------------
+
+    def migration_plan(self) -> list[str]:
+        """Statements that `migrate` would run."""
+        return self._backend.migration_plan()
+
+    def migrate(self) -> None:
+        """Bring pinnacle's own tables to this version."""
+        self._backend.migrate()
+
+    def removal_plan(self, *, outputs: bool = False) -> list[str]:
+        """Statements that `remove_all` would run."""
+        return self._backend.removal_plan(outputs=outputs)
+
+    def remove_all(self, *, outputs: bool = False) -> None:
+        """Take everything of pinnacle's out of the database and leave the user's data.
+
+        Output columns are the user's data and stay, unless ``outputs``.
+        """
+        self._backend.remove_all(outputs=outputs)
+
+    def close(self) -> None:
+        """Close the connections that pinnacle opened; a database passed in stays open."""
+        self._backend.close()
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Database({self._backend.name})"
+
+    # -- parts of predict -----------------------------------------------------------------------------
+
+    def _ready(self, model: Component | str, *, store: bool) -> Model:
+        """The model with its version: stored if it is new or changed."""
+        if isinstance(model, str):
+            model = self.load(Model.kind, model)
+        if not isinstance(model, Model):
+            raise ConfigError(f"predict takes a model or its identifier, not {type(model).__name__}")
+        return self.add(model) if store else model
+
+    def _spec(self, model: Model, X: Any, select: Any, output: str | None) -> tuple[Any, OutputSpec]:  # noqa: N803
+        if X is None or select is None:
+            raise ConfigError("predict over a database needs X= (the field or fields to read) and select= (the rows)")
+        if output is not None and (not isinstance(output, str) or not output):
+            raise ConfigError(f"output= is the name of a column or field, not {output!r}")
+        fields = Fields.of(X)
+        source = self._backend.resolve(select, fields)
+        name = output or self._backend.default_name(fields, model.identifier)
+        kind = model.resolved_output_type()
+        return source, OutputSpec(name, kind, model.identifier, model.version or 0, source.fields)
+
+    def _outputs_of(self, model: str | Model) -> list[OutputInfo]:
+        return self._backend.outputs(model if isinstance(model, str) else model.identifier)
+
+
+def _options(
+    limit: int | None, batch_size: int | None, overwrite: bool, on_error: Any, dry_run: bool, parameters: Mapping[str, Any]
+) -> RunOptions:
+    if on_error not in ("isolate", "raise"):
+        raise ConfigError(f"on_error is 'isolate' or 'raise', not {on_error!r}")
+    for name, value in (("limit", limit), ("batch_size", batch_size)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ConfigError(f"{name} is a whole number from 1, not {value!r}")
+    return RunOptions(limit, batch_size, overwrite, on_error, dry_run, parameters)

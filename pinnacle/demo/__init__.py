@@ -1,0 +1,1 @@
+"""`pinnacle demo`: the main job on real text, told step by step."""

@@ -1,0 +1,252 @@
+"""Calls a model on many inputs and yields what is done as it is done.
+
+One shape for every kind of model: inputs are cut into units (one input, or a batch), each
+unit is one call, and finished units are handed on in portions of at most
+``batch_size`` inputs, no later than ``FLUSH_S`` after the first of them was done, so
+that little is lost in a crash. A failing batch is halved until the failing inputs are
+alone; failing inputs are tried again after all others.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from pinnacle.base import loop
+from pinnacle.base.rows import Fields
+from pinnacle.components.calls import by_length, call_batch
+from pinnacle.components.model import CallStyle, Model
+
+FLUSH_S = 0.2
+BATCH_SIZES = {CallStyle.VALUE: 2000, CallStyle.BATCH: 256, CallStyle.ASYNC: 64}
+
+
+@dataclass(frozen=True)
+class Failed:
+    """One input that raised."""
+
+    position: int
+    error: Exception
+    attempts: int
+
+    def trace(self) -> str:
+        return "".join(traceback.format_exception(self.error))
+
+
+@dataclass
+class Done:
+    """A portion of finished inputs: outputs aligned with positions, and the failed ones."""
+
+    positions: list[int] = field(default_factory=list)
+    outputs: list[Any] = field(default_factory=list)
+    failed: list[Failed] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.positions) + len(self.failed)
+
+
+@dataclass
+class Caller:
+    """A model bound to how its arguments are filled; counts its calls."""
+
+    model: Model
+    fields: Fields
+    parameters: Mapping[str, Any]
+    batch_size: int
+    calls: int = 0
+
+    def run(self, inputs: Sequence[Any]) -> Iterator[Done]:
+        """Call the model on all of ``inputs``; every position comes back exactly once."""
+        failed: list[Failed] = []
+        for done in self._first_attempt(inputs):
+            failed += done.failed
+            if done.positions:
+                yield Done(done.positions, done.outputs)
+        for attempt in range(2, self.model.max_attempts + 1):
+            if not failed:
+                return
+            time.sleep(self.model.retry_delay_s * 2 ** (attempt - 2) * random.uniform(0.5, 1.5))
+            again, failed = [item.position for item in failed], []
+            for done in self._units([[position] for position in again], inputs, attempt):
+                failed += done.failed
+                if done.positions:
+                    yield Done(done.positions, done.outputs)
+        if failed:
+            yield Done(failed=failed)
+
+    def _first_attempt(self, inputs: Sequence[Any]) -> Iterator[Done]:
+        if self.model.call_style is CallStyle.VALUE and self.model.concurrency == 1:
+            return self._serial(inputs)
+        return self._units(self._cut(inputs), inputs, 1)
+
+    def _cut(self, inputs: Sequence[Any]) -> list[list[int]]:
+        """Positions of each call: single inputs, or batches of inputs of like length."""
+        if self.model.call_style is not CallStyle.BATCH:
+            return [[position] for position in range(len(inputs))]
+        order = by_length(self.model, inputs)
+        return [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
+
+    # -- one thread, one value at a time ----------------------------------------------------
+
+    def _serial(self, inputs: Sequence[Any]) -> Iterator[Done]:
+        call, clock = self._one(), time.monotonic
+        done, flush_at, start, stride = Done(), clock() + FLUSH_S, 0, 1
+        while start < len(inputs):
+            room = self.batch_size - len(done)
+            part = inputs[start : start + min(stride, room)]
+            outputs: list[Any] = []
+            interrupted: KeyboardInterrupt | None = None
+            began = clock()
+            try:
+                outputs.extend(map(call, part))  # what was computed before an error stays in the list
+            except KeyboardInterrupt as error:
+                interrupted = error
+            except Exception as error:  # the unit of work: recorded, retried, then set aside
+                done.failed.append(Failed(start + len(outputs), error, 1))
+            done.positions += range(start, start + len(outputs))
+            done.outputs += outputs
+            tried = len(outputs) + (len(outputs) < len(part) and interrupted is None)
+            self.calls += tried
+            start += tried
+            now = clock()
+            stride = max(1, min(2 * stride, int(tried * FLUSH_S / 4 / max(now - began, 1e-6))))
+            if interrupted is not None or len(done) >= self.batch_size or now >= flush_at:
+                yield done
+                done, flush_at = Done(), clock() + FLUSH_S
+            if interrupted is not None:
+                raise interrupted
+        if len(done):
+            yield done
+
+    # -- units, possibly many at once ---------------------------------------------------------
+
+    def _units(self, units: Sequence[list[int]], inputs: Sequence[Any], attempt: int) -> Iterator[Done]:
+        if self.model.call_style is CallStyle.ASYNC:
+            finished = self._async_units(units, inputs, attempt)
+        elif self.model.concurrency == 1:
+            finished = (self._call_unit(unit, inputs, attempt) for unit in units)
+        else:
+            finished = self._threaded_units(units, inputs, attempt)
+        return self._portions(finished)
+
+    def _portions(self, finished: Iterable[Done]) -> Iterator[Done]:
+        """Join finished units into portions of a batch, or what is done when time is up."""
+        portion, flush_at = Done(), time.monotonic() + FLUSH_S
+        try:
+            for done in finished:
+                portion.positions += done.positions
+                portion.outputs += done.outputs
+                portion.failed += done.failed
+                if len(portion) >= self.batch_size or time.monotonic() >= flush_at:
+                    yield portion
+                    portion, flush_at = Done(), time.monotonic() + FLUSH_S
+        except KeyboardInterrupt:
+            yield portion
+            raise
+        if len(portion):
+            yield portion
+
+    def _call_unit(self, unit: list[int], inputs: Sequence[Any], attempt: int) -> Done:
+        """One call, and for a failing batch the calls that find the failing inputs."""
+        self.calls += 1
+        try:
+            return Done(unit, self._outputs(unit, inputs))
+        except Exception as error:  # the unit of work: halved, retried, then set aside
+            if len(unit) == 1:
+                return Done(failed=[Failed(unit[0], error, attempt)])
+        middle = len(unit) // 2
+        left, right = (self._call_unit(half, inputs, attempt) for half in (unit[:middle], unit[middle:]))
+        return Done(left.positions + right.positions, left.outputs + right.outputs, left.failed + right.failed)
+
+    def _outputs(self, unit: list[int], inputs: Sequence[Any]) -> list[Any]:
+        if self.model.call_style is CallStyle.VALUE:
+            return [self._one()(inputs[unit[0]])]
+        values = [self._named(inputs[position]) for position in unit]
+        return list(call_batch(self.model, values, **self.parameters))
+
+    def _threaded_units(self, units: Sequence[list[int]], inputs: Sequence[Any], attempt: int) -> Iterator[Done]:
+        """At most ``concurrency`` units at once, in threads, in the order they finish."""
+        finished: queue.SimpleQueue[Done] = queue.SimpleQueue()
+        waiting = iter(units)
+        with ThreadPoolExecutor(self.model.concurrency, thread_name_prefix="pinnacle-model") as pool:
+
+            def start() -> bool:
+                unit = next(waiting, None)
+                if unit is not None:
+                    pool.submit(lambda: finished.put(self._call_unit(unit, inputs, attempt)))
+                return unit is not None
+
+            running = sum(start() for _ in range(self.model.concurrency))
+            while running:
+                done = finished.get()
+                running += start() - 1
+                yield done
+
+    def _async_units(self, units: Sequence[list[int]], inputs: Sequence[Any], attempt: int) -> Iterator[Done]:
+        """At most ``concurrency`` coroutines at once, in the order they finish."""
+        finished: queue.SimpleQueue[Done] = queue.SimpleQueue()
+        waiting = iter(units)
+        running: set[loop.Call[None]] = set()
+
+        async def call(position: int) -> None:
+            self.calls += 1
+            try:
+                arguments, named = self._arguments(inputs[position])
+                output = await self.model.apredict_one(*arguments, **named, **self.parameters)
+                finished.put(Done([position], [output]))
+            except Exception as error:  # the unit of work: retried, then set aside
+                finished.put(Done(failed=[Failed(position, error, attempt)]))
+
+        def start() -> bool:
+            unit = next(waiting, None)
+            if unit is not None:
+                started = loop.start(call(unit[0]))
+                running.add(started)
+                started.outcome.add_done_callback(lambda _: running.discard(started))
+            return unit is not None
+
+        active = sum(start() for _ in range(self.model.concurrency))
+        try:
+            while active:
+                done = finished.get()
+                active += start() - 1
+                yield done
+        finally:
+            for unfinished in list(running):
+                unfinished.cancel()
+
+    # -- arguments ---------------------------------------------------------------------------------
+
+    def _one(self) -> Callable[[Any], Any]:
+        """The model as a function of one row's input."""
+        predict, parameters = self.model.predict_one, dict(self.parameters)
+        if self.fields.is_single:
+            return (lambda value: predict(value, **parameters)) if parameters else predict
+
+        def call(value: Any) -> Any:
+            arguments, named = self._arguments(value)
+            return predict(*arguments, **named, **parameters)
+
+        return call
+
+    def _arguments(self, value: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if self.fields.is_single:
+            return (value,), {}
+        values = value if len(self.fields.paths) > 1 else (value,)
+        if self.fields.arguments is None:
+            return tuple(values), {}
+        named = dict(zip(self.fields.arguments, values, strict=True))
+        return ((named.pop("input"),), named) if "input" in named else ((), named)
+
+    def _named(self, value: Any) -> Any:
+        """A batch model's item: the value, a tuple, or a dict by argument name."""
+        if self.fields.arguments is None:
+            return value
+        values = value if len(self.fields.paths) > 1 else (value,)
+        return dict(zip(self.fields.arguments, values, strict=True))

@@ -1,0 +1,420 @@
+"""The one path for bulk work: pages of rows -> model -> outputs written beside them.
+
+The caller's thread reads a page ahead and runs the model; one writer thread commits
+outputs batch by batch. Nothing is held during a model call but a lease, which only other
+runs look at. At most two batches wait to be written, so what a crash can lose is the
+calls of ``batch_size * (concurrency + 2)`` rows.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+from pinnacle.backends.protocol import Target
+from pinnacle.base.errors import ModelError, RowRejected
+from pinnacle.base.rows import Failure, Key, OutputBatch, Page
+from pinnacle.components.model import CallStyle, Model
+from pinnacle.runtime.calling import BATCH_SIZES, Caller, Done, Failed
+from pinnacle.runtime.memory import RunMemory
+from pinnacle.runtime.result import PredictResult
+
+FIRST_PAGE_ROWS = 100
+MAX_PAGE_ROWS = 5_000
+PAGE_TARGET_S = 2.0
+BATCH_PAGE_TARGET_S = 12.0
+READ_TARGET_S = 0.1
+WAITING_BATCHES = 2
+PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What `predict` over a database was asked to do."""
+
+    limit: int | None = None
+    batch_size: int | None = None
+    overwrite: bool = False
+    on_error: Literal["isolate", "raise"] = "isolate"
+    dry_run: bool = False
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+Claim = tuple[str, Sequence[int], bool]
+
+
+@dataclass(eq=False)
+class _Held:
+    """A claimed page and the writes it waits for."""
+
+    page: Page
+    lease: str
+    writes: list[Future[None]] = field(default_factory=list)
+
+    def is_settled(self) -> bool:
+        return all(write.done() for write in self.writes)
+
+
+class Run:
+    """One predict over a target."""
+
+    def __init__(
+        self, model: Model, target: Target, options: RunOptions, *, lease_ttl_s: float,
+        on_progress: Callable[[int], None] = lambda rows: None,
+    ) -> None:  # fmt: skip
+        self.model, self.target, self.options = model, target, options
+        self.batch_size = options.batch_size or model.batch_size or BATCH_SIZES[model.call_style]
+        self.caller = Caller(model, target.info.fields, options.parameters, self.batch_size)
+        self.result = PredictResult(f"{target.info.table}.{target.info.name}", dry_run=options.dry_run)
+        self._id, self._ttl, self._progress = uuid.uuid4().hex, lease_ttl_s, on_progress
+        self._memory = RunMemory()
+        self._held: list[_Held] = []
+        self._later: list[Key] = []
+        self._page_rows = FIRST_PAGE_ROWS
+        self._slots = threading.BoundedSemaphore(WAITING_BATCHES)
+        self._failure: BaseException | None = None
+
+    def execute(self, keys: Sequence[Key] | None = None) -> PredictResult:
+        """Run to the end, over the source or only its rows ``keys``.
+
+        On any error or Ctrl-C, what was computed is written first.
+        """
+        began = time.perf_counter()
+        try:
+            if self.options.dry_run:
+                self._count_only()
+            else:
+                with self._writer(), self._heartbeat():
+                    self._run(keys)
+        finally:
+            self.result.calls = self.caller.calls
+            self.result.seconds = time.perf_counter() - began
+        return self.result
+
+    def _run(self, keys: Sequence[Key] | None) -> None:
+        try:
+            if keys is not None:
+                self.result.read = len(keys)
+                self._later = list(keys)
+            else:
+                for held in self._claimed_pages():
+                    self._process(held)
+            self._finish_later()
+        finally:
+            self._drain()
+
+    # -- pages ------------------------------------------------------------------------------------
+
+    def _claimed_pages(self) -> Iterator[_Held]:
+        """Pages in key order; the next one is read and claimed before this one is worked on."""
+        ahead: tuple[Page, Future[Claim]] | None = None
+        for page in self._pages():
+            claim = self._start_claim(page)
+            if ahead is not None:
+                yield self._granted(*ahead)
+            ahead = (page, claim)
+        if ahead is not None:
+            yield self._granted(*ahead)
+
+    def _pages(self) -> Iterator[Page]:
+        after: Key | None = None
+        while self.options.limit is None or self.result.read < self.options.limit:
+            rows = self._page_rows
+            if self.options.limit is not None:
+                rows = min(rows, self.options.limit - self.result.read)
+            began = time.perf_counter()
+            page = self.target.read(after, rows, overwrite=self.options.overwrite)
+            if page.last is None:
+                return
+            if time.perf_counter() - began > READ_TARGET_S:
+                self._page_rows = max(self.batch_size, FIRST_PAGE_ROWS, self._page_rows // 2)
+            elif not page.keys:
+                self._page_rows = min(MAX_PAGE_ROWS, self._page_rows * 4)
+            after = page.last
+            self.result.read += page.read
+            self.result.fresh += page.fresh
+            self.result.set_aside += page.set_aside
+            self._progress(page.read - len(page.keys))
+            if page.keys:
+                yield page
+
+    def _start_claim(self, page: Page) -> Future[Claim]:
+        """On the writer thread: lease the page, and release the pages that are all written."""
+        settled = [held for held in self._held if held.is_settled()]
+        self._held = [held for held in self._held if held not in settled]
+        done = [held.lease for held in settled]
+        return self._pool.submit(self.target.claim, self._id, page, done, self._ttl)
+
+    def _granted(self, page: Page, claim: Future[Claim]) -> _Held:
+        lease, granted, reread = claim.result()
+        if len(granted) < len(page.keys):
+            taken = set(granted)
+            self._later.extend(key for i, key in enumerate(page.keys) if i not in taken)
+        mine = page.take(granted)
+        if reread and mine.keys:
+            mine = self._reread(mine.keys)
+        held = _Held(mine, lease)
+        if granted:
+            self._held.append(held)
+        return held
+
+    def _reread(self, keys: Sequence[Key]) -> Page:
+        """Rows as they are now; those that others finished count as fresh, those gone as changed."""
+        page = self.target.reread(keys, overwrite=self.options.overwrite)
+        self.result.fresh += page.fresh
+        self.result.set_aside += page.set_aside
+        gone = len(keys) - page.read
+        self.result.changed += gone
+        self._progress(page.fresh + page.set_aside + gone)
+        return page
+
+    def _resize(self, rows: int, seconds: float) -> None:
+        """Aim the page size at a duration, so that leases stay short and memory bounded."""
+        aim = BATCH_PAGE_TARGET_S if self.model.call_style is CallStyle.BATCH else PAGE_TARGET_S
+        fitting = int(rows * aim / max(seconds, 1e-6))
+        least = min(MAX_PAGE_ROWS, max(FIRST_PAGE_ROWS, self.model.concurrency * 4))
+        self._page_rows = max(least, min(MAX_PAGE_ROWS, fitting, self._page_rows * 4))
+
+    # -- one page ---------------------------------------------------------------------------------
+
+    def _process(self, held: _Held) -> None:
+        began, page = time.perf_counter(), held.page
+        self._raise_failure()
+        todo = self._without_nulls(held)
+        owners, followers = self._distinct(page, todo, held)
+        if owners:
+            inputs = [page.inputs[i] for i in owners] if len(owners) < len(page.keys) else page.inputs
+            for done in self.caller.run(inputs):
+                self._finish(held, done, owners, followers)
+        self._resize(max(1, len(page.keys)), time.perf_counter() - began)
+
+    def _without_nulls(self, held: _Held) -> list[int]:
+        """Positions whose inputs go to the model; the others get their NULL output at once."""
+        inputs, everything = held.page.inputs, list(range(len(held.page.inputs)))
+        if not self.model.skip_null:
+            return everything
+        if len(self.target.info.fields.paths) == 1:
+            if type(None) not in set(map(type, inputs)):
+                return everything
+            empty = [i for i, value in enumerate(inputs) if value is None]
+        else:
+            empty = [i for i, values in enumerate(inputs) if any(value is None for value in values)]
+        if not empty:
+            return everything
+        self.result.empty += len(empty)
+        self._write(held, empty, [None] * len(empty))
+        skipped = set(empty)
+        return [i for i in everything if i not in skipped]
+
+    def _distinct(self, page: Page, todo: list[int], held: _Held) -> tuple[list[int], dict[int, list[int]]]:
+        """One position for each input not yet computed in this run, and the rows that share it."""
+        identities = page.identities if len(todo) == len(page.keys) else [page.identities[i] for i in todo]
+        if self._memory.knows_none_of(list(identities)):
+            return todo, {}
+        owners: list[int] = []
+        owner_of: dict[Any, int] = {}
+        followers: dict[int, list[int]] = {}
+        known: tuple[list[int], list[Any]] = ([], [])
+        for position, identity in zip(todo, identities, strict=True):
+            hit, output = self._memory.get(identity)
+            if hit:
+                known[0].append(position)
+                known[1].append(output)
+            elif identity in owner_of:
+                followers.setdefault(owner_of[identity], []).append(position)
+            else:
+                owner_of[identity] = position
+                owners.append(position)
+        if known[0]:
+            self.result.deduplicated += len(known[0])
+            self._write(held, *known)
+        return owners, followers
+
+    def _finish(self, held: _Held, done: Done, owners: list[int], followers: dict[int, list[int]]) -> None:
+        """Check finished outputs, share them, and hand them to the writer."""
+        positions = [owners[i] for i in done.positions]
+        self.result.computed += len(done)
+        values, misfits = self.target.check_all(done.outputs) if done.outputs else ([], {})
+        failed = [Failed(owners[f.position], f.error, f.attempts) for f in done.failed]
+        if misfits:
+            failed += [Failed(positions[i], error, 1) for i, error in misfits.items()]
+            positions = [p for i, p in enumerate(positions) if i not in misfits]
+            values = [v for i, v in enumerate(values) if i not in misfits]
+        outputs = list(values)
+        identities = held.page.identities
+        self._memory.put([identities[p] for p in positions], outputs)
+        if followers:
+            for position, output in list(zip(positions, outputs, strict=True)):
+                shared = followers.get(position, ())
+                self.result.deduplicated += len(shared)
+                positions.extend(shared)
+                outputs.extend([output] * len(shared))
+            failed += [
+                Failed(p, f.error, f.attempts) for f in list(failed) for p in followers.get(f.position, ())
+            ]
+        if positions:
+            self._write(held, positions, outputs)
+        if failed:
+            self._set_aside(held, failed)
+
+    # -- writing, on the writer thread --------------------------------------------------------------
+
+    def _write(self, held: _Held, positions: list[int], outputs: Sequence[Any]) -> None:
+        """Queue outputs; waits while two batches are queued already."""
+        for start in range(0, len(positions), self.batch_size):
+            part = positions[start : start + self.batch_size]
+            page, results = held.page, outputs[start : start + self.batch_size]
+            batch = OutputBatch(_pick(page.keys, part), results, _pick(page.witnesses, part))
+            self._submit(held, partial(self._write_batch, batch))
+
+    def _write_batch(self, batch: OutputBatch) -> None:
+        try:
+            unwritten = self.target.write(batch)
+        except RowRejected as error:
+            if len(batch.keys) > 1:
+                middle = len(batch.keys) // 2
+                for part in (slice(None, middle), slice(middle, None)):
+                    self._write_batch(OutputBatch(batch.keys[part], batch.outputs[part], batch.witnesses[part]))
+                return
+            self._record([Failure(batch.keys[0], batch.witnesses[0], type(error).__name__, str(error), str(error), 1)])
+            return
+        self.result.written += len(batch.keys) - len(unwritten)
+        self._progress(len(batch.keys) - len(unwritten))
+        self._later.extend(batch.keys[i] for i in unwritten)
+
+    def _set_aside(self, held: _Held, failed: Sequence[Failed]) -> None:
+        page = held.page
+        failures = [
+            Failure(
+                page.keys[f.position], page.witnesses[f.position], type(f.error).__name__, str(f.error), f.trace(), f.attempts
+            )
+            for f in failed
+        ]
+        self._submit(held, partial(self._record, failures))
+        if self.options.on_error == "raise":
+            first = failed[0]
+            raise ModelError(
+                f"model {self.model.identifier!r} failed on {self.result.output} for key {page.keys[first.position]!r}: "
+                f"{type(first.error).__name__}: {first.error}",
+                keys=[page.keys[f.position] for f in failed],
+            ) from first.error
+
+    def _record(self, failures: Sequence[Failure]) -> None:
+        self.target.fail(failures)
+        self.result.failed += len(failures)
+        self._progress(len(failures))
+
+    def _submit(self, held: _Held, task: Callable[[], None]) -> None:
+        self._slots.acquire()
+        try:
+            write = self._pool.submit(self._guarded, task)
+        except BaseException:
+            self._slots.release()
+            raise
+        held.writes.append(write)
+
+    def _guarded(self, task: Callable[[], None]) -> None:
+        try:
+            if self._failure is None:
+                task()
+        except BaseException as error:
+            self._failure = error
+            raise
+        finally:
+            self._slots.release()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _drain(self) -> None:
+        """Wait until all queued writes are committed."""
+        for held in list(self._held):
+            for write in held.writes:
+                write.exception()
+
+    # -- rows others held, locked or changed ----------------------------------------------------------
+
+    def _finish_later(self) -> None:
+        """Come back to rows that were leased, locked or edited by others, until they are done."""
+        quiet_since, pause = time.monotonic(), 0.01
+        while True:
+            self._drain()
+            self._raise_failure()
+            keys, self._later = self._later, []
+            if not keys:
+                return
+            progress_before = self.result.written + self.result.fresh
+            waiting_for_others = False
+            for start in range(0, len(keys), self._page_rows):
+                page = self._reread(keys[start : start + self._page_rows])
+                if page.keys:
+                    held = self._granted(page, self._start_claim(page))
+                    waiting_for_others |= len(held.page.keys) < len(page.keys)
+                    self._process(held)
+            self._drain()
+            if self.result.written + self.result.fresh > progress_before or waiting_for_others:
+                quiet_since = time.monotonic()
+            elif time.monotonic() - quiet_since > PATIENCE_S:
+                self.result.changed += len(self._later)
+                return
+            pause = 0.01 if self.result.written + self.result.fresh > progress_before else min(1.0, pause * 2)
+            time.sleep(pause)
+
+    # -- around ---------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _writer(self) -> Iterator[None]:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="pinnacle-writer")
+        try:
+            yield
+        finally:
+            self._pool.shutdown(wait=True)
+            self.target.release(self._id)
+
+    @contextmanager
+    def _heartbeat(self) -> Iterator[None]:
+        """Renew the leases while the run lives."""
+        stop = threading.Event()
+
+        def beat() -> None:
+            while not stop.wait(self._ttl / 3):
+                self.target.renew(self._id, self._ttl)
+
+        thread = threading.Thread(target=beat, name="pinnacle-lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    def _count_only(self) -> None:
+        seen: set[Any] = set()
+        for page in self._pages():
+            for position, identity in enumerate(page.identities):
+                value = page.inputs[position]
+                values = value if len(self.target.info.fields.paths) > 1 else (value,)
+                if self.model.skip_null and any(part is None for part in values):
+                    self.result.empty += 1
+                elif identity in seen:
+                    self.result.deduplicated += 1
+                else:
+                    seen.add(identity)
+            self._progress(len(page.keys))
+        self.result.computed = len(seen)
+
+
+def _pick(column: Sequence[Any], positions: Sequence[int]) -> Sequence[Any]:
+    """The values at ``positions``; a slice where these are consecutive."""
+    first, stop = positions[0], positions[0] + len(positions)
+    if positions[-1] == stop - 1 and list(positions) == list(range(first, stop)):
+        return column[first:stop]
+    return [column[i] for i in positions]

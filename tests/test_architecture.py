@@ -1,0 +1,165 @@
+"""The rooms of the house: imports point one way, no cycles, no sprawling modules, and a light front door."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "pinnacle"
+
+# A room may import itself and the rooms of a lower floor; rooms on one floor do not know each other.
+FLOORS = {
+    "base": 0,
+    "components": 1,
+    "backends": 1,
+    "catalog": 2,
+    "runtime": 3,
+    "llm": 3,
+    "orm": 4,
+    "db": 5,
+    "": 6,  # the public names, `from pinnacle import ...`
+    "testing": 7,
+    "demo": 7,
+    "cli": 8,
+}
+# Within backends/: what differs stands on what is shared, and the two families do not know each other.
+BACKEND_FLOORS = {"protocol": 0, "sql": 1, "mongodb": 1, "sqlite": 2, "postgres": 2, "open": 3}
+FACES = {"ext"}  # resolves plug-ins by name, lazily; the one place where the core names them
+HEAVY = {"sqlalchemy", "alembic", "numpy", "psycopg", "pgvector", "pymongo", "mongomock", "torch", "click"}
+MAX_LINES = 500
+
+
+@cache
+def modules() -> dict[str, ast.Module]:
+    """Every module of the package by its dotted name."""
+    return {name_of(path): ast.parse(path.read_text(), str(path)) for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def is_for_types_only(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def run_time_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes below, function bodies included, without what only a type checker reads."""
+    for child in ast.iter_child_nodes(node):
+        if is_for_types_only(child):
+            for alternative in child.orelse:  # type: ignore[attr-defined]
+                yield from run_time_nodes(alternative)
+        else:
+            yield child
+            yield from run_time_nodes(child)
+
+
+def imported_names(module: ast.Module) -> Iterator[str]:
+    """Dotted names that a module imports, inside functions too; `import_module("literal")` counts too.
+
+    A bare `import pinnacle` does not: Python runs the package's own `__init__` for every module in it.
+    """
+    for node in run_time_nodes(module):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name != "pinnacle")
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"relative import of {node.module!r}"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            first = node.args[0] if node.args else None
+            if isinstance(first, ast.Constant) and isinstance(first.value, str):
+                yield first.value
+
+
+def own_imports(module: str) -> set[str]:
+    """The package's modules that a module imports; `from pinnacle.base.rows import Page` is pinnacle.base.rows."""
+    found = set()
+    for name in imported_names(modules()[module]):
+        parts = name.split(".")
+        if parts[0] == "pinnacle":
+            prefixes = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+            found.add(next(prefix for prefix in prefixes if prefix in modules()))
+    return found - {module}
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def test_every_room_has_a_floor():
+    rooms = {room_of(name) for name in modules()}
+    assert rooms - set(FLOORS) - FACES == set()
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_imports_point_down(module):
+    room = room_of(module)
+    if room in FACES or not room:
+        return
+    for target in own_imports(module):
+        assert room_of(target) not in FACES, f"{module} imports the face {target}"
+        assert room_of(target) == room or FLOORS[room_of(target)] < FLOORS[room], f"{module} imports {target}"
+
+
+@pytest.mark.parametrize("module", sorted(name for name in modules() if name.startswith("pinnacle.backends.")))
+def test_backends_stand_on_what_they_share(module):
+    folder = module.split(".")[2]
+    for target in own_imports(module):
+        if target.startswith("pinnacle.backends."):
+            other = target.split(".")[2]
+            assert other == folder or BACKEND_FLOORS[other] < BACKEND_FLOORS[folder], f"{module} imports {target}"
+
+
+def test_no_module_is_in_an_import_cycle():
+    graph = {module: own_imports(module) for module in modules()}
+    try:
+        list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(f"import cycle: {' -> '.join(error.args[1])}")
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_the_core_imports_no_plugin(module):
+    plugins = {path.name for path in ROOT.glob("plugins/*/pinnacle_*")}
+    found = {name.split(".")[0] for name in imported_names(modules()[module])}
+    # The demo shows a plug-in at work, and imports it as a user does.
+    assert room_of(module) in FACES | {"demo"} or not found & plugins
+
+
+def test_a_plugin_imports_only_public_names():
+    for path in sorted(ROOT.glob("plugins/*/pinnacle_*/**/*.py")):
+        for name in imported_names(ast.parse(path.read_text())):
+            assert not name.startswith("pinnacle.") or name.count(".") == 1 or is_public(name), f"{path}: {name}"
+
+
+def is_public(name: str) -> bool:
+    """`pinnacle.testing.*` and the errors are published for plug-in authors."""
+    return name.startswith(("pinnacle.testing.", "pinnacle.base.errors."))
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_fits_in_one_head(path):
+    assert len(path.read_text().splitlines()) <= MAX_LINES
+
+
+def test_the_front_door_is_light():
+    """`import pinnacle`: under 0.3 s of CPU, and no framework, driver, SQLAlchemy or numpy."""
+    script = (
+        "import os, sys, json; before = os.times(); import pinnacle; after = os.times();"
+        "print(json.dumps({'cpu_s': after.user + after.system - before.user - before.system,"
+        " 'loaded': sorted({name.split('.')[0] for name in sys.modules})}))"
+    )
+    answer = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    seen = json.loads(answer.stdout)
+    assert set(seen["loaded"]) & HEAVY == set()
+    assert seen["cpu_s"] < 0.3

@@ -1,0 +1,71 @@
+"""The migrations make the tables that the code works with, on both kinds of SQL database."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from pinnacle.backends.sql import migrate, schema
+
+
+def open_engine(url: str) -> tuple[sa.Engine, str | None]:
+    """An engine and the schema that pinnacle's tables live in there."""
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    if engine.dialect.name == "sqlite":
+        return engine, None
+    with engine.begin() as connection:
+        connection.execute(sa.schema.CreateSchema(schema.SCHEMA))
+    return engine, schema.SCHEMA
+
+
+@pytest.fixture(params=["sqlite_url", "postgres_url"])
+def place(request):
+    engine, name = open_engine(request.getfixturevalue(request.param))
+    yield engine, name
+    engine.dispose()
+
+
+def test_head_is_the_newest_migration():
+    assert ScriptDirectory(str(migrate.migrations_path())).get_current_head() == schema.HEAD
+
+
+def test_migrations_make_the_tables_of_the_metadata(place):
+    engine, name = place
+    with engine.begin() as connection:
+        migrate.upgrade(connection, name)
+    with engine.connect() as connection:
+        options = {
+            "include_schemas": name is not None,
+            "include_name": lambda found, kind, parents: kind != "schema" or found == name,
+            "include_object": lambda thing, found, kind, *rest: kind != "index" and found != schema.VERSION_TABLE,
+        }
+        context = MigrationContext.configure(connection.execution_options(), opts=options)
+        wanted = sa.MetaData()
+        for table in schema.metadata.sorted_tables:
+            table.to_metadata(wanted, schema=name)
+        assert compare_metadata(context, wanted) == []
+
+
+def test_migrating_again_changes_nothing(place):
+    engine, name = place
+    for _ in range(2):
+        with engine.begin() as connection:
+            migrate.upgrade(connection, name)
+            assert migrate.current_revision(connection, name) == schema.HEAD
+    assert migrate.upgrade_sql(str(engine.url), name, schema.HEAD) == []
+
+
+def test_the_planned_statements_do_what_upgrade_does(place):
+    engine, name = place
+    statements = migrate.upgrade_sql(f"{engine.dialect.name}://", name, None)
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement.replace("%", "%%"))
+    with engine.connect() as connection:
+        assert migrate.current_revision(connection, name) == schema.HEAD
+        assert {table.name for table in schema.metadata.sorted_tables} <= set(
+            sa.inspect(connection).get_table_names(schema=name)
+        )
