@@ -17,6 +17,7 @@ from pinnacle.base.errors import ConfigError, PinnacleError
 if TYPE_CHECKING:
     from pinnacle.db import Database
 
+MAX_COUNTED_ERRORS = 100_000
 URL_HELP = """URL names the database: sqlite:///file.db, postgresql://user@host/name,
 postgresql+embedded:///dir or mongodb://host/name."""
 
@@ -73,14 +74,22 @@ def status(url: str) -> None:
     """
     with opened(url) as db:
         outputs = db.outputs()
-        failed = Counter(error.output for error in db.errors())
+        failed = Counter(error.output for error in db.errors(limit=MAX_COUNTED_ERRORS))
         components = [(*pair, str(len(db.show(*pair)["versions"]))) for pair in db.show()]
     click.echo(f"Outputs ({len(outputs)})")
     click.echo(
         table(
             ("table", "column", "type", "model", "version", "reads", "set aside"),
             [
-                (o.table, o.name, str(o.type), o.model, o.version, ", ".join(o.fields.paths), failed[o.name])
+                (
+                    o.table,
+                    o.name,
+                    str(o.type),
+                    o.model,
+                    o.version,
+                    ", ".join(o.fields.paths),
+                    failed[f"{o.table}.{o.name}"],
+                )
                 for o in outputs
             ],
         )

@@ -119,9 +119,12 @@ class Database:
         fields = Fields.of(X)
         info = self._backend.find_output(entity, fields, identifier)
         if info is None:
-            known = ", ".join(f"{o.table}.{o.name} (X={o.fields.to_json()!r}, model {o.model!r})" for o in self.outputs())
+            known = ", ".join(
+                f"{o.table}.{o.name} (X={o.fields.to_json()!r}, model {o.model!r})" for o in self.outputs()
+            )
             raise NotFound(
-                f"model {identifier!r} has no output for X={fields.to_json()!r} there; outputs are {known or 'none yet'}"
+                f"model {identifier!r} has no output for X={fields.to_json()!r} there; "
+                f"outputs are {known or 'none yet'}"
             )
         return self._backend.output_column(entity, info)
 
@@ -157,7 +160,12 @@ class Database:
             return Run(model, target, options, lease_ttl_s=self._settings.lease_ttl_s, on_progress=move).execute()
 
     def plan(
-        self, component: Component | str, X: Any = None, select: Any = None, *, output: str | None = None  # noqa: N803
+        self,
+        component: Component | str,
+        X: Any = None,  # noqa: N803
+        select: Any = None,
+        *,
+        output: str | None = None,
     ) -> Plan:
         """Every statement that `add` or, with ``X`` and ``select``, `predict` would run before its first row.
 
@@ -190,7 +198,7 @@ class Database:
             source, spec = self._spec(ready, info.fields.to_json(), self._backend.rows_of(info), info.name)
             target = self._backend.bind(source, spec)
             keys = self._backend.take_errors(info.id)
-            with progress_bar(info.name, lambda keys=keys: len(keys), progress) as move:
+            with progress_bar(info.name, keys.__len__, progress) as move:
                 run = Run(ready, target, RunOptions(), lease_ttl_s=self._settings.lease_ttl_s, on_progress=move)
                 results.append(run.execute(keys))
         return results
@@ -257,7 +265,12 @@ class Database:
 
 
 def _options(
-    limit: int | None, batch_size: int | None, overwrite: bool, on_error: Any, dry_run: bool, parameters: Mapping[str, Any]
+    limit: int | None,
+    batch_size: int | None,
+    overwrite: bool,
+    on_error: Any,
+    dry_run: bool,
+    parameters: Mapping[str, Any],
 ) -> RunOptions:
     if on_error not in ("isolate", "raise"):
         raise ConfigError(f"on_error is 'isolate' or 'raise', not {on_error!r}")

@@ -9,9 +9,7 @@ from pinnacle.base.errors import ConfigError
 from pinnacle.base.settings import Settings
 
 DEFAULT_URL = "sqlite:///pinnacle.db"
-URLS = (
-    "sqlite:///file.db, postgresql+embedded:///dir, postgresql://user@host/db, mongodb://host:27017/db or mongomock://name"
-)
+URLS = "sqlite:///file.db, postgresql+embedded:///dir, postgresql://user@host/db, mongodb://host:27017/db or mongomock://name"
 
 
 def open_backend(target: Any, settings: Settings) -> Backend:
@@ -45,7 +43,7 @@ def _open_sql_url(text: str, settings: Settings) -> Backend:
     try:
         url = sa.make_url(text)
     except sa.exc.ArgumentError:
-        raise ConfigError(f"{text!r} is not a database URL; use {URLS}") from None
+        raise ConfigError(f"that is not a database URL; use {URLS}") from None
     if url.get_backend_name() == "sqlite":
         from pinnacle.backends.sqlite.backend import open_sqlite
 

@@ -36,7 +36,10 @@ class Capability(enum.Enum):
 
 
 class Source(Protocol):
-    """A query resolved to one table or collection with keys, inputs and a condition."""
+    """A query resolved to one table or collection with keys, inputs and a condition.
+
+    Each backend has its own; callers hand it back to `plan` and `bind` as they got it.
+    """
 
     @property
     def table(self) -> str:
@@ -86,6 +89,10 @@ class Target(Protocol):
         """The values as they will be stored, and by position those that fit neither the
         output type nor this database."""
 
+    def prepare(self, batch: OutputBatch) -> OutputBatch:
+        """Encode a batch for `write`: work for the caller's thread while the writer's waits for
+        the database. Optional; `write` prepares what was not."""
+
     def write(self, batch: OutputBatch) -> Sequence[int]:
         """Write outputs and bookkeeping where the inputs are still those that were read.
 
@@ -129,9 +136,18 @@ class CatalogStore(Protocol):
 class Backend(Protocol):
     """An open database."""
 
-    name: str
-    capabilities: frozenset[Capability]
-    catalog: CatalogStore
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def capabilities(self) -> frozenset[Capability]: ...
+
+    @property
+    def catalog(self) -> CatalogStore: ...
+
+    @property
+    def engine(self) -> Any:
+        """The application's way to the database: an Engine, or a pymongo Database."""
 
     def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
         """Run the user's own query; what comes back is the database's usual result."""
@@ -148,10 +164,10 @@ class Backend(Protocol):
         Raises UnsupportedQuery, UnsupportedTable or UnknownField; changes nothing.
         """
 
-    def plan(self, source: Source, spec: OutputSpec) -> list[str]:
+    def plan(self, source: Any, spec: OutputSpec) -> list[str]:
         """Every statement `bind` would run now, in order; empty when all is there."""
 
-    def bind(self, source: Source, spec: OutputSpec, *, create: bool = True) -> Target:
+    def bind(self, source: Any, spec: OutputSpec, *, create: bool = True) -> Target:
         """Create or adopt the output and its bookkeeping; return the way to fill it.
 
         With ``create=False`` nothing is changed, and what is missing counts as empty.

@@ -90,8 +90,10 @@ def dump_key(key: Any) -> str:
 
 
 def dump_keys(keys: Sequence[Any]) -> str:
-    """Many keys as one JSON array."""
+    """Many keys as one JSON array; a run of consecutive integers as its ends."""
     if set(map(type, keys)) == {int}:
+        if keys[-1] - keys[0] == len(keys) - 1 and list(keys) == list(range(keys[0], keys[-1] + 1)):
+            return json.dumps({"from": keys[0], "to": keys[-1]})
         return json.dumps(keys, separators=(",", ":"))
     return "[" + ",".join(map(dump_key, keys)) + "]"
 
@@ -103,7 +105,10 @@ def load_key(text: str) -> Any:
 
 def load_keys(text: str) -> list[Any]:
     """The inverse of `dump_keys`."""
-    return [_rich_key(key) for key in json.loads(text)]
+    stored = json.loads(text)
+    if isinstance(stored, dict):
+        return list(range(stored["from"], stored["to"] + 1))
+    return [_rich_key(key) for key in stored]
 
 
 def _plain_key(key: Any) -> Any:

@@ -34,6 +34,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         return _run_beside(coroutine)
     call = Call(coroutine, background.loop)
     try:
+        call.start()
         return call.outcome.result()
     except BaseException:
         if not call.outcome.done():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -30,7 +30,9 @@ class Fields:
         """The fields a user named: a string, an attribute, a tuple of these, or a dict by argument."""
         if isinstance(X, Mapping):
             if not X or not all(isinstance(argument, str) for argument in X):
-                raise ConfigError(f"X as a dict maps argument names to fields, for example {{'input': 'body'}}; got {X!r}")
+                raise ConfigError(
+                    f"X as a dict maps argument names to fields, for example {{'input': 'body'}}; got {X!r}"
+                )
             return cls(tuple(map(_path, X.values())), tuple(X))
         if isinstance(X, (tuple, list)):
             if not X:
@@ -98,11 +100,13 @@ class Page:
         """The same page with only the rows at ``positions``."""
         if len(positions) == len(self.keys):
             return self
-        pick = lambda column: [column[i] for i in positions]  # noqa: E731
-        return Page(
-            pick(self.keys), pick(self.inputs), pick(self.identities), pick(self.witnesses),
-            self.read, self.fresh, self.set_aside, self.last, self.generation,
-        )  # fmt: skip
+        return replace(
+            self,
+            keys=[self.keys[i] for i in positions],
+            inputs=[self.inputs[i] for i in positions],
+            identities=[self.identities[i] for i in positions],
+            witnesses=[self.witnesses[i] for i in positions],
+        )
 
 
 @dataclass(frozen=True)
@@ -110,11 +114,13 @@ class OutputBatch:
     """Checked outputs to be written beside their rows; all sequences are row-aligned.
 
     A None output is stored as NULL. Vector outputs are float32 of shape (dim,).
+    ``prepared`` is what `Target.prepare` made of it.
     """
 
     keys: Sequence[Key]
     outputs: Sequence[Any]
     witnesses: Sequence[Any]
+    prepared: Any = None
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,9 @@ class Settings:
             if raw is not None:
                 chosen[name] = _positive(f"PINNACLE_{name.upper()}", raw)
         if "PINNACLE_TRUSTED_MODULES" in env:
-            chosen["trusted_modules"] = tuple(m.strip() for m in env["PINNACLE_TRUSTED_MODULES"].split(",") if m.strip())
+            chosen["trusted_modules"] = tuple(
+                m.strip() for m in env["PINNACLE_TRUSTED_MODULES"].split(",") if m.strip()
+            )
         if "PINNACLE_CACHE_DIR" in env:
             chosen["cache_dir"] = Path(env["PINNACLE_CACHE_DIR"])
         return cls(**chosen)  # type: ignore[arg-type]

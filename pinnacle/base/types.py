@@ -123,7 +123,7 @@ class Float(OutputType):
     name, python = "float", float
 
     def check(self, value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) and not _is_numpy_number(value):
+        if isinstance(value, bool) or (not isinstance(value, (int, float)) and not _is_numpy_number(value)):
             raise self.misfit(value)
         try:
             number = float(value)
@@ -137,7 +137,12 @@ class Float(OutputType):
 
 
 def _is_numpy_number(value: Any) -> bool:
-    return type(value).__module__ == "numpy" and hasattr(value, "dtype") and value.shape == () and value.dtype.kind in "iuf"
+    return (
+        type(value).__module__ == "numpy"
+        and hasattr(value, "dtype")
+        and value.shape == ()
+        and value.dtype.kind in "iuf"
+    )
 
 
 class Boolean(OutputType):

@@ -27,7 +27,7 @@ from pinnacle.runtime.memory import RunMemory
 from pinnacle.runtime.result import PredictResult
 
 FIRST_PAGE_ROWS = 100
-MAX_PAGE_ROWS = 5_000
+MAX_PAGE_ROWS = 10_000
 PAGE_TARGET_S = 2.0
 BATCH_PAGE_TARGET_S = 12.0
 READ_TARGET_S = 0.1
@@ -256,9 +256,7 @@ class Run:
                 self.result.deduplicated += len(shared)
                 positions.extend(shared)
                 outputs.extend([output] * len(shared))
-            failed += [
-                Failed(p, f.error, f.attempts) for f in list(failed) for p in followers.get(f.position, ())
-            ]
+            failed += [Failed(p, f.error, f.attempts) for f in list(failed) for p in followers.get(f.position, ())]
         if positions:
             self._write(held, positions, outputs)
         if failed:
@@ -272,6 +270,7 @@ class Run:
             part = positions[start : start + self.batch_size]
             page, results = held.page, outputs[start : start + self.batch_size]
             batch = OutputBatch(_pick(page.keys, part), results, _pick(page.witnesses, part))
+            batch = self.target.prepare(batch)
             self._submit(held, partial(self._write_batch, batch))
 
     def _write_batch(self, batch: OutputBatch) -> None:
@@ -293,7 +292,12 @@ class Run:
         page = held.page
         failures = [
             Failure(
-                page.keys[f.position], page.witnesses[f.position], type(f.error).__name__, str(f.error), f.trace(), f.attempts
+                page.keys[f.position],
+                page.witnesses[f.position],
+                type(f.error).__name__,
+                str(f.error),
+                f.trace(),
+                f.attempts,
             )
             for f in failed
         ]
@@ -301,8 +305,8 @@ class Run:
         if self.options.on_error == "raise":
             first = failed[0]
             raise ModelError(
-                f"model {self.model.identifier!r} failed on {self.result.output} for key {page.keys[first.position]!r}: "
-                f"{type(first.error).__name__}: {first.error}",
+                f"model {self.model.identifier!r} failed on {self.result.output} for key "
+                f"{page.keys[first.position]!r}: {type(first.error).__name__}: {first.error}",
                 keys=[page.keys[f.position] for f in failed],
             ) from first.error
 

@@ -12,6 +12,12 @@ from click.testing import CliRunner
 import pinnacle
 from pinnacle.cli import main
 from pinnacle.demo.models import word_count
+from tests.databases import DocumentDatabase, SqlDatabase
+
+
+@pinnacle.model(max_attempts=1)
+def broken(text: str) -> int:
+    raise ValueError(text)
 
 
 @pytest.fixture
@@ -51,6 +57,14 @@ def test_status_shows_outputs_and_components(filled):
     assert "words" in shown
     assert "word_count" in shown
     assert "Components (1)" in shown
+
+
+def test_status_counts_rows_that_were_set_aside(url):
+    with closing(pinnacle.pinnacle(url)) as db:
+        docs = sa.Table("docs", sa.MetaData(), autoload_with=db.engine)
+        broken.predict(X="body", db=db, select=sa.select(docs), output="broken")
+    (row,) = [line for line in run("status", url).splitlines() if "broken" in line and "docs" in line]
+    assert row.split()[-1] == "2"
 
 
 def test_status_of_a_database_without_outputs_changes_nothing(url):
@@ -115,6 +129,32 @@ def test_remove_takes_all_of_ours_and_leaves_the_data(filled):
 def test_remove_with_outputs_takes_the_columns_too(filled):
     run("remove", filled, "--all", "--outputs", "--yes")
     assert {name for name in names(filled) if name.startswith("docs.")} == {"docs.id", "docs.body"}
+
+
+@pytest.fixture(params=["postgres_url", "mongodb_url"])
+def served(request):
+    """A database on a server, with one output."""
+    url = request.getfixturevalue(request.param)
+    user = SqlDatabase("postgres", url) if url.startswith("postgres") else DocumentDatabase.connect("mongodb", url)
+    user.create("docs", {"body": str})
+    user.insert("docs", {"body": "three words here"})
+    with closing(pinnacle.pinnacle(url)) as db:
+        word_count.predict(X="body", db=db, select=user.query("docs"), output="words")
+    yield user
+    user.close()
+
+
+def test_the_commands_work_on_servers(served):
+    url = served.address
+    assert "word_count" in run("status", url)
+    assert "Nothing to do" in run("migrate", url)
+    planned = run("plan", url, "--model", "word_count", "--table", "docs", "--x", "body", "--output", "again")
+    assert "again" in planned
+    assert run("remove", url, "--all", exit_code=1)
+    assert served.read("docs", 1) == {"body": "three words here", "words": 3}
+    run("remove", url, "--all", "--outputs", "--yes")
+    assert served.read("docs", 1) == {"body": "three words here"}
+    assert "Outputs (0)" in run("status", url)
 
 
 def test_a_password_is_never_printed():

@@ -564,7 +564,7 @@ def test_a_failed_row_is_set_aside_until_it_changes(store):
     store.raw.docs.update_one({"_id": 0}, {"$set": {"q": "better"}})
     assert store.fill(target) == 2
     assert [error.key for error in store.backend.errors()] == [1]
-    assert store.backend.clear_errors() == 1
+    assert store.backend.take_errors(target.info.id) == [1]
     assert (store.fill(target), store.backend.errors()) == (1, [])
 
 
@@ -697,6 +697,7 @@ def test_a_plan_says_what_binding_would_do_and_does_nothing(store):
     store.backend.bind(source, spec)
     assert store.backend.plan(source, spec) == []
     assert len(store.backend.plan(source, store.spec(version=2))) == 1
+    assert store.backend.rows_of(dry.info) == docs.find()
     assert store.backend.find_output(docs, spec.fields, "m").id == store.backend.outputs()[0].id
 
 

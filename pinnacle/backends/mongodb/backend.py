@@ -9,7 +9,7 @@ from pinnacle.backends.mongodb.catalog import MongoCatalog
 from pinnacle.backends.mongodb.driver import driver_errors
 from pinnacle.backends.mongodb.execute import execute
 from pinnacle.backends.mongodb.outputs import Outputs
-from pinnacle.backends.mongodb.query import Collection, Query
+from pinnacle.backends.mongodb.query import Collection, Find, Query
 from pinnacle.backends.mongodb.queue import LEASES, Leases, ServerClock
 from pinnacle.backends.mongodb.rows import MongoTarget
 from pinnacle.backends.mongodb.source import MongoSource, resolve
@@ -18,7 +18,7 @@ from pinnacle.backends.mongodb.writer import Writer
 from pinnacle.backends.protocol import Capability, CatalogStore, Source, Target
 from pinnacle.base.document import default_output_path
 from pinnacle.base.errors import UnsupportedQuery
-from pinnacle.base.rows import Fields, OutputInfo, OutputSpec, RowError
+from pinnacle.base.rows import Fields, Key, OutputInfo, OutputSpec, RowError
 
 
 class MongoBackend:
@@ -32,7 +32,7 @@ class MongoBackend:
         self.catalog: CatalogStore = MongoCatalog(wire, server)
         self._wire, self._server, self._owns_client = wire, server, owns_client
         self._write_target_s = write_target_s
-        self._outputs = Outputs(wire)
+        self._outputs = Outputs(wire, server)
         self._clock = ServerClock(wire)
 
     def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
@@ -91,9 +91,12 @@ class MongoBackend:
             names = {info.id: f"{info.table}.{info.name}" for info in self._outputs.all()}
             return failures.list_errors(self._wire, names, output, limit)
 
-    def clear_errors(self, output: int | None = None) -> int:
+    def take_errors(self, output: int) -> list[Key]:
         with driver_errors(self._server):
-            return failures.clear_errors(self._wire, output)
+            return failures.take_errors(self._wire, output)
+
+    def rows_of(self, info: OutputInfo) -> Find:
+        return Collection(info.table).find()
 
     def migration_plan(self) -> list[str]:
         with driver_errors(self._server):

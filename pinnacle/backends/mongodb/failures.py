@@ -10,12 +10,12 @@ from typing import Any
 from pinnacle.backends.mongodb.encoding import as_key
 from pinnacle.backends.mongodb.outputs import state_table
 from pinnacle.backends.mongodb.wire import Session, Update, Wire
-from pinnacle.base.rows import Failure, OutputInfo, RowError
+from pinnacle.base.rows import Failure, Key, OutputInfo, RowError
 
 ERRORS = "pinnacle_error"
 MAX_TRACEBACK, MAX_MESSAGE = 8192, 2000
 MAX_WITH_TRACEBACK = 1000
-CLEARED_AT_ONCE = 1000
+TAKEN_AT_ONCE = 1000
 
 
 @dataclass
@@ -70,16 +70,16 @@ def list_errors(wire: Wire, names: dict[int, str], output: int | None, limit: in
     ]  # fmt: skip
 
 
-def clear_errors(wire: Wire, output: int | None) -> int:
-    """Drop errors and the bookkeeping that sets their rows aside; how many there were."""
-    condition = {} if output is None else {"output": output}
-    cleared = 0
-    while entries := list(wire.collection(ERRORS).find(condition, {"output": 1, "key": 1}).limit(CLEARED_AT_ONCE)):
-        for number in {entry["output"] for entry in entries}:
-            keys = [entry["key"] for entry in entries if entry["output"] == number]
-            wire.delete(state_table(number), {"_id": {"$in": keys}, "f": True})
-        cleared += wire.delete(ERRORS, {"_id": {"$in": [entry["_id"] for entry in entries]}})
-    return cleared
+def take_errors(wire: Wire, output: int) -> list[Key]:
+    """Drop an output's errors and the bookkeeping that sets their rows aside; the rows' keys."""
+    keys: list[Key] = []
+    mine = {"output": output}
+    while entries := list(wire.collection(ERRORS).find(mine, {"key": 1}).limit(TAKEN_AT_ONCE)):
+        taken = [entry["key"] for entry in entries]
+        wire.delete(state_table(output), {"_id": {"$in": taken}, "f": True})
+        wire.delete(ERRORS, {"_id": {"$in": [entry["_id"] for entry in entries]}})
+        keys += map(as_key, taken)
+    return keys
 
 
 def _aware(moment: datetime) -> datetime:

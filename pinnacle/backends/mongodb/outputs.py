@@ -12,7 +12,7 @@ from typing import Any
 
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
-from pinnacle.backends.mongodb.driver import NAMESPACE_EXISTS
+from pinnacle.backends.mongodb.driver import NAMESPACE_EXISTS, driver_errors
 from pinnacle.backends.mongodb.locations import check_location, has_field, require_type
 from pinnacle.backends.mongodb.source import MongoSource
 from pinnacle.backends.mongodb.wire import Wire
@@ -31,9 +31,10 @@ def state_table(output: int) -> str:
 
 @dataclass(frozen=True)
 class Outputs:
-    """The outputs of one database."""
+    """The outputs of one database; ``server`` names it in errors."""
 
     wire: Wire
+    server: str
 
     def all(self, **condition: Any) -> list[OutputInfo]:
         """Outputs by id; ``condition`` are fields of the registry's documents."""
@@ -162,7 +163,8 @@ class Locator:
 
     def __call__(self, fields: Fields, model: str) -> list[StoredAt]:
         if self._known is None:
-            self._known = self.outputs.all(collection=self.table)
+            with driver_errors(self.outputs.server):
+                self._known = self.outputs.all(collection=self.table)
         return list(self._places(self._known, fields, model))
 
     @staticmethod

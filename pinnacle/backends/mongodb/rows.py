@@ -61,7 +61,7 @@ class MongoTarget:
     def reread(self, keys: Sequence[Key], *, overwrite: bool = False) -> Page:
         with driver_errors(self._server):
             generation = self._leases.generation()
-            rows = self._wire.rows_of(self._source.table, self._shape, keys, self._source.filter) if keys else []
+            rows = self._wire.rows_at(self._source.table, self._shape, keys, self._source.filter) if keys else []
             return self._page(rows, overwrite, generation, lambda _: self._recorded(keys))
 
     def claim(self, run: str, page: Page, done: Sequence[str], ttl_s: float) -> tuple[str, Sequence[int], bool]:
@@ -75,6 +75,9 @@ class MongoTarget:
     def release(self, run: str) -> None:
         with driver_errors(self._server):
             self._leases.release(run)
+
+    def prepare(self, batch: OutputBatch) -> OutputBatch:
+        return self._writer.prepare(batch)
 
     def write(self, batch: OutputBatch) -> Sequence[int]:
         with driver_errors(self._server):
@@ -93,7 +96,7 @@ class MongoTarget:
         return self._wire.hashes(state_table(self._info.id), first["_id"], last["_id"], len(rows))
 
     def _recorded(self, keys: Sequence[Key]) -> set[bytes]:
-        return self._wire.hashes_of(state_table(self._info.id), keys) if self._info.id and keys else set()
+        return self._wire.hashes_at(state_table(self._info.id), keys) if self._info.id and keys else set()
 
     def _page(
         self, rows: list[bytes], overwrite: bool, generation: int, recorded: Callable[[list[bytes]], set[bytes]]

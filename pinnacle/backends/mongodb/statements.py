@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pinnacle.backends.mongodb.wire import Shape, Update, path_expression
+from pinnacle.base.errors import BackendError
 
 GROUP_ROWS = 100
 
@@ -25,8 +26,11 @@ class Row(NamedTuple):
     recorded: bool
 
 
-class ShapeMismatch(Exception):
-    """Some document is not of the shape that grouped statements are for."""
+class ShapeMismatch(BackendError):
+    """An update missed documents that the same transaction had just read."""
+
+    def __init__(self, expected: int, matched: int) -> None:
+        super().__init__(f"an update was to change {expected} documents and matched {matched}")
 
 
 def row_update(row: Row, path: str, *, unset_null: bool) -> Update:

@@ -93,7 +93,7 @@ class Wire(Protocol):
     def rows(self, table: str, shape: Shape, condition: Mapping[str, Any], after: Any, limit: int) -> list[bytes]:
         """The next canonical rows by ``_id`` after ``after`` (None: from the first)."""
 
-    def rows_of(
+    def rows_at(
         self, table: str, shape: Shape, keys: Sequence[Any], condition: Mapping[str, Any], session: Session = None
     ) -> list[bytes]:
         """The canonical rows of those of ``keys`` that are there and match."""
@@ -101,7 +101,7 @@ class Wire(Protocol):
     def hashes(self, table: str, first: Any, last: Any, count: int) -> set[bytes]:
         """The fingerprints recorded for keys from ``first`` to ``last``, of which there are about ``count``."""
 
-    def hashes_of(self, table: str, keys: Sequence[Any]) -> set[bytes]:
+    def hashes_at(self, table: str, keys: Sequence[Any]) -> set[bytes]:
         """The fingerprints recorded for ``keys``."""
 
     def update(self, table: str, statements: Sequence[Update], session: Session = None) -> int:
@@ -140,7 +140,7 @@ class ServerWire:
         page = {**find, "limit": limit, "batchSize": limit, "singleBatch": True}  # ends at 16 MB: memory stays bounded
         return self._reply(table, page, None)[0]
 
-    def rows_of(
+    def rows_at(
         self, table: str, shape: Shape, keys: Sequence[Any], condition: Mapping[str, Any], session: Session = None
     ) -> list[bytes]:
         conditions = [{"_id": {"$in": list(keys)}}, *([condition] if condition else [])]
@@ -151,7 +151,7 @@ class ServerWire:
         span = {"$and": [{"$gte": ["$_id", {"$literal": first}]}, {"$lte": ["$_id", {"$literal": last}]}]}
         return self._hashes(table, {"$expr": span}, count)
 
-    def hashes_of(self, table: str, keys: Sequence[Any]) -> set[bytes]:
+    def hashes_at(self, table: str, keys: Sequence[Any]) -> set[bytes]:
         return self._hashes(table, {"_id": {"$in": list(keys)}}, len(keys))
 
     def _hashes(self, table: str, condition: Mapping[str, Any], count: int) -> set[bytes]:
@@ -217,7 +217,7 @@ class MemoryWire:
         found.sort(key=lambda document: _order(document["_id"]))
         return [self._encode(shape.of(document)) for document in found[:limit]]
 
-    def rows_of(
+    def rows_at(
         self, table: str, shape: Shape, keys: Sequence[Any], condition: Mapping[str, Any], session: Session = None
     ) -> list[bytes]:
         wanted = {_order(key) for key in keys}
@@ -233,7 +233,7 @@ class MemoryWire:
     def hashes(self, table: str, first: Any, last: Any, count: int) -> set[bytes]:
         return {bytes(state["h"]) for state in self.database[table].find()}
 
-    def hashes_of(self, table: str, keys: Sequence[Any]) -> set[bytes]:
+    def hashes_at(self, table: str, keys: Sequence[Any]) -> set[bytes]:
         return self.hashes(table, None, None, 0)
 
     def update(self, table: str, statements: Sequence[Update], session: Session = None) -> int:

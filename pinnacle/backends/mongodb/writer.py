@@ -8,8 +8,10 @@ that a crash in between leaves a fingerprint that does not match and the row is 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import bson
@@ -47,19 +49,21 @@ class Writer:
         self._shape = Shape(info.fields.paths, info.name)
         self._unset_null = info.name.startswith(f"{OUTPUTS_FIELD}.")
         self._failures = Failures(wire, info)
-        self._row_s, self._held_since = target_s / FIRST_ROWS, 0.0
+        self._row_s = target_s / FIRST_ROWS
+
+    def prepare(self, batch: OutputBatch) -> OutputBatch:
+        """The batch with its rows encoded and hashed."""
+        values = encode_outputs(self._info.type, batch.outputs)
+        aligned = enumerate(zip(batch.keys, values, batch.witnesses, strict=True))
+        rows = [self._row(position, key, value, witness) for position, (key, value, witness) in aligned]
+        return replace(batch, prepared=rows)
 
     def write(self, batch: OutputBatch) -> list[int]:
         """Write and commit chunk by chunk; the positions whose rows were not as they had been read."""
-        values = encode_outputs(self._info.type, batch.outputs)
-        rows = [
-            self._row(position, key, value, witness)
-            for position, (key, value, witness) in enumerate(zip(batch.keys, values, batch.witnesses, strict=True))
-        ]
+        rows = batch.prepared or self.prepare(batch).prepared
         unwritten: list[int] = []
         for chunk in self._chunks(rows):
             kept = self._commit(chunk)
-            self._adapt(len(chunk), time.perf_counter() - self._held_since)
             unwritten += [row.position for row in chunk if row.position not in kept]
         return unwritten
 
@@ -92,23 +96,27 @@ class Writer:
         print_ = fingerprint(failure.witness.inputs, self._info.version, SET_ASIDE)
         return {"h": print_, "v": self._info.version, "f": True}
 
-    def _chunks(self, rows: list[Row]) -> Iterator[list[Row]]:
+    def _chunks(self, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+        """Parts of even length, each small enough to be written in the time aimed at, and in one command."""
         start = 0
         while start < len(rows):
-            end, size = start, 0
+            left = len(rows) - start
             most = max(MIN_ROWS, min(MAX_ROWS, int(self._target_s / self._row_s)))
-            while end < len(rows) and end - start < most and (size < MAX_CHUNK_BYTES or end == start):
-                size += len(rows[end].after)
-                end += 1
+            end = start + math.ceil(left / math.ceil(left / most))
+            while end - start > 1 and sum(len(row.after) for row in rows[start:end]) > MAX_CHUNK_BYTES:
+                end = start + (end - start) // 2
             yield rows[start:end]
             start = end
 
-    def _adapt(self, count: int, seconds: float) -> None:
-        """Aim at how long rows are locked: from the first update to the commit."""
+    def _update(self, statements: Sequence[Update], count: int, session: Session) -> int:
+        """Update the user's documents; how long this took sizes the next transactions."""
+        began = time.perf_counter()
+        matched = self._wire.update(self._source.table, statements, session)
         if count >= MIN_ROWS:
-            self._row_s += SMOOTHING * (seconds / count - self._row_s)
+            self._row_s += SMOOTHING * ((time.perf_counter() - began) / count - self._row_s)
+        return matched
 
-    def _commit(self, chunk: list[Row]) -> set[int]:
+    def _commit(self, chunk: Sequence[Row]) -> set[int]:
         if not self._transactions:
             return self._write_without_transaction(chunk)
         try:
@@ -117,29 +125,27 @@ class Writer:
             if not is_duplicate(error):
                 raise
         except ShapeMismatch:
-            pass  # one statement a row refuses such a document, or fits it
+            pass  # grouped statements leave out documents of odd shape; one statement a row says what is wrong
         return self._run(lambda session: self._write_in_transaction(chunk, session, first=False))
 
-    def _write_in_transaction(self, chunk: list[Row], session: Session, *, first: bool) -> set[int]:
+    def _write_in_transaction(self, chunk: Sequence[Row], session: Session, *, first: bool) -> set[int]:
         """The whole transaction; ``first`` tries the fast statements, which fit most documents."""
-        self._held_since = time.perf_counter()
         self._require_newest(session)
         current = self._current([row.key for row in chunk], session)
         kept = [row for row in chunk if row.before in current]
         if not kept:
             return set()
-        is_grouped = first and all(row.value is not None for row in kept)
-        statements = grouped_updates(kept, self._info.name) if is_grouped else self._updates(kept)
-        self._held_since = time.perf_counter()
-        if self._wire.update(self._source.table, statements, session) != len(kept):
-            raise ShapeMismatch
         new = [row for row in kept if first and not row.recorded]
         self._record(new, [row for row in kept if not first or row.recorded], session)
         self._failures.forget([row.key for row in kept], session)
+        is_grouped = first and all(row.value is not None for row in kept)
+        statements = grouped_updates(kept, self._info.name) if is_grouped else self._updates(kept)
+        matched = self._update(statements, len(kept), session)  # last: it locks the user's rows until the commit
+        if matched != len(kept):
+            raise ShapeMismatch(len(kept), matched)
         return {row.position for row in kept}
 
-    def _write_without_transaction(self, chunk: list[Row]) -> set[int]:
-        self._held_since = time.perf_counter()
+    def _write_without_transaction(self, chunk: Sequence[Row]) -> set[int]:
         self._require_newest(None)
         keys = [row.key for row in chunk]
         current = self._current(keys, None)
@@ -150,7 +156,7 @@ class Writer:
         conditions = [{"_id": row.key} if self._wire.in_process else self._unchanged(row) for row in kept]
         changes = self._updates(kept)
         statements = [Update(condition, u.change) for condition, u in zip(conditions, changes, strict=True)]
-        if self._wire.update(self._source.table, statements) != len(kept):
+        if self._update(statements, len(kept), None) != len(kept):
             current = self._current(keys, None)
             kept = [row for row in kept if row.after in current]
         self._failures.forget([row.key for row in kept], None)
@@ -171,7 +177,7 @@ class Writer:
             self._wire.update(self._state, states, session)
 
     def _current(self, keys: Sequence[Any], session: Session) -> set[bytes]:
-        return set(self._wire.rows_of(self._source.table, self._shape, keys, {}, session))
+        return set(self._wire.rows_at(self._source.table, self._shape, keys, {}, session))
 
     def _require_newest(self, session: Session) -> None:
         query = {"_id": self._info.id}

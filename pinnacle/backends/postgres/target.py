@@ -17,7 +17,7 @@ from pinnacle.backends.sql.source import SqlSource
 from pinnacle.backends.sql.target import SqlTarget
 from pinnacle.base.encoding import dump_key
 from pinnacle.base.errors import Conflict
-from pinnacle.base.rows import Failure, OutputBatch, OutputInfo, Page
+from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page
 from pinnacle.base.types import Json, Vector, dump_json
 
 if TYPE_CHECKING:
@@ -113,17 +113,18 @@ class PostgresTarget(SqlTarget):
             return [None if value is None else dump_json(value) for value in outputs]
         return list(outputs)
 
-    def _write_chunk(self, batch: OutputBatch) -> Sequence[int]:
+    def _write_chunk(self, batch: OutputBatch, start: int, stop: int) -> Sequence[int]:
         import psycopg
 
-        keys = [list(batch.keys)] if self.width == 1 else [list(part) for part in zip(*batch.keys, strict=True)]
-        arrays = (*keys, self._encode_outputs(batch.outputs), list(batch.witnesses))
+        part = OutputBatch(batch.keys[start:stop], batch.outputs[start:stop], batch.witnesses[start:stop])
+        keys = [list(part.keys)] if self.width == 1 else [list(column) for column in zip(*part.keys, strict=True)]
+        arrays = (*keys, self._encode_outputs(part.outputs), list(part.witnesses))
         try:
-            return self._run(self._statements.write, arrays, batch)
+            return self._run(self._statements.write, arrays, part.keys)
         except psycopg.errors.LockNotAvailable:
-            return self._run(self._statements.write_unlocked, arrays, batch)
+            return self._run(self._statements.write_unlocked, arrays, part.keys)
 
-    def _run(self, statement: str, arrays: tuple[Any, ...], batch: OutputBatch) -> list[int]:
+    def _run(self, statement: str, arrays: tuple[Any, ...], keys: Sequence[Key]) -> list[int]:
         with self.backend.writing_raw() as connection:
             if self._vector_oids[1]:
                 from pinnacle.backends.postgres.vectors import PackedVectors, packed_dumper
@@ -134,7 +135,7 @@ class PostgresTarget(SqlTarget):
             unwritten = [row[0] - 1 for row in connection.execute(statement, arrays, binary=True).fetchall()]
             if found[1]:
                 missed = set(unwritten)
-                written = [dump_key(key) for i, key in enumerate(batch.keys) if i not in missed]
+                written = [dump_key(key) for i, key in enumerate(keys) if i not in missed]
                 connection.execute(self._statements.clear_errors, (written,))
         return unwritten
 
@@ -147,7 +148,7 @@ class PostgresTarget(SqlTarget):
             )
 
     def _mark_failed(self, connection: sa.Connection, failure: Failure) -> bool:
-        raw = connection.connection.driver_connection
+        raw: Any = connection.connection.driver_connection
         key = (failure.key,) if self.width == 1 else tuple(failure.key)
         return bool(raw.execute(self._statements.mark_failed, (*key, failure.witness)).rowcount)
 
@@ -170,8 +171,8 @@ def _column_kinds(connection: sa.Connection, table: sa.Table) -> dict[str | None
     name = connection.dialect.identifier_preparer.format_table(table)
     rows = connection.execute(
         sa.text(
-            "SELECT a.attname, a.atttypid::bigint, format_type(a.atttypid, a.atttypmod), t.typsend::text, t.typcategory "
-            "FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid "
+            "SELECT a.attname, a.atttypid::bigint, format_type(a.atttypid, a.atttypmod), t.typsend::text, "
+            "t.typcategory FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid "
             "WHERE a.attrelid = to_regclass(:table) AND a.attnum > 0 AND NOT a.attisdropped"
         ),
         {"table": name},
@@ -181,7 +182,9 @@ def _column_kinds(connection: sa.Connection, table: sa.Table) -> dict[str | None
 
 def _vector_oids(connection: sa.Connection) -> tuple[int, int]:
     """The ids of ``vector`` and ``vector[]`` in this database."""
-    row = connection.execute(sa.text("SELECT oid::bigint, typarray::bigint FROM pg_type WHERE typname = 'vector'")).first()
+    row = connection.execute(
+        sa.text("SELECT oid::bigint, typarray::bigint FROM pg_type WHERE typname = 'vector'")
+    ).first()
     return (int(row[0]), int(row[1])) if row is not None else (0, 0)
 
 
@@ -201,9 +204,7 @@ class _Statements:
         unchanged = f"{_text(target._inputs_hash, backend)} = b.h"
         listed, returned = ", ".join(keys), ", ".join(own)
         arrays = ", ".join([*(f"%b::{kind}[]" for kind in kinds), _array(info.type, stored), "%b::bytea[]"])
-        batch = (
-            f"b ({listed}, o, h, n) AS MATERIALIZED (SELECT * FROM unnest({arrays}) WITH ORDINALITY), "
-        )
+        batch = f"b ({listed}, o, h, n) AS MATERIALIZED (SELECT * FROM unnest({arrays}) WITH ORDINALITY), "
         upsert = (
             f"ON CONFLICT ({listed}) DO UPDATE SET fingerprint = excluded.fingerprint, version = excluded.version, "
             "failed = excluded.failed"
@@ -226,7 +227,8 @@ class _Statements:
         self.prepare = (
             f"SELECT version, EXISTS (SELECT 1 FROM {error} WHERE output_id = {info.id}), "
             "set_config('enable_mergejoin', 'off', true), set_config('enable_hashjoin', 'off', true), "
-            f"set_config('lock_timeout', '{LOCK_TIMEOUT_MS}ms', true), set_config('pinnacle.writer', '{info.id}', true) "
+            f"set_config('lock_timeout', '{LOCK_TIMEOUT_MS}ms', true), "
+            f"set_config('pinnacle.writer', '{info.id}', true) "
             f"FROM {registry} WHERE id = {info.id} FOR SHARE"
         )
         self.clear_errors = f"DELETE FROM {error} WHERE output_id = {info.id} AND key = ANY(%s)"
@@ -245,5 +247,7 @@ def _array(kind: Any, declared: str) -> str:
 
 
 def _text(expression: Any, backend: PostgresBackend) -> str:
-    compiled = expression.compile(dialect=backend.dialect, compile_kwargs={"literal_binds": True, "include_table": True})
+    compiled = expression.compile(
+        dialect=backend.dialect, compile_kwargs={"literal_binds": True, "include_table": True}
+    )
     return str(compiled).replace("%%", "%").replace("%", "%%")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
@@ -33,6 +33,8 @@ class SqlBackend:
     name: ClassVar[str]
     schema: ClassVar[str | None]
     capabilities: ClassVar[frozenset[Capability]]
+    writing_raw: Callable[[], AbstractContextManager[Any]]
+    """A write transaction on the driver's own connection: the hot path of a write-back."""
 
     def __init__(self, engine: sa.Engine, settings: Settings, *, owned: bool) -> None:
         self.engine, self.settings, self._owned = engine, settings, owned
@@ -139,7 +141,7 @@ class SqlBackend:
         return self.migration_plan() + self._outputs.plan(source, spec)
 
     def outputs(self, model: str | None = None) -> list[OutputInfo]:
-        found = self._outputs.list()
+        found = self._outputs.find()
         return [info for info in found if model is None or info.model == model]
 
     def forget_output(self, output: int, *, drop_column: bool) -> None:
@@ -228,7 +230,9 @@ def wrapped_errors() -> Iterator[None]:
     except sa.exc.IntegrityError:
         raise
     except sa.exc.DBAPIError as error:
-        reason = str(error.orig).strip().splitlines()[0] if error.orig and str(error.orig).strip() else type(error).__name__
+        reason = (
+            str(error.orig).strip().splitlines()[0] if error.orig and str(error.orig).strip() else type(error).__name__
+        )
         if error.connection_invalidated:
             raise ConnectionLost(f"the connection to the database dropped: {reason}") from error
         if "readonly database" in reason or "read-only transaction" in reason:

@@ -122,9 +122,7 @@ class SqlCatalogStore:
 
     def _record(self, connection: sa.Connection, row: Any) -> Record:
         c = component_artifact.c
-        used = sa.select(c.sha256).where(
-            c.kind == row.kind, c.identifier == row.identifier, c.version == row.version
-        )
+        used = sa.select(c.sha256).where(c.kind == row.kind, c.identifier == row.identifier, c.version == row.version)
         return Record(
             row.kind, row.identifier, row.version, row.type, json.loads(row.body), row.digest, row.created_at,
             tuple(connection.scalars(used)),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-
 from pinnacle.backends.sql.schema import HEAD, VERSION_TABLE
 from pinnacle.base.errors import ConfigError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 
 def migrations_path() -> Path:
@@ -59,13 +62,15 @@ def upgrade_sql(dialect_url: str, schema: str | None, current: str | None) -> li
     config = _config(schema, url=dialect_url, output=buffer)
     command.upgrade(config, f"{current}:head" if current else "head", sql=True)
     statements = (part.strip() for part in buffer.getvalue().split(";\n"))
-    wanted = ("\n".join(line for line in part.splitlines() if line and not line.startswith("--")) for part in statements)
+    wanted = (
+        "\n".join(line for line in part.splitlines() if line and not line.startswith("--")) for part in statements
+    )
     return [part for part in wanted if part and part not in ("BEGIN", "COMMIT")]
 
 
 def _config(
     schema: str | None, *, connection: sa.Connection | None = None, url: str = "", output: io.StringIO | None = None
-) -> object:
+) -> Config:
     from alembic.config import Config
 
     config = Config(output_buffer=output) if output is not None else Config()

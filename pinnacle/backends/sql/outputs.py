@@ -27,7 +27,7 @@ class SqlOutputs:
     def __init__(self, backend: SqlBackend) -> None:
         self._backend = backend
 
-    def list(self, *conditions: Any) -> list[OutputInfo]:
+    def find(self, *conditions: Any) -> list[OutputInfo]:
         if not self._backend.is_migrated():
             return []
         with self._backend.reading() as connection:
@@ -36,7 +36,7 @@ class SqlOutputs:
 
     def at(self, source: SqlSource, name: str) -> OutputInfo | None:
         """The output recorded at a column, if any."""
-        found = self.list(*_place(source.actual), output.c.name == name)
+        found = self.find(*_place(source.actual), output.c.name == name)
         return found[0] if found else None
 
     def check(self, source: SqlSource, spec: OutputSpec) -> OutputInfo | None:
@@ -44,7 +44,7 @@ class SqlOutputs:
         read = {column.name for expression in source.inputs for column in _columns(expression)}
         if spec.name in read | {column.name for column in source.key}:
             raise ConfigError(
-                f"the output {spec.name!r} would overwrite an input or key of the model; choose another name with output="
+                f"the output {spec.name!r} would overwrite an input or key of the model; choose another with output="
             )
         existing = self.at(source, spec.name)
         if existing is not None:
@@ -63,15 +63,15 @@ class SqlOutputs:
             )
         if existing.version > spec.version:
             raise Conflict(
-                f"{where} was computed by version {existing.version} of model {spec.model!r}; version {spec.version} does "
-                "not overwrite it. Use the newest version, or choose another name with output="
+                f"{where} was computed by version {existing.version} of model {spec.model!r}, which version "
+                f"{spec.version} does not overwrite; use the newest version, or choose another name with output="
             )
 
     def plan(self, source: SqlSource, spec: OutputSpec) -> list[str]:
         existing = self.check(source, spec)
         statements = [] if spec.name in source.actual.c else [self._add_column(source, spec)]
         if existing is None:
-            number = (max((info.id for info in self.list()), default=0)) + 1
+            number = (max((info.id for info in self.find()), default=0)) + 1
             statements.append(self._create_state(source, number))
         return statements
 
@@ -90,7 +90,7 @@ class SqlOutputs:
                     .where(output.c.id == existing.id, output.c.version < spec.version)
                     .values(version=spec.version, type=json.dumps(spec.type.to_json()))
                 )
-        found = self.list(output.c.id == existing.id)[0]
+        found = self.find(output.c.id == existing.id)[0]
         self._check_owner(found, spec)
         return found
 
@@ -110,10 +110,10 @@ class SqlOutputs:
                 raise
             self._check_owner(found, spec)
             return found
-        return self.list(output.c.id == number)[0]
+        return self.find(output.c.id == number)[0]
 
     def forget(self, output_id: int, *, drop_column: bool) -> None:
-        found = self.list(output.c.id == output_id)
+        found = self.find(output.c.id == output_id)
         if not found:
             raise NotFound(f"no output with id {output_id}")
         info = found[0]
@@ -139,7 +139,9 @@ class SqlOutputs:
         table = state_table(number, [source.actual.c[column.name] for column in source.key])
         text = str(
             CreateTable(table).compile(
-                dialect=self._backend.dialect, schema_translate_map=self._backend.translate, render_schema_translate=True
+                dialect=self._backend.dialect,
+                schema_translate_map=self._backend.translate,
+                render_schema_translate=True,
             )
         )
         return text.strip() + self._backend.state_suffix(table)

@@ -83,7 +83,8 @@ class SqlQueue:
         query = sa.select(lease.c.id, lease.c.owner, lease.c.expires_at).where(
             lease.c.output_id == self._output, lease.c.run != run
         )
-        live, void = [], []
+        live: list[str] = []
+        void: list[str] = []
         for identifier, owner, expires_at in connection.execute(query):
             (void if expires_at < time.time() or is_dead(owner) else live).append(identifier)
         if void:

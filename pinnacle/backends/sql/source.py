@@ -106,7 +106,8 @@ def _selected(query: sa.Select[Any]) -> tuple[Any, Any]:
     entities = {id(d["entity"]): d["entity"] for d in query.column_descriptions if d.get("entity") is not None}
     if len(entities) > 1:
         raise UnsupportedQuery(
-            "the select names several entities; select one and reach the others in its WHERE (joins and subqueries are fine)"
+            "the select names several entities; select one and reach the others in its WHERE "
+            "(joins and subqueries are fine)"
         )
     tables = {
         base.table
@@ -147,7 +148,8 @@ def _reflect(connection: sa.Connection, mapped: Any) -> sa.Table:
         table = sa.Table(name, sa.MetaData(), schema=schema, autoload_with=connection, resolve_fks=False)
     except sa.exc.NoSuchTableError:
         raise UnsupportedTable(
-            f"the database has no table {named.fullname!r}; it has {', '.join(inspector.get_table_names(schema=schema)[:20]) or 'none'}"
+            f"the database has no table {named.fullname!r}; it has "
+            + (", ".join(inspector.get_table_names(schema=schema)[:20]) or "none")
         ) from None
     if name in inspector.get_view_names(schema=schema) or name in _materialized(inspector, schema):
         raise UnsupportedTable(f"{named.fullname!r} is a view; select from the table behind it")
@@ -174,7 +176,8 @@ def _key(connection: sa.Connection, base: sa.Table) -> tuple[sa.Column[Any], ...
         if connection.scalar(missing) is not None:
             names = ", ".join(column.name for column in key)
             raise UnsupportedTable(
-                f"table {base.fullname!r} has rows whose primary key ({names}) is NULL; give them keys and declare it NOT NULL"
+                f"table {base.fullname!r} has rows whose primary key ({names}) is NULL; give them keys and declare it "
+                "NOT NULL"
             )
     return key
 
@@ -234,7 +237,9 @@ class _Lookup:
             if column is None:
                 continue
             if not isinstance(column.type, sa.JSON):
-                raise UnknownField(path, f"table {self._actual.fullname!r} (column {column.name!r} is not JSON)", self.names())
+                raise UnknownField(
+                    path, f"table {self._actual.fullname!r} (column {column.name!r} is not JSON)", self.names()
+                )
             steps = tuple(int(p) if p.isdigit() else p for p in parts[cut:])
             return column[steps if len(steps) > 1 else steps[0]]
         raise UnknownField(path, f"table {self._actual.fullname!r}", self.names())
@@ -246,7 +251,8 @@ class _Lookup:
             declared = self._mapper.column_attrs[name].columns[0]
             if declared.table is not self._base:
                 raise UnsupportedQuery(
-                    f"{name!r} is a column of {declared.table}, not of {self._actual.fullname}; select the entity that owns it"
+                    f"{name!r} is a column of {declared.table}, not of {self._actual.fullname}; "
+                    "select the entity that owns it"
                 )
         elif name in getattr(self._base, "c", {}):
             declared = self._base.c[name]

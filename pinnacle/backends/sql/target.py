@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -16,7 +17,6 @@ from pinnacle.backends.sql.source import SqlSource, key_tuple
 from pinnacle.base.encoding import dump_key
 from pinnacle.base.errors import OutputTypeMismatch
 from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page
-from pinnacle.base.types import OutputType
 
 if TYPE_CHECKING:
     from pinnacle.backends.sql.backend import SqlBackend
@@ -47,7 +47,10 @@ class SqlTarget(ABC):
 
     def count(self) -> int:
         with self.backend.reading() as connection:
-            return int(connection.scalar(sa.select(sa.func.count()).select_from(self.source.select(sa.literal(1)).subquery())) or 0)
+            return int(
+                connection.scalar(sa.select(sa.func.count()).select_from(self.source.select(sa.literal(1)).subquery()))
+                or 0
+            )
 
     def read(self, after: Key | None, limit: int, *, overwrite: bool = False) -> Page:
         with self.backend.reading() as connection:
@@ -85,7 +88,7 @@ class SqlTarget(ABC):
         """The rows as the driver gives them, before SQLAlchemy's types touch them."""
         result = connection.execute(statement)
         try:
-            return list(result.cursor.fetchall())  # type: ignore[union-attr]
+            return list(result.cursor.fetchall())
         finally:
             result.close()
 
@@ -128,19 +131,21 @@ class SqlTarget(ABC):
     def check_all(self, values: Sequence[Any]) -> tuple[Sequence[Any], dict[int, OutputTypeMismatch]]:
         return self.info.type.check_all(values)
 
+    def prepare(self, batch: OutputBatch) -> OutputBatch:
+        return replace(batch, outputs=apply(self.encode, batch.outputs), prepared=True)
+
     def write(self, batch: OutputBatch) -> Sequence[int]:
         """Write in transactions whose size follows their measured duration."""
+        if batch.prepared is None:
+            batch = self.prepare(batch)
         unwritten: list[int] = []
         start = 0
         while start < len(batch.keys):
-            part = slice(start, start + self._chunk_rows)
+            stop = min(len(batch.keys), start + self._chunk_rows)
             began = time.perf_counter()
-            missed = self._write_chunk(
-                OutputBatch(batch.keys[part], apply(self.encode, batch.outputs[part]), batch.witnesses[part])
-            )
-            self._adapt(len(batch.keys[part]), time.perf_counter() - began)
-            unwritten.extend(start + i for i in missed)
-            start = part.stop
+            unwritten.extend(start + i for i in self._write_chunk(batch, start, stop))
+            self._adapt(stop - start, time.perf_counter() - began)
+            start = stop
         return unwritten
 
     def _adapt(self, rows: int, seconds: float) -> None:
@@ -152,8 +157,8 @@ class SqlTarget(ABC):
             self._chunk_rows = min(20_000, self._chunk_rows * 2)
 
     @abstractmethod
-    def _write_chunk(self, batch: OutputBatch) -> Sequence[int]:
-        """One transaction: outputs and bookkeeping; returns the positions not written."""
+    def _write_chunk(self, batch: OutputBatch, start: int, stop: int) -> Sequence[int]:
+        """One transaction over a part of a prepared batch; returns the part's positions not written."""
 
     def fail(self, failures: Sequence[Failure]) -> None:
         now = time.time()

@@ -20,7 +20,9 @@ from pinnacle.base.rows import OutputInfo, OutputSpec
 from pinnacle.base.settings import Settings
 from pinnacle.base.types import Boolean, Bytes, Datetime, Float, Integer, Json, OutputType, Text, Vector
 
-NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "fuse.sshfs", "9p"})
+NETWORK_FILE_SYSTEMS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "fuse.sshfs", "9p"}
+)
 BUSY_TIMEOUT_MS = 30_000
 
 
@@ -52,8 +54,8 @@ def _refuse_network_wal(path: Path) -> None:
     kind = file_system_of(path)
     if kind in NETWORK_FILE_SYSTEMS:
         raise ConfigError(
-            f"{path} is on a network file system ({kind}), where SQLite's WAL mode corrupts files; use a local disk, or "
-            "make the file yourself with PRAGMA journal_mode = DELETE"
+            f"{path} is on a network file system ({kind}), where SQLite's WAL mode corrupts files; "
+            "use a local disk, or make the file yourself with PRAGMA journal_mode = DELETE"
         )
 
 
@@ -109,7 +111,7 @@ class SqliteBackend(SqlBackend):
         """The driver's connection, in autocommit; a transaction left open is committed, or rolled back on error."""
         errors = self.dialect.loaded_dbapi
         with self._work.connect() as connection:
-            raw = connection.connection.driver_connection
+            raw: Any = connection.connection.driver_connection
             try:
                 yield raw
                 raw.commit()
@@ -119,7 +121,9 @@ class SqliteBackend(SqlBackend):
             except errors.Error as error:
                 raw.rollback()
                 if "readonly" in str(error):
-                    raise UnsupportedTable(f"the database is read-only, so no output can be written: {error}") from error
+                    raise UnsupportedTable(
+                        f"the database is read-only, so no output can be written: {error}"
+                    ) from error
                 raise BackendError(f"the database refused: {error}") from error
             except BaseException:
                 raw.rollback()
@@ -131,7 +135,9 @@ class SqliteBackend(SqlBackend):
             info = self._outputs.ensure(source, spec)
             return SqliteTarget(self, source, info, spec.version, exists=True)
         existing = self._outputs.check(source, spec)
-        info = existing or OutputInfo(0, source.table, spec.name, spec.model, spec.version, spec.fields, spec.type, False)
+        info = existing or OutputInfo(
+            0, source.table, spec.name, spec.model, spec.version, spec.fields, spec.type, False
+        )
         return SqliteTarget(self, source, info, spec.version, exists=existing is not None)
 
 

@@ -44,7 +44,8 @@ class Statements:
         name, own_state = quote(info.name), f"{listed}, fingerprint, version, failed"
 
         self.create_temporary = (
-            f"CREATE TEMP TABLE IF NOT EXISTS pinnacle_batch_{info.id} ({declared}, {rest}, PRIMARY KEY ({listed})){rowid}"
+            f"CREATE TEMP TABLE IF NOT EXISTS pinnacle_batch_{info.id} "
+            f"({declared}, {rest}, PRIMARY KEY ({listed})){rowid}"
         )
         self.empty_temporary = f"DELETE FROM {batch}"
         self._insert = f"INSERT INTO {batch} ({', '.join(columns)}) VALUES "
@@ -72,7 +73,8 @@ class Statements:
         key_text = "json_array(" + ", ".join(keys) + ")" if width > 1 else "json_quote(k0)"
         self.has_errors = f"SELECT EXISTS (SELECT 1 FROM {backend.own(error.name)} WHERE output_id = {info.id})"
         self.clear_errors = (
-            f"DELETE FROM {backend.own(error.name)} WHERE output_id = {info.id} AND key IN (SELECT {key_text} FROM {batch})"
+            f"DELETE FROM {backend.own(error.name)} "
+            f"WHERE output_id = {info.id} AND key IN (SELECT {key_text} FROM {batch})"
         )
 
     def fill(self, rows: int) -> str:

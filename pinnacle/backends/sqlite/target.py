@@ -11,6 +11,7 @@ is then three statements, whatever the batch.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +19,14 @@ import sqlalchemy as sa
 
 from pinnacle.backends.sql.source import SqlSource
 from pinnacle.backends.sql.target import SqlTarget
-from pinnacle.base.encoding import digest, fingerprints, tag
-from pinnacle.base.rows import Failure, OutputBatch, OutputInfo, Page
 from pinnacle.backends.sqlite.statements import Statements
+from pinnacle.base.encoding import digest, fingerprints, tag
+from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page
 
 if TYPE_CHECKING:
     from pinnacle.backends.sqlite.backend import SqliteBackend
 
-ROWS_A_STATEMENT = 100
+ROWS_A_STATEMENT = 500
 SHORT_TEXT = 256
 
 
@@ -74,7 +75,7 @@ class SqliteTarget(SqlTarget):
         if row[-2] != self.version:
             return False
         values = row[self.width : -4] if row[-1] else row[self.width : -3]
-        return digest("".join(map(tag, values))) == row[-3]
+        return digest("".join(map(tag, values))) == bytes(row[-3])
 
     def _witnesses(self, rows: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
         """The raw inputs that a write compares, and hashables equal where inputs are equal."""
@@ -89,37 +90,44 @@ class SqliteTarget(SqlTarget):
 
     # -- writing ------------------------------------------------------------------------------------
 
-    def _write_chunk(self, batch: OutputBatch) -> Sequence[int]:
-        parameters = self._parameters(batch)
-        sql = self._sql
+    def prepare(self, batch: OutputBatch) -> OutputBatch:
+        encoded = super().prepare(batch)
+        return replace(encoded, prepared=self._parameters(encoded))
+
+    def _write_chunk(self, batch: OutputBatch, start: int, stop: int) -> Sequence[int]:
+        sql, width = self._sql, self._sql.width
+        parameters = batch.prepared[start * width : stop * width]
         with self.backend.writing_raw() as connection:
             execute = connection.execute
             execute(sql.create_temporary)
             execute(sql.empty_temporary)
-            whole = ROWS_A_STATEMENT * sql.width
-            for start in range(0, len(parameters), whole):
-                part = parameters[start : start + whole]
-                execute(sql.fill(len(part) // sql.width), part)
+            whole = ROWS_A_STATEMENT * width
+            for first in range(0, len(parameters), whole):
+                part = parameters[first : first + whole]
+                execute(sql.fill(len(part) // width), part)
             execute("BEGIN IMMEDIATE")
             sql.check_version(execute)
             missed: list[int] = []
-            if execute(sql.update).rowcount != len(batch.keys):
-                missed = self._drop_unmatched(execute, batch)
+            if execute(sql.update).rowcount != stop - start:
+                missed = self._drop_unmatched(execute, batch.keys[start:stop])
             execute(sql.record)
-            execute(sql.clear_errors)
+            if execute(sql.has_errors).fetchone()[0]:
+                execute(sql.clear_errors)
         return missed
 
-    def _drop_unmatched(self, execute: Any, batch: OutputBatch) -> list[int]:
+    def _drop_unmatched(self, execute: Any, keys: Sequence[Key]) -> list[int]:
         """Take rows whose inputs changed out of the batch; return their positions."""
         rows = execute(self._sql.drop_unmatched).fetchall()
         changed = {row[0] if self.width == 1 else tuple(row) for row in rows}
-        return [i for i, key in enumerate(batch.keys) if key in changed]
+        return [i for i, key in enumerate(keys) if key in changed]
 
     def _parameters(self, batch: OutputBatch) -> list[Any]:
         """The temporary table's rows, flat: key, output, inputs, fingerprint."""
         keys, outputs, witnesses = batch.keys, batch.outputs, batch.witnesses
         stored = [int(o) for o in outputs] if set(map(type, outputs)) == {bool} else outputs
-        hashes = fingerprints(witnesses, stored) if self._single else fingerprints(*zip(*witnesses, strict=True), stored)
+        hashes = (
+            fingerprints(witnesses, stored) if self._single else fingerprints(*zip(*witnesses, strict=True), stored)
+        )
         if self.width == 1 and self._single:
             return list(chain.from_iterable(zip(keys, outputs, witnesses, hashes, strict=True)))
         key_parts = [(k,) for k in keys] if self.width == 1 else keys
@@ -128,7 +136,7 @@ class SqliteTarget(SqlTarget):
         return [value for k, o, x, h in rows for value in (*k, o, *x, h)]
 
     def _mark_failed(self, connection: sa.Connection, failure: Failure) -> bool:
-        raw = connection.connection.driver_connection
+        raw: Any = connection.connection.driver_connection
         inputs = (failure.witness,) if self._single else tuple(failure.witness)
         key = (failure.key,) if self.width == 1 else tuple(failure.key)
         values = (*key, None, *inputs, digest("".join(map(tag, inputs))))

@@ -1,0 +1,71 @@
+"""Models of the tests, in a module of their own: components are stored as import references."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from pinnacle import Model, model
+
+CALLS: list[Any] = []
+"""What the models of this process were called with; a global, so that recording changes no model's content."""
+
+
+def note(value: Any) -> Any:
+    """Record a call; the value itself, for use inside an expression."""
+    CALLS.append(value)
+    return value
+
+
+@model
+def shout(body: str) -> str:
+    return str(note(body)).upper()
+
+
+@model
+def word_count(body: str) -> int:
+    return len(note(body).split())
+
+
+@model(retry_delay_s=0)
+def picky(body: str) -> str:
+    """Refuses what starts with "bad"."""
+    if note(body).startswith("bad"):
+        raise ValueError(f"refused: {body}")
+    return body.upper()
+
+
+@model(batch=True, batch_size=8, retry_delay_s=0)
+def picky_batch(bodies: list[str]) -> list[str]:
+    """Refuses every batch that holds a text starting with "bad"."""
+    note(tuple(bodies))
+    if any(body.startswith("bad") for body in bodies):
+        raise ValueError(f"refused a batch of {len(bodies)}")
+    return [body.upper() for body in bodies]
+
+
+@model
+async def whisper(body: str) -> str:
+    return str(note(body)).lower()
+
+
+@model
+def logged(body: str) -> str:
+    """Appends each call to the file that PINNACLE_TEST_LOG names, whole lines at a time, from any process."""
+    descriptor = os.open(os.environ["PINNACLE_TEST_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(descriptor, f"{body}\n".encode())
+    finally:
+        os.close(descriptor)
+    return body.upper()
+
+
+class Sized(Model):
+    """A batch model that asks for inputs of like length; an output names its input and its batch's lengths."""
+
+    def predict_batch(self, inputs: list[Any], **kwargs: Any) -> list[str]:
+        note(tuple(map(len, inputs)))
+        return [f"{text}:{len(text)}" for text in inputs]
+
+    def length_of(self, value: Any) -> int:
+        return len(value)
