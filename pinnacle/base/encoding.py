@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from hashlib import blake2b
@@ -31,7 +31,7 @@ def tag(value: Any) -> str:
     if kind is int:
         return f"i{value};"
     if kind is float:
-        return f"f{value.hex()};"
+        return f"f{(value + 0.0).hex()};"  # SQLite keeps -0.0 as 0.0
     if isinstance(value, (bytes, memoryview)):
         return f"b{len(value)}:{bytes(value).decode('latin-1')}"
     raise TypeError(f"no canonical form for {kind.__name__}")
@@ -42,8 +42,13 @@ def digest(text: str) -> bytes:
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
+def fingerprint(values: Iterable[Any]) -> bytes:
+    """One row's 16-byte fingerprint: of its input values, then its output."""
+    return digest("".join(map(tag, values)))
+
+
 def fingerprints(*columns: Sequence[Any]) -> list[bytes]:
-    """Each row's 16-byte fingerprint: `digest` of its joined tags, column by column.
+    """`fingerprint` of each row, the values given column by column.
 
     The usual case, one text input and a text or number output, is written out: it is the
     hot loop of a bulk predict.

@@ -35,6 +35,8 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     call = Call(coroutine, background.loop)
     try:
         call.start()
+        while not wait([call.outcome], timeout=WAKE_S).done:
+            continue  # a signal may reach another thread; this one learns of it when it wakes
         return call.outcome.result()
     except BaseException:
         if not call.outcome.done():

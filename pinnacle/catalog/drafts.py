@@ -104,7 +104,9 @@ class _Drafting:
     def _defaults(self, cls: type[Component]) -> dict[str, Any]:
         """The encoded defaults of fields with plain ones."""
         plain = {f.name: f.default for f in content_fields(cls)}
-        return {n: d for n, d in plain.items() if d is None or type(d) in (bool, int, str)}
+        return {
+            n: encode(d, self.hooks, n) for n, d in plain.items() if d is None or type(d) in (bool, int, float, str)
+        }
 
     def _component(self, component: Component, path: str) -> Any:
         version = self.nested(component)

@@ -33,10 +33,8 @@ def output_type_from_annotation(function: Any, *, is_batch: bool, where: str) ->
     """The output type that a return annotation names; for a batch function, that of its list's items."""
     try:
         annotation = annotation_of(function, "return")
-    except NameError as error:
-        raise ConfigError(
-            f"{where} returns {error.name!r}, which is not there at run time; pass output_type="
-        ) from error
+    except (NameError, SyntaxError) as error:
+        raise ConfigError(f"{where}: its return annotation does not resolve ({error}); pass output_type=") from error
     if not is_batch or annotation is None:
         return output_type_of(None if annotation is Any else annotation, where=where)
     items = typing.get_args(annotation)

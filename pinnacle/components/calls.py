@@ -19,7 +19,7 @@ DEFAULT_BATCH_SIZE = 256
 
 def call_batch(model: Model, inputs: list[Any], **kwargs: Any) -> Sequence[Any]:
     """One batch call; as many outputs as inputs, or OutputCountMismatch naming both counts."""
-    outputs = model.predict_batch(inputs, **kwargs)
+    outputs: Sequence[Any] = model.predict_batch(inputs, **kwargs)
     try:
         count = len(outputs)
     except TypeError:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Sequence
-from typing import Any, cast, overload
+from collections.abc import Callable
+from typing import Any, overload
 
 from pinnacle.base.errors import ConfigError
 from pinnacle.base.types import OutputType
@@ -55,8 +55,8 @@ class FunctionModel(Model):
     def predict_one(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
 
-    def predict_batch(self, inputs: list[Any], **kwargs: Any) -> Sequence[Any]:
-        return cast("Sequence[Any]", self.function(inputs, **kwargs))
+    def predict_batch(self, inputs: list[Any], **kwargs: Any) -> Any:
+        return self.function(inputs, **kwargs)
 
     async def apredict_one(self, *args: Any, **kwargs: Any) -> Any:
         return await self.function(*args, **kwargs)

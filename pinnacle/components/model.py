@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import enum
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pinnacle.base import loop
@@ -47,7 +47,7 @@ class Model(Component):
     _: dataclasses.KW_ONLY
     output_type: Any = None
     batch_size: int | None = None
-    concurrency: int = 0
+    concurrency: int = dataclasses.field(default=0, repr=False)
     max_attempts: int = 3
     retry_delay_s: float = 0.05
     skip_null: bool = True
@@ -76,8 +76,8 @@ class Model(Component):
         """Compute one output. Models called value by value implement this."""
         raise NotImplementedError(f"{type(self).__name__} is not called value by value")
 
-    def predict_batch(self, inputs: list[Any], **kwargs: Any) -> Sequence[Any]:
-        """Compute one output for each input, in order. Models called in batches implement this.
+    def predict_batch(self, inputs: list[Any], **kwargs: Any) -> Any:
+        """A list or array with one output for each input, in order. Models called in batches implement this.
 
         An input is a value; a tuple where X is a tuple of fields, a dict where X is a dict.
         """

@@ -24,6 +24,7 @@ from pinnacle.components.calls import by_length, call_batch
 from pinnacle.components.model import CallStyle, Model
 
 FLUSH_S = 0.2
+MESSAGE_LIMIT = 2_000
 BATCH_SIZES = {CallStyle.VALUE: 2000, CallStyle.BATCH: 256, CallStyle.ASYNC: 64}
 
 
@@ -35,8 +36,21 @@ class Failed:
     error: Exception
     attempts: int
 
+    @property
+    def message(self) -> str:
+        try:
+            return _storable(str(self.error))[:MESSAGE_LIMIT]
+        except Exception as error:  # of the user's own exception class
+            return f"its message cannot be had: str() raised {type(error).__name__}"
+
+    @property
     def trace(self) -> str:
-        return "".join(traceback.format_exception(self.error))
+        return _storable("".join(traceback.format_exception(self.error)))
+
+
+def _storable(text: str) -> str:
+    """``text`` with what no database takes, NUL and lone surrogates, as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
 
 
 @dataclass

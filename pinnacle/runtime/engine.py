@@ -295,8 +295,8 @@ class Run:
                 page.keys[f.position],
                 page.witnesses[f.position],
                 type(f.error).__name__,
-                str(f.error),
-                f.trace(),
+                f.message,
+                f.trace,
                 f.attempts,
             )
             for f in failed
@@ -306,7 +306,7 @@ class Run:
             first = failed[0]
             raise ModelError(
                 f"model {self.model.identifier!r} failed on {self.result.output} for key "
-                f"{page.keys[first.position]!r}: {type(first.error).__name__}: {first.error}",
+                f"{page.keys[first.position]!r}: {type(first.error).__name__}: {first.message}",
                 keys=[page.keys[f.position] for f in failed],
             ) from first.error
 

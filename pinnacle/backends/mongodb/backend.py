@@ -35,6 +35,11 @@ class MongoBackend:
         self._outputs = Outputs(wire, server)
         self._clock = ServerClock(wire)
 
+    @property
+    def engine(self) -> Any:
+        """The user's Database object, of pymongo or mongomock."""
+        return self._wire.database
+
     def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
         if args or kwargs:
             raise UnsupportedQuery("a query of MongoDB holds its own arguments; execute takes nothing beside it")

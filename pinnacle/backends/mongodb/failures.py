@@ -51,8 +51,8 @@ class Failures:
     def _entry(self, failure: Failure, *, keep_traceback: bool) -> dict[str, Any]:
         return {
             "output": self.info.id, "key": failure.key, "model": self.info.model, "version": self.info.version,
-            "error": failure.error, "message": failure.message[:MAX_MESSAGE],
-            "traceback": failure.traceback[-MAX_TRACEBACK:] if keep_traceback else "",
+            "error": failure.error, "message": _storable(failure.message[:MAX_MESSAGE]),
+            "traceback": _storable(failure.traceback[-MAX_TRACEBACK:]) if keep_traceback else "",
             "attempts": failure.attempts, "failed_at": datetime.now(UTC),
         }  # fmt: skip
 
@@ -80,6 +80,11 @@ def take_errors(wire: Wire, output: int) -> list[Key]:
         wire.delete(ERRORS, {"_id": {"$in": [entry["_id"] for entry in entries]}})
         keys += map(as_key, taken)
     return keys
+
+
+def _storable(text: str) -> str:
+    """BSON takes no lone surrogates, and a model's error may quote one."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _aware(moment: datetime) -> datetime:

@@ -33,11 +33,9 @@ class ShapeMismatch(BackendError):
         super().__init__(f"an update was to change {expected} documents and matched {matched}")
 
 
-def row_update(row: Row, path: str, *, unset_null: bool) -> Update:
-    """One statement for one row; a None is stored as null, or as nothing with ``unset_null``."""
-    if row.value is None and unset_null:
-        return Update({"_id": row.key}, {"$unset": {path: ""}})
-    return Update({"_id": row.key}, {"$set": {path: row.value}})
+def row_updates(rows: Sequence[Row], path: str) -> list[Update]:
+    """One statement a row."""
+    return [Update({"_id": row.key}, {"$set": {path: row.value}}) for row in rows]
 
 
 def grouped_updates(rows: Sequence[Row], path: str) -> list[Update]:

@@ -25,9 +25,8 @@ from pinnacle.backends.mongodb.failures import Failures
 from pinnacle.backends.mongodb.outputs import REGISTRY, require_newest, state_table
 from pinnacle.backends.mongodb.raw import DONE, SET_ASIDE, fingerprint, with_output
 from pinnacle.backends.mongodb.source import MongoSource
-from pinnacle.backends.mongodb.statements import Row, ShapeMismatch, grouped_updates, row_update, unchanged
+from pinnacle.backends.mongodb.statements import Row, ShapeMismatch, grouped_updates, row_updates, unchanged
 from pinnacle.backends.mongodb.wire import Session, Shape, Update, Wire
-from pinnacle.base.document import OUTPUTS_FIELD
 from pinnacle.base.rows import Failure, OutputBatch, OutputInfo
 
 Result = TypeVar("Result")
@@ -47,7 +46,6 @@ class Writer:
         self._transactions, self._target_s = transactions, target_s
         self._state = state_table(info.id)
         self._shape = Shape(info.fields.paths, info.name)
-        self._unset_null = info.name.startswith(f"{OUTPUTS_FIELD}.")
         self._failures = Failures(wire, info)
         self._row_s = target_s / FIRST_ROWS
 
@@ -85,10 +83,7 @@ class Writer:
         self._run(record)
 
     def _row(self, position: int, key: Any, value: Any, witness: Any) -> Row:
-        if value is None and self._unset_null:
-            after = witness.inputs
-        else:
-            after = with_output(witness.inputs, output_element(value))
+        after = with_output(witness.inputs, output_element(value))
         print_ = fingerprint(after, self._info.version, DONE)
         return Row(position, key, value, witness.row, after, print_, witness.recorded)
 
@@ -138,8 +133,7 @@ class Writer:
         new = [row for row in kept if first and not row.recorded]
         self._record(new, [row for row in kept if not first or row.recorded], session)
         self._failures.forget([row.key for row in kept], session)
-        is_grouped = first and all(row.value is not None for row in kept)
-        statements = grouped_updates(kept, self._info.name) if is_grouped else self._updates(kept)
+        statements = (grouped_updates if first else row_updates)(kept, self._info.name)
         matched = self._update(statements, len(kept), session)  # last: it locks the user's rows until the commit
         if matched != len(kept):
             raise ShapeMismatch(len(kept), matched)
@@ -154,16 +148,13 @@ class Writer:
             return set()
         self._record([], kept, None)
         conditions = [{"_id": row.key} if self._wire.in_process else self._unchanged(row) for row in kept]
-        changes = self._updates(kept)
-        statements = [Update(condition, u.change) for condition, u in zip(conditions, changes, strict=True)]
+        changes = row_updates(kept, self._info.name)
+        statements = [u._replace(condition=only_if) for u, only_if in zip(changes, conditions, strict=True)]
         if self._update(statements, len(kept), None) != len(kept):
             current = self._current(keys, None)
             kept = [row for row in kept if row.after in current]
         self._failures.forget([row.key for row in kept], None)
         return {row.position for row in kept}
-
-    def _updates(self, rows: Sequence[Row]) -> list[Update]:
-        return [row_update(row, self._info.name, unset_null=self._unset_null) for row in rows]
 
     def _unchanged(self, row: Row) -> Mapping[str, Any]:
         return unchanged(bson.decode(row.before, self._wire.codec), self._shape)

@@ -103,21 +103,29 @@ class PostgresBackend(SqlBackend):
             return (VECTOR,)
         return ADOPTABLE[type(output)]
 
-    def alter(self, source: SqlSource, statement: str, column: str) -> bool:
-        """Add a column with a short lock timeout, again and again: a waiting ALTER TABLE
+    def prerequisites(self, output: OutputType) -> list[str]:
+        """pgvector, where it is not installed yet."""
+        if not isinstance(output, Vector):
+            return []
+        with self.reading() as connection:
+            is_there = connection.exec_driver_sql("SELECT 1 FROM pg_type WHERE typname = 'vector'").first() is not None
+        return [] if is_there else ["CREATE EXTENSION IF NOT EXISTS vector"]
+
+    def alter(self, table: sa.TableClause, statement: str, column: str, *, drops: bool = False) -> bool:
+        """Add or drop a column with a short lock timeout, again and again: a waiting ALTER TABLE
         would make every later query on the table wait behind it."""
         for attempt in range(DDL_ATTEMPTS):
             try:
                 with self.writing() as connection:
                     connection.exec_driver_sql(f"SET LOCAL lock_timeout = {DDL_LOCK_TIMEOUT_MS}")
-                    return super().alter_on(connection, source, statement, column)
+                    return self.alter_on(connection, table, statement, column, drops=drops)
             except BackendError as error:
                 if getattr(getattr(error.__cause__, "orig", None), "sqlstate", None) != "55P03":
                     raise
                 if attempt == DDL_ATTEMPTS - 1:
                     raise BackendError(
-                        f"{source.table} stays locked by other transactions, so {column!r} could not be added; "
-                        "end them and run again"
+                        f"{table.fullname} stays locked by other transactions, so {column!r} could not be "
+                        f"{'dropped' if drops else 'added'}; end them and run again"
                     ) from error
             time.sleep(min(0.5, 0.02 * (attempt + 1)))
         raise AssertionError("unreachable")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from pinnacle.backends.sql.schema import output
+from pinnacle.backends.sql.schema import error, output
 from pinnacle.backends.sql.source import SqlSource
 from pinnacle.backends.sql.target import SqlTarget
 from pinnacle.base.encoding import dump_key
@@ -48,21 +48,27 @@ class PostgresTarget(SqlTarget):
             self._statements = _Statements(self)
 
     def _hash(self, expressions: Sequence[Any]) -> Any:
-        """md5 over the expressions' binary forms. A type made by CREATE TYPE or an extension
-        has another id in every database, so it is hashed by its own send function."""
-        f = sa.func
-        return f.decode(f.md5(f.record_send(f.row(*map(self._portable, expressions)))), "hex")
+        return self._hash_of([(expression, expression) for expression in expressions])
 
-    def _portable(self, expression: Any) -> Any:
+    def _hash_of(self, named: Sequence[tuple[Any, Any]]) -> Any:
+        """md5 over the binary forms of values, given with the expressions that tell their types.
+
+        A type made by CREATE TYPE or an extension has another id in every database, so it
+        is hashed by its own send function.
+        """
+        f = sa.func
+        return f.decode(f.md5(f.record_send(f.row(*(self._portable(*pair) for pair in named)))), "hex")
+
+    def _portable(self, expression: Any, value: Any) -> Any:
         kind = self._kinds.get(getattr(expression, "name", None))
         if kind is None or kind.oid < FIRST_CUSTOM_OID:
-            return expression
+            return value
         if kind.send == "-" or kind.is_array:
-            return sa.cast(expression, sa.Text)
+            return sa.cast(value, sa.Text)
         send = sa.func
         for part in kind.send.split("."):
             send = getattr(send, part.strip('"'))
-        return send(expression)
+        return send(value)
 
     # -- reading ------------------------------------------------------------------------------------
 
@@ -70,8 +76,7 @@ class PostgresTarget(SqlTarget):
         source, state = self.source, self.state
         columns = [c.label(f"c{i}") for i, c in enumerate((*source.key, *source.inputs))]
         if not with_state:
-            statement = source.select(*columns, self._inputs_hash.label("h"))
-            return _ordered(statement, source, condition, limit)
+            return _ordered(source.select(*columns, self._inputs_hash.label("h")), source, condition, limit)
         on = sa.and_(*(state.c[f"k{i}"] == column for i, column in enumerate(source.key)))
         hashes = sa.case((state.c.failed, self._inputs_hash), else_=self._full_hash)
         verdict = sa.case(
@@ -80,27 +85,41 @@ class PostgresTarget(SqlTarget):
             (state.c.failed, SET_ASIDE),
             else_=FRESH,
         )
-        statement = source.select(
-            *columns, verdict.label("verdict"), self._inputs_hash.label("h"), joined=source.base.outerjoin(state, on)
-        )
-        inner = _ordered(statement, source, condition, limit).subquery()
-        stale = inner.c.verdict == NEEDS_WORK
-        keys, inputs = list(inner.c)[: self.width], list(inner.c)[self.width : -2]
-        return sa.select(
-            *keys, *(sa.case((stale, column)) for column in inputs), sa.case((stale, inner.c.h)), inner.c.verdict
-        ).order_by(*keys)
+        statement = source.select(*columns, verdict.label("verdict"), joined=source.base.outerjoin(state, on))
+        inner = _ordered(statement, source, condition, limit).subquery("page")
+        return self._stale_and_last(inner, limit)
 
-    def _page(self, rows: list[Any], generation: int, *, with_state: bool, overwrite: bool) -> Page:
+    def _stale_and_last(self, inner: Any, limit: int | None) -> sa.Select[Any]:
+        """Of a window of rows only those that need work, and its last row; each with the
+        window's counts up to it. Fresh rows never cross the wire."""
+        keys, inputs = list(inner.c)[: self.width], list(inner.c)[self.width : -1]
+        in_order = {"order_by": keys, "rows": (None, 0)}
+        counts = [
+            sa.func.count().over(**in_order).label("read"),
+            sa.func.count().filter(inner.c.verdict == FRESH).over(**in_order).label("fresh"),
+            sa.func.count().filter(inner.c.verdict == SET_ASIDE).over(**in_order).label("set_aside"),
+        ]
+        is_last = sa.func.lead(keys[0]).over(order_by=keys).is_(None).label("is_last")
+        counted = sa.select(*inner.c, *counts, is_last).subquery("counted")
+        stale = counted.c.verdict == NEEDS_WORK
+        values = list(counted.c)[self.width : self.width + len(inputs)]
+        inputs_hash = self._hash_of([(e, v) for e, v in zip(self.source.inputs, values, strict=True)])
+        statement = sa.select(
+            *list(counted.c)[: self.width],
+            *(sa.case((stale, value)) for value in values),
+            sa.case((stale, inputs_hash)),
+            counted.c.verdict, counted.c.read, counted.c.fresh, counted.c.set_aside,
+        ).where(sa.or_(stale, counted.c.is_last))  # fmt: skip
+        return statement.order_by(*list(counted.c)[: self.width])
+
+    def _page(self, rows: list[Any], generation: int, *, with_state: bool) -> Page:
         last = (rows[-1][0] if self.width == 1 else tuple(rows[-1][: self.width])) if rows else None
-        stale, fresh, set_aside = rows, 0, 0
-        if with_state and not overwrite:
-            stale = [row for row in rows if row[-1] == NEEDS_WORK]
-            set_aside = sum(row[-1] == SET_ASIDE for row in rows)
-            fresh = len(rows) - len(stale) - set_aside
-        hashes = [bytes(row[self.width + len(self.decoders)]) for row in stale]
-        return Page(
-            self._keys(stale), self._inputs(stale), hashes, hashes, len(rows), fresh, set_aside, last, generation
-        )
+        read, fresh, set_aside = len(rows), 0, 0
+        if with_state and rows:
+            read, fresh, set_aside = rows[-1][-3:]
+            rows = [row for row in rows if row[-4] == NEEDS_WORK]
+        hashes = [bytes(row[self.width + len(self.decoders)]) for row in rows]
+        return Page(self._keys(rows), self._inputs(rows), hashes, hashes, read, fresh, set_aside, last, generation)
 
     # -- writing ------------------------------------------------------------------------------------
 
@@ -125,25 +144,34 @@ class PostgresTarget(SqlTarget):
             return self._run(self._statements.write_unlocked, arrays, part.keys)
 
     def _run(self, statement: str, arrays: tuple[Any, ...], keys: Sequence[Key]) -> list[int]:
+        """One transaction in one round trip: each wait for the server is also a wait for the
+        interpreter lock, which a busy model may hold for milliseconds."""
         with self.backend.writing_raw() as connection:
-            if self._vector_oids[1]:
-                from pinnacle.backends.postgres.vectors import PackedVectors, packed_dumper
-
-                connection.adapters.register_dumper(PackedVectors, packed_dumper(self._vector_oids[1]))
-            found = connection.execute(self._statements.prepare).fetchone()
-            self._check_version(found)
-            unwritten = [row[0] - 1 for row in connection.execute(statement, arrays, binary=True).fetchall()]
-            if found[1]:
+            self._adapt_vectors(connection)
+            with connection.pipeline():
+                connection.execute(self._statements.prepare)
+                cursor = connection.execute(statement, arrays, binary=True)
+                connection.commit()
+            *rows, (_, version, has_errors) = cursor.fetchall()
+            self._check_version(version)
+            unwritten = [row[0] - 1 for row in rows]
+            if has_errors:
                 missed = set(unwritten)
                 written = [dump_key(key) for i, key in enumerate(keys) if i not in missed]
                 connection.execute(self._statements.clear_errors, (written,))
         return unwritten
 
-    def _check_version(self, found: Any) -> None:
-        if found is None or found[0] > self.version:
+    def _adapt_vectors(self, connection: Any) -> None:
+        if self._vector_oids[1]:
+            from pinnacle.backends.postgres.vectors import PackedVectors, packed_dumper
+
+            connection.adapters.register_dumper(PackedVectors, packed_dumper(self._vector_oids[1]))
+
+    def _check_version(self, found: int | None) -> None:
+        if found is None or found > self.version:
             raise Conflict(
                 f"{self.info.table}.{self.info.name} "
-                + ("was removed" if found is None else f"is now computed by version {found[0]}, not {self.version}")
+                + ("was removed" if found is None else f"is now computed by version {found}, not {self.version}")
                 + " while this run was at work; what it wrote before is kept"
             )
 
@@ -210,28 +238,31 @@ class _Statements:
             "failed = excluded.failed"
         )
         full = _text(target._full_hash, backend)
+        registry, errors = backend.own(output.name), backend.own(error.name)
+        guard = f"guard AS MATERIALIZED (SELECT version FROM {registry} WHERE id = {info.id} FOR SHARE), "
+        allowed = f"(SELECT version FROM guard) <= {target.version}"
         tail = (
             f"RETURNING b.n, {returned}, {full} AS fingerprint), "
             f"recorded AS (INSERT INTO {state} ({listed}, fingerprint, version, failed) "
             f"SELECT {', '.join(f'u.{k}' for k in keys)}, u.fingerprint, {target.version}, false FROM u {upsert}) "
-            "SELECT n FROM b EXCEPT SELECT n FROM u"
+            "(SELECT n, NULL::integer, NULL::boolean FROM b EXCEPT ALL SELECT n, NULL, NULL FROM u) UNION ALL "
+            "SELECT NULL, (SELECT version FROM guard), "
+            f"EXISTS (SELECT 1 FROM {errors} WHERE output_id = {info.id})"
         )
         updated = f"u (n, {listed}, fingerprint) AS (UPDATE {table} SET {quote(info.name)} = b.o FROM "
-        self.write = f"WITH {batch}{updated}b WHERE {same_row} AND {unchanged} {tail}"
+        matching = f"WHERE {same_row} AND {unchanged} AND {allowed}"
+        self.write = f"WITH {guard}{batch}{updated}b {matching} {tail}"
         locked = (
             f"free AS MATERIALIZED (SELECT b.* FROM b JOIN {table} ON {same_row} WHERE {unchanged} "
             f"ORDER BY {returned} FOR NO KEY UPDATE OF {table.split('.')[-1]} SKIP LOCKED), "
         )
-        self.write_unlocked = f"WITH {batch}{locked}{updated}free AS b WHERE {same_row} AND {unchanged} {tail}"
-        registry, error = backend.own(output.name), backend.own("pinnacle_error")
+        self.write_unlocked = f"WITH {guard}{batch}{locked}{updated}free AS b {matching} {tail}"
         self.prepare = (
-            f"SELECT version, EXISTS (SELECT 1 FROM {error} WHERE output_id = {info.id}), "
-            "set_config('enable_mergejoin', 'off', true), set_config('enable_hashjoin', 'off', true), "
+            "SELECT set_config('enable_mergejoin', 'off', true), set_config('enable_hashjoin', 'off', true), "
             f"set_config('lock_timeout', '{LOCK_TIMEOUT_MS}ms', true), "
-            f"set_config('pinnacle.writer', '{info.id}', true) "
-            f"FROM {registry} WHERE id = {info.id} FOR SHARE"
+            f"set_config('pinnacle.writer', '{info.id}', true)"
         )
-        self.clear_errors = f"DELETE FROM {error} WHERE output_id = {info.id} AND key = ANY(%s)"
+        self.clear_errors = f"DELETE FROM {errors} WHERE output_id = {info.id} AND key = ANY(%s)"
         chosen = " AND ".join(f"{o} = %s::{kind}" for o, kind in zip(own, kinds, strict=True))
         self.mark_failed = (
             f"INSERT INTO {state} ({listed}, fingerprint, version, failed) SELECT {returned}, "

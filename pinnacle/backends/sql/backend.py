@@ -75,14 +75,19 @@ class SqlBackend:
         with wrapped_errors(), self._work.connect() as connection:
             yield connection
 
-    def alter(self, source: SqlSource, statement: str, column: str) -> bool:
-        """Run an ADD COLUMN; False when another process added it first."""
-        with self.writing() as connection:
-            return self.alter_on(connection, source, statement, column)
+    def prerequisites(self, output: OutputType) -> list[str]:
+        """Statements that must run once before the database has a type for ``output``."""
+        return []
 
-    def alter_on(self, connection: sa.Connection, source: SqlSource, statement: str, column: str) -> bool:
-        table = source.actual
-        if column in {found["name"] for found in sa.inspect(connection).get_columns(table.name, schema=table.schema)}:
+    def alter(self, table: sa.TableClause, statement: str, column: str, *, drops: bool = False) -> bool:
+        """Run the ALTER TABLE that adds or drops a column; False when that was done already."""
+        with self.writing() as connection:
+            return self.alter_on(connection, table, statement, column, drops=drops)
+
+    def alter_on(
+        self, connection: sa.Connection, table: sa.TableClause, statement: str, column: str, *, drops: bool
+    ) -> bool:
+        if has_column(connection, table, column) != drops:
             return False
         self.run_text(connection, statement)
         return True
@@ -100,12 +105,6 @@ class SqlBackend:
     def quote(self, name: str) -> str:
         """``name`` as a quoted identifier, always quoted."""
         return str(self.preparer.quote_identifier(name))
-
-    def quote_path(self, table: str) -> str:
-        """A recorded ``schema.table``, quoted part by part."""
-        known = {f"{o.table}": o for o in self.outputs()}
-        schema, _, name = table.rpartition(".") if table in known and self.schema else ("", "", table)
-        return ".".join(self.quote(part) for part in (schema, name) if part)
 
     def own(self, table: str) -> str:
         """One of pinnacle's own tables, quoted."""
@@ -165,10 +164,7 @@ class SqlBackend:
         return queue.take_errors(self, output)
 
     def rows_of(self, info: OutputInfo) -> sa.Select[Any]:
-        schema, _, name = info.table.rpartition(".")
-        if not schema:
-            return sa.select(sa.table(name, sa.column(info.name)))
-        return sa.select(sa.table(name, sa.column(info.name), schema=schema))
+        return sa.select(self._outputs.table_of(info))
 
     # -- pinnacle's own tables ----------------------------------------------------------------
 
@@ -199,22 +195,31 @@ class SqlBackend:
         """Keep two processes from creating the tables at once."""
 
     def removal_plan(self, *, outputs: bool = False) -> list[str]:
-        infos = self.outputs()
-        dropped = [i for i in infos if outputs and i.created_column]
-        statements = [f"ALTER TABLE {self.quote_path(i.table)} DROP COLUMN {self.quote(i.name)}" for i in dropped]
-        statements += [f"DROP TABLE {self.own(f'pinnacle_state_{i.id}')}" for i in infos]
-        if self.is_migrated():
-            names = [*(table.name for table in metadata.sorted_tables), VERSION_TABLE]
-            statements += [f"DROP TABLE {self.own(name)}" for name in names]
-            if self.schema:
-                statements.append(f"DROP SCHEMA {self.quote(self.schema)}")
-        return statements
+        columns = [self._outputs.drop_column_sql(info) for info in self._droppable(outputs)]
+        return columns + self._own_removal()
 
     def remove_all(self, *, outputs: bool = False) -> None:
-        for statement in self.removal_plan(outputs=outputs):
-            with self.writing() as connection:
+        """Columns go one by one, then everything of pinnacle's at once: a removal that was cut short can be run again."""
+        for info in self._droppable(outputs):
+            self._outputs.drop_column(info)
+        with self.writing() as connection:
+            for statement in self._own_removal():
                 self.run_text(connection, statement)
         self._is_migrated = False
+
+    def _droppable(self, outputs: bool) -> list[OutputInfo]:
+        """The outputs whose columns a removal drops: those that pinnacle made and that are still there."""
+        with self.reading() as connection:
+            made = [info for info in self.outputs() if outputs and info.created_column]
+            return [info for info in made if has_column(connection, self._outputs.table_of(info), info.name)]
+
+    def _own_removal(self) -> list[str]:
+        if not self.is_migrated():
+            return []
+        names = [f"pinnacle_state_{info.id}" for info in self.outputs()]
+        names += [*(table.name for table in metadata.sorted_tables), VERSION_TABLE]
+        schema = [f"DROP SCHEMA {self.quote(self.schema)}"] if self.schema else []
+        return [f"DROP TABLE {self.own(name)}" for name in names] + schema
 
     def close(self) -> None:
         self._work.dispose()
@@ -238,6 +243,15 @@ def wrapped_errors() -> Iterator[None]:
         if "readonly database" in reason or "read-only transaction" in reason:
             raise UnsupportedTable(f"the database is read-only, so no output can be written: {reason}") from error
         raise BackendError(f"the database refused: {reason}") from error
+
+
+def has_column(connection: sa.Connection, table: sa.TableClause, column: str) -> bool:
+    """Whether the table is there and has the column."""
+    try:
+        columns = sa.inspect(connection).get_columns(table.name, schema=table.schema)
+    except sa.exc.NoSuchTableError:
+        return False
+    return any(found["name"] == column for found in columns)
 
 
 def _table_of(entity: Any) -> Any:

@@ -69,7 +69,9 @@ class SqlOutputs:
 
     def plan(self, source: SqlSource, spec: OutputSpec) -> list[str]:
         existing = self.check(source, spec)
-        statements = [] if spec.name in source.actual.c else [self._add_column(source, spec)]
+        statements = []
+        if spec.name not in source.actual.c:
+            statements += [*self._backend.prerequisites(spec.type), self._add_column(source, spec)]
         if existing is None:
             number = (max((info.id for info in self.find()), default=0)) + 1
             statements.append(self._create_state(source, number))
@@ -80,7 +82,10 @@ class SqlOutputs:
         existing = self.check(source, spec)
         created = False
         if spec.name not in source.actual.c:
-            created = self._backend.alter(source, self._add_column(source, spec), spec.name)
+            for statement in self._backend.prerequisites(spec.type):
+                with self._backend.writing() as connection:
+                    self._backend.run_text(connection, statement)
+            created = self._backend.alter(source.actual, self._add_column(source, spec), spec.name)
         if existing is None:
             existing = self._record(source, spec, created)
         elif existing.version < spec.version:
@@ -117,18 +122,29 @@ class SqlOutputs:
         if not found:
             raise NotFound(f"no output with id {output_id}")
         info = found[0]
+        if drop_column and info.created_column:
+            self.drop_column(info)
         with self._backend.writing() as connection:
             state = sa.Table(f"pinnacle_state_{info.id}", sa.MetaData(schema=output.schema))
             connection.execute(sa.schema.DropTable(state, if_exists=True))
             for table in (lease, error):
                 connection.execute(sa.delete(table).where(table.c.output_id == info.id))
             connection.execute(sa.delete(output).where(output.c.id == info.id))
-        if drop_column and info.created_column:
-            quoted = self._backend.quote(info.name)
-            with self._backend.writing() as connection:
-                self._backend.run_text(
-                    connection, f"ALTER TABLE {self._backend.quote_path(info.table)} DROP COLUMN {quoted}"
-                )
+
+    def table_of(self, info: OutputInfo) -> sa.TableClause:
+        """The user's table that holds an output."""
+        with self._backend.reading() as connection:
+            query = sa.select(output.c.table_schema, output.c.table_name).where(output.c.id == info.id)
+            schema, name = connection.execute(query).one()
+        return sa.table(name, sa.column(info.name), schema=schema or None)
+
+    def drop_column(self, info: OutputInfo) -> None:
+        """Drop an output's column, unless that is done already."""
+        self._backend.alter(self.table_of(info), self.drop_column_sql(info), info.name, drops=True)
+
+    def drop_column_sql(self, info: OutputInfo) -> str:
+        table = self._backend.preparer.format_table(self.table_of(info))
+        return f"ALTER TABLE {table} DROP COLUMN {self._backend.quote(info.name)}"
 
     def _add_column(self, source: SqlSource, spec: OutputSpec) -> str:
         kind = self._backend.column_type(spec.type).compile(dialect=self._backend.dialect)

@@ -55,10 +55,10 @@ class SqlTarget(ABC):
     def read(self, after: Key | None, limit: int, *, overwrite: bool = False) -> Page:
         with self.backend.reading() as connection:
             generation = self.queue.generation(connection) if self.exists else 0
-            with_state = self.exists and self._has_state_after(connection, after)
+            with_state = self.exists and not overwrite and self._has_state_after(connection, after)
             condition = None if after is None else self.source.after(after)
             rows = self._fetch(connection, self._page_select(condition, limit, with_state=with_state))
-        return self._page(rows, generation, with_state=with_state, overwrite=overwrite)
+        return self._page(rows, generation, with_state=with_state)
 
     def _has_state_after(self, connection: sa.Connection, after: Key | None) -> bool:
         """Whether any row behind ``after`` has bookkeeping; a first fill has none, and needs no join."""
@@ -70,13 +70,14 @@ class SqlTarget(ABC):
 
     def reread(self, keys: Sequence[Key], *, overwrite: bool = False) -> Page:
         rows: list[Any] = []
+        with_state = self.exists and not overwrite
         with self.backend.reading() as connection:
             generation = self.queue.generation(connection) if self.exists else 0
             for start in range(0, len(keys), KEYS_A_STATEMENT):
                 part = [self._raw_literal(key) for key in keys[start : start + KEYS_A_STATEMENT]]
                 condition = key_tuple(self.source.key).in_(part)
-                rows += self._fetch(connection, self._page_select(condition, None, with_state=self.exists))
-        return self._page(rows, generation, with_state=self.exists, overwrite=overwrite)
+                rows += self._fetch(connection, self._page_select(condition, None, with_state=with_state))
+        return self._page(rows, generation, with_state=with_state)
 
     def _raw_literal(self, key: Key) -> Any:
         raw = sa.types.NullType()
@@ -97,7 +98,7 @@ class SqlTarget(ABC):
         """Keys and inputs, and with the state joined what freshness needs, in key order."""
 
     @abstractmethod
-    def _page(self, rows: list[Any], generation: int, *, with_state: bool, overwrite: bool) -> Page:
+    def _page(self, rows: list[Any], generation: int, *, with_state: bool) -> Page:
         """Split fresh rows from rows that need work."""
 
     def _inputs(self, rows: Sequence[Any]) -> Sequence[Any]:

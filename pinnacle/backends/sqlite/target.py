@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from pinnacle.backends.sql.source import SqlSource
 from pinnacle.backends.sql.target import SqlTarget
 from pinnacle.backends.sqlite.statements import Statements
-from pinnacle.base.encoding import digest, fingerprints, tag
+from pinnacle.base.encoding import digest, fingerprint, fingerprints, tag
 from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page
 
 if TYPE_CHECKING:
@@ -56,26 +56,28 @@ class SqliteTarget(SqlTarget):
             statement = statement.where(condition)
         return statement if limit is None else statement.limit(limit)
 
-    def _page(self, rows: list[Any], generation: int, *, with_state: bool, overwrite: bool) -> Page:
+    def _page(self, rows: list[Any], generation: int, *, with_state: bool) -> Page:
         last = (rows[-1][0] if self.width == 1 else tuple(rows[-1][: self.width])) if rows else None
         stale, fresh, set_aside = rows, 0, 0
-        if with_state and not overwrite:
-            known = [row for row in rows if row[-3] is not None]
-            if known:
-                current = {id(row): row[-1] for row in known if self._is_current(row)}
-                set_aside = sum(map(bool, current.values()))
-                fresh = len(current) - set_aside
-                stale = [row for row in rows if id(row) not in current]
+        if with_state:
+            current = self._current(rows)
+            set_aside = sum(1 for row, is_current in zip(rows, current, strict=True) if is_current and row[-1])
+            fresh = sum(current) - set_aside
+            stale = [row for row, is_current in zip(rows, current, strict=True) if not is_current]
         inputs = self._inputs(stale)
         witnesses, identities = self._witnesses(stale)
         return Page(self._keys(stale), inputs, identities, witnesses, len(rows), fresh, set_aside, last, generation)
 
-    def _is_current(self, row: Any) -> bool:
-        """Whether the recorded fingerprint is the one of the row as it is now."""
-        if row[-2] != self.version:
-            return False
-        values = row[self.width : -4] if row[-1] else row[self.width : -3]
-        return digest("".join(map(tag, values))) == bytes(row[-3])
+    def _current(self, rows: list[Any]) -> list[bool]:
+        """For each row whether its recorded fingerprint is the one of the row as it is now."""
+        start, stop = self.width, self.width + len(self.source.inputs)
+        if not any(row[-1] for row in rows):
+            columns = [[row[i] for row in rows] for i in range(start, stop + 1)]
+            found = fingerprints(*columns)
+        else:
+            found = [fingerprint(row[start : stop if row[-1] else stop + 1]) for row in rows]
+        version = self.version
+        return [row[-2] == version and row[-3] == now for row, now in zip(rows, found, strict=True)]
 
     def _witnesses(self, rows: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
         """The raw inputs that a write compares, and hashables equal where inputs are equal."""

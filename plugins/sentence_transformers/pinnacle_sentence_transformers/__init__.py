@@ -1,0 +1,5 @@
+"""Sentence Transformers as pinnacle models."""
+
+from pinnacle_sentence_transformers.model import SentenceTransformer
+
+__all__ = ["SentenceTransformer"]

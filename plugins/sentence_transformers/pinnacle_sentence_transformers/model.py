@@ -1,0 +1,116 @@
+"""SentenceTransformer: an embedding model that is loaded when it is first used."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pinnacle import Artifact, ConfigError, MissingPlugin, Model, OutputType, Vector, folder_artifacts, unpack
+from pinnacle_sentence_transformers.dimension import dimension_of
+
+Embeddings = npt.NDArray[np.float32]
+
+
+@dataclasses.dataclass
+class SentenceTransformer(Model):
+    """Embeds texts: ``predict("a")`` is float32 of shape (dim,), ``predict(["a", "b"])`` of shape (2, dim).
+
+    ``model_name_or_path``: a folder, or a name on the Hugging Face hub. ``device``: None chooses. ``normalize`` scales
+    vectors to length one, ``prompt`` goes before every text, ``truncate_dim`` keeps the first numbers. ``store`` puts a
+    folder's files into the database with the component (`files`), so that it loads where the folder is not.
+    """
+
+    model_name_or_path: str
+    _: dataclasses.KW_ONLY
+    device: str | None = None
+    normalize: bool = False
+    prompt: str | None = None
+    truncate_dim: int | None = None
+    batch_size: int | None = 64
+    store: bool = False
+    files: dict[str, Artifact] | None = dataclasses.field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.model_name_or_path = str(self.model_name_or_path)
+        if self.store and self.files is None:
+            self.files = _files_of(self.identifier, Path(self.model_name_or_path))
+        self._encoder: _Encoder | None = None
+
+    def predict_batch(self, inputs: list[Any], **kwargs: Any) -> Embeddings:
+        """Embeddings of ``inputs``, float32 of shape (len(inputs), dim), computed as one batch."""
+        return self.encode(inputs, **{"batch_size": len(inputs), **kwargs})
+
+    def encode(self, sentences: str | list[str], **kwargs: Any) -> Embeddings:
+        """`SentenceTransformer.encode` with this component's settings: float32, (dim,) for a text, (n, dim) for a list.
+
+        Keyword arguments go to the library, and override the settings. Safe to call from several threads.
+        """
+        options = {"normalize_embeddings": self.normalize, "prompt": self.prompt, "show_progress_bar": False, **kwargs}
+        encoder = self._loaded()
+        with encoder.lock:
+            embeddings = encoder.model.encode(sentences, **options, convert_to_numpy=True)
+        return np.asarray(embeddings, dtype=np.float32)
+
+    def length_of(self, value: Any) -> int | None:
+        return len(value) if isinstance(value, str) else None
+
+    def resolved_output_type(self) -> OutputType:
+        """``Vector(dim)``; from the model's config files where they tell, else by loading it."""
+        if isinstance(self.output_type, OutputType):
+            return self.output_type
+        size = dimension_of(self._folder()) if self._is_local() else None
+        if size is None:
+            return Vector(int(self._loaded().model.get_embedding_dimension()))
+        return Vector(min(size, self.truncate_dim or size))
+
+    def _is_local(self) -> bool:
+        return self.files is not None or Path(self.model_name_or_path).is_dir()
+
+    def _folder(self) -> Path:
+        """Where the files are: the folder as given, or what was stored, unpacked."""
+        if self.files and any(artifact.cache_dir for artifact in self.files.values()):
+            return unpack(self.files)
+        return Path(self.model_name_or_path)
+
+    def _loaded(self) -> _Encoder:
+        if self._encoder is None:
+            with _loading:
+                if self._encoder is None:
+                    self._encoder = self._load()
+        return self._encoder
+
+    def _load(self) -> _Encoder:
+        try:
+            import sentence_transformers
+        except ImportError as error:
+            raise MissingPlugin("sentence-transformers", "sentence-transformers", purpose="embeddings") from error
+        source = str(self._folder()) if self._is_local() else self.model_name_or_path
+        return _Encoder(
+            sentence_transformers.SentenceTransformer(source, device=self.device, truncate_dim=self.truncate_dim)
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_encoder": None}
+
+
+class _Encoder:
+    """A loaded model and its lock: tokenizers keep state, and are not for two threads at once."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.lock = model, threading.Lock()
+
+
+_loading = threading.Lock()
+
+
+def _files_of(identifier: str, folder: Path) -> dict[str, Artifact]:
+    files = folder_artifacts(folder) if folder.is_dir() else {}
+    if not files:
+        raise ConfigError(f"model {identifier!r} has store=True, and {str(folder)!r} is no folder with files to store")
+    return files

