@@ -28,10 +28,10 @@ class Component:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        cls.class_source = ClassSource(cls)
         # @dataclass keeps a __repr__ that the class already has: every subclass hides its secrets.
         if "__repr__" not in vars(cls):
             cls.__repr__ = Component.__repr__  # type: ignore[method-assign]
-        cls.class_source = ClassSource(cls)
 
     def __post_init__(self) -> None:
         check_identifier(self.identifier)

@@ -8,31 +8,31 @@ calls of ``batch_size * (concurrency + 2)`` rows.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
 from pinnacle.backends.protocol import Target
-from pinnacle.base.errors import ModelError, RowRejected
+from pinnacle.base.errors import BackendError, ModelError, RowRejected
 from pinnacle.base.rows import Failure, Key, OutputBatch, Page
-from pinnacle.components.model import CallStyle, Model
+from pinnacle.components.model import Model
 from pinnacle.runtime.calling import BATCH_SIZES, Caller, Done, Failed
 from pinnacle.runtime.memory import RunMemory
 from pinnacle.runtime.result import PredictResult
+from pinnacle.runtime.sizing import PageSize
+from pinnacle.runtime.writing import Writer, reconnecting
 
-FIRST_PAGE_ROWS = 100
-MAX_PAGE_ROWS = 10_000
-PAGE_TARGET_S = 2.0
-BATCH_PAGE_TARGET_S = 12.0
-READ_TARGET_S = 0.1
-WAITING_BATCHES = 2
+log = logging.getLogger(__name__)
+
 PATIENCE_S = 60.0
+"""How long rows that others keep locked or changing are tried again before they are left to the next run."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,7 @@ class Run:
         self._memory = RunMemory()
         self._held: list[_Held] = []
         self._later: list[Key] = []
-        self._page_rows = FIRST_PAGE_ROWS
-        self._slots = threading.BoundedSemaphore(WAITING_BATCHES)
-        self._failure: BaseException | None = None
+        self._size = PageSize(model)
 
     def execute(self, keys: Sequence[Key] | None = None) -> PredictResult:
         """Run to the end, over the source or only its rows ``keys``.
@@ -91,7 +89,7 @@ class Run:
             if self.options.dry_run:
                 self._count_only()
             else:
-                with self._writer(), self._heartbeat():
+                with self._writing(), self._heartbeat():
                     self._run(keys)
         finally:
             self.result.calls = self.caller.calls
@@ -126,17 +124,14 @@ class Run:
     def _pages(self) -> Iterator[Page]:
         after: Key | None = None
         while self.options.limit is None or self.result.read < self.options.limit:
-            rows = self._page_rows
+            rows = self._size.rows
             if self.options.limit is not None:
                 rows = min(rows, self.options.limit - self.result.read)
             began = time.perf_counter()
-            page = self.target.read(after, rows, overwrite=self.options.overwrite)
+            page = reconnecting(partial(self.target.read, after, rows, overwrite=self.options.overwrite))
             if page.last is None:
                 return
-            if time.perf_counter() - began > READ_TARGET_S:
-                self._page_rows = max(self.batch_size, FIRST_PAGE_ROWS, self._page_rows // 2)
-            elif not page.keys:
-                self._page_rows = min(MAX_PAGE_ROWS, self._page_rows * 4)
+            self._size.after_read(page, time.perf_counter() - began)
             after = page.last
             self.result.read += page.read
             self.result.fresh += page.fresh
@@ -150,7 +145,8 @@ class Run:
         settled = [held for held in self._held if held.is_settled()]
         self._held = [held for held in self._held if held not in settled]
         done = [held.lease for held in settled]
-        return self._pool.submit(self.target.claim, self._id, page, done, self._ttl)
+        claim = partial(self.target.claim, self._id, page, done, self._ttl)
+        return self._writer.do(partial(reconnecting, claim))
 
     def _granted(self, page: Page, claim: Future[Claim]) -> _Held:
         lease, granted, reread = claim.result()
@@ -167,7 +163,7 @@ class Run:
 
     def _reread(self, keys: Sequence[Key]) -> Page:
         """Rows as they are now; those that others finished count as fresh, those gone as changed."""
-        page = self.target.reread(keys, overwrite=self.options.overwrite)
+        page = reconnecting(partial(self.target.reread, keys, overwrite=self.options.overwrite))
         self.result.fresh += page.fresh
         self.result.set_aside += page.set_aside
         gone = len(keys) - page.read
@@ -175,25 +171,18 @@ class Run:
         self._progress(page.fresh + page.set_aside + gone)
         return page
 
-    def _resize(self, rows: int, seconds: float) -> None:
-        """Aim the page size at a duration, so that leases stay short and memory bounded."""
-        aim = BATCH_PAGE_TARGET_S if self.model.call_style is CallStyle.BATCH else PAGE_TARGET_S
-        fitting = int(rows * aim / max(seconds, 1e-6))
-        least = min(MAX_PAGE_ROWS, max(FIRST_PAGE_ROWS, self.model.concurrency * 4))
-        self._page_rows = max(least, min(MAX_PAGE_ROWS, fitting, self._page_rows * 4))
-
     # -- one page ---------------------------------------------------------------------------------
 
     def _process(self, held: _Held) -> None:
         began, page = time.perf_counter(), held.page
-        self._raise_failure()
+        self._writer.raise_failure()
         todo = self._without_nulls(held)
         owners, followers = self._distinct(page, todo, held)
         if owners:
             inputs = [page.inputs[i] for i in owners] if len(owners) < len(page.keys) else page.inputs
             for done in self.caller.run(inputs):
                 self._finish(held, done, owners, followers)
-        self._resize(max(1, len(page.keys)), time.perf_counter() - began)
+        self._size.after_work(max(1, len(page.keys)), time.perf_counter() - began)
 
     def _without_nulls(self, held: _Held) -> list[int]:
         """Positions whose inputs go to the model; the others get their NULL output at once."""
@@ -271,12 +260,14 @@ class Run:
             page, results = held.page, outputs[start : start + self.batch_size]
             batch = OutputBatch(_pick(page.keys, part), results, _pick(page.witnesses, part))
             batch = self.target.prepare(batch)
-            self._submit(held, partial(self._write_batch, batch))
+            held.writes.append(self._writer.write(partial(self._write_batch, batch)))
 
     def _write_batch(self, batch: OutputBatch) -> None:
         try:
-            unwritten = self.target.write(batch)
+            unwritten = reconnecting(partial(self.target.write, batch))
         except RowRejected as error:
+            if len(batch.keys) == 1 and self.options.on_error == "raise":
+                raise
             if len(batch.keys) > 1:
                 middle = len(batch.keys) // 2
                 for part in (slice(None, middle), slice(middle, None)):
@@ -301,7 +292,7 @@ class Run:
             )
             for f in failed
         ]
-        self._submit(held, partial(self._record, failures))
+        held.writes.append(self._writer.write(partial(self._record, failures)))
         if self.options.on_error == "raise":
             first = failed[0]
             raise ModelError(
@@ -314,29 +305,6 @@ class Run:
         self.target.fail(failures)
         self.result.failed += len(failures)
         self._progress(len(failures))
-
-    def _submit(self, held: _Held, task: Callable[[], None]) -> None:
-        self._slots.acquire()
-        try:
-            write = self._pool.submit(self._guarded, task)
-        except BaseException:
-            self._slots.release()
-            raise
-        held.writes.append(write)
-
-    def _guarded(self, task: Callable[[], None]) -> None:
-        try:
-            if self._failure is None:
-                task()
-        except BaseException as error:
-            self._failure = error
-            raise
-        finally:
-            self._slots.release()
-
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise self._failure
 
     def _drain(self) -> None:
         """Wait until all queued writes are committed."""
@@ -351,14 +319,14 @@ class Run:
         quiet_since, pause = time.monotonic(), 0.01
         while True:
             self._drain()
-            self._raise_failure()
+            self._writer.raise_failure()
             keys, self._later = self._later, []
             if not keys:
                 return
             progress_before = self.result.written + self.result.fresh
             waiting_for_others = False
-            for start in range(0, len(keys), self._page_rows):
-                page = self._reread(keys[start : start + self._page_rows])
+            for start in range(0, len(keys), self._size.rows):
+                page = self._reread(keys[start : start + self._size.rows])
                 if page.keys:
                     held = self._granted(page, self._start_claim(page))
                     waiting_for_others |= len(held.page.keys) < len(page.keys)
@@ -375,13 +343,16 @@ class Run:
     # -- around ---------------------------------------------------------------------------------------
 
     @contextmanager
-    def _writer(self) -> Iterator[None]:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="pinnacle-writer")
+    def _writing(self) -> Iterator[None]:
+        self._writer = Writer()
         try:
             yield
         finally:
-            self._pool.shutdown(wait=True)
-            self.target.release(self._id)
+            self._writer.close()
+            try:
+                self.target.release(self._id)
+            except BackendError as error:  # they expire by themselves, and the first error matters more
+                log.warning("leases of run %s could not be released: %s", self._id, error)
 
     @contextmanager
     def _heartbeat(self) -> Iterator[None]:
@@ -390,7 +361,10 @@ class Run:
 
         def beat() -> None:
             while not stop.wait(self._ttl / 3):
-                self.target.renew(self._id, self._ttl)
+                try:
+                    self.target.renew(self._id, self._ttl)
+                except BackendError as error:
+                    log.warning("leases of run %s could not be renewed: %s", self._id, error)
 
         thread = threading.Thread(target=beat, name="pinnacle-lease", daemon=True)
         thread.start()
@@ -401,19 +375,18 @@ class Run:
             thread.join()
 
     def _count_only(self) -> None:
-        seen: set[Any] = set()
         for page in self._pages():
             for position, identity in enumerate(page.identities):
                 value = page.inputs[position]
                 values = value if len(self.target.info.fields.paths) > 1 else (value,)
                 if self.model.skip_null and any(part is None for part in values):
                     self.result.empty += 1
-                elif identity in seen:
+                elif self._memory.get(identity)[0]:
                     self.result.deduplicated += 1
                 else:
-                    seen.add(identity)
+                    self._memory.put([identity], [None])
+                    self.result.computed += 1
             self._progress(len(page.keys))
-        self.result.computed = len(seen)
 
 
 def _pick(column: Sequence[Any], positions: Sequence[int]) -> Sequence[Any]:

@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 MAX_ENTRIES = 100_000
+MAX_BYTES = 32 * 2**20
+SAMPLE = 20
+
+
+def bytes_of(values: Sequence[Any]) -> int:
+    """Roughly how much memory the values take, from a few of them."""
+    if not values:
+        return 0
+    sample = values[:: max(1, len(values) // SAMPLE)]
+    return sum(_size(value) for value in sample) * len(values) // len(sample)
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, (str, bytes)):
+        return len(value) + 60
+    if isinstance(value, dict):
+        return 200 + sum(_size(item) for item in value.values())
+    if isinstance(value, (list, tuple)):
+        return 60 + sum(_size(item) for item in value)
+    return int(getattr(value, "nbytes", 0)) + 60
 
 
 class RunMemory:
     """A bounded map from input identity to checked output.
 
-    Two generations: when the young one is full it becomes the old one, and the old one is
-    dropped. At least the last ``max_entries / 2`` inputs are always known, at the cost of
-    one dict operation an entry.
+    Two generations: when the young one is full, by entries or by the outputs' bytes, it
+    becomes the old one, and the old one is dropped. So at least the last half of what fits
+    is always known, at the cost of one dict operation an entry.
     """
 
-    def __init__(self, max_entries: int = MAX_ENTRIES) -> None:
-        self._half = max(1, max_entries // 2)
+    def __init__(self, max_entries: int = MAX_ENTRIES, max_bytes: int = MAX_BYTES) -> None:
+        self._half, self._half_bytes, self._bytes = max(1, max_entries // 2), max_bytes // 2, 0
         self._young: dict[Any, Any] = {}
         self._old: dict[Any, Any] = {}
 
@@ -37,6 +58,8 @@ class RunMemory:
         return False, None
 
     def put(self, identities: list[Any], outputs: list[Any]) -> None:
-        if len(self._young) + len(identities) > self._half:
-            self._old, self._young = self._young, {}
+        added = bytes_of(outputs)
+        if len(self._young) + len(identities) > self._half or self._bytes + added > self._half_bytes:
+            self._old, self._young, self._bytes = self._young, {}, 0
+        self._bytes += added
         self._young.update(zip(identities, outputs, strict=True))

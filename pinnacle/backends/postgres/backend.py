@@ -79,6 +79,13 @@ class PostgresBackend(SqlBackend):
         return sibling.execution_options(isolation_level="READ COMMITTED")
 
     @contextmanager
+    def writing(self, *, durable: bool = True) -> Iterator[sa.Connection]:
+        with super().writing() as connection:
+            if not durable:
+                connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+            yield connection
+
+    @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         with wrapped_errors(), self._work.connect() as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")

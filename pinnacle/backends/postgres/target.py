@@ -93,11 +93,10 @@ class PostgresTarget(SqlTarget):
         """Of a window of rows only those that need work, and its last row; each with the
         window's counts up to it. Fresh rows never cross the wire."""
         keys, inputs = list(inner.c)[: self.width], list(inner.c)[self.width : -1]
-        in_order = {"order_by": keys, "rows": (None, 0)}
+        tallies = {"read": sa.true(), "fresh": inner.c.verdict == FRESH, "set_aside": inner.c.verdict == SET_ASIDE}
         counts = [
-            sa.func.count().over(**in_order).label("read"),
-            sa.func.count().filter(inner.c.verdict == FRESH).over(**in_order).label("fresh"),
-            sa.func.count().filter(inner.c.verdict == SET_ASIDE).over(**in_order).label("set_aside"),
+            sa.func.count().filter(condition).over(order_by=keys, rows=(None, 0)).label(name)
+            for name, condition in tallies.items()
         ]
         is_last = sa.func.lead(keys[0]).over(order_by=keys).is_(None).label("is_last")
         counted = sa.select(*inner.c, *counts, is_last).subquery("counted")
@@ -138,10 +137,12 @@ class PostgresTarget(SqlTarget):
         part = OutputBatch(batch.keys[start:stop], batch.outputs[start:stop], batch.witnesses[start:stop])
         keys = [list(part.keys)] if self.width == 1 else [list(column) for column in zip(*part.keys, strict=True)]
         arrays = (*keys, self._encode_outputs(part.outputs), list(part.witnesses))
-        try:
-            return self._run(self._statements.write, arrays, part.keys)
-        except psycopg.errors.LockNotAvailable:
-            return self._run(self._statements.write_unlocked, arrays, part.keys)
+        for statement in (self._statements.write, self._statements.write_unlocked):
+            try:
+                return self._run(statement, arrays, part.keys)
+            except psycopg.errors.LockNotAvailable:
+                continue
+        return range(len(part.keys))  # the whole table is locked: the engine comes back
 
     def _run(self, statement: str, arrays: tuple[Any, ...], keys: Sequence[Key]) -> list[int]:
         """One transaction in one round trip: each wait for the server is also a wait for the
@@ -239,7 +240,7 @@ class _Statements:
         )
         full = _text(target._full_hash, backend)
         registry, errors = backend.own(output.name), backend.own(error.name)
-        guard = f"guard AS MATERIALIZED (SELECT version FROM {registry} WHERE id = {info.id} FOR SHARE), "
+        guard = f"guard AS MATERIALIZED (SELECT version FROM {registry} WHERE id = {info.id} FOR KEY SHARE), "
         allowed = f"(SELECT version FROM guard) <= {target.version}"
         tail = (
             f"RETURNING b.n, {returned}, {full} AS fingerprint), "

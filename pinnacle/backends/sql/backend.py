@@ -64,8 +64,11 @@ class SqlBackend:
         return ""
 
     @contextmanager
-    def writing(self) -> Iterator[sa.Connection]:
-        """A write transaction, committed at the end."""
+    def writing(self, *, durable: bool = True) -> Iterator[sa.Connection]:
+        """A write transaction, committed at the end.
+
+        ``durable=False`` lets a power failure undo it, where that is cheaper: leases need no more.
+        """
         with wrapped_errors(), self._work.begin() as connection:
             yield connection
 

@@ -90,6 +90,8 @@ class SqlOutputs:
             existing = self._record(source, spec, created)
         elif existing.version < spec.version:
             with self._backend.writing() as connection:
+                # FOR UPDATE waits for writers of the old version, which hold FOR KEY SHARE, and stops later ones.
+                connection.execute(sa.select(output.c.id).where(output.c.id == existing.id).with_for_update())
                 connection.execute(
                     sa.update(output)
                     .where(output.c.id == existing.id, output.c.version < spec.version)

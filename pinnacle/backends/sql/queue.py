@@ -107,7 +107,7 @@ class SqlQueue:
                 self._own_releases += 1
 
     def _write(self) -> AbstractContextManager[sa.Connection]:
-        return self._backend.writing()
+        return self._backend.writing(durable=False)
 
 
 def list_errors(backend: SqlBackend, output_id: int | None, limit: int) -> list[RowError]:

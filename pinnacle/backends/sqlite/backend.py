@@ -101,7 +101,7 @@ class SqliteBackend(SqlBackend):
         return "" if len(key) == 1 and isinstance(key[0].type, sa.Integer) else " WITHOUT ROWID"
 
     @contextmanager
-    def writing(self) -> Iterator[sa.Connection]:
+    def writing(self, *, durable: bool = True) -> Iterator[sa.Connection]:
         with wrapped_errors(), self._work.begin() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection

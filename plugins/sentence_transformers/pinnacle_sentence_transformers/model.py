@@ -51,10 +51,11 @@ class SentenceTransformer(Model):
 
         Keyword arguments go to the library, and override the settings. Safe to call from several threads.
         """
-        options = {"normalize_embeddings": self.normalize, "prompt": self.prompt, "show_progress_bar": False, **kwargs}
+        settings = {"normalize_embeddings": self.normalize, "prompt": self.prompt, "show_progress_bar": False}
+        options = {**settings, **kwargs, "convert_to_numpy": True}
         encoder = self._loaded()
         with encoder.lock:
-            embeddings = encoder.model.encode(sentences, **options, convert_to_numpy=True)
+            embeddings = encoder.model.encode(sentences, **options)
         return np.asarray(embeddings, dtype=np.float32)
 
     def length_of(self, value: Any) -> int | None:

@@ -1,0 +1,79 @@
+"""The writer thread: commits finished batches while the model works on the next."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from pinnacle.base.errors import ConnectionLost
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+WAITING_BATCHES = 2
+RECONNECT_PAUSES_S = (0.1, 0.5, 1.0, 2.0)
+
+
+class Writer:
+    """One thread that runs writes in order. At most two are waiting or running: a third waits
+    for its turn in the caller's thread, which bounds what a crash can lose.
+
+    After a write fails, later ones are dropped, and its error is raised to whoever asks.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="pinnacle-writer")
+        self._slots = threading.BoundedSemaphore(WAITING_BATCHES)
+        self._failure: BaseException | None = None
+
+    def write(self, task: Callable[[], None]) -> Future[None]:
+        """Queue a write; raises the error of an earlier one."""
+        self.raise_failure()
+        self._slots.acquire()
+        try:
+            return self._pool.submit(self._run, task)
+        except BaseException:
+            self._slots.release()
+            raise
+
+    def do(self, task: Callable[[], T]) -> Future[T]:
+        """Queue something that is no write, in order with the writes."""
+        return self._pool.submit(task)
+
+    def raise_failure(self) -> None:
+        """Raise the error of the first write that failed, if any did."""
+        if self._failure is not None:
+            raise self._failure
+
+    def close(self) -> None:
+        """Wait until all that is queued is done."""
+        self._pool.shutdown(wait=True)
+
+    def _run(self, task: Callable[[], None]) -> None:
+        try:
+            if self._failure is None:
+                task()
+        except BaseException as error:
+            self._failure = error
+            raise
+        finally:
+            self._slots.release()
+
+
+def reconnecting(operation: Callable[[], T]) -> T:
+    """Run a database operation, again on a new connection when its own dropped.
+
+    Every operation of a target may be repeated: writes are conditional, and a lease of
+    one's own run is no obstacle. Raises the last ConnectionLost when the server stays away.
+    """
+    for pause in RECONNECT_PAUSES_S:
+        try:
+            return operation()
+        except ConnectionLost as error:
+            log.warning("%s; trying again in %s s", error, pause)
+            time.sleep(pause)
+    return operation()
