@@ -41,7 +41,7 @@ class PredictResult:
     def __str__(self) -> str:
         if self.dry_run:
             return (
-                f"{self.output}: dry run; {_rows(self.read)} read, {self.fresh:,} fresh, "
+                f"{self.output}: dry run; {_count(self.read, 'row')} read, {self.fresh:,} fresh, "
                 f"{self.computed:,} would be computed, {self.empty:,} would be NULL"
             )
         parts = [f"{self.written:,} written", f"{self.fresh:,} already fresh"]
@@ -56,10 +56,10 @@ class PredictResult:
         ]  # fmt: skip
         rate = f", {self.written / self.seconds:,.0f} rows/s" if self.written and self.seconds else ""
         return (
-            f"{self.output}: {_rows(self.read)} read; {', '.join(parts)}\n"
-            f"  {self.computed:,} inputs computed in {self.calls:,} model calls; {self.seconds:.1f} s{rate}"
+            f"{self.output}: {_count(self.read, 'row')} read; {', '.join(parts)}\n"
+            f"  {_count(self.computed, 'input')} computed in {_count(self.calls, 'model call')}; {self.seconds:.1f} s{rate}"
         )
 
 
-def _rows(count: int) -> str:
-    return f"{count:,} row{'' if count == 1 else 's'}"
+def _count(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -25,13 +25,11 @@ class MongoBackend:
     """An open MongoDB database."""
 
     def __init__(
-        self, wire: Wire, *, name: str, server: str, capabilities: frozenset[Capability], write_target_s: float,
-        owns_client: bool,
+        self, wire: Wire, *, name: str, server: str, capabilities: frozenset[Capability], owns_client: bool,
     ) -> None:  # fmt: skip
         self.name, self.capabilities = name, capabilities
         self.catalog: CatalogStore = MongoCatalog(wire, server)
         self._wire, self._server, self._owns_client = wire, server, owns_client
-        self._write_target_s = write_target_s
         self._outputs = Outputs(wire, server)
         self._clock = ServerClock(wire)
 
@@ -64,9 +62,8 @@ class MongoBackend:
         own = _own(source)
         with driver_errors(self._server):
             info = self._outputs.bind(own, spec, create=create)
-        has_transactions = Capability.TRANSACTIONS in self.capabilities
-        writer = Writer(self._wire, own, info, transactions=has_transactions, target_s=self._write_target_s)
-        return MongoTarget(self._wire, self._server, own, info, Leases(self._wire, info.id, self._clock), writer)
+        leases, writer = Leases(self._wire, info.id, self._clock), Writer(self._wire, own, info)
+        return MongoTarget(self._wire, self._server, own, info, leases, writer)
 
     def outputs(self, model: str | None = None) -> list[OutputInfo]:
         with driver_errors(self._server):

@@ -34,16 +34,17 @@ _lock = threading.Lock()
 def connect(target: Any, settings: Settings | None = None) -> Backend:
     """A backend for a URL (``mongodb://host/app``, ``mongomock://name``) or a Database object.
 
+    ``settings`` are taken as every opener takes them; none of them applies here.
+
     Raises MissingPlugin, ConfigError for a URL without a database's name, and
     ConnectionLost when no server answers.
     """
-    settings = settings or Settings()
     if not isinstance(target, str):
         is_mock = type(target).__module__.partition(".")[0] == "mongomock"
-        return _open_memory(target, settings) if is_mock else _open_server(target, settings, owns_client=False)
+        return _open_memory(target) if is_mock else _open_server(target, owns_client=False)
     if target.partition("://")[0] == "mongomock":
-        return _open_memory(_mongomock_database(target), settings)
-    return _open_server(_server_database(target), settings, owns_client=True)
+        return _open_memory(_mongomock_database(target))
+    return _open_server(_server_database(target), owns_client=True)
 
 
 def _mongomock_database(url: str) -> Any:
@@ -75,7 +76,7 @@ def _server_database(url: str) -> Any:
         raise ConfigError("the MongoDB URL names no database; write mongodb://host:port/database") from error
 
 
-def _open_server(database: Any, settings: Settings, *, owns_client: bool) -> Backend:
+def _open_server(database: Any, *, owns_client: bool) -> Backend:
     server = server_name(database)
     try:
         with driver_errors(server):
@@ -96,15 +97,15 @@ def _open_server(database: Any, settings: Settings, *, owns_client: bool) -> Bac
     )
     return MongoBackend(
         ServerWire(database, codec), name="mongodb", server=server, capabilities=frozenset(capabilities),
-        write_target_s=settings.write_target_s, owns_client=owns_client,
+        owns_client=owns_client,
     )  # fmt: skip
 
 
-def _open_memory(database: Any, settings: Settings) -> Backend:
+def _open_memory(database: Any) -> Backend:
     codec: CodecOptions[dict[str, Any]] = CodecOptions(uuid_representation=UuidRepresentation.STANDARD)
     return MongoBackend(
         MemoryWire(database, codec), name="mongomock", server=f"mongomock://{database.name}",
-        capabilities=frozenset({Capability.DOCUMENTS}), write_target_s=settings.write_target_s, owns_client=False,
+        capabilities=frozenset({Capability.DOCUMENTS}), owns_client=False,
     )  # fmt: skip
 
 

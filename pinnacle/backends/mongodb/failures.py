@@ -9,7 +9,7 @@ from typing import Any
 
 from pinnacle.backends.mongodb.encoding import as_key
 from pinnacle.backends.mongodb.outputs import state_table
-from pinnacle.backends.mongodb.wire import Session, Update, Wire
+from pinnacle.backends.mongodb.wire import Update, Wire
 from pinnacle.base.rows import Failure, Key, OutputInfo, RowError
 
 ERRORS = "pinnacle_error"
@@ -26,7 +26,7 @@ class Failures:
     info: OutputInfo
     _any: bool | None = field(default=None, init=False)
 
-    def add(self, failures: Sequence[Failure], session: Session) -> None:
+    def add(self, failures: Sequence[Failure]) -> None:
         """Record errors, each in place of an earlier one of its row; the last lines of tracebacks are kept."""
         self._any = True
         collection = self.wire.collection(ERRORS)
@@ -39,14 +39,14 @@ class Failures:
             )
             for position, failure in enumerate(failures)
         ]
-        self.wire.update(ERRORS, statements, session)
+        self.wire.update(ERRORS, statements)
 
-    def forget(self, keys: Sequence[Any], session: Session) -> None:
+    def forget(self, keys: Sequence[Any]) -> None:
         """Drop the errors of rows that now have their output."""
         if self._any is None:
             self._any = self.wire.collection(ERRORS).find_one({"output": self.info.id}) is not None
         if self._any:
-            self.wire.delete(ERRORS, {"output": self.info.id, "key": {"$in": list(keys)}}, session)
+            self.wire.delete(ERRORS, {"output": self.info.id, "key": {"$in": list(keys)}})
 
     def _entry(self, failure: Failure, *, keep_traceback: bool) -> dict[str, Any]:
         return {

@@ -21,12 +21,15 @@ from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page
 
 
 class Witness(NamedTuple):
-    """What was read of a row: its canonical bytes, the same without the output, and whether
-    some row of its page had bookkeeping already."""
+    """What was read of a row: its canonical bytes, and the same without the output.
+
+    ``recorded``: some row of its page had bookkeeping already. ``is_text``: all inputs are text.
+    """
 
     row: bytes
     inputs: bytes
     recorded: bool
+    is_text: bool
 
 
 class MongoTarget:
@@ -111,7 +114,7 @@ class MongoTarget:
         last = as_key(self._decode([rows[-1]])[0]["_id"]) if rows else None
         documents = self._decode(stale)
         witnesses = [
-            Witness(row, without_output(row) if "o" in document else row, bool(hashes))
+            Witness(row, without_output(row) if "o" in document else row, bool(hashes), self._is_text(document))
             for row, document in zip(stale, documents, strict=True)
         ]
         if hashes and not overwrite:
@@ -130,6 +133,9 @@ class MongoTarget:
         if self._info.fields.is_single:
             return [as_input(document.get("i0")) for document in documents]
         return [tuple(as_input(document.get(name)) for name in self._names) for document in documents]
+
+    def _is_text(self, document: Mapping[str, Any]) -> bool:
+        return all(type(document.get(name)) is str for name in self._names)
 
     @staticmethod
     def _identities(inputs: Sequence[Any], witnesses: Sequence[Witness]) -> Iterator[Any]:

@@ -21,11 +21,15 @@ SEARCH_MS = 5_000
 
 @dataclass(frozen=True)
 class MongoSource:
-    """The documents of one collection that match ``filter``."""
+    """The documents of one collection that match ``filter``.
+
+    ``is_text_exact``: the server tells all different texts apart (there is no collation).
+    """
 
     table: str
     filter: Mapping[str, Any]
     fields: Fields
+    is_text_exact: bool
 
 
 def resolve(wire: Wire, query: Any, fields: Fields) -> MongoSource:
@@ -33,10 +37,10 @@ def resolve(wire: Wire, query: Any, fields: Fields) -> MongoSource:
     if isinstance(query, Collection):
         query = query.find()
     _require_find(query)
-    _require_collection(wire, query.collection)
+    is_text_exact = _require_collection(wire, query.collection)
     for path in fields.paths:
         _require_field(wire, query.collection, path)
-    return MongoSource(query.collection, query.filter, fields)
+    return MongoSource(query.collection, query.filter, fields, is_text_exact)
 
 
 def _require_find(query: Any) -> None:
@@ -53,14 +57,16 @@ def _require_find(query: Any) -> None:
         raise UnsupportedTable(f"{query.collection!r} is pinnacle's own collection")
 
 
-def _require_collection(wire: Wire, table: str) -> None:
-    if not wire.in_process:
-        found = list(wire.database.list_collections(filter={"name": table}))
-        kind = found[0].get("type", "collection") if found else "collection"
-        if kind != "collection":
-            raise UnsupportedTable(f"{table!r} is a {kind}: outputs are written into documents of a plain collection")
+def _require_collection(wire: Wire, table: str) -> bool:
+    """Refuse what has no documents of its own to write to; whether text is compared exactly there."""
     if wire.collection(table).find_one({"_id": None}, {"_id": 1}) is not None:
         raise UnsupportedTable(f"a document of {table!r} has null as its _id, which cannot name a row")
+    if wire.in_process:
+        return False
+    found: Mapping[str, Any] = next(iter(wire.database.list_collections(filter={"name": table})), {})
+    if (kind := found.get("type", "collection")) != "collection":
+        raise UnsupportedTable(f"{table!r} is a {kind}: outputs are written into documents of a plain collection")
+    return "collation" not in found.get("options", {})
 
 
 def _require_field(wire: Wire, table: str, path: str) -> None:

@@ -16,7 +16,6 @@ from bson.codec_options import CodecOptions
 from bson.int64 import Int64
 from bson.raw_bson import RawBSONDocument
 from pymongo import ReadPreference
-from pymongo.client_session import ClientSession
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
@@ -24,8 +23,6 @@ from pinnacle.backends.mongodb.driver import raise_write_errors
 from pinnacle.backends.mongodb.encoding import key_bytes
 from pinnacle.backends.mongodb.raw import first_batch, split
 from pinnacle.base.document import MISSING, is_index, value_at
-
-Session = ClientSession | None
 
 
 @dataclass(frozen=True)
@@ -93,9 +90,7 @@ class Wire(Protocol):
     def rows(self, table: str, shape: Shape, condition: Mapping[str, Any], after: Any, limit: int) -> list[bytes]:
         """The next canonical rows by ``_id`` after ``after`` (None: from the first)."""
 
-    def rows_at(
-        self, table: str, shape: Shape, keys: Sequence[Any], condition: Mapping[str, Any], session: Session = None
-    ) -> list[bytes]:
+    def rows_at(self, table: str, shape: Shape, keys: Sequence[Any], condition: Mapping[str, Any]) -> list[bytes]:
         """The canonical rows of those of ``keys`` that are there and match."""
 
     def hashes(self, table: str, first: Any, last: Any, count: int) -> set[bytes]:
@@ -104,16 +99,16 @@ class Wire(Protocol):
     def hashes_at(self, table: str, keys: Sequence[Any]) -> set[bytes]:
         """The fingerprints recorded for ``keys``."""
 
-    def update(self, table: str, statements: Sequence[Update], session: Session = None) -> int:
-        """Run update statements in order; how many documents they matched or inserted."""
+    def update(self, table: str, statements: Sequence[Update], *, durable: bool = True) -> int:
+        """Run update statements in order; how many documents they matched or inserted.
 
-    def find_one(self, table: str, condition: Mapping[str, Any], session: Session = None) -> Mapping[str, Any] | None:
-        """One of pinnacle's own documents."""
+        Not ``durable``: a later durable write makes this one so.
+        """
 
-    def insert(self, table: str, documents: Sequence[Mapping[str, Any]], session: Session = None) -> None:
+    def insert(self, table: str, documents: Sequence[Mapping[str, Any]]) -> None:
         """Insert documents, all of which are new."""
 
-    def delete(self, table: str, condition: Mapping[str, Any], session: Session = None) -> int:
+    def delete(self, table: str, condition: Mapping[str, Any]) -> int:
         """Delete the documents that match; how many they were."""
 
 
@@ -138,14 +133,12 @@ class ServerWire:
             conditions.append({"$expr": {"$gt": ["$_id", {"$literal": after}]}})
         find = {"filter": _all_of(conditions), "projection": shape.expressions(), "sort": {"_id": 1}}
         page = {**find, "limit": limit, "batchSize": limit, "singleBatch": True}  # ends at 16 MB: memory stays bounded
-        return self._reply(table, page, None)[0]
+        return self._reply(table, page)[0]
 
-    def rows_at(
-        self, table: str, shape: Shape, keys: Sequence[Any], condition: Mapping[str, Any], session: Session = None
-    ) -> list[bytes]:
+    def rows_at(self, table: str, shape: Shape, keys: Sequence[Any], condition: Mapping[str, Any]) -> list[bytes]:
         conditions = [{"_id": {"$in": list(keys)}}, *([condition] if condition else [])]
         find = {"filter": _all_of(conditions), "projection": shape.expressions()}
-        return self._read(table, find, len(keys), session)
+        return self._read(table, find, len(keys))
 
     def hashes(self, table: str, first: Any, last: Any, count: int) -> set[bytes]:
         span = {"$and": [{"$gte": ["$_id", {"$literal": first}]}, {"$lte": ["$_id", {"$literal": last}]}]}
@@ -156,45 +149,40 @@ class ServerWire:
 
     def _hashes(self, table: str, condition: Mapping[str, Any], count: int) -> set[bytes]:
         """Documents of just a 16-byte binary ``h`` hold its value at 12."""
-        states = self._read(table, {"filter": condition, "projection": {"_id": 0, "h": 1}}, count, None)
+        states = self._read(table, {"filter": condition, "projection": {"_id": 0, "h": 1}}, count)
         return {state[12:28] for state in states}
 
-    def _read(self, table: str, find: Mapping[str, Any], count: int, session: Session) -> list[bytes]:
+    def _read(self, table: str, find: Mapping[str, Any], count: int) -> list[bytes]:
         """All that matches, about ``count`` documents; by a cursor when one reply cannot hold them."""
-        found, cursor = self._reply(table, {**find, "batchSize": count + 1}, session)
+        found, cursor = self._reply(table, {**find, "batchSize": count + 1})
         if not cursor:
             return found
-        self.database.command({"killCursors": table, "cursors": [Int64(cursor)]}, session=session)
-        batches = self.collection(table).find_raw_batches(find["filter"], find["projection"], session=session)
+        self.database.command({"killCursors": table, "cursors": [Int64(cursor)]})
+        batches = self.collection(table).find_raw_batches(find["filter"], find["projection"])
         return [document for batch in batches for document in split(batch)]
 
-    def _reply(self, table: str, find: Mapping[str, Any], session: Session) -> tuple[list[bytes], int]:
+    def _reply(self, table: str, find: Mapping[str, Any]) -> tuple[list[bytes], int]:
         raw = self.codec.with_options(document_class=RawBSONDocument)
-        reply = self.database.command({"find": table, **find}, session=session, codec_options=raw)
+        reply = self.database.command({"find": table, **find}, codec_options=raw)
         return first_batch(bytes(reply["cursor"].raw))
 
-    def update(self, table: str, statements: Sequence[Update], session: Session = None) -> int:
+    def update(self, table: str, statements: Sequence[Update], *, durable: bool = True) -> int:
         updates = [
             {"q": s.condition, "u": s.change, "upsert": s.upsert, "multi": s.multi} if s.upsert or s.multi
             else {"q": s.condition, "u": s.change}
             for s in statements
         ]  # fmt: skip
-        return self._command({"update": table, "updates": updates, "ordered": True}, session)
+        return self._command({"update": table, "updates": updates, "ordered": True}, durable=durable)
 
-    def find_one(self, table: str, condition: Mapping[str, Any], session: Session = None) -> Mapping[str, Any] | None:
-        own: Mapping[str, Any] | None = self.collection(table).find_one(condition, session=session)
-        return own
+    def insert(self, table: str, documents: Sequence[Mapping[str, Any]]) -> None:
+        self._command({"insert": table, "documents": list(documents), "ordered": True})
 
-    def insert(self, table: str, documents: Sequence[Mapping[str, Any]], session: Session = None) -> None:
-        self._command({"insert": table, "documents": list(documents), "ordered": True}, session)
+    def delete(self, table: str, condition: Mapping[str, Any]) -> int:
+        return self._command({"delete": table, "deletes": [{"q": condition, "limit": 0}]})
 
-    def delete(self, table: str, condition: Mapping[str, Any], session: Session = None) -> int:
-        return self._command({"delete": table, "deletes": [{"q": condition, "limit": 0}]}, session)
-
-    def _command(self, command: dict[str, Any], session: Session) -> int:
-        if session is None:
-            command["writeConcern"] = {"w": "majority"}
-        reply = self.database.command(command, session=session, codec_options=self.codec)
+    def _command(self, command: dict[str, Any], *, durable: bool = True) -> int:
+        command["writeConcern"] = {"w": "majority" if durable else 1}
+        reply = self.database.command(command, codec_options=self.codec)
         raise_write_errors(reply)
         return int(reply["n"])
 
@@ -217,9 +205,7 @@ class MemoryWire:
         found.sort(key=lambda document: _order(document["_id"]))
         return [self._encode(shape.of(document)) for document in found[:limit]]
 
-    def rows_at(
-        self, table: str, shape: Shape, keys: Sequence[Any], condition: Mapping[str, Any], session: Session = None
-    ) -> list[bytes]:
+    def rows_at(self, table: str, shape: Shape, keys: Sequence[Any], condition: Mapping[str, Any]) -> list[bytes]:
         wanted = {_order(key) for key in keys}
         return [
             self._encode(shape.of(document))
@@ -236,7 +222,7 @@ class MemoryWire:
     def hashes_at(self, table: str, keys: Sequence[Any]) -> set[bytes]:
         return self.hashes(table, None, None, 0)
 
-    def update(self, table: str, statements: Sequence[Update], session: Session = None) -> int:
+    def update(self, table: str, statements: Sequence[Update], *, durable: bool = True) -> int:
         collection, matched = self.database[table], 0
         for condition, change, upsert, _ in statements:
             is_change = any(name.startswith("$") for name in change)
@@ -245,14 +231,10 @@ class MemoryWire:
             matched += result.matched_count or int(upsert)
         return matched
 
-    def find_one(self, table: str, condition: Mapping[str, Any], session: Session = None) -> Mapping[str, Any] | None:
-        own: Mapping[str, Any] | None = self.database[table].find_one(condition)
-        return own
-
-    def insert(self, table: str, documents: Sequence[Mapping[str, Any]], session: Session = None) -> None:
+    def insert(self, table: str, documents: Sequence[Mapping[str, Any]]) -> None:
         self.database[table].insert_many([dict(document) for document in documents])
 
-    def delete(self, table: str, condition: Mapping[str, Any], session: Session = None) -> int:
+    def delete(self, table: str, condition: Mapping[str, Any]) -> int:
         return int(self.database[table].delete_many(condition).deleted_count)
 
 
