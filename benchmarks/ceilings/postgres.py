@@ -86,5 +86,5 @@ def connect(url: str) -> psycopg.Connection[Any]:
 WAYS: dict[str, Callable[[str, Callable[[str], Any]], None]] = {
     f"{write.__name__.replace('_', ' ')}, {rows}": partial(fill, write=write, rows=rows)
     for write in (by_arrays_and_text, by_arrays_and_hash, by_copy)
-    for rows in (1000, 2000, 5000)
+    for rows in (2000, 5000)
 }

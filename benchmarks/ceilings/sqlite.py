@@ -96,5 +96,5 @@ def connect(url: str) -> sqlite3.Connection:
 WAYS: dict[str, Callable[[str, Callable[[str], Any]], None]] = {
     f"{write.__name__.replace('_', ' ')}, {rows}": partial(fill, write=write, rows=rows)
     for write in (by_row, by_temporary_table)
-    for rows in (1000, 2000, 5000, 10_000)
+    for rows in (2000, 10_000)
 }

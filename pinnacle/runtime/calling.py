@@ -25,7 +25,7 @@ from pinnacle.components.model import CallStyle, Model
 
 FLUSH_S = 0.2
 MESSAGE_LIMIT = 2_000
-BATCH_SIZES = {CallStyle.VALUE: 2000, CallStyle.BATCH: 256, CallStyle.ASYNC: 64}
+BATCH_SIZES = {CallStyle.VALUE: 5000, CallStyle.BATCH: 256, CallStyle.ASYNC: 64}
 
 
 @dataclass(frozen=True)

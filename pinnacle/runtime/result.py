@@ -57,7 +57,8 @@ class PredictResult:
         rate = f", {self.written / self.seconds:,.0f} rows/s" if self.written and self.seconds else ""
         return (
             f"{self.output}: {_count(self.read, 'row')} read; {', '.join(parts)}\n"
-            f"  {_count(self.computed, 'input')} computed in {_count(self.calls, 'model call')}; {self.seconds:.1f} s{rate}"
+            f"  {_count(self.computed, 'input')} computed in {_count(self.calls, 'model call')}; "
+            f"{self.seconds:.1f} s{rate}"
         )
 
 

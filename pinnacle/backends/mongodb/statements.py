@@ -66,8 +66,8 @@ def _at(place: Any, values: Sequence[Any]) -> Any:
 
 def _unchanged(shape: Shape, expected: Any, *more: Any) -> Mapping[str, Any]:
     """That a document's inputs and output equal the expected ones; what is missing in both is equal."""
-    content = {name: expression for name, expression in shape.expressions().items() if name != "_id"}
-    return {"$expr": {"$and": [*more, {"$eq": [content, expected]}]}}
+    equal = [{"$eq": [found, f"$$was.{name}"]} for name, found in shape.expressions().items() if name != "_id"]
+    return {"$expr": {"$and": [*more, {"$let": {"vars": {"was": expected}, "in": {"$and": equal}}}]}}
 
 
 def _content(before: Before) -> dict[str, Any]:

@@ -232,7 +232,8 @@ class MemoryWire:
         return matched
 
     def insert(self, table: str, documents: Sequence[Mapping[str, Any]]) -> None:
-        self.database[table].insert_many([dict(document) for document in documents])
+        for document in documents:
+            self.database[table].insert_one(dict(document))
 
     def delete(self, table: str, condition: Mapping[str, Any]) -> int:
         return int(self.database[table].delete_many(condition).deleted_count)

@@ -109,9 +109,9 @@ class Writer:
         """Write what is not written and still unchanged row by row: what cannot be written raises."""
         current = self._current([row.key for row in rows])
         left = [pair for pair in zip(rows, befores, strict=True) if pair[0].before in current]
-        self._wire.update(
-            self._source.table, row_updates(left, self._shape, is_compared=not self._wire.in_process), durable=False
-        )
+        if left:
+            statements = row_updates(left, self._shape, is_compared=not self._wire.in_process)
+            self._wire.update(self._source.table, statements, durable=False)
         return self._written(rows)
 
     def _written(self, rows: Sequence[Row]) -> Sequence[Row]:

@@ -7,6 +7,7 @@ updates the rows whose inputs still hash the same, records them, and returns the
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -131,28 +132,38 @@ class PostgresTarget(SqlTarget):
             return [None if value is None else dump_json(value) for value in outputs]
         return list(outputs)
 
-    def _write_chunk(self, batch: OutputBatch, start: int, stop: int) -> Sequence[int]:
+    def _write_chunk(self, batch: OutputBatch, start: int, stop: int) -> tuple[Sequence[int], float | None]:
         import psycopg
 
         part = OutputBatch(batch.keys[start:stop], batch.outputs[start:stop], batch.witnesses[start:stop])
         keys = [list(part.keys)] if self.width == 1 else [list(column) for column in zip(*part.keys, strict=True)]
         arrays = (*keys, self._encode_outputs(part.outputs), list(part.witnesses))
+        is_last = stop == len(batch.keys)
         for statement in (self._statements.write, self._statements.write_unlocked):
             try:
-                return self._run(statement, arrays, part.keys)
+                return self._run(statement, arrays, part.keys, is_last)
             except psycopg.errors.LockNotAvailable:
                 continue
-        return range(len(part.keys))  # the whole table is locked: the engine comes back
+        return range(len(part.keys)), None  # the whole table is locked: the engine comes back
 
-    def _run(self, statement: str, arrays: tuple[Any, ...], keys: Sequence[Key]) -> list[int]:
+    def _run(
+        self, statement: str, arrays: tuple[Any, ...], keys: Sequence[Key], is_last: bool
+    ) -> tuple[list[int], float | None]:
         """One transaction in one round trip: each wait for the server is also a wait for the
-        interpreter lock, which a busy model may hold for milliseconds."""
+        interpreter lock, which a busy model may hold for milliseconds.
+
+        Only the last transaction of a batch waits for the disk. Its commit flushes the log
+        of those before it, so that the batch is durable when `write` returns and no row is
+        locked during a flush. Its own time says little about its size, so it is not returned.
+        """
         with self.backend.writing_raw() as connection:
             self._adapt_vectors(connection)
+            began = time.perf_counter()
             with connection.pipeline():
-                connection.execute(self._statements.prepare)
+                connection.execute(self._statements.prepare, ("on" if is_last else "off",))
                 cursor = connection.execute(statement, arrays, binary=True)
                 connection.commit()
+            seconds = time.perf_counter() - began
             *rows, (_, version, has_errors) = cursor.fetchall()
             self._check_version(version)
             unwritten = [row[0] - 1 for row in rows]
@@ -160,7 +171,7 @@ class PostgresTarget(SqlTarget):
                 missed = set(unwritten)
                 written = [dump_key(key) for i, key in enumerate(keys) if i not in missed]
                 connection.execute(self._statements.clear_errors, (written,))
-        return unwritten
+        return unwritten, None if is_last else seconds
 
     def _adapt_vectors(self, connection: Any) -> None:
         if self._vector_oids[1]:
@@ -261,7 +272,7 @@ class _Statements:
         self.prepare = (
             "SELECT set_config('enable_mergejoin', 'off', true), set_config('enable_hashjoin', 'off', true), "
             f"set_config('lock_timeout', '{LOCK_TIMEOUT_MS}ms', true), "
-            f"set_config('pinnacle.writer', '{info.id}', true)"
+            f"set_config('pinnacle.writer', '{info.id}', true), set_config('synchronous_commit', %s, true)"
         )
         self.clear_errors = f"DELETE FROM {errors} WHERE output_id = {info.id} AND key = ANY(%s)"
         chosen = " AND ".join(f"{o} = %s::{kind}" for o, kind in zip(own, kinds, strict=True))

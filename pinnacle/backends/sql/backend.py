@@ -202,7 +202,7 @@ class SqlBackend:
         return columns + self._own_removal()
 
     def remove_all(self, *, outputs: bool = False) -> None:
-        """Columns go one by one, then everything of pinnacle's at once: a removal that was cut short can be run again."""
+        """Columns go one by one, then all else at once: a removal that was cut short can be run again."""
         for info in self._droppable(outputs):
             self._outputs.drop_column(info)
         with self.writing() as connection:

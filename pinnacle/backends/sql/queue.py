@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Sequence
@@ -39,21 +40,26 @@ def is_dead(owner: str) -> bool:
 
 class SqlQueue:
     """Leases of one output. A lease lists the keys it covers, so that any two selects can
-    be compared whatever their conditions, key types and collations."""
+    be compared whatever their conditions, key types and collations.
+
+    The lock makes this run's own releases and their count one step for the thread that
+    reads pages, which would else take them for another run's.
+    """
 
     def __init__(self, backend: SqlBackend, output_id: int) -> None:
         self._backend, self._output = backend, output_id
-        self._own_releases = 0
+        self._own_releases, self._lock = 0, threading.Lock()
 
     def generation(self, connection: sa.Connection) -> int:
         """How often others released rows of this output so far."""
         query = sa.select(output.c.released).where(output.c.id == self._output)
-        return int(connection.scalar(query) or 0) - self._own_releases
+        with self._lock:
+            return int(connection.scalar(query) or 0) - self._own_releases
 
     def claim(self, run: str, page: Page, done: Sequence[str], ttl_s: float) -> tuple[str, Sequence[int], bool]:
         """See `Target.claim`. Claims of one output are serialised by its registry row."""
         identifier = uuid.uuid4().hex
-        with self._write() as connection:
+        with self._lock, self._write() as connection:
             released = connection.scalar(
                 sa.update(output)
                 .where(output.c.id == self._output)
@@ -99,7 +105,7 @@ class SqlQueue:
             connection.execute(sa.update(lease).where(lease.c.run == run).values(expires_at=time.time() + ttl_s))
 
     def release(self, run: str) -> None:
-        with self._write() as connection:
+        with self._lock, self._write() as connection:
             if connection.execute(sa.delete(lease).where(lease.c.run == run)).rowcount:
                 connection.execute(
                     sa.update(output).where(output.c.id == self._output).values(released=output.c.released + 1)

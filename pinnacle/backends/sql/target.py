@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 TRACEBACK_LIMIT = 8_000
 KEYS_A_STATEMENT = 500
+MIN_CHUNK_ROWS, MAX_CHUNK_ROWS = 100, 20_000
 
 
 class SqlTarget(ABC):
@@ -143,23 +144,27 @@ class SqlTarget(ABC):
         start = 0
         while start < len(batch.keys):
             stop = min(len(batch.keys), start + self._chunk_rows)
-            began = time.perf_counter()
-            unwritten.extend(start + i for i in self._write_chunk(batch, start, stop))
-            self._adapt(stop - start, time.perf_counter() - began)
+            missed, seconds = self._write_chunk(batch, start, stop)
+            unwritten.extend(start + i for i in missed)
+            if seconds is not None:
+                self._adapt(stop - start, seconds)
             start = stop
         return unwritten
 
     def _adapt(self, rows: int, seconds: float) -> None:
-        """Steer the transaction size towards the target duration, a factor of two at a time."""
-        target = self.backend.settings.write_target_s
-        if seconds > 1.5 * target:
-            self._chunk_rows = max(50, self._chunk_rows // 2)
-        elif rows >= self._chunk_rows and seconds < 0.4 * target:
-            self._chunk_rows = min(20_000, self._chunk_rows * 2)
+        """Steer the transaction size towards the target duration, smoothed and at most twofold."""
+        if rows < self._chunk_rows and seconds < self.backend.settings.write_target_s:
+            return  # a small last part says nothing about a full one
+        fitting = rows * self.backend.settings.write_target_s / max(seconds, 1e-6)
+        aim = min(2.0 * self._chunk_rows, max(0.5 * self._chunk_rows, fitting))
+        self._chunk_rows = int(min(MAX_CHUNK_ROWS, max(MIN_CHUNK_ROWS, (self._chunk_rows + aim) / 2)))
 
     @abstractmethod
-    def _write_chunk(self, batch: OutputBatch, start: int, stop: int) -> Sequence[int]:
-        """One transaction over a part of a prepared batch; returns the part's positions not written."""
+    def _write_chunk(self, batch: OutputBatch, start: int, stop: int) -> tuple[Sequence[int], float | None]:
+        """One transaction over a part of a prepared batch.
+
+        Returns the part's positions not written, and the seconds that rows were locked for, if known.
+        """
 
     def fail(self, failures: Sequence[Failure]) -> None:
         now = time.time()

@@ -10,6 +10,7 @@ is then three statements, whatever the batch.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
@@ -96,7 +97,7 @@ class SqliteTarget(SqlTarget):
         encoded = super().prepare(batch)
         return replace(encoded, prepared=self._parameters(encoded))
 
-    def _write_chunk(self, batch: OutputBatch, start: int, stop: int) -> Sequence[int]:
+    def _write_chunk(self, batch: OutputBatch, start: int, stop: int) -> tuple[Sequence[int], float | None]:
         sql, width = self._sql, self._sql.width
         parameters = batch.prepared[start * width : stop * width]
         with self.backend.writing_raw() as connection:
@@ -108,6 +109,7 @@ class SqliteTarget(SqlTarget):
                 part = parameters[first : first + whole]
                 execute(sql.fill(len(part) // width), part)
             execute("BEGIN IMMEDIATE")
+            began = time.perf_counter()
             sql.check_version(execute)
             missed: list[int] = []
             if execute(sql.update).rowcount != stop - start:
@@ -115,7 +117,7 @@ class SqliteTarget(SqlTarget):
             execute(sql.record)
             if execute(sql.has_errors).fetchone()[0]:
                 execute(sql.clear_errors)
-        return missed
+        return missed, time.perf_counter() - began
 
     def _drop_unmatched(self, execute: Any, keys: Sequence[Key]) -> list[int]:
         """Take rows whose inputs changed out of the batch; return their positions."""

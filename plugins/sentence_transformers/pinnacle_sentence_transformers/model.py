@@ -13,6 +13,9 @@ import numpy.typing as npt
 from pinnacle import Artifact, ConfigError, MissingPlugin, Model, OutputType, Vector, folder_artifacts, unpack
 from pinnacle_sentence_transformers.dimension import dimension_of
 
+# One thread is as fast on 16 texts as on 64, and pads them less: 4.5 s for 512 docstrings, 7.2 s at 64.
+CPU_TEXTS_AT_ONCE = 16
+
 Embeddings = npt.NDArray[np.float32]
 
 
@@ -43,8 +46,9 @@ class SentenceTransformer(Model):
         self._encoder: _Encoder | None = None
 
     def predict_batch(self, inputs: list[Any], **kwargs: Any) -> Embeddings:
-        """Embeddings of ``inputs``, float32 of shape (len(inputs), dim), computed as one batch."""
-        return self.encode(inputs, **{"batch_size": len(inputs), **kwargs})
+        """Embeddings of ``inputs``, float32 of shape (len(inputs), dim)."""
+        texts = CPU_TEXTS_AT_ONCE if self._loaded().model.device.type == "cpu" else len(inputs)
+        return self.encode(inputs, **{"batch_size": texts, **kwargs})
 
     def encode(self, sentences: str | list[str], **kwargs: Any) -> Embeddings:
         """`SentenceTransformer.encode` with this component's settings: float32, (dim,) for a text, (n, dim) for a list.
