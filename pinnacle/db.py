@@ -87,7 +87,8 @@ class Database:
         """
         if outputs not in ("refuse", "keep", "drop"):
             raise ConfigError(f"outputs= is 'refuse', 'keep' or 'drop', not {outputs!r}")
-        mine = self._backend.outputs(identifier) if kind == Model.kind and version is None else []
+        made = self._backend.outputs(identifier) if kind == Model.kind else []
+        mine = [info for info in made if version in (None, info.version)]
         self._catalog.check_removable(kind, identifier, version)
         if mine and outputs == "refuse":
             named = ", ".join(f"{info.table}.{info.name}" for info in mine)
@@ -242,12 +243,12 @@ class Database:
     # -- parts of predict -----------------------------------------------------------------------------
 
     def _ready(self, model: Component | str, *, store: bool) -> Model:
-        """The model with its version: stored if it is new or changed."""
+        """The model with its version: stored if it is new or changed; a loaded version stays what it is."""
         if isinstance(model, str):
             model = self.load(Model.kind, model)
         if not isinstance(model, Model):
             raise ConfigError(f"predict takes a model or its identifier, not {type(model).__name__}")
-        return self.add(model) if store else model
+        return self.add(model) if store and not self._catalog.holds(model) else model
 
     def _spec(self, model: Model, X: Any, select: Any, output: str | None) -> tuple[Any, OutputSpec]:  # noqa: N803
         if X is None or select is None:

@@ -40,6 +40,23 @@ class Catalog:
         """
         return self._save(component, (), allow_pickle=allow_pickle, may_retype=False)
 
+    def holds(self, component: Component) -> bool:
+        """Whether the version that ``component`` carries is stored, with the content it has now."""
+        version = component.version
+        record = None if version is None else self.store.get(component.kind, component.identifier, version)
+        if record is None:
+            return False
+        try:
+            draft = draft_of(component, nested=self._held_version, allow_pickle=bool(record.body.get("pickles")))
+        except _NotHeld:
+            return False
+        return draft.is_stored_as(record)
+
+    def _held_version(self, component: Component) -> int:
+        if component.version is None or not self.holds(component):
+            raise _NotHeld
+        return component.version
+
     def replace(self, component: C, *, allow_pickle: bool = False) -> C:
         """Store ``component`` as the newest version of an identifier that exists, whatever its class was.
 
@@ -164,6 +181,10 @@ class Catalog:
         raise NotFound(
             f"there is no {kind} {identifier!r}{_did_you_mean(identifier, [n for k, n in known if k == kind])}"
         )
+
+
+class _NotHeld(Exception):
+    """A nested component is not stored as it is now."""
 
 
 def _did_you_mean(name: str, known: Any) -> str:

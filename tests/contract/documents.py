@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -39,7 +40,7 @@ def document_output(row: Any, X: Any, model: Any) -> Any:  # noqa: N803
 
 
 def blank(backend: UserDatabase) -> Any:
-    """How a row without an output reads."""
+    """How a row reads that has no output, its failure for example."""
     return ABSENT if has(backend, Capability.DOCUMENTS) else None
 
 
@@ -65,6 +66,15 @@ def snapshot(backend: UserDatabase) -> Any:
                     columns = [(column.name, str(column.type)) for column in table.c]
                     found[schema, name] = (columns, sorted(map(repr, connection.execute(sa.select(table)))))
         return found
+
+
+def wait_until(is_so: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    """Return when a condition holds; TimeoutError when it never does."""
+    deadline = time.monotonic() + timeout_s
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise TimeoutError("the condition never held")
+        time.sleep(0.005)
 
 
 def during(action: Callable[[], Any], *, when: str) -> Callable[[str], str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from pinnacle import Conflict, model
-from tests.contract.documents import blank, create_docs, during, outputs, snapshot
+from tests.contract.documents import create_docs, during, outputs, snapshot, wait_until
 from tests.models import note, shout
 
 
@@ -98,7 +100,7 @@ def test_an_input_that_is_null_gives_no_output_and_no_call(backend, db, calls):
     create_docs(backend, "a", None)
     result = run(backend, db)
     assert (result.written, result.empty, calls) == (2, 1, ["a"])
-    assert outputs(backend, db, "body", "shout") == {1: "A", 2: blank(backend)}
+    assert outputs(backend, db, "body", "shout") == {1: "A", 2: None}
     assert run(backend, db).fresh == 2
 
 
@@ -107,7 +109,7 @@ def test_an_input_that_becomes_null_clears_the_output(backend, db):
     run(backend, db)
     backend.update("docs", 1, {"body": None})
     assert run(backend, db).empty == 1
-    assert outputs(backend, db, "body", "shout") == {1: blank(backend), 2: "B"}
+    assert outputs(backend, db, "body", "shout") == {1: None, 2: "B"}
 
 
 def test_a_model_that_takes_null_is_called_with_none(backend, db, calls):
@@ -145,7 +147,7 @@ def test_an_input_nulled_during_the_call_gets_no_output(backend, db):
     create_docs(backend, *"abc")
     null = model(during(lambda: backend.update("docs", 2, {"body": None}), when="b"), identifier="m", output_type=str)
     run(backend, db, null)
-    assert outputs(backend, db, "body", "m") == {1: "A", 2: blank(backend), 3: "C"}
+    assert outputs(backend, db, "body", "m") == {1: "A", 2: None, 3: "C"}
 
 
 def test_another_field_edited_during_the_call_does_not_void_the_output(backend, db, calls):
@@ -180,16 +182,21 @@ def test_an_older_version_does_not_overwrite_a_newer(backend, db):
     run(backend, db, model(lambda body: body * 2, identifier="m", output_type=str))
     assert older.version == 0
     with pytest.raises(Conflict, match="version 1"):
-        run(backend, db, db.load("model", "m", version=0))
+        run(backend, db, older)
+    assert len(db.show("model", "m")["versions"]) == 2
     assert outputs(backend, db, "body", "m") == {1: "aa", 2: "bb"}
 
 
 def test_a_newer_version_that_begins_during_the_call_wins(backend, db):
     create_docs(backend, *"ab")
     newer = model(lambda body: body * 2, identifier="m", output_type=str)
-    with_newer = during(lambda: run(backend, backend.open(), newer), when="a")
-    with pytest.raises(Conflict, match="version 1"):
-        run(backend, db, model(with_newer, identifier="m", output_type=str))
+
+    def begin():
+        beside.submit(run, backend, db, newer)
+        wait_until(lambda: db.outputs()[0].version == 1)
+
+    with ThreadPoolExecutor() as beside, pytest.raises(Conflict, match="version 1"):
+        run(backend, db, model(during(begin, when="a"), identifier="m", output_type=str))
     assert outputs(backend, db, "body", "m") == {1: "aa", 2: "bb"}
 
 

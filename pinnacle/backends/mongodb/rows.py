@@ -23,11 +23,13 @@ from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page
 class Witness(NamedTuple):
     """What was read of a row: its canonical bytes, and the same without the output.
 
-    ``recorded``: some row of its page had bookkeeping already. ``is_text``: all inputs are text.
+    ``content`` is the row decoded, without its key. ``recorded``: some row of its page had
+    bookkeeping already. ``is_text``: all inputs are text.
     """
 
     row: bytes
     inputs: bytes
+    content: Mapping[str, Any]
     recorded: bool
     is_text: bool
 
@@ -114,14 +116,13 @@ class MongoTarget:
         last = as_key(self._decode([rows[-1]])[0]["_id"]) if rows else None
         documents = self._decode(stale)
         witnesses = [
-            Witness(row, without_output(row) if "o" in document else row, bool(hashes), self._is_text(document))
-            for row, document in zip(stale, documents, strict=True)
+            self._witness(row, document, recorded=bool(hashes)) for row, document in zip(stale, documents, strict=True)
         ]
         if hashes and not overwrite:
             needed = [fingerprint(witness.inputs, version, SET_ASIDE) not in hashes for witness in witnesses]
             documents, witnesses = list(compress(documents, needed)), list(compress(witnesses, needed))
         fresh, set_aside = len(rows) - len(stale), len(stale) - len(witnesses)
-        keys = [as_key(document["_id"]) for document in documents]
+        keys = [as_key(document.pop("_id")) for document in documents]
         inputs = self._inputs(documents)
         identities = list(self._identities(inputs, witnesses))
         return Page(keys, inputs, identities, witnesses, len(rows), fresh, set_aside, last, generation)
@@ -134,8 +135,9 @@ class MongoTarget:
             return [as_input(document.get("i0")) for document in documents]
         return [tuple(as_input(document.get(name)) for name in self._names) for document in documents]
 
-    def _is_text(self, document: Mapping[str, Any]) -> bool:
-        return all(type(document.get(name)) is str for name in self._names)
+    def _witness(self, row: bytes, document: dict[str, Any], *, recorded: bool) -> Witness:
+        is_text = all(type(document.get(name)) is str for name in self._names)
+        return Witness(row, without_output(row) if "o" in document else row, document, recorded, is_text)
 
     @staticmethod
     def _identities(inputs: Sequence[Any], witnesses: Sequence[Witness]) -> Iterator[Any]:

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import bson
 from pymongo.errors import OperationFailure
 
 from pinnacle.backends.mongodb.driver import is_duplicate
@@ -64,7 +63,7 @@ class Writer:
     def _row(self, position: int, key: Any, value: Any, witness: Any) -> Row:
         after = with_output(witness.inputs, output_element(value))
         mark = fingerprint(after, self._info.version, DONE)
-        return Row(position, key, value, witness.row, after, mark, witness.recorded, witness.is_text)
+        return Row(position, key, value, witness.row, witness.content, after, mark, witness.recorded, witness.is_text)
 
     def _set_aside(self, failure: Failure) -> Update:
         mark = fingerprint(failure.witness.inputs, self._info.version, SET_ASIDE)
@@ -98,17 +97,16 @@ class Writer:
         """Write the outputs; the rows that have theirs."""
         if not rows:
             return rows
-        befores = bson.decode_all(b"".join(row.before for row in rows), self._wire.codec)
         if not self._wire.in_process:
-            statements = grouped_updates(rows, befores, self._shape)
+            statements = grouped_updates(rows, self._shape)
             if self._wire.update(self._source.table, statements, durable=False) == len(rows):
                 return rows
-        return self._write_singly(rows, befores)
+        return self._write_singly(rows)
 
-    def _write_singly(self, rows: Sequence[Row], befores: Sequence[Mapping[str, Any]]) -> Sequence[Row]:
+    def _write_singly(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Write what is not written and still unchanged row by row: what cannot be written raises."""
         current = self._current([row.key for row in rows])
-        left = [pair for pair in zip(rows, befores, strict=True) if pair[0].before in current]
+        left = [row for row in rows if row.before in current]
         if left:
             statements = row_updates(left, self._shape, is_compared=not self._wire.in_process)
             self._wire.update(self._source.table, statements, durable=False)

@@ -35,6 +35,8 @@ class SqlCatalogStore:
             with self._backend.writing() as connection:
                 connection.execute(sa.insert(component).values(row))
                 for sha256 in sorted(set(record.artifacts)):
+                    if connection.scalar(sa.select(artifact.c.size).where(artifact.c.sha256 == sha256)) is None:
+                        raise NotFound(f"artifact {sha256} was removed by another process; add the component again")
                     connection.execute(
                         sa.insert(component_artifact).values(
                             kind=record.kind, identifier=record.identifier, version=record.version, sha256=sha256
@@ -67,16 +69,16 @@ class SqlCatalogStore:
     def delete(self, kind: str, identifier: str, version: int | None = None) -> int:
         if not self._backend.is_migrated():
             return 0
+        c = component_artifact.c
+        named = (c.kind == kind, c.identifier == identifier, *(() if version is None else (c.version == version,)))
         with self._backend.writing() as connection:
-            for table in (component_artifact, component):
-                statement = sa.delete(table).where(table.c.kind == kind, table.c.identifier == identifier)
-                if version is not None:
-                    statement = statement.where(table.c.version == version)
-                removed = connection.execute(statement).rowcount
-            kept = sa.select(component_artifact.c.sha256)
+            used = set(connection.scalars(sa.delete(component_artifact).where(*named).returning(c.sha256)))
+            still = set(connection.scalars(sa.select(c.sha256).where(c.sha256.in_(used))))
             for table in (artifact, artifact_chunk):
-                connection.execute(sa.delete(table).where(table.c.sha256.not_in(kept)))
-        return removed
+                connection.execute(sa.delete(table).where(table.c.sha256.in_(used - still)))
+            d = component.c
+            statement = sa.delete(component).where(d.kind == kind, d.identifier == identifier)
+            return connection.execute(statement if version is None else statement.where(d.version == version)).rowcount
 
     def has_artifact(self, sha256: str) -> bool:
         if not self._backend.is_migrated():

@@ -86,6 +86,8 @@ class SqliteTarget(SqlTarget):
         if self._single:
             values = [row[start] for row in rows]
             if set(map(type, values)) <= {str}:
+                if max(map(len, values), default=0) <= SHORT_TEXT:
+                    return values, values
                 return values, [v if len(v) <= SHORT_TEXT else digest(tag(v)) for v in values]
             return values, [tag(v) if type(v) is not str else v for v in values]
         values = [row[start:stop] for row in rows]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +98,11 @@ class SentenceTransformer(Model):
         except ImportError as error:
             raise MissingPlugin("sentence-transformers", "sentence-transformers", purpose="embeddings") from error
         source = str(self._folder()) if self._is_local() else self.model_name_or_path
-        return _Encoder(
-            sentence_transformers.SentenceTransformer(source, device=self.device, truncate_dim=self.truncate_dim)
-        )
+        with _without_progress_bar():
+            model = sentence_transformers.SentenceTransformer(
+                source, device=self.device, truncate_dim=self.truncate_dim
+            )
+        return _Encoder(model)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_encoder": None}
@@ -112,6 +116,20 @@ class _Encoder:
 
 
 _loading = threading.Lock()
+
+
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    """Keep transformers' bar for loading weights off the terminal, which shows the rows' progress."""
+    from transformers.utils import logging
+
+    was_shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_shown:
+            logging.enable_progress_bar()
 
 
 def _files_of(identifier: str, folder: Path) -> dict[str, Artifact]:
