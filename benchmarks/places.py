@@ -6,7 +6,7 @@ import itertools
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,9 +38,6 @@ class Place(Protocol):
     def values(self, url: str, name: str) -> Mapping[int, Any]:
         """An output as it is stored now, by key; keys without one are left out."""
 
-    def update(self, url: str) -> AbstractContextManager[Callable[[int, str], None]]:
-        """A function that commits one row's new body, over a connection of its own."""
-
 
 def docs(*columns: str) -> sa.Table:
     more = [sa.Column(name, sa.BigInteger) for name in columns]
@@ -62,18 +59,6 @@ class SqlPlace:
         with connected(url) as connection:
             found = connection.execute(sa.select(table.c.id, table.c[name]).where(table.c[name].is_not(None)))
             return {row[0]: row[1] for row in found}
-
-    @contextmanager
-    def update(self, url: str) -> Iterator[Callable[[int, str], None]]:
-        table = docs()
-        statement = sa.update(table).where(table.c.id == sa.bindparam("key")).values(body=sa.bindparam("text"))
-        with connected(url) as connection:
-
-            def update(key: int, body: str) -> None:
-                with connection.begin():
-                    connection.execute(statement, {"key": key, "text": body})
-
-            yield update
 
 
 class SqlitePlace(SqlPlace):
@@ -163,16 +148,6 @@ class MongoPlace:
     def values(self, url: str, name: str) -> Mapping[int, Any]:
         return {row["_id"]: row[name] for row in self._client.run[TABLE].find({name: {"$exists": True}}, {name: 1})}
 
-    @contextmanager
-    def update(self, url: str) -> Iterator[Callable[[int, str], None]]:
-        with pymongo.MongoClient[Any](url) as client:
-            collection = client.get_default_database()[TABLE]
-
-            def update(key: int, body: str) -> None:
-                collection.update_one({"_id": key}, {"$set": {"body": body}})
-
-            yield update
-
 
 @contextmanager
 def connected(url: str) -> Iterator[sa.Connection]:
@@ -189,6 +164,25 @@ def create(connection: sa.Connection, count: int) -> None:
     rows = ({"id": number, "body": body} for number, body in enumerate(bodies(count), 1))
     while part := list(itertools.islice(rows, INSERT_ROWS)):
         connection.execute(sa.insert(table), part)
+
+
+@contextmanager
+def updates(name: str, url: str) -> Iterator[Callable[[int, str], object]]:
+    """A function that commits one row's new body, over a connection of its own."""
+    if name == "mongodb":
+        with pymongo.MongoClient[Any](url) as client:
+            collection = client.get_default_database()[TABLE]
+            yield lambda key, body: collection.update_one({"_id": key}, {"$set": {"body": body}})
+        return
+    table = docs()
+    statement = sa.update(table).where(table.c.id == sa.bindparam("key")).values(body=sa.bindparam("text"))
+    with connected(url) as connection:
+
+        def update(key: int, body: str) -> None:
+            with connection.begin():
+                connection.execute(statement, {"key": key, "text": body})
+
+        yield update
 
 
 @contextmanager

@@ -123,13 +123,14 @@ def _without_progress_bar() -> Iterator[None]:
     """Keep transformers' bar for loading weights off the terminal, which shows the rows' progress."""
     from transformers.utils import logging
 
-    was_shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    bars: Any = logging
+    was_shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
     try:
         yield
     finally:
         if was_shown:
-            logging.enable_progress_bar()
+            bars.enable_progress_bar()
 
 
 def _files_of(identifier: str, folder: Path) -> dict[str, Artifact]:
