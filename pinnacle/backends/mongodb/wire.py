@@ -16,6 +16,7 @@ from bson.codec_options import CodecOptions
 from bson.int64 import Int64
 from bson.raw_bson import RawBSONDocument
 from pymongo import ReadPreference
+from pymongo.errors import AutoReconnect, ServerSelectionTimeoutError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
@@ -163,7 +164,7 @@ class ServerWire:
 
     def _reply(self, table: str, find: Mapping[str, Any]) -> tuple[list[bytes], int]:
         raw = self.codec.with_options(document_class=RawBSONDocument)
-        reply = self.database.command({"find": table, **find}, codec_options=raw)
+        reply = self._run({"find": table, **find}, raw)
         return first_batch(bytes(reply["cursor"].raw))
 
     def update(self, table: str, statements: Sequence[Update], *, durable: bool = True) -> int:
@@ -182,9 +183,22 @@ class ServerWire:
 
     def _command(self, command: dict[str, Any], *, durable: bool = True) -> int:
         command["writeConcern"] = {"w": "majority" if durable else 1}
-        reply = self.database.command(command, codec_options=self.codec)
+        reply = self._run(command, self.codec)
         raise_write_errors(reply)
         return int(reply["n"])
+
+    def _run(self, command: Mapping[str, Any], codec: CodecOptions[Any]) -> Any:
+        """Run a command, a second time if the connection dropped or the primary changed.
+
+        All commands of this class may be run twice: an output that is already written no
+        longer meets its condition and is found by its bytes, and bookkeeping is replaced.
+        """
+        try:
+            return self.database.command(command, codec_options=codec)
+        except ServerSelectionTimeoutError:
+            raise
+        except AutoReconnect:
+            return self.database.command(command, codec_options=codec)
 
 
 @dataclass

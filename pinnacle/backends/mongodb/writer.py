@@ -144,7 +144,7 @@ def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
     start = 0
     while start < len(rows):
         end = min(start + MAX_ROWS, len(rows))
-        while end - start > 1 and sum(len(row.after) for row in rows[start:end]) > MAX_CHUNK_BYTES:
+        while end - start > 1 and sum(len(row.before) + len(row.after) for row in rows[start:end]) > MAX_CHUNK_BYTES:
             end = start + (end - start) // 2
         yield rows[start:end]
         start = end

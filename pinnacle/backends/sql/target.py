@@ -6,7 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import sqlalchemy as sa
 
@@ -28,6 +28,9 @@ MIN_CHUNK_ROWS, MAX_CHUNK_ROWS = 100, 20_000
 
 class SqlTarget(ABC):
     """See `Target`. Subclasses say how a page is compared and how a batch is written."""
+
+    hold_share: ClassVar[float] = 1.0
+    """How much of ``write_target_s`` one transaction may hold its locks for."""
 
     def __init__(self, backend: SqlBackend, source: SqlSource, info: OutputInfo, version: int, *, exists: bool) -> None:
         self.backend, self.source, self.info, self.version, self.exists = backend, source, info, version, exists
@@ -153,9 +156,10 @@ class SqlTarget(ABC):
 
     def _adapt(self, rows: int, seconds: float) -> None:
         """Steer the transaction size towards the target duration, smoothed and at most twofold."""
-        if rows < self._chunk_rows and seconds < self.backend.settings.write_target_s:
+        target_s = self.backend.settings.write_target_s * self.hold_share
+        if rows < self._chunk_rows and seconds < target_s:
             return  # a small last part says nothing about a full one
-        fitting = rows * self.backend.settings.write_target_s / max(seconds, 1e-6)
+        fitting = rows * target_s / max(seconds, 1e-6)
         aim = min(2.0 * self._chunk_rows, max(0.5 * self._chunk_rows, fitting))
         self._chunk_rows = int(min(MAX_CHUNK_ROWS, max(MIN_CHUNK_ROWS, (self._chunk_rows + aim) / 2)))
 
