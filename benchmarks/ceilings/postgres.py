@@ -17,7 +17,8 @@ Batch = Sequence[tuple[int, str, Any]]
 CHANGED = "some rows changed while they were worked on"
 PLANNER = "SET enable_mergejoin = off; SET enable_hashjoin = off"
 UPDATE = "UPDATE docs SET words = b.o FROM b WHERE docs.id = b.id AND docs.body = b.x RETURNING b.id, b.h"
-RECORD = f"INSERT INTO state SELECT id, h, {VERSION} FROM u ON CONFLICT (id) DO UPDATE SET h = excluded.h, v = excluded.v"
+UPSERT = "ON CONFLICT (id) DO UPDATE SET h = excluded.h, v = excluded.v"
+RECORD = f"INSERT INTO state SELECT id, h, {VERSION} FROM u {UPSERT}"
 
 
 def fill(url: str, function: Callable[[str], Any], *, write: Callable[..., int], rows: int) -> None:
@@ -52,7 +53,8 @@ def by_arrays_and_hash(connection: psycopg.Connection[Any], batch: Batch) -> int
 
 def by_copy(connection: psycopg.Connection[Any], batch: Batch) -> int:
     """COPY into a temporary table, then one statement."""
-    connection.execute("CREATE TEMP TABLE IF NOT EXISTS b (id integer, x text, o bigint, h bytea) ON COMMIT DELETE ROWS")
+    columns = "id integer, x text, o bigint, h bytea"
+    connection.execute(f"CREATE TEMP TABLE IF NOT EXISTS b ({columns}) ON COMMIT DELETE ROWS")
     with connection.transaction(), connection.cursor() as cursor:
         with cursor.copy("COPY b FROM STDIN (FORMAT BINARY)") as copy:
             copy.set_types(["int4", "text", "int8", "bytea"])

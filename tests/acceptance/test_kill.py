@@ -1,4 +1,4 @@
-"""Finished work is kept: a predict killed with SIGKILL goes on where it stopped, whatever the database and the model."""
+"""Finished work is kept: a predict killed with SIGKILL goes on where it stopped."""
 
 from __future__ import annotations
 

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from bson import Decimal128, Int64, ObjectId
 from pymongo import MongoClient
+from pymongo.database import Database
+from pymongo.errors import AutoReconnect
 
 from pinnacle.backends.mongodb import Collection
 from pinnacle.backends.mongodb.connect import connect
@@ -35,6 +37,7 @@ from pinnacle.base.errors import (
 )
 from pinnacle.base.rows import Failure, Fields, OutputBatch, OutputSpec, Record
 from pinnacle.base.types import Boolean, Bytes, Datetime, Float, Integer, Json, Text, Vector
+from tests.servers import start_mongod
 
 docs = Collection("docs")
 runs = itertools.count()
@@ -739,6 +742,39 @@ def test_one_name_of_mongomock_is_one_database():
     connect("mongomock://shared").execute(docs.insert_one(Document({"_id": 1})))
     assert connect("mongomock://shared").execute(docs.count_documents()) == 1
     assert connect("mongomock://another").execute(docs.count_documents()) == 0
+
+
+def test_a_dropped_connection_is_tried_again(served, monkeypatch):
+    served.raw.docs.insert_many([{"_id": n, "q": f"q{n}"} for n in range(4)])
+    target = served.target()
+    run, dropped = Database.command, set()
+
+    def command(self: Any, command: Any, *args: Any, **kwargs: Any) -> Any:
+        name = command if isinstance(command, str) else next(iter(command))
+        reply = run(self, command, *args, **kwargs)
+        if name not in dropped and name != "hello":
+            dropped.add(name)
+            raise AutoReconnect("the reply was lost")
+        return reply
+
+    monkeypatch.setattr(Database, "command", command)
+    page = target.read(None, 10)
+    assert target.write(OutputBatch(page.keys, list("abcd"), page.witnesses)) == []
+    assert dropped == {"find", "update", "insert"}
+    assert (target.read(None, 10).fresh, served.values()) == (4, list("abcd"))
+
+
+def test_a_server_that_stops_in_mid_run_keeps_what_is_done():
+    with start_mongod(replica_set=False) as url, MongoClient(url, serverSelectionTimeoutMS=200) as client:
+        store = opened(client.app)
+        store.raw.docs.insert_many([{"_id": n, "q": f"q{n}"} for n in range(4)])
+        target = store.target()
+        first, rest = target.read(None, 2), target.read(1, 2)
+        assert target.write(OutputBatch(first.keys, ["a", "b"], first.witnesses)) == []
+        with pytest.raises(AutoReconnect):
+            client.admin.command("shutdown", force=True)
+        with pytest.raises(ConnectionLost, match=r"127\.0\.0\.1"):
+            target.write(OutputBatch(rest.keys, ["c", "d"], rest.witnesses))
 
 
 def test_writers_beside_a_run_lose_and_spoil_nothing(served):
