@@ -187,10 +187,13 @@ class PostgresTarget(SqlTarget):
                 + " while this run was at work; what it wrote before is kept"
             )
 
-    def _mark_failed(self, connection: sa.Connection, failure: Failure) -> bool:
+    def _mark_failed(self, connection: sa.Connection, failures: Sequence[Failure]) -> Sequence[Failure]:
         raw: Any = connection.connection.driver_connection
-        key = (failure.key,) if self.width == 1 else tuple(failure.key)
-        return bool(raw.execute(self._statements.mark_failed, (*key, failure.witness)).rowcount)
+        keys = [(f.key,) if self.width == 1 else tuple(f.key) for f in failures]
+        marks = [
+            raw.execute(self._statements.mark_failed, (*k, f.witness)) for k, f in zip(keys, failures, strict=True)
+        ]
+        return [failure for failure, mark in zip(failures, marks, strict=True) if mark.rowcount]
 
 
 def _ordered(statement: sa.Select[Any], source: SqlSource, condition: Any, limit: int | None) -> sa.Select[Any]:

@@ -173,9 +173,7 @@ class SqlTarget(ABC):
     def fail(self, failures: Sequence[Failure]) -> None:
         now = time.time()
         with self.backend.writing() as connection:
-            for failure in failures:
-                if not self._mark_failed(connection, failure):
-                    continue
+            for failure in self._mark_failed(connection, failures):
                 key = dump_key(failure.key)
                 connection.execute(sa.delete(error).where(error.c.output_id == self.info.id, error.c.key == key))
                 connection.execute(
@@ -187,11 +185,5 @@ class SqlTarget(ABC):
                 )  # fmt: skip
 
     @abstractmethod
-    def _mark_failed(self, connection: sa.Connection, failure: Failure) -> bool:
-        """Set the row aside if its inputs are still those that failed; say whether it was."""
-
-    def clear_errors(self, connection: sa.Connection, keys: Sequence[Key]) -> None:
-        """Forget the recorded errors of rows that were just written."""
-        connection.execute(
-            sa.delete(error).where(error.c.output_id == self.info.id, error.c.key.in_([dump_key(key) for key in keys]))
-        )
+    def _mark_failed(self, connection: sa.Connection, failures: Sequence[Failure]) -> Sequence[Failure]:
+        """Set aside the rows whose inputs are still those that failed; return these."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -64,10 +64,9 @@ class Statements:
         self.record = (
             f"INSERT INTO {state} ({own_state}) SELECT {listed}, h, {version}, 0 FROM {batch} WHERE true {upsert}"
         )
-        values = ", ".join(f"? AS {column}" for column in columns)
         self.mark_failed = (
             f"INSERT INTO {state} ({own_state}) SELECT {chosen}, b.h, {version}, 1 "
-            f"{matching.replace(f'{batch} AS b', f'(SELECT {values}) AS b')} {upsert}"
+            f"{matching} {upsert} RETURNING {listed}"
         )
         self._read_version = f"SELECT version FROM {backend.own(output.name)} WHERE id = {info.id}"
         key_text = "json_array(" + ", ".join(keys) + ")" if width > 1 else "json_quote(k0)"
@@ -80,6 +79,10 @@ class Statements:
     def fill(self, rows: int) -> str:
         """The INSERT of ``rows`` rows into the temporary table."""
         return _fill(self._insert, self._tuple, rows)
+
+    def fill_with(self, marks: Sequence[str]) -> str:
+        """The INSERT of one row whose values are marked so."""
+        return f"{self._insert}({', '.join(marks)})"
 
     def check_version(self, execute: Callable[[str], Any]) -> None:
         """Conflict when a newer version of the model has begun to write, or the output is gone."""

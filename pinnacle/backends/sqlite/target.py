@@ -63,6 +63,20 @@ class SqliteTarget(SqlTarget):
             statement = statement.where(condition)
         return statement if limit is None else statement.limit(limit)
 
+    def _fetch(self, connection: sa.Connection, statement: sa.Select[Any]) -> list[Any]:
+        """The rows; text that is not UTF-8, which other programs store freely, with escapes for its bytes."""
+        try:
+            return super()._fetch(connection, statement)
+        except self.backend.dialect.loaded_dbapi.OperationalError as error:
+            if "decode to UTF-8" not in str(error):
+                raise
+        raw: Any = connection.connection.driver_connection
+        strict, raw.text_factory = raw.text_factory, _lenient
+        try:
+            return super()._fetch(connection, statement)
+        finally:
+            raw.text_factory = strict
+
     def _page(self, rows: list[Any], generation: int, *, with_state: bool) -> Page:
         last = (rows[-1][0] if self.width == 1 else tuple(rows[-1][: self.width])) if rows else None
         stale, fresh, set_aside = rows, 0, 0
@@ -107,15 +121,9 @@ class SqliteTarget(SqlTarget):
 
     def _write_chunk(self, batch: OutputBatch, start: int, stop: int) -> tuple[Sequence[int], float | None]:
         sql, width = self._sql, self._sql.width
-        parameters = batch.prepared[start * width : stop * width]
         with self.backend.writing_raw() as connection:
             execute = connection.execute
-            execute(sql.create_temporary)
-            execute(sql.empty_temporary)
-            whole = ROWS_A_STATEMENT * width
-            for first in range(0, len(parameters), whole):
-                part = parameters[first : first + whole]
-                execute(sql.fill(len(part) // width), part)
+            self._fill(execute, batch.prepared[start * width : stop * width])
             execute("BEGIN IMMEDIATE")
             began = time.perf_counter()
             sql.check_version(execute)
@@ -147,9 +155,36 @@ class SqliteTarget(SqlTarget):
         rows = zip(key_parts, outputs, inputs, hashes, strict=True)
         return [value for k, o, x, h in rows for value in (*k, o, *x, h)]
 
-    def _mark_failed(self, connection: sa.Connection, failure: Failure) -> bool:
+    def _mark_failed(self, connection: sa.Connection, failures: Sequence[Failure]) -> Sequence[Failure]:
         raw: Any = connection.connection.driver_connection
-        inputs = (failure.witness,) if self._single else tuple(failure.witness)
-        key = (failure.key,) if self.width == 1 else tuple(failure.key)
-        values = (*key, None, *inputs, digest("".join(map(tag, inputs))))
-        return bool(raw.execute(self._sql.mark_failed, values).rowcount)
+        parameters: list[Any] = []
+        for failure in failures:
+            inputs = (failure.witness,) if self._single else tuple(failure.witness)
+            key = (failure.key,) if self.width == 1 else tuple(failure.key)
+            parameters += (*key, None, *inputs, fingerprint(inputs))
+        self._fill(raw.execute, parameters)
+        marked = {row[0] if self.width == 1 else tuple(row) for row in raw.execute(self._sql.mark_failed).fetchall()}
+        return [failure for failure in failures if failure.key in marked]
+
+    def _fill(self, execute: Any, parameters: list[Any]) -> None:
+        """Put rows into the temporary table."""
+        sql, whole = self._sql, ROWS_A_STATEMENT * self._sql.width
+        execute(sql.create_temporary)
+        execute(sql.empty_temporary)
+        for first in range(0, len(parameters), whole):
+            part = parameters[first : first + whole]
+            try:
+                execute(sql.fill(len(part) // sql.width), part)
+            except UnicodeEncodeError:
+                for start in range(0, len(part), sql.width):
+                    self._fill_undecodable(execute, part[start : start + sql.width])
+
+    def _fill_undecodable(self, execute: Any, row: list[Any]) -> None:
+        """Put in a row whose text is not UTF-8 as the bytes it is made of."""
+        encoded = [v.encode("utf-8", "surrogateescape") if isinstance(v, str) else v for v in row]
+        marks = ["CAST(? AS TEXT)" if isinstance(v, str) else "?" for v in row]
+        execute(self._sql.fill_with(marks), encoded)
+
+
+def _lenient(text: bytes) -> str:
+    return text.decode("utf-8", "surrogateescape")
