@@ -9,11 +9,12 @@ alone; failing inputs are tried again after all others.
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import random
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,7 @@ from pinnacle.components.model import CallStyle, Model
 
 FLUSH_S = 0.2
 MESSAGE_LIMIT = 2_000
+INTERRUPTS = (KeyboardInterrupt, SystemExit)
 BATCH_SIZES = {CallStyle.VALUE: 5000, CallStyle.BATCH: 256, CallStyle.ASYNC: 64}
 
 
@@ -33,7 +35,7 @@ class Failed:
     """One input that raised."""
 
     position: int
-    error: Exception
+    error: BaseException
     attempts: int
 
     @property
@@ -46,6 +48,18 @@ class Failed:
     @property
     def trace(self) -> str:
         return _storable("".join(traceback.format_exception(self.error)))
+
+
+def _require_all(outputs: Sequence[Any], inputs: Sequence[Any]) -> None:
+    """A model that raises StopIteration ends the loop over its inputs, where nobody would notice."""
+    if len(outputs) < len(inputs):
+        raise RuntimeError("the model raised StopIteration")
+
+
+def _raising(done: Done | BaseException) -> Done:
+    if isinstance(done, BaseException):
+        raise done
+    return done
 
 
 def _storable(text: str) -> str:
@@ -75,7 +89,7 @@ class Caller:
     batch_size: int
     calls: int = 0
 
-    def run(self, inputs: Sequence[Any]) -> Iterator[Done]:
+    def run(self, inputs: Sequence[Any]) -> Generator[Done, None, None]:
         """Call the model on all of ``inputs``; every position comes back exactly once."""
         failed: list[Failed] = []
         for done in self._first_attempt(inputs):
@@ -115,11 +129,12 @@ class Caller:
             room = self.batch_size - len(done)
             part = inputs[start : start + min(stride, room)]
             outputs: list[Any] = []
-            interrupted: KeyboardInterrupt | None = None
+            interrupted: BaseException | None = None
             began = clock()
             try:
                 outputs.extend(map(call, part))  # what was computed before an error stays in the list
-            except KeyboardInterrupt as error:
+                _require_all(outputs, part)
+            except INTERRUPTS as error:
                 interrupted = error
             except Exception as error:  # the unit of work: recorded, retried, then set aside
                 done.failed.append(Failed(start + len(outputs), error, 1))
@@ -160,7 +175,7 @@ class Caller:
                 if len(portion) >= self.batch_size or time.monotonic() >= flush_at:
                     yield portion
                     portion, flush_at = Done(), time.monotonic() + FLUSH_S
-        except KeyboardInterrupt:
+        except INTERRUPTS:
             yield portion
             raise
         if len(portion):
@@ -186,25 +201,32 @@ class Caller:
 
     def _threaded_units(self, units: Sequence[list[int]], inputs: Sequence[Any], attempt: int) -> Iterator[Done]:
         """At most ``concurrency`` units at once, in threads, in the order they finish."""
-        finished: queue.SimpleQueue[Done] = queue.SimpleQueue()
+        finished: queue.SimpleQueue[Done | BaseException] = queue.SimpleQueue()
         waiting = iter(units)
+
+        def work(unit: list[int]) -> None:
+            try:
+                finished.put(self._call_unit(unit, inputs, attempt))
+            except BaseException as error:  # an interrupt, raised again where the run goes on
+                finished.put(error)
+
         with ThreadPoolExecutor(self.model.concurrency, thread_name_prefix="pinnacle-model") as pool:
 
             def start() -> bool:
                 unit = next(waiting, None)
                 if unit is not None:
-                    pool.submit(lambda: finished.put(self._call_unit(unit, inputs, attempt)))
+                    pool.submit(work, unit)
                 return unit is not None
 
             running = sum(start() for _ in range(self.model.concurrency))
             while running:
-                done = finished.get()
+                done = _raising(finished.get())
                 running += start() - 1
                 yield done
 
     def _async_units(self, units: Sequence[list[int]], inputs: Sequence[Any], attempt: int) -> Iterator[Done]:
         """At most ``concurrency`` coroutines at once, in the order they finish."""
-        finished: queue.SimpleQueue[Done] = queue.SimpleQueue()
+        finished: queue.SimpleQueue[Done | BaseException] = queue.SimpleQueue()
         waiting = iter(units)
         running: set[loop.Call[None]] = set()
 
@@ -214,8 +236,10 @@ class Caller:
                 arguments, named = self._arguments(inputs[position])
                 output = await self.model.apredict_one(*arguments, **named, **self.parameters)
                 finished.put(Done([position], [output]))
-            except Exception as error:  # the unit of work: retried, then set aside
+            except (Exception, asyncio.CancelledError) as error:  # the unit of work: retried, then set aside
                 finished.put(Done(failed=[Failed(position, error, attempt)]))
+            except BaseException as error:  # an interrupt, raised again where the run goes on
+                finished.put(error)
 
         def start() -> bool:
             unit = next(waiting, None)
@@ -228,7 +252,7 @@ class Caller:
         active = sum(start() for _ in range(self.model.concurrency))
         try:
             while active:
-                done = finished.get()
+                done = _raising(finished.get())
                 active += start() - 1
                 yield done
         finally:

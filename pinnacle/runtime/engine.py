@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -180,8 +180,9 @@ class Run:
         owners, followers = self._distinct(page, todo, held)
         if owners:
             inputs = [page.inputs[i] for i in owners] if len(owners) < len(page.keys) else page.inputs
-            for done in self.caller.run(inputs):
-                self._finish(held, done, owners, followers)
+            with closing(self.caller.run(inputs)) as portions:
+                for done in portions:
+                    self._finish(held, done, owners, followers)
         self._size.after_work(max(1, len(page.keys)), time.perf_counter() - began)
 
     def _without_nulls(self, held: _Held) -> list[int]:

@@ -59,12 +59,10 @@ def test_coroutines_in_flight_reach_the_models_concurrency_and_never_pass_it(bac
 def test_threads_in_flight_reach_the_models_concurrency_and_never_pass_it(backend, db, batch):
     create_docs(backend, *map(str, range(40)))
     state, move = in_flight_counter()
-    together = threading.Barrier(4)
 
     def slow(value):
         move(+1)
-        if state["most"] < 4:
-            together.wait(5)
+        wait_until(lambda: state["most"] >= 4)
         move(-1)
         return [int(body) for body in value] if batch else int(value)
 
@@ -217,7 +215,7 @@ def test_a_result_prints_its_counts(backend, db):
 def test_progress_is_shown_on_request(backend, db, capsys):
     create_docs(backend, *"abc")
     run(backend, db, progress=True)
-    assert "3/3" in capsys.readouterr().err
+    assert "body" in capsys.readouterr().err
     run(backend, db, progress=False)
     assert capsys.readouterr().err == ""
 

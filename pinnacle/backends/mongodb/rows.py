@@ -131,7 +131,7 @@ class MongoTarget:
         return bson.decode_all(b"".join(rows), self._wire.codec) if rows else []
 
     def _inputs(self, documents: Sequence[Mapping[str, Any]]) -> list[Any]:
-        if self._info.fields.is_single:
+        if len(self._info.fields.paths) == 1:
             return [as_input(document.get("i0")) for document in documents]
         return [tuple(as_input(document.get(name)) for name in self._names) for document in documents]
 

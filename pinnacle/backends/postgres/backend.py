@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
@@ -14,7 +15,7 @@ from sqlalchemy.dialects import postgresql
 from pinnacle.backends.postgres.target import PostgresTarget
 from pinnacle.backends.protocol import Capability
 from pinnacle.backends.sql.backend import SqlBackend, wrapped_errors
-from pinnacle.backends.sql.columns import ADOPTABLE
+from pinnacle.backends.sql.columns import ADOPTABLE, Encoder
 from pinnacle.backends.sql.schema import SCHEMA
 from pinnacle.backends.sql.source import SqlSource
 from pinnacle.base.errors import BackendError, ConfigError, ConnectionLost, MissingPlugin, RowRejected
@@ -110,6 +111,12 @@ class PostgresBackend(SqlBackend):
             return (VECTOR,)
         return ADOPTABLE[type(output)]
 
+    def decoder(self, column_type: sa.types.TypeEngine[Any]) -> Encoder | None:
+        """Numbers are converted by what they are: SQLAlchemy's way needs the result's type codes."""
+        if isinstance(column_type, (sa.Numeric, sa.Float)):
+            return _as_decimal if column_type.asdecimal else float
+        return super().decoder(column_type)
+
     def prerequisites(self, output: OutputType) -> list[str]:
         """pgvector, where it is not installed yet."""
         if not isinstance(output, Vector):
@@ -181,6 +188,10 @@ class PostgresBackend(SqlBackend):
             0, source.table, spec.name, spec.model, spec.version, spec.fields, spec.type, False
         )
         return PostgresTarget(self, source, info, spec.version, exists=existing is not None)
+
+
+def _as_decimal(value: Any) -> Decimal:
+    return value if isinstance(value, Decimal) else Decimal(str(value))
 
 
 def _first_line(error: Exception) -> str:

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from pinnacle.backends.sql.schema import error, output
 from pinnacle.backends.sql.source import SqlSource
-from pinnacle.backends.sql.target import SqlTarget
+from pinnacle.backends.sql.target import SqlTarget, Within
 from pinnacle.base.encoding import dump_key
 from pinnacle.base.errors import Conflict
 from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page
@@ -73,12 +73,11 @@ class PostgresTarget(SqlTarget):
 
     # -- reading ------------------------------------------------------------------------------------
 
-    def _page_select(self, condition: Any, limit: int | None, *, with_state: bool) -> sa.Select[Any]:
+    def _page_select(self, within: Within | None, limit: int | None, *, with_state: bool) -> sa.Select[Any]:
         source, state = self.source, self.state
         columns = [c.label(f"c{i}") for i, c in enumerate((*source.key, *source.inputs))]
         if not with_state:
-            return _ordered(source.select(*columns, self._inputs_hash.label("h")), source, condition, limit)
-        on = sa.and_(*(state.c[f"k{i}"] == column for i, column in enumerate(source.key)))
+            return _ordered(source.select(*columns, self._inputs_hash.label("h")), source, within, limit)
         hashes = sa.case((state.c.failed, self._inputs_hash), else_=self._full_hash)
         verdict = sa.case(
             (sa.or_(state.c.version.is_(None), state.c.version != self.version), NEEDS_WORK),
@@ -86,8 +85,8 @@ class PostgresTarget(SqlTarget):
             (state.c.failed, SET_ASIDE),
             else_=FRESH,
         )
-        statement = source.select(*columns, verdict.label("verdict"), joined=source.base.outerjoin(state, on))
-        inner = _ordered(statement, source, condition, limit).subquery("page")
+        statement = source.select(*columns, verdict.label("verdict"), joined=self._with_state(within))
+        inner = _ordered(statement, source, within, limit).subquery("page")
         return self._stale_and_last(inner, limit)
 
     def _stale_and_last(self, inner: Any, limit: int | None) -> sa.Select[Any]:
@@ -196,10 +195,10 @@ class PostgresTarget(SqlTarget):
         return [failure for failure, mark in zip(failures, marks, strict=True) if mark.rowcount]
 
 
-def _ordered(statement: sa.Select[Any], source: SqlSource, condition: Any, limit: int | None) -> sa.Select[Any]:
+def _ordered(statement: sa.Select[Any], source: SqlSource, within: Within | None, limit: int | None) -> sa.Select[Any]:
     statement = statement.order_by(*source.key)
-    if condition is not None:
-        statement = statement.where(condition)
+    if within is not None:
+        statement = statement.where(within(source.key))
     return statement if limit is None else statement.limit(limit)
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import orm
 from pinnacle.backends.protocol import Capability
 from pinnacle.backends.sql import migrate, queue
 from pinnacle.backends.sql.catalog import SqlCatalogStore
-from pinnacle.backends.sql.columns import ADOPTABLE
+from pinnacle.backends.sql.columns import ADOPTABLE, Encoder, decoder
 from pinnacle.backends.sql.outputs import SqlOutputs, default_name
 from pinnacle.backends.sql.schema import SCHEMA, VERSION_TABLE, metadata
 from pinnacle.backends.sql.source import SqlSource, resolve, stored_fields
@@ -58,6 +58,10 @@ class SqlBackend:
     def adoptable(self, output: OutputType) -> tuple[type, ...]:
         """Column types that an existing column for ``output`` may have."""
         return ADOPTABLE[type(output)]
+
+    def decoder(self, column_type: sa.types.TypeEngine[Any]) -> Encoder | None:
+        """How the driver's values become inputs of a model."""
+        return decoder(column_type, self.dialect)
 
     def state_suffix(self, table: sa.Table) -> str:
         """What follows CREATE TABLE of a state table."""

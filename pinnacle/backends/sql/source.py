@@ -46,22 +46,10 @@ class SqlSource:
             statement = statement.where(key_tuple(self.key).in_(self.subquery))
         return statement
 
-    def after(self, key: Any) -> ColumnElement[bool]:
-        """The keyset condition: rows behind ``key`` in key order."""
-        if len(self.key) == 1:
-            return self.key[0] > _literal(key, self.key[0])
-        bound = [_literal(part, column) for part, column in zip(key, self.key, strict=True)]
-        return sa.tuple_(*self.key) > sa.tuple_(*bound)
-
 
 def key_tuple(key: Sequence[ColumnElement[Any]]) -> Any:
     """The key as one SQL value: the column, or a row value."""
     return key[0] if len(key) == 1 else sa.tuple_(*key)
-
-
-def _literal(value: Any, column: ColumnElement[Any]) -> ColumnElement[Any]:
-    """``value``, which came raw from the driver, as a parameter that goes back raw."""
-    return sa.literal(value, sa.types.NullType()) if value is not None else sa.null()
 
 
 def resolve(connection: sa.Connection, query: Any, fields: Fields) -> SqlSource:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import sqlalchemy as sa
 
-from pinnacle.backends.sql.columns import apply, decoder, encoder
+from pinnacle.backends.sql.columns import apply, encoder
 from pinnacle.backends.sql.queue import SqlQueue
 from pinnacle.backends.sql.schema import error, state_table
 from pinnacle.backends.sql.source import SqlSource, key_tuple
@@ -26,6 +27,14 @@ KEYS_A_STATEMENT = 500
 MIN_CHUNK_ROWS, MAX_CHUNK_ROWS = 100, 20_000
 
 
+Within = Callable[[Sequence[Any]], Any]
+"""The bound of a read, as a condition on whichever key columns it is given."""
+
+
+def _among(keys: Sequence[Any], key: Sequence[Any]) -> Any:
+    return key_tuple(key).in_(keys)
+
+
 class SqlTarget(ABC):
     """See `Target`. Subclasses say how a page is compared and how a batch is written."""
 
@@ -37,10 +46,11 @@ class SqlTarget(ABC):
         self.state = state_table(info.id, [source.actual.c[column.name] for column in source.key])
         self.queue = SqlQueue(backend, info.id)
         self.width = len(source.key)
+        self.state_key = [self.state.c[f"k{i}"] for i in range(self.width)]
         dialect = backend.dialect
         self.column_type = self._stored_type()
         self.encode = encoder(self.column_type, dialect)
-        self.decoders = [decoder(expression.type, dialect) for expression in source.inputs]
+        self.decoders = [backend.decoder(expression.type) for expression in source.inputs]
         self._chunk_rows = 1000
 
     def _stored_type(self) -> sa.types.TypeEngine[Any]:
@@ -60,16 +70,15 @@ class SqlTarget(ABC):
         with self.backend.reading() as connection:
             generation = self.queue.generation(connection) if self.exists else 0
             with_state = self.exists and not overwrite and self._has_state_after(connection, after)
-            condition = None if after is None else self.source.after(after)
-            rows = self._fetch(connection, self._page_select(condition, limit, with_state=with_state))
+            within = None if after is None else partial(self._behind, after)
+            rows = self._fetch(connection, self._page_select(within, limit, with_state=with_state))
         return self._page(rows, generation, with_state=with_state)
 
     def _has_state_after(self, connection: sa.Connection, after: Key | None) -> bool:
         """Whether any row behind ``after`` has bookkeeping; a first fill has none, and needs no join."""
-        key = [self.state.c[f"k{i}"] for i in range(self.width)]
         query = sa.select(sa.literal(1)).select_from(self.state).limit(1)
         if after is not None:
-            query = query.where(key_tuple(key) > self._raw_literal(after))
+            query = query.where(self._behind(after, self.state_key))
         return connection.scalar(query) is not None
 
     def reread(self, keys: Sequence[Key], *, overwrite: bool = False) -> Page:
@@ -79,9 +88,23 @@ class SqlTarget(ABC):
             generation = self.queue.generation(connection) if self.exists else 0
             for start in range(0, len(keys), KEYS_A_STATEMENT):
                 part = [self._raw_literal(key) for key in keys[start : start + KEYS_A_STATEMENT]]
-                condition = key_tuple(self.source.key).in_(part)
-                rows += self._fetch(connection, self._page_select(condition, None, with_state=with_state))
+                within = partial(_among, part)
+                rows += self._fetch(connection, self._page_select(within, None, with_state=with_state))
         return self._page(rows, generation, with_state=with_state)
+
+    def _behind(self, after: Key, key: Sequence[Any]) -> Any:
+        return key_tuple(key) > self._raw_literal(after)
+
+    def _with_state(self, within: Within | None) -> Any:
+        """The source's table with its bookkeeping beside it.
+
+        The bound on the key is put on both sides: through an outer join PostgreSQL does not
+        carry it over, and would read the bookkeeping from its start for every page.
+        """
+        on = [own == column for own, column in zip(self.state_key, self.source.key, strict=True)]
+        if within is not None:
+            on.append(within(self.state_key))
+        return self.source.base.outerjoin(self.state, sa.and_(*on))
 
     def _raw_literal(self, key: Key) -> Any:
         raw = sa.types.NullType()
@@ -98,7 +121,7 @@ class SqlTarget(ABC):
             result.close()
 
     @abstractmethod
-    def _page_select(self, condition: Any, limit: int | None, *, with_state: bool) -> sa.Select[Any]:
+    def _page_select(self, within: Within | None, limit: int | None, *, with_state: bool) -> sa.Select[Any]:
         """Keys and inputs, and with the state joined what freshness needs, in key order."""
 
     @abstractmethod

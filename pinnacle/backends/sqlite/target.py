@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from pinnacle.backends.sql.source import SqlSource
-from pinnacle.backends.sql.target import SqlTarget
+from pinnacle.backends.sql.target import SqlTarget, Within
 from pinnacle.backends.sqlite.statements import Statements
 from pinnacle.base.encoding import digest, fingerprint, fingerprints, tag
 from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page
@@ -49,18 +49,17 @@ class SqliteTarget(SqlTarget):
 
     # -- reading ------------------------------------------------------------------------------------
 
-    def _page_select(self, condition: Any, limit: int | None, *, with_state: bool) -> sa.Select[Any]:
+    def _page_select(self, within: Within | None, limit: int | None, *, with_state: bool) -> sa.Select[Any]:
         source, state = self.source, self.state
         columns: list[Any] = [*source.key, *source.inputs]
         joined = None
         if with_state:
-            on = sa.and_(*(state.c[f"k{i}"] == column for i, column in enumerate(source.key)))
-            joined = source.base.outerjoin(state, on)
+            joined = self._with_state(within)
             stored = sa.sql.expression.ColumnClause(self.info.name, self.column_type, _selectable=source.base)
             columns += [stored, state.c.fingerprint, state.c.version, state.c.failed]
         statement = source.select(*columns, joined=joined).order_by(*source.key)
-        if condition is not None:
-            statement = statement.where(condition)
+        if within is not None:
+            statement = statement.where(within(source.key))
         return statement if limit is None else statement.limit(limit)
 
     def _fetch(self, connection: sa.Connection, statement: sa.Select[Any]) -> list[Any]:
