@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from pinnacle import ModelError, OutputCountMismatch, model
@@ -177,6 +179,28 @@ def test_identical_inputs_share_their_failure(backend, db, calls):
     result = run(backend, db)
     assert (result.failed, calls.count("bad")) == (2, 3)
     assert {error.key for error in db.errors()} == {1, 3}
+
+
+@pytest.mark.parametrize(
+    ("style", "raised"),
+    [*((style, StopIteration) for style in ("value", "threads", "batch", "async")), ("async", asyncio.CancelledError)],
+)
+def test_exceptions_that_steer_python_itself_are_errors_of_their_row(backend, db, style, raised):
+    create_docs(backend, *"abc")
+
+    def failing(body):
+        if body == "b":
+            raise raised
+        return body.upper()
+
+    async def failing_async(body):
+        return failing(body)
+
+    function = {"batch": lambda batch: list(map(failing, batch)), "async": failing_async}.get(style, failing)
+    options = {"threads": {"concurrency": 2}, "batch": {"batch": True}}.get(style, {})
+    result = run(backend, db, model(function, identifier="m", output_type=str, retry_delay_s=0, **options))
+    assert (result.written, result.failed) == (2, 1)
+    assert outputs(backend, db, "body", "m") == {1: "A", 2: blank(backend), 3: "C"}
 
 
 class Unprintable(Exception):

@@ -73,7 +73,7 @@ class PostgresTarget(SqlTarget):
 
     # -- reading ------------------------------------------------------------------------------------
 
-    def _page_select(self, within: Within | None, limit: int | None, *, with_state: bool) -> sa.Select[Any]:
+    def _page_select(self, within: Within | None, limit: int | None, *, with_state: bool) -> Any:
         source, state = self.source, self.state
         columns = [c.label(f"c{i}") for i, c in enumerate((*source.key, *source.inputs))]
         if not with_state:
@@ -86,37 +86,30 @@ class PostgresTarget(SqlTarget):
             else_=FRESH,
         )
         statement = source.select(*columns, verdict.label("verdict"), joined=self._with_state(within))
-        inner = _ordered(statement, source, within, limit).subquery("page")
-        return self._stale_and_last(inner, limit)
+        page = _ordered(statement, source, within, limit).cte("page").prefix_with("MATERIALIZED", dialect="postgresql")
+        return self._stale_and_last(page)
 
-    def _stale_and_last(self, inner: Any, limit: int | None) -> sa.Select[Any]:
-        """Of a window of rows only those that need work, and its last row; each with the
-        window's counts up to it. Fresh rows never cross the wire."""
-        keys, inputs = list(inner.c)[: self.width], list(inner.c)[self.width : -1]
-        tallies = {"read": sa.true(), "fresh": inner.c.verdict == FRESH, "set_aside": inner.c.verdict == SET_ASIDE}
-        counts = [
-            sa.func.count().filter(condition).over(order_by=keys, rows=(None, 0)).label(name)
-            for name, condition in tallies.items()
-        ]
-        is_last = sa.func.lead(keys[0]).over(order_by=keys).is_(None).label("is_last")
-        counted = sa.select(*inner.c, *counts, is_last).subquery("counted")
-        stale = counted.c.verdict == NEEDS_WORK
-        values = list(counted.c)[self.width : self.width + len(inputs)]
-        inputs_hash = self._hash_of([(e, v) for e, v in zip(self.source.inputs, values, strict=True)])
-        statement = sa.select(
-            *list(counted.c)[: self.width],
-            *(sa.case((stale, value)) for value in values),
-            sa.case((stale, inputs_hash)),
-            counted.c.verdict, counted.c.read, counted.c.fresh, counted.c.set_aside,
-        ).where(sa.or_(stale, counted.c.is_last))  # fmt: skip
-        return statement.order_by(*list(counted.c)[: self.width])
+    def _stale_and_last(self, page: sa.CTE) -> Any:
+        """Of a window of rows only those that need work, and at the end its last key with
+        the window's counts. Fresh rows never cross the wire."""
+        keys, values = list(page.c)[: self.width], list(page.c)[self.width : -1]
+        inputs_hash = self._hash_of(list(zip(self.source.inputs, values, strict=True)))
+        nothing = [sa.cast(sa.null(), sa.BigInteger)] * 3
+        stale = sa.select(*keys, *values, inputs_hash, *nothing).where(page.c.verdict == NEEDS_WORK)
+        last = sa.select(*keys).order_by(*(key.desc() for key in keys)).limit(1).subquery("last")
+        tally = sa.select(
+            sa.func.count().label("read"),
+            sa.func.count().filter(page.c.verdict == FRESH).label("fresh"),
+            sa.func.count().filter(page.c.verdict == SET_ASIDE).label("set_aside"),
+        ).subquery("tally")
+        ending = sa.select(*last.c, *[sa.null()] * (len(values) + 1), *tally.c).select_from(last.join(tally, sa.true()))
+        return sa.union_all(stale, ending)
 
     def _page(self, rows: list[Any], generation: int, *, with_state: bool) -> Page:
         last = (rows[-1][0] if self.width == 1 else tuple(rows[-1][: self.width])) if rows else None
         read, fresh, set_aside = len(rows), 0, 0
         if with_state and rows:
-            read, fresh, set_aside = rows[-1][-3:]
-            rows = [row for row in rows if row[-4] == NEEDS_WORK]
+            read, fresh, set_aside = rows.pop()[-3:]
         hashes = [bytes(row[self.width + len(self.decoders)]) for row in rows]
         return Page(self._keys(rows), self._inputs(rows), hashes, hashes, read, fresh, set_aside, last, generation)
 

@@ -14,7 +14,7 @@ from pinnacle.backends.sql import migrate, queue
 from pinnacle.backends.sql.catalog import SqlCatalogStore
 from pinnacle.backends.sql.columns import ADOPTABLE, Encoder, decoder
 from pinnacle.backends.sql.outputs import SqlOutputs, default_name
-from pinnacle.backends.sql.schema import SCHEMA, VERSION_TABLE, metadata
+from pinnacle.backends.sql.schema import SCHEMA, STATE_PREFIX, VERSION_TABLE, metadata
 from pinnacle.backends.sql.source import SqlSource, resolve, stored_fields
 from pinnacle.base.errors import BackendError, ConnectionLost, UnsupportedTable
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec, RowError
@@ -223,8 +223,10 @@ class SqlBackend:
     def _own_removal(self) -> list[str]:
         if not self.is_migrated():
             return []
-        names = [f"pinnacle_state_{info.id}" for info in self.outputs()]
-        names += [*(table.name for table in metadata.sorted_tables), VERSION_TABLE]
+        with self.reading() as connection:
+            found = sa.inspect(connection).get_table_names(schema=self.schema)
+        states = [name for name in found if name.removeprefix(STATE_PREFIX).isdigit() and name.startswith(STATE_PREFIX)]
+        names = [*states, *(table.name for table in metadata.sorted_tables), VERSION_TABLE]
         schema = [f"DROP SCHEMA {self.quote(self.schema)}"] if self.schema else []
         return [f"DROP TABLE {self.own(name)}" for name in names] + schema
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.schema import CreateTable
 
 from pinnacle.backends.sql.columns import check_adoptable
-from pinnacle.backends.sql.schema import error, lease, output, state_table
+from pinnacle.backends.sql.schema import error, lease, output, state_name, state_table
 from pinnacle.backends.sql.source import SqlSource
 from pinnacle.base.encoding import safe_name
 from pinnacle.base.errors import ConfigError, Conflict, NotFound
@@ -110,7 +110,11 @@ class SqlOutputs:
         try:
             with self._backend.writing() as connection:
                 number = connection.scalar(sa.insert(output).values(row).returning(output.c.id))
-                self._backend.run_text(connection, self._create_state(source, int(number or 0)))
+                name = state_name(int(number or 0))
+                if sa.inspect(connection).has_table(name, schema=self._backend.schema):  # from a plan run by hand
+                    self._backend.run_text(connection, f"DELETE FROM {self._backend.own(name)}")
+                else:
+                    self._backend.run_text(connection, self._create_state(source, int(number or 0)))
         except sa.exc.IntegrityError:  # another process recorded it first
             found = self.at(source, spec.name)
             if found is None:
@@ -127,7 +131,7 @@ class SqlOutputs:
         if drop_column and info.created_column:
             self.drop_column(info)
         with self._backend.writing() as connection:
-            state = sa.Table(f"pinnacle_state_{info.id}", sa.MetaData(schema=output.schema))
+            state = sa.Table(state_name(info.id), sa.MetaData(schema=output.schema))
             connection.execute(sa.schema.DropTable(state, if_exists=True))
             for table in (lease, error):
                 connection.execute(sa.delete(table).where(table.c.output_id == info.id))

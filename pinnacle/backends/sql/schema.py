@@ -10,6 +10,8 @@ SCHEMA = "pinnacle"
 HEAD = "0001"
 """The newest migration; a test checks it against `alembic/`."""
 
+STATE_PREFIX = "pinnacle_state_"
+
 VERSION_TABLE = "pinnacle_migration"
 
 metadata = sa.MetaData(schema=SCHEMA)
@@ -86,6 +88,11 @@ error = sa.Table(
 )  # fmt: skip
 
 
+def state_name(output_id: int) -> str:
+    """The name of one output's state table."""
+    return f"{STATE_PREFIX}{output_id}"
+
+
 def state_table(output_id: int, key: list[sa.Column[object]]) -> sa.Table:
     """One output's bookkeeping: a fingerprint and a model version a row, under the row's own key.
 
@@ -98,7 +105,7 @@ def state_table(output_id: int, key: list[sa.Column[object]]) -> sa.Table:
         for i, column in enumerate(key)
     ]
     return sa.Table(
-        f"pinnacle_state_{output_id}", sa.MetaData(schema=SCHEMA), *parts,
+        state_name(output_id), sa.MetaData(schema=SCHEMA), *parts,
         sa.Column("fingerprint", sa.LargeBinary, nullable=False),
         sa.Column("version", sa.Integer, nullable=False),
         sa.Column("failed", sa.Boolean, nullable=False),

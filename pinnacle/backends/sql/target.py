@@ -112,7 +112,7 @@ class SqlTarget(ABC):
             return sa.literal(key, raw)
         return sa.tuple_(*(sa.literal(part, raw) for part in key))
 
-    def _fetch(self, connection: sa.Connection, statement: sa.Select[Any]) -> list[Any]:
+    def _fetch(self, connection: sa.Connection, statement: Any) -> list[Any]:
         """The rows as the driver gives them, before SQLAlchemy's types touch them."""
         result = connection.execute(statement)
         try:
@@ -121,7 +121,7 @@ class SqlTarget(ABC):
             result.close()
 
     @abstractmethod
-    def _page_select(self, within: Within | None, limit: int | None, *, with_state: bool) -> sa.Select[Any]:
+    def _page_select(self, within: Within | None, limit: int | None, *, with_state: bool) -> Any:
         """Keys and inputs, and with the state joined what freshness needs, in key order."""
 
     @abstractmethod

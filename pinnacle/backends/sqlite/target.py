@@ -10,10 +10,11 @@ is then three statements, whatever the batch.
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, compress
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -49,7 +50,7 @@ class SqliteTarget(SqlTarget):
 
     # -- reading ------------------------------------------------------------------------------------
 
-    def _page_select(self, within: Within | None, limit: int | None, *, with_state: bool) -> sa.Select[Any]:
+    def _page_select(self, within: Within | None, limit: int | None, *, with_state: bool) -> Any:
         source, state = self.source, self.state
         columns: list[Any] = [*source.key, *source.inputs]
         joined = None
@@ -62,7 +63,7 @@ class SqliteTarget(SqlTarget):
             statement = statement.where(within(source.key))
         return statement if limit is None else statement.limit(limit)
 
-    def _fetch(self, connection: sa.Connection, statement: sa.Select[Any]) -> list[Any]:
+    def _fetch(self, connection: sa.Connection, statement: Any) -> list[Any]:
         """The rows; text that is not UTF-8, which other programs store freely, with escapes for its bytes."""
         try:
             return super()._fetch(connection, statement)
@@ -79,11 +80,11 @@ class SqliteTarget(SqlTarget):
     def _page(self, rows: list[Any], generation: int, *, with_state: bool) -> Page:
         last = (rows[-1][0] if self.width == 1 else tuple(rows[-1][: self.width])) if rows else None
         stale, fresh, set_aside = rows, 0, 0
-        if with_state:
+        if with_state and rows:
             current = self._current(rows)
-            set_aside = sum(1 for row, is_current in zip(rows, current, strict=True) if is_current and row[-1])
-            fresh = sum(current) - set_aside
-            stale = [row for row, is_current in zip(rows, current, strict=True) if not is_current]
+            stale = [] if all(current) else list(compress(rows, map(operator.not_, current)))
+            set_aside = sum(map(operator.and_, current, [row[-1] or 0 for row in rows]))
+            fresh = len(rows) - len(stale) - set_aside
         inputs = self._inputs(stale)
         witnesses, identities = self._witnesses(stale)
         return Page(self._keys(stale), inputs, identities, witnesses, len(rows), fresh, set_aside, last, generation)
@@ -91,13 +92,15 @@ class SqliteTarget(SqlTarget):
     def _current(self, rows: list[Any]) -> list[bool]:
         """For each row whether its recorded fingerprint is the one of the row as it is now."""
         start, stop = self.width, self.width + len(self.source.inputs)
-        if not any(row[-1] for row in rows):
-            columns = [[row[i] for row in rows] for i in range(start, stop + 1)]
-            found = fingerprints(*columns)
-        else:
+        *columns, recorded, versions, failed = zip(*rows, strict=True)
+        if any(failed):
             found = [fingerprint(row[start : stop if row[-1] else stop + 1]) for row in rows]
-        version = self.version
-        return [row[-2] == version and row[-3] == now for row, now in zip(rows, found, strict=True)]
+        else:
+            found = fingerprints(*columns[start : stop + 1])
+        if set(versions) == {self.version}:
+            return list(map(operator.eq, recorded, found))
+        pairs = zip(versions, recorded, found, strict=True)
+        return [version == self.version and old == new for version, old, new in pairs]
 
     def _witnesses(self, rows: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
         """The raw inputs that a write compares, and hashables equal where inputs are equal."""

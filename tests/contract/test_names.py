@@ -1,0 +1,137 @@
+"""Names with anything in them: of tables, fields, outputs and models. Identifiers are always quoted."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from pinnacle import model
+from pinnacle.backends.protocol import Capability
+from tests.contract.documents import create_docs, has, outputs
+from tests.models import shout
+
+numbers = itertools.count()
+
+AWKWARD = [
+    'say "hi"', "it's", "two words", "ünï çødé 🎈", "100%", "%s", "%(name)s", ":colon", "?", "semi;colon", "a`b", "[x]",
+    "select", "Robert'); DROP TABLE docs;--", "UPPER lower", " leading", "trailing ", "back\\slash", "tab\there", "1st",
+    "line\nbreak", "--", "/* x */", "{brace}", "x" * 63, "é" * 31, "pinnacle", "oid_", "null", "$1", "@", "#",
+]  # fmt: skip
+SQL_ONLY = ["a.b", ".", "$dollar", "a..b"]
+"""Names that are a path, or forbidden, in a document."""
+
+
+def names(backend, extra=()):
+    return [*AWKWARD, *(SQL_ONLY if has(backend, Capability.SQL) else ["$dollar"][:0]), *extra]
+
+
+def test_a_table_a_field_and_an_output_of_any_name_work(backend, db):
+    for number, name in enumerate(names(backend)):
+        table = name if has(backend, Capability.SQL) or "$" not in name else f"t{number}"
+        backend.create(table, {name: str})
+        backend.insert(table, {name: "a"})
+        result = shout.predict(X=name, db=db, select=backend.query(table), output=f"{name[:40]} out")
+        assert result.written == 1, name
+        assert outputs(backend, db, name, "shout", table) == {1: "A"}, name
+        assert shout.predict(X=name, db=db, select=backend.query(table), output=f"{name[:40]} out").fresh == 1, name
+        assert backend.read(table, 1) == {name: "a", f"{name[:40]} out": "A"}, name
+
+
+def test_default_outputs_of_any_field_and_model_name_keep_apart(backend, db):
+    backend.create("docs", {name: str for name in AWKWARD})
+    backend.insert("docs", {name: f"value {n}" for n, name in enumerate(AWKWARD)})
+    for number, name in enumerate(AWKWARD):
+        the_model = model(lambda text, number=number: f"{number}: {text}", identifier=name, output_type=str)
+        the_model.predict(X=name, db=db, select=backend.query("docs"))
+    for number, name in enumerate(AWKWARD):
+        assert outputs(backend, db, name, name) == {1: f"{number}: value {number}"}
+    assert db.show("model") == sorted(AWKWARD)
+    assert len({info.name for info in db.outputs()}) == len(AWKWARD)
+
+
+def test_a_default_name_is_the_field_and_the_model(backend, db):
+    create_docs(backend, "a")
+    shout.predict(X="body", db=db, select=backend.query("docs"))
+    (info,) = db.outputs()
+    assert info.name == ("_outputs.body.shout" if has(backend, Capability.DOCUMENTS) else "body__shout")
+
+
+@pytest.mark.requires(Capability.SQL)
+def test_a_default_name_over_63_bytes_is_cut_and_stays_unique(backend, db):
+    long = "é" * 30
+    backend.create("docs", {long: str})
+    backend.insert("docs", {long: "a"})
+    for identifier in ("x" * 60, "x" * 61):
+        model(lambda text: text, identifier=identifier, output_type=str).predict(
+            X=long, db=db, select=backend.query("docs")
+        )
+    made = {info.name for info in db.outputs()}
+    assert len(made) == 2
+    assert all(len(name.encode()) <= 63 and name.startswith(long[:20]) for name in made)
+    assert made < set(backend.read("docs", 1))
+
+
+def test_errors_of_rows_in_tables_of_any_name_can_be_retried(backend, db):
+    for name in ("a b", 'c"d', "e%f", "grüße"):
+        create_docs(backend, "x", table=name)
+        broken = [True]
+
+        def failing(body, broken=broken):
+            if broken:
+                raise ValueError
+            return body.upper()
+
+        fragile = model(failing, identifier=f"m {name}", output_type=str, retry_delay_s=0)
+        fragile.predict(X="body", db=db, select=backend.query(name))
+        broken.clear()
+        (result,) = db.retry_errors(fragile)
+        assert result.written == 1
+        assert outputs(backend, db, "body", f"m {name}", name) == {1: "X"}
+
+
+# A column of SQLite or PostgreSQL; NUL and lone surrogates can be in none, and PostgreSQL cuts at 63 bytes.
+def identifiers(max_bytes):
+    text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1, max_size=20)
+    return text.filter(lambda name: len(name.encode()) <= max_bytes and name.lower() != "id")
+
+
+@pytest.mark.requires(Capability.SQL)
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
+@given(identifiers(50), identifiers(50), identifiers(60))
+@example("\"\"';--", "a", "b")
+@example(":1", "?", "%%")
+def test_any_identifiers_work_on_sql(backend, db, field, output, identifier):
+    if field.lower() == output.lower() or not identifier.strip():
+        return
+    number = next(numbers)
+    backend.create(f"{number}{field}", {field: str})
+    backend.insert(f"{number}{field}", {field: "a"})
+    the_model = model(lambda text: text.upper(), identifier=f"{number}{identifier}", output_type=str)
+    the_model.predict(X=field, db=db, select=backend.query(f"{number}{field}"), output=output)
+    assert backend.read(f"{number}{field}", 1) == {field: "a", output: "A"}
+    assert outputs(backend, db, field, the_model, f"{number}{field}") == {1: "A"}
+    db.remove("model", the_model.identifier, outputs="drop")
+    assert backend.read(f"{number}{field}", 1) == {field: "a"}
+
+
+@pytest.mark.requires(Capability.DOCUMENTS)
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
+@given(identifiers(50), identifiers(60))
+@example("$a", "$b.c")
+@example("%2E", ".")
+def test_any_identifiers_work_on_documents(backend, db, field, identifier):
+    if not identifier.strip() or not field.strip(".") or field.startswith("$") or "." in field or field == "_id":
+        return
+    number = next(numbers)
+    table = f"docs{number}"
+    backend.create(table, {})
+    backend.insert(table, {field: "a"})
+    the_model = model(lambda text: text.upper(), identifier=f"{number}{identifier}", output_type=str)
+    the_model.predict(X=field, db=db, select=backend.query(table))
+    assert outputs(backend, db, field, the_model, table) == {1: "A"}
+    assert the_model.predict(X=field, db=db, select=backend.query(table)).fresh == 1
+    db.remove("model", the_model.identifier, outputs="drop")
+    assert backend.read(table, 1) == {field: "a"}
