@@ -34,8 +34,20 @@ def run(databases: tuple[str, ...], repeats: int, rows: int = ROWS) -> Iterator[
                 theirs.append(by_hand_twice(place, ceiling, way, rows))
             compare(fill, place.name, [t[0] for t in ours], [t[0] for t in theirs], FILL_BOUND)
             compare(again, place.name, [t[1] for t in ours], [t[1] for t in theirs], AGAIN_BOUND)
+            again.notes += notes(place, ceiling, way)
     yield fill
     yield again
+
+
+def notes(place: Place, ceiling: Any, way: str) -> list[str]:
+    """What a single statement inside the server takes, where there is one; it is no pass that reads."""
+    if not hasattr(ceiling, "verify_in_server"):
+        return []
+    url = place.renew()
+    ceiling.WAYS[way](url, word_count.function)
+    place.settle(url)
+    seconds = min(timed(ceiling.verify_in_server, url) for _ in range(3))
+    return [f"{place.name}: one statement by hand that counts stale rows inside the server takes {seconds:.3g} s"]
 
 
 def compare(table: Table, name: str, ours: list[float], theirs: list[float], bound: float) -> None:

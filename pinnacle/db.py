@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from pinnacle.backends.open import open_backend
 from pinnacle.backends.protocol import Backend
-from pinnacle.base.errors import ConfigError, Conflict, NotFound
+from pinnacle.base.errors import ComponentError, ConfigError, Conflict, NotFound
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec, RowError
 from pinnacle.base.settings import Settings
 from pinnacle.catalog.catalog import Catalog
@@ -187,14 +187,20 @@ class Database:
     def retry_errors(self, model: str | Model | None = None, *, progress: bool | None = None) -> list[PredictResult]:
         """Compute set-aside rows again, of one model or of all; one result an output that had any.
 
-        Rows that fail again are set aside again. Keyword arguments that an earlier `predict`
+        Rows that fail again are set aside again. A model that cannot be loaded here raises its
+        ComponentError after all others were run. Keyword arguments that an earlier `predict`
         passed on to the model are not repeated.
         """
-        results = []
+        results: list[PredictResult] = []
+        unloadable: list[ComponentError] = []
         for info in self.outputs() if model is None else self._outputs_of(model):
             if not self._backend.errors(info.id, 1):
                 continue
-            own = model if isinstance(model, Model) else self.load(Model.kind, info.model)
+            try:
+                own = model if isinstance(model, Model) else self.load(Model.kind, info.model)
+            except ComponentError as error:
+                unloadable.append(error)
+                continue
             ready = self._ready(own, store=True)
             source, spec = self._spec(ready, info.fields.to_json(), self._backend.rows_of(info), info.name)
             target = self._backend.bind(source, spec)
@@ -202,6 +208,8 @@ class Database:
             with progress_bar(info.name, keys.__len__, progress) as move:
                 run = Run(ready, target, RunOptions(), lease_ttl_s=self._settings.lease_ttl_s, on_progress=move)
                 results.append(run.execute(keys))
+        if unloadable:
+            raise unloadable[0]
         return results
 
     # -- housekeeping -------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any
 
 from pinnacle import Model, model
@@ -51,7 +52,9 @@ async def whisper(body: str) -> str:
 
 @model
 def logged(body: str) -> str:
-    """Appends each call to the file that PINNACLE_TEST_LOG names, whole lines at a time, from any process."""
+    """Appends each call to the file that PINNACLE_TEST_LOG names, from any process; kills its own at PINNACLE_TEST_KILL."""
+    if body == os.environ.get("PINNACLE_TEST_KILL"):
+        os.kill(os.getpid(), signal.SIGKILL)
     descriptor = os.open(os.environ["PINNACLE_TEST_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         os.write(descriptor, f"{body}\n".encode())

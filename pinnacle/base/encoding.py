@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import json
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from hashlib import blake2b
 from typing import Any
@@ -75,6 +76,11 @@ _KEY_WRITERS: tuple[tuple[type, str, Callable[[Any], str]], ...] = (
     (date, "date", date.isoformat),
     (time, "time", time.isoformat),
     (Decimal, "decimal", str),
+    (timedelta, "timedelta", lambda d: f"{d.days} {d.seconds} {d.microseconds}"),
+    (ipaddress.IPv4Interface, "ip_interface", str),
+    (ipaddress.IPv6Interface, "ip_interface", str),
+    (ipaddress.IPv4Address, "ip", str),
+    (ipaddress.IPv6Address, "ip", str),
     (bytes, "bytes", lambda b: base64.b64encode(b).decode()),
 )
 _KEY_READERS: dict[str, Callable[[str], Any]] = {
@@ -83,6 +89,9 @@ _KEY_READERS: dict[str, Callable[[str], Any]] = {
     "date": date.fromisoformat,
     "time": time.fromisoformat,
     "decimal": Decimal,
+    "timedelta": lambda text: timedelta(*map(int, text.split())),
+    "ip": ipaddress.ip_address,
+    "ip_interface": ipaddress.ip_interface,
     "bytes": base64.b64decode,
 }
 

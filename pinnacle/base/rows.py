@@ -109,6 +109,23 @@ class Page:
         )
 
 
+def joined(pages: Sequence[Page]) -> Page:
+    """Pages of one read in a row, as one."""
+    if len(pages) == 1:
+        return pages[0]
+    return Page(
+        [key for page in pages for key in page.keys],
+        [value for page in pages for value in page.inputs],
+        [identity for page in pages for identity in page.identities],
+        [witness for page in pages for witness in page.witnesses],
+        sum(page.read for page in pages),
+        sum(page.fresh for page in pages),
+        sum(page.set_aside for page in pages),
+        pages[-1].last if pages else None,
+        min((page.generation for page in pages), default=0),
+    )
+
+
 @dataclass(frozen=True)
 class OutputBatch:
     """Checked outputs to be written beside their rows; all sequences are row-aligned.

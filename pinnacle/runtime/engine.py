@@ -27,7 +27,7 @@ from pinnacle.runtime.calling import BATCH_SIZES, Caller, Done, Failed
 from pinnacle.runtime.memory import RunMemory
 from pinnacle.runtime.result import PredictResult
 from pinnacle.runtime.sizing import PageSize
-from pinnacle.runtime.writing import Writer, reconnecting
+from pinnacle.runtime.writing import Writer, brisk, reconnecting
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class Run:
             if self.options.dry_run:
                 self._count_only()
             else:
-                with self._writing(), self._heartbeat():
+                with brisk, self._writing(), self._heartbeat():
                     self._run(keys)
         finally:
             self.result.calls = self.caller.calls

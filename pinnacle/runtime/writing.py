@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,35 @@ log = logging.getLogger(__name__)
 
 WAITING_BATCHES = 2
 RECONNECT_PAUSES_S = (0.1, 0.5, 1.0, 2.0)
+SWITCH_INTERVAL_S = 0.0005
+
+
+class _Brisk:
+    """While runs are at work, hand the interpreter lock over ten times as often as usual.
+
+    A writer asks for the lock after each step of the database, and with Python's 5 ms a
+    model that computes in Python would keep it waiting longer than the steps take. Put
+    back when the last run ends.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._runs, self._usual_s = threading.Lock(), 0, 0.0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._runs == 0:
+                self._usual_s = sys.getswitchinterval()
+                sys.setswitchinterval(min(self._usual_s, SWITCH_INTERVAL_S))
+            self._runs += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._runs -= 1
+            if self._runs == 0:
+                sys.setswitchinterval(self._usual_s)
+
+
+brisk = _Brisk()
 
 
 class Writer:

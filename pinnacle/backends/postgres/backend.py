@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql
 
 from pinnacle.backends.postgres.target import PostgresTarget
 from pinnacle.backends.protocol import Capability
-from pinnacle.backends.sql.backend import SqlBackend, wrapped_errors
+from pinnacle.backends.sql.backend import SqlBackend, has_column, wrapped_errors
 from pinnacle.backends.sql.columns import ADOPTABLE, Encoder
 from pinnacle.backends.sql.schema import SCHEMA
 from pinnacle.backends.sql.source import SqlSource
@@ -24,7 +24,9 @@ from pinnacle.base.settings import Settings
 from pinnacle.base.types import Boolean, Bytes, Datetime, Float, Integer, Json, OutputType, Text, Vector
 
 DDL_LOCK_TIMEOUT_MS = 50
+LOCK_TIMEOUT_MS = 20
 DDL_ATTEMPTS = 200
+LOCK_NOT_AVAILABLE, DUPLICATE_COLUMN, UNDEFINED_COLUMN = "55P03", "42701", "42703"
 MIGRATION_LOCK = 0x70696E6E61636C65
 
 
@@ -79,6 +81,12 @@ class PostgresBackend(SqlBackend):
         sa.event.listen(sibling.pool, "connect", _prepare)
         return sibling.execution_options(isolation_level="READ COMMITTED")
 
+    def __init__(self, engine: sa.Engine, settings: Settings, *, owned: bool) -> None:
+        super().__init__(engine, settings, owned=owned)
+        writers = super()._sibling(engine)
+        sa.event.listen(writers.pool, "connect", _prepare_writer)
+        self._writers = writers.execution_options(isolation_level="AUTOCOMMIT")
+
     @contextmanager
     def writing(self, *, durable: bool = True) -> Iterator[sa.Connection]:
         with super().writing() as connection:
@@ -111,6 +119,18 @@ class PostgresBackend(SqlBackend):
             return (VECTOR,)
         return ADOPTABLE[type(output)]
 
+    def unfit(self, output: OutputType, found: sa.types.TypeEngine[Any]) -> str:
+        if isinstance(output, Text) and isinstance(found, sa.CHAR):
+            return "it pads with blanks"
+        if isinstance(output, Float) and not isinstance(found, sa.Double):
+            return "it has fewer digits"
+        if isinstance(output, Datetime) and isinstance(found, sa.DateTime):
+            if bool(found.timezone) != output.timezone:
+                return "its time zone is another"
+            if getattr(found, "precision", None) not in (None, 6):
+                return "it rounds"
+        return super().unfit(output, found)
+
     def decoder(self, column_type: sa.types.TypeEngine[Any]) -> Encoder | None:
         """Numbers are converted by what they are: SQLAlchemy's way needs the result's type codes."""
         if isinstance(column_type, (sa.Numeric, sa.Float)):
@@ -125,16 +145,21 @@ class PostgresBackend(SqlBackend):
             is_there = connection.exec_driver_sql("SELECT 1 FROM pg_type WHERE typname = 'vector'").first() is not None
         return [] if is_there else ["CREATE EXTENSION IF NOT EXISTS vector"]
 
-    def alter(self, table: sa.TableClause, statement: str, column: str, *, drops: bool = False) -> bool:
+    def alter(self, table: sa.TableClause, statement: str, column: str, *, drops: bool = False) -> None:
         """Add or drop a column with a short lock timeout, again and again: a waiting ALTER TABLE
         would make every later query on the table wait behind it."""
         for attempt in range(DDL_ATTEMPTS):
             try:
                 with self.writing() as connection:
                     connection.exec_driver_sql(f"SET LOCAL lock_timeout = {DDL_LOCK_TIMEOUT_MS}")
-                    return self.alter_on(connection, table, statement, column, drops=drops)
+                    if has_column(connection, table, column) == drops:
+                        self.run_text(connection, statement)
+                return
             except BackendError as error:
-                if getattr(getattr(error.__cause__, "orig", None), "sqlstate", None) != "55P03":
+                state = getattr(getattr(error.__cause__, "orig", None), "sqlstate", None)
+                if state in (DUPLICATE_COLUMN, UNDEFINED_COLUMN):  # another process was faster
+                    return
+                if state != LOCK_NOT_AVAILABLE:
                     raise
                 if attempt == DDL_ATTEMPTS - 1:
                     raise BackendError(
@@ -142,7 +167,6 @@ class PostgresBackend(SqlBackend):
                         f"{'dropped' if drops else 'added'}; end them and run again"
                     ) from error
             time.sleep(min(0.5, 0.02 * (attempt + 1)))
-        raise AssertionError("unreachable")
 
     def _lock_migration(self, connection: sa.Connection) -> None:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
@@ -154,29 +178,26 @@ class PostgresBackend(SqlBackend):
 
     @contextmanager
     def writing_raw(self) -> Iterator[Any]:
-        """psycopg's connection inside a transaction that commits at the end."""
+        """psycopg's connection in autocommit, set up for write-backs."""
         import psycopg
 
-        with self._work.connect() as connection:
+        with wrapped_errors(), self._writers.connect() as connection:
             raw: Any = connection.connection.driver_connection
             try:
                 yield raw
-                raw.commit()
             except (psycopg.IntegrityError, psycopg.DataError, psycopg.errors.RaiseException) as error:
-                raw.rollback()
                 raise RowRejected(f"the database refused a value: {_first_line(error)}") from error
             except psycopg.errors.LockNotAvailable:
-                raw.rollback()
                 raise
             except psycopg.Error as error:
                 if raw.closed or raw.broken:
                     connection.invalidate()
                     raise ConnectionLost(f"the connection to the database dropped: {_first_line(error)}") from error
-                raw.rollback()
                 raise BackendError(f"the database refused: {_first_line(error)}") from error
-            except BaseException:
-                raw.rollback()
-                raise
+
+    def close(self) -> None:
+        self._writers.dispose()
+        super().close()
 
     def bind(self, source: SqlSource, spec: OutputSpec, *, create: bool = True) -> PostgresTarget:
         if create:
@@ -202,4 +223,19 @@ def _prepare(connection: Any, record: Any) -> None:
     """Set up each of pinnacle's own connections: hidden rows are an error, not absent."""
     with connection.cursor() as cursor:
         cursor.execute("SET row_security = off")
+    connection.commit()
+
+
+def _prepare_writer(connection: Any, record: Any) -> None:
+    """Set up a connection that only writes back.
+
+    A batch is joined to its table by nested loops: a merge join would read the table's
+    index from its start for every batch. Who meets a lock leaves soon, before PostgreSQL
+    looks for deadlocks, so that it is never the user's transaction that is aborted.
+    """
+    _prepare(connection, record)
+    with connection.cursor() as cursor:
+        cursor.execute("SET enable_mergejoin = off")
+        cursor.execute("SET enable_hashjoin = off")
+        cursor.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
     connection.commit()

@@ -24,7 +24,6 @@ from pinnacle.base.types import Json, Vector, dump_json
 if TYPE_CHECKING:
     from pinnacle.backends.postgres.backend import PostgresBackend
 
-LOCK_TIMEOUT_MS = 20
 FIRST_CUSTOM_OID = 16384
 NEEDS_WORK, FRESH, SET_ASIDE = 0, 1, 2
 
@@ -40,7 +39,7 @@ class PostgresTarget(SqlTarget):
         super().__init__(backend, source, info, version, exists=exists)
         self.encode = None  # psycopg takes Python's own values; `_encode_outputs` does the rest
         with backend.reading() as connection:
-            self._kinds = _column_kinds(connection, source.actual)
+            self._kinds = _column_kinds(connection, backend.quote_table(source.actual))
             self._vector_oids = _vector_oids(connection) if isinstance(info.type, Vector) else (0, 0)
         self._inputs_hash = self._hash(source.inputs)
         if exists:
@@ -141,8 +140,8 @@ class PostgresTarget(SqlTarget):
     def _run(
         self, statement: str, arrays: tuple[Any, ...], keys: Sequence[Key], is_last: bool
     ) -> tuple[list[int], float | None]:
-        """One transaction in one round trip: each wait for the server is also a wait for the
-        interpreter lock, which a busy model may hold for milliseconds.
+        """One statement that is its own transaction, in one round trip: each wait for the server
+        is also a wait for the interpreter lock, which a busy model may hold for milliseconds.
 
         Only the last transaction of a batch waits for the disk. Its commit flushes the log
         of those before it, so that the batch is durable when `write` returns and no row is
@@ -151,12 +150,10 @@ class PostgresTarget(SqlTarget):
         with self.backend.writing_raw() as connection:
             self._adapt_vectors(connection)
             began = time.perf_counter()
-            with connection.pipeline():
-                connection.execute(self._statements.prepare, ("on" if is_last else "off",))
-                cursor = connection.execute(statement, arrays, binary=True)
-                connection.commit()
+            *rows, (_, version, has_errors) = connection.execute(
+                statement, ("on" if is_last else "off", *arrays), binary=True
+            ).fetchall()
             seconds = time.perf_counter() - began
-            *rows, (_, version, has_errors) = cursor.fetchall()
             self._check_version(version)
             unwritten = [row[0] - 1 for row in rows]
             if has_errors:
@@ -202,15 +199,14 @@ class _Kind:
         self.oid, self.declared, self.send, self.is_array = oid, declared, send, category == "A"
 
 
-def _column_kinds(connection: sa.Connection, table: sa.Table) -> dict[str | None, _Kind]:
-    name = connection.dialect.identifier_preparer.format_table(table)
+def _column_kinds(connection: sa.Connection, table: str) -> dict[str | None, _Kind]:
     rows = connection.execute(
         sa.text(
             "SELECT a.attname, a.atttypid::bigint, format_type(a.atttypid, a.atttypmod), t.typsend::text, "
             "t.typcategory FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid "
             "WHERE a.attrelid = to_regclass(:table) AND a.attnum > 0 AND NOT a.attisdropped"
         ),
-        {"table": name},
+        {"table": table},
     )
     return {row[0]: _Kind(*row[1:]) for row in rows}
 
@@ -228,12 +224,12 @@ class _Statements:
 
     def __init__(self, target: PostgresTarget) -> None:
         backend, source, info = target.backend, target.source, target.info
-        quote, width = backend.quote, target.width
+        width = target.width
         keys = [f"k{i}" for i in range(width)]
-        table = backend.preparer.format_table(source.actual)
-        own = [f"{table}.{quote(column.name)}" for column in source.key]
-        kinds = [target._kinds[column.name].declared for column in source.key]
-        stored = target._kinds[info.name].declared
+        table, name = _escaped(backend.quote_table(source.actual)), _escaped(backend.quote(info.name))
+        own = [f"{table}.{_escaped(backend.quote(column.name))}" for column in source.key]
+        kinds = [_escaped(target._kinds[column.name].declared) for column in source.key]
+        stored = _escaped(target._kinds[info.name].declared)
         state = backend.own(f"pinnacle_state_{info.id}")
         same_row = " AND ".join(f"{o} = b.{k}" for o, k in zip(own, keys, strict=True))
         unchanged = f"{_text(target._inputs_hash, backend)} = b.h"
@@ -246,7 +242,10 @@ class _Statements:
         )
         full = _text(target._full_hash, backend)
         registry, errors = backend.own(output.name), backend.own(error.name)
-        guard = f"guard AS MATERIALIZED (SELECT version FROM {registry} WHERE id = {info.id} FOR KEY SHARE), "
+        guard = (
+            f"guard AS MATERIALIZED (SELECT version, set_config('pinnacle.writer', '{info.id}', true), "
+            f"set_config('synchronous_commit', %s, true) FROM {registry} WHERE id = {info.id} FOR KEY SHARE), "
+        )
         allowed = f"(SELECT version FROM guard) <= {target.version}"
         tail = (
             f"RETURNING b.n, {returned}, {full} AS fingerprint), "
@@ -256,19 +255,14 @@ class _Statements:
             "SELECT NULL, (SELECT version FROM guard), "
             f"EXISTS (SELECT 1 FROM {errors} WHERE output_id = {info.id})"
         )
-        updated = f"u (n, {listed}, fingerprint) AS (UPDATE {table} SET {quote(info.name)} = b.o FROM "
+        updated = f"u (n, {listed}, fingerprint) AS (UPDATE {table} SET {name} = b.o FROM "
         matching = f"WHERE {same_row} AND {unchanged} AND {allowed}"
         self.write = f"WITH {guard}{batch}{updated}b {matching} {tail}"
         locked = (
             f"free AS MATERIALIZED (SELECT b.* FROM b JOIN {table} ON {same_row} WHERE {unchanged} "
-            f"ORDER BY {returned} FOR NO KEY UPDATE OF {table.split('.')[-1]} SKIP LOCKED), "
+            f"ORDER BY {returned} FOR NO KEY UPDATE OF {_escaped(backend.quote(source.actual.name))} SKIP LOCKED), "
         )
         self.write_unlocked = f"WITH {guard}{batch}{locked}{updated}free AS b {matching} {tail}"
-        self.prepare = (
-            "SELECT set_config('enable_mergejoin', 'off', true), set_config('enable_hashjoin', 'off', true), "
-            f"set_config('lock_timeout', '{LOCK_TIMEOUT_MS}ms', true), "
-            f"set_config('pinnacle.writer', '{info.id}', true), set_config('synchronous_commit', %s, true)"
-        )
         self.clear_errors = f"DELETE FROM {errors} WHERE output_id = {info.id} AND key = ANY(%s)"
         chosen = " AND ".join(f"{o} = %s::{kind}" for o, kind in zip(own, kinds, strict=True))
         self.mark_failed = (
@@ -288,4 +282,9 @@ def _text(expression: Any, backend: PostgresBackend) -> str:
     compiled = expression.compile(
         dialect=backend.dialect, compile_kwargs={"literal_binds": True, "include_table": True}
     )
-    return str(compiled).replace("%%", "%").replace("%", "%%")
+    return _escaped(backend.plain(str(compiled)))
+
+
+def _escaped(text: str) -> str:
+    """SQL text as psycopg takes it: a % begins a placeholder."""
+    return text.replace("%", "%%")

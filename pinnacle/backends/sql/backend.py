@@ -12,11 +12,11 @@ from sqlalchemy import orm
 from pinnacle.backends.protocol import Capability
 from pinnacle.backends.sql import migrate, queue
 from pinnacle.backends.sql.catalog import SqlCatalogStore
-from pinnacle.backends.sql.columns import ADOPTABLE, Encoder, decoder
+from pinnacle.backends.sql.columns import ADOPTABLE, Encoder, decoder, unfit
 from pinnacle.backends.sql.outputs import SqlOutputs, default_name
 from pinnacle.backends.sql.schema import SCHEMA, STATE_PREFIX, VERSION_TABLE, metadata
 from pinnacle.backends.sql.source import SqlSource, resolve, stored_fields
-from pinnacle.base.errors import BackendError, ConnectionLost, UnsupportedTable
+from pinnacle.base.errors import BackendError, ConnectionLost, OutputTypeConflict, UnsupportedTable
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec, RowError
 from pinnacle.base.settings import Settings
 from pinnacle.base.types import OutputType
@@ -59,6 +59,19 @@ class SqlBackend:
         """Column types that an existing column for ``output`` may have."""
         return ADOPTABLE[type(output)]
 
+    def unfit(self, output: OutputType, found: sa.types.TypeEngine[Any]) -> str:
+        """Why a column of an adoptable type would change values on their way in; empty where it does not."""
+        return unfit(output, found)
+
+    def check_adoptable(self, output: OutputType, column: sa.Column[Any], table: str) -> None:
+        """Raise OutputTypeConflict unless ``column`` can hold ``output`` exactly."""
+        why = "it is computed" if column.computed is not None else self.unfit(output, column.type)
+        if why or not isinstance(column.type, self.adoptable(output)):
+            raise OutputTypeConflict(
+                f"column {table}.{column.name} is {column.type!r}{f' ({why})' if why else ''} and the output is "
+                f"{output}; choose another name with output=, or change the column"
+            )
+
     def decoder(self, column_type: sa.types.TypeEngine[Any]) -> Encoder | None:
         """How the driver's values become inputs of a model."""
         return decoder(column_type, self.dialect)
@@ -86,32 +99,34 @@ class SqlBackend:
         """Statements that must run once before the database has a type for ``output``."""
         return []
 
-    def alter(self, table: sa.TableClause, statement: str, column: str, *, drops: bool = False) -> bool:
-        """Run the ALTER TABLE that adds or drops a column; False when that was done already."""
+    def alter(self, table: sa.TableClause, statement: str, column: str, *, drops: bool = False) -> None:
+        """Run the ALTER TABLE that adds or drops a column, unless that was done already."""
         with self.writing() as connection:
-            return self.alter_on(connection, table, statement, column, drops=drops)
-
-    def alter_on(
-        self, connection: sa.Connection, table: sa.TableClause, statement: str, column: str, *, drops: bool
-    ) -> bool:
-        if has_column(connection, table, column) != drops:
-            return False
-        self.run_text(connection, statement)
-        return True
+            if has_column(connection, table, column) == drops:
+                self.run_text(connection, statement)
 
     def run_text(self, connection: sa.Connection, statement: str) -> None:
         """Run a statement that has no parameters; a % in a name is not one."""
-        connection.exec_driver_sql(statement.replace("%", "%%") if self.dialect.paramstyle != "qmark" else statement)
+        connection.exec_driver_sql(statement.replace("%", "%%") if self._doubles_percents else statement)
+
+    def plain(self, compiled: str) -> str:
+        """A statement that SQLAlchemy compiled, as a database shell takes it."""
+        return compiled.replace("%%", "%") if self._doubles_percents else compiled
+
+    @property
+    def _doubles_percents(self) -> bool:
+        """Whether a % begins a parameter for this driver, so that a plain one is written twice."""
+        return self.dialect.paramstyle in ("format", "pyformat")
 
     # -- names ------------------------------------------------------------------------------
 
-    @property
-    def preparer(self) -> Any:
-        return self.dialect.identifier_preparer
-
     def quote(self, name: str) -> str:
-        """``name`` as a quoted identifier, always quoted."""
-        return str(self.preparer.quote_identifier(name))
+        """``name`` as a quoted identifier, always quoted; a % in it is a plain %."""
+        return '"' + name.replace('"', '""') + '"'
+
+    def quote_table(self, table: sa.TableClause) -> str:
+        """A table's name, with its schema where it has one."""
+        return ".".join(self.quote(part) for part in (table.schema, table.name) if part)
 
     def own(self, table: str) -> str:
         """One of pinnacle's own tables, quoted."""

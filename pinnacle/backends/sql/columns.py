@@ -8,7 +8,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pinnacle.base.errors import OutputTypeConflict
 from pinnacle.base.types import (
     Boolean,
     Bytes,
@@ -81,18 +80,10 @@ def apply(function: Encoder | None, values: Sequence[Any]) -> Sequence[Any]:
     return [None if value is None else function(value) for value in values]
 
 
-def check_adoptable(output: OutputType, column: sa.Column[Any], table: str, adoptable: tuple[type, ...]) -> None:
-    """Raise OutputTypeConflict unless ``column`` can hold ``output`` exactly."""
-    found = column.type
-    fits = isinstance(found, adoptable)
-    if isinstance(output, Integer) and isinstance(found, (sa.Boolean,)):
-        fits = False
+def unfit(output: OutputType, found: Any) -> str:
+    """Why a column type of the right family would still change values; empty where it does not."""
     if isinstance(output, Text) and isinstance(found, sa.Enum):
-        fits = False
-    if fits and isinstance(output, Vector) and getattr(found, "dim", None) not in (None, output.dim):
-        fits = False
-    if not fits or column.computed is not None:
-        raise OutputTypeConflict(
-            f"column {table}.{column.name} is {found}{' (computed)' if column.computed is not None else ''} and the "
-            f"output is {output}; choose another name with output=, or change the column"
-        )
+        return "an enum takes only its own values"
+    if isinstance(output, Vector) and getattr(found, "dim", None) not in (None, output.dim):
+        return f"of {found.dim} numbers"
+    return ""

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.schema import CreateTable
 
-from pinnacle.backends.sql.columns import check_adoptable
 from pinnacle.backends.sql.schema import error, lease, output, state_name, state_table
 from pinnacle.backends.sql.source import SqlSource
 from pinnacle.base.encoding import safe_name
-from pinnacle.base.errors import ConfigError, Conflict, NotFound
+from pinnacle.base.errors import BackendError, ConfigError, Conflict, NotFound
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec
 from pinnacle.base.types import output_type_from_json
 
@@ -51,7 +50,7 @@ class SqlOutputs:
             self._check_owner(existing, spec)
         column = source.actual.c.get(spec.name)
         if column is not None:
-            check_adoptable(spec.type, column, source.table, self._backend.adoptable(spec.type))
+            self._backend.check_adoptable(spec.type, column, source.table)
         return existing
 
     def _check_owner(self, existing: OutputInfo, spec: OutputSpec) -> None:
@@ -70,42 +69,48 @@ class SqlOutputs:
     def plan(self, source: SqlSource, spec: OutputSpec) -> list[str]:
         existing = self.check(source, spec)
         statements = []
-        if spec.name not in source.actual.c:
-            statements += [*self._backend.prerequisites(spec.type), self._add_column(source, spec)]
         if existing is None:
             number = (max((info.id for info in self.find()), default=0)) + 1
             statements.append(self._create_state(source, number))
+        if spec.name not in source.actual.c:
+            statements += [*self._backend.prerequisites(spec.type), self._add_column(source, spec)]
         return statements
 
     def ensure(self, source: SqlSource, spec: OutputSpec) -> OutputInfo:
-        """Create or adopt the column, record the output, make its state table, raise its version."""
+        """Record the output, make its state table, create or adopt the column, raise its version."""
         existing = self.check(source, spec)
-        created = False
+        recorded = existing or self._record(source, spec)
         if spec.name not in source.actual.c:
-            for statement in self._backend.prerequisites(spec.type):
-                with self._backend.writing() as connection:
-                    self._backend.run_text(connection, statement)
-            created = self._backend.alter(source.actual, self._add_column(source, spec), spec.name)
-        if existing is None:
-            existing = self._record(source, spec, created)
-        elif existing.version < spec.version:
+            try:
+                self._create_column(source, spec)
+            except BackendError:
+                if existing is None:
+                    self.forget(recorded.id, drop_column=False)
+                raise
+        if recorded.version < spec.version:
             with self._backend.writing() as connection:
-                # FOR UPDATE waits for writers of the old version, which hold FOR KEY SHARE, and stops later ones.
-                connection.execute(sa.select(output.c.id).where(output.c.id == existing.id).with_for_update())
                 connection.execute(
                     sa.update(output)
-                    .where(output.c.id == existing.id, output.c.version < spec.version)
+                    .where(output.c.id == recorded.id, output.c.version < spec.version)
                     .values(version=spec.version, type=json.dumps(spec.type.to_json()))
                 )
-        found = self.find(output.c.id == existing.id)[0]
+        found = self.find(output.c.id == recorded.id)[0]
         self._check_owner(found, spec)
         return found
 
-    def _record(self, source: SqlSource, spec: OutputSpec, created: bool) -> OutputInfo:
+    def _create_column(self, source: SqlSource, spec: OutputSpec) -> None:
+        for statement in self._backend.prerequisites(spec.type):
+            with self._backend.writing() as connection:
+                self._backend.run_text(connection, statement)
+        self._backend.alter(source.actual, self._add_column(source, spec), spec.name)
+
+    def _record(self, source: SqlSource, spec: OutputSpec) -> OutputInfo:
+        """Before the column is there, so that of two processes the one that records says truly who made it."""
         row = {
             "table_schema": source.actual.schema or "", "table_name": source.actual.name, "name": spec.name,
             "model": spec.model, "version": spec.version, "fields": json.dumps(spec.fields.to_json()),
-            "type": json.dumps(spec.type.to_json()), "created_column": created, "created_at": datetime.now(UTC),
+            "type": json.dumps(spec.type.to_json()), "created_column": spec.name not in source.actual.c,
+            "created_at": datetime.now(UTC),
         }  # fmt: skip
         try:
             with self._backend.writing() as connection:
@@ -149,12 +154,12 @@ class SqlOutputs:
         self._backend.alter(self.table_of(info), self.drop_column_sql(info), info.name, drops=True)
 
     def drop_column_sql(self, info: OutputInfo) -> str:
-        table = self._backend.preparer.format_table(self.table_of(info))
+        table = self._backend.quote_table(self.table_of(info))
         return f"ALTER TABLE {table} DROP COLUMN {self._backend.quote(info.name)}"
 
     def _add_column(self, source: SqlSource, spec: OutputSpec) -> str:
         kind = self._backend.column_type(spec.type).compile(dialect=self._backend.dialect)
-        table = self._backend.preparer.format_table(source.actual)
+        table = self._backend.quote_table(source.actual)
         return f"ALTER TABLE {table} ADD COLUMN {self._backend.quote(spec.name)} {kind}"
 
     def _create_state(self, source: SqlSource, number: int) -> str:
@@ -166,7 +171,7 @@ class SqlOutputs:
                 render_schema_translate=True,
             )
         )
-        return text.strip() + self._backend.state_suffix(table)
+        return self._backend.plain(text).strip() + self._backend.state_suffix(table)
 
 
 def default_name(fields: Fields, identifier: str) -> str:

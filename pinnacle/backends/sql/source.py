@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.sql import ColumnElement
 
+from pinnacle.base.encoding import dump_key
 from pinnacle.base.errors import UnknownField, UnsupportedQuery, UnsupportedTable
 from pinnacle.base.rows import Fields
 
@@ -36,6 +37,18 @@ class SqlSource:
     @property
     def table(self) -> str:
         return self.actual.fullname
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether which rows are meant depends on how many: a LIMIT, an OFFSET, a FETCH."""
+        query = self.subquery
+        if query is None:
+            return False
+        return any(clause is not None for clause in (query._limit_clause, query._offset_clause, query._fetch_clause))
+
+    def everything(self) -> SqlSource:
+        """The same table without the user's condition."""
+        return replace(self, where=None, subquery=None)
 
     def select(self, *columns: Any, joined: Any = None) -> sa.Select[Any]:
         """Select ``columns`` of the rows the user chose; ``joined`` replaces the FROM."""
@@ -167,6 +180,9 @@ def _key(connection: sa.Connection, base: sa.Table) -> tuple[sa.Column[Any], ...
                 f"table {base.fullname!r} has rows whose primary key ({names}) is NULL; give them keys and declare it "
                 "NOT NULL"
             )
+    sample = connection.execute(sa.select(*key).limit(1)).cursor.fetchone()
+    if sample is not None:
+        dump_key(tuple(sample))  # raises UnsupportedTable for a type that cannot be recorded
     return key
 
 

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import sqlalchemy as sa
@@ -17,7 +18,7 @@ from pinnacle.backends.sql.schema import error, state_table
 from pinnacle.backends.sql.source import SqlSource, key_tuple
 from pinnacle.base.encoding import dump_key
 from pinnacle.base.errors import OutputTypeMismatch
-from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page
+from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page, joined
 
 if TYPE_CHECKING:
     from pinnacle.backends.sql.backend import SqlBackend
@@ -52,6 +53,8 @@ class SqlTarget(ABC):
         self.encode = encoder(self.column_type, dialect)
         self.decoders = [backend.decoder(expression.type) for expression in source.inputs]
         self._chunk_rows = 1000
+        self._is_limited = source.is_limited
+        self._chosen_keys: dict[Key, int] | None = None
 
     def _stored_type(self) -> sa.types.TypeEngine[Any]:
         """How values are encoded: as the column made for the type, which an adopted one equals."""
@@ -60,6 +63,8 @@ class SqlTarget(ABC):
     # -- reading --------------------------------------------------------------------------------
 
     def count(self) -> int:
+        if self._is_limited:
+            return len(self._chosen())
         with self.backend.reading() as connection:
             return int(
                 connection.scalar(sa.select(sa.func.count()).select_from(self.source.select(sa.literal(1)).subquery()))
@@ -67,6 +72,8 @@ class SqlTarget(ABC):
             )
 
     def read(self, after: Key | None, limit: int, *, overwrite: bool = False) -> Page:
+        if self._is_limited:
+            return self._read_chosen(after, limit, overwrite=overwrite)
         with self.backend.reading() as connection:
             generation = self.queue.generation(connection) if self.exists else 0
             with_state = self.exists and not overwrite and self._has_state_after(connection, after)
@@ -82,15 +89,31 @@ class SqlTarget(ABC):
         return connection.scalar(query) is not None
 
     def reread(self, keys: Sequence[Key], *, overwrite: bool = False) -> Page:
-        rows: list[Any] = []
+        pages = []
         with_state = self.exists and not overwrite
         with self.backend.reading() as connection:
             generation = self.queue.generation(connection) if self.exists else 0
             for start in range(0, len(keys), KEYS_A_STATEMENT):
                 part = [self._raw_literal(key) for key in keys[start : start + KEYS_A_STATEMENT]]
-                within = partial(_among, part)
-                rows += self._fetch(connection, self._page_select(within, None, with_state=with_state))
-        return self._page(rows, generation, with_state=with_state)
+                rows = self._fetch(connection, self._page_select(partial(_among, part), None, with_state=with_state))
+                pages.append(self._page(rows, generation, with_state=with_state))
+        return joined(pages)
+
+    def _chosen(self) -> dict[Key, int]:
+        """The keys of a limited query, asked for once, in order: own writes would move its window."""
+        if self._chosen_keys is None:
+            with self.backend.reading() as connection:
+                rows = self._fetch(connection, self.source.select(*self.source.key).order_by(*self.source.key))
+            self._chosen_keys = {key: position for position, key in enumerate(self._keys(rows))}
+            self.source = self.source.everything()
+        return self._chosen_keys
+
+    def _read_chosen(self, after: Key | None, limit: int, *, overwrite: bool) -> Page:
+        chosen = self._chosen()
+        start = 0 if after is None else chosen[after] + 1
+        keys = list(islice(chosen, start, start + limit))
+        page = self.reread(keys, overwrite=overwrite)
+        return replace(page, last=keys[-1] if keys else None)
 
     def _behind(self, after: Key, key: Sequence[Any]) -> Any:
         return key_tuple(key) > self._raw_literal(after)
@@ -160,7 +183,8 @@ class SqlTarget(ABC):
         return self.info.type.check_all(values)
 
     def prepare(self, batch: OutputBatch) -> OutputBatch:
-        return replace(batch, outputs=apply(self.encode, batch.outputs), prepared=True)
+        """The batch with its outputs encoded in ``prepared``; ``outputs`` stay as they are."""
+        return replace(batch, prepared=apply(self.encode, batch.outputs))
 
     def write(self, batch: OutputBatch) -> Sequence[int]:
         """Write in transactions whose size follows their measured duration."""

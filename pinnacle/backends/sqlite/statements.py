@@ -29,7 +29,7 @@ class Statements:
         columns = [*keys, "o", *inputs, "h"]
         self.width = len(columns)
         batch, state = f"temp.pinnacle_batch_{info.id}", backend.own(f"pinnacle_state_{info.id}")
-        table = backend.preparer.format_table(source.actual)
+        table = backend.quote_table(source.actual)
         own_keys = [f"{table}.{quote(column.name)}" for column in source.key]
         same_row = " AND ".join(f"{own} = b.{k}" for own, k in zip(own_keys, keys, strict=True))
         texts = [_text(expression, backend.dialect) for expression in source.inputs]
@@ -68,13 +68,12 @@ class Statements:
             f"INSERT INTO {state} ({own_state}) SELECT {chosen}, b.h, {version}, 1 "
             f"{matching} {upsert} RETURNING {listed}"
         )
-        self._read_version = f"SELECT version FROM {backend.own(output.name)} WHERE id = {info.id}"
-        key_text = "json_array(" + ", ".join(keys) + ")" if width > 1 else "json_quote(k0)"
-        self.has_errors = f"SELECT EXISTS (SELECT 1 FROM {backend.own(error.name)} WHERE output_id = {info.id})"
-        self.clear_errors = (
-            f"DELETE FROM {backend.own(error.name)} "
-            f"WHERE output_id = {info.id} AND key IN (SELECT {key_text} FROM {batch})"
+        errors = backend.own(error.name)
+        self._guard = (
+            f"SELECT (SELECT version FROM {backend.own(output.name)} WHERE id = {info.id}), "
+            f"EXISTS (SELECT 1 FROM {errors} WHERE output_id = {info.id})"
         )
+        self.clear_error = f"DELETE FROM {errors} WHERE output_id = {info.id} AND key = ?"
 
     def fill(self, rows: int) -> str:
         """The INSERT of ``rows`` rows into the temporary table."""
@@ -84,15 +83,19 @@ class Statements:
         """The INSERT of one row whose values are marked so."""
         return f"{self._insert}({', '.join(marks)})"
 
-    def check_version(self, execute: Callable[[str], Any]) -> None:
-        """Conflict when a newer version of the model has begun to write, or the output is gone."""
-        found = execute(self._read_version).fetchone()
-        if found is None or found[0] > self._version:
+    def guard(self, execute: Callable[[str], Any]) -> bool:
+        """Whether the output has rows set aside.
+
+        Conflict when a newer version of the model has begun to write, or the output is gone.
+        """
+        version, has_errors = execute(self._guard).fetchone()
+        if version is None or version > self._version:
             raise Conflict(
                 f"{self._info.table}.{self._info.name} "
-                + ("was removed" if found is None else f"is now computed by version {found[0]}, not {self._version}")
+                + ("was removed" if version is None else f"is now computed by version {version}, not {self._version}")
                 + " while this run was at work; what it wrote before is kept"
             )
+        return bool(has_errors)
 
 
 @lru_cache(maxsize=256)

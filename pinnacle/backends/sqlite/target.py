@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from pinnacle.backends.sql.columns import apply
 from pinnacle.backends.sql.source import SqlSource
 from pinnacle.backends.sql.target import SqlTarget, Within
 from pinnacle.backends.sqlite.statements import Statements
-from pinnacle.base.encoding import digest, fingerprint, fingerprints, tag
+from pinnacle.base.encoding import digest, dump_key, fingerprint, fingerprints, tag
 from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page
 
 if TYPE_CHECKING:
@@ -118,8 +119,8 @@ class SqliteTarget(SqlTarget):
     # -- writing ------------------------------------------------------------------------------------
 
     def prepare(self, batch: OutputBatch) -> OutputBatch:
-        encoded = super().prepare(batch)
-        return replace(encoded, prepared=self._parameters(encoded))
+        encoded = apply(self.encode, batch.outputs)
+        return replace(batch, prepared=self._parameters(replace(batch, outputs=encoded)))
 
     def _write_chunk(self, batch: OutputBatch, start: int, stop: int) -> tuple[Sequence[int], float | None]:
         sql, width = self._sql, self._sql.width
@@ -128,13 +129,14 @@ class SqliteTarget(SqlTarget):
             self._fill(execute, batch.prepared[start * width : stop * width])
             execute("BEGIN IMMEDIATE")
             began = time.perf_counter()
-            sql.check_version(execute)
+            has_errors = sql.guard(execute)
             missed: list[int] = []
             if execute(sql.update).rowcount != stop - start:
                 missed = self._drop_unmatched(execute, batch.keys[start:stop])
             execute(sql.record)
-            if execute(sql.has_errors).fetchone()[0]:
-                execute(sql.clear_errors)
+            if has_errors:
+                written = set(range(start, stop)) - {start + i for i in missed}
+                connection.executemany(sql.clear_error, [(dump_key(batch.keys[i]),) for i in sorted(written)])
         return missed, time.perf_counter() - began
 
     def _drop_unmatched(self, execute: Any, keys: Sequence[Key]) -> list[int]:

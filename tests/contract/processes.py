@@ -1,0 +1,33 @@
+"""Predicts in processes of their own, with a model that logs its calls."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = """
+import sys
+import sqlalchemy as sa
+from pinnacle import pinnacle
+from pinnacle.backends.mongodb import Collection
+from tests.models import logged
+
+url = sys.argv[1]
+rows = Collection("docs").find() if url.startswith("mongodb") else sa.select(sa.table("docs", sa.column("id")))
+with pinnacle(url) as db:
+    print(logged.predict(X="body", db=db, select=rows, batch_size=10).written)
+"""
+
+
+def start_predict(url: Any, log: Path, *, kill_at: str = "") -> subprocess.Popen[str]:
+    """Begin to predict over the table docs; with ``kill_at`` the process kills itself when it gets to that text."""
+    environment = {**os.environ, "PINNACLE_TEST_LOG": str(log), "PINNACLE_TEST_KILL": kill_at, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(url)], env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def logged_calls(log: Path) -> list[str]:
+    return log.read_text().splitlines() if log.exists() else []
