@@ -60,7 +60,7 @@ def predicted(place: Place, rows: int, early: int) -> Predicted:
 
 
 def by_hand(place: Place, name: str) -> float:
-    """The first way that is known to be quick."""
+    """One of the quick ways to write; figure 1 chooses among all."""
     ways = import_module(f"benchmarks.ceilings.{name}").WAYS
     url = place.renew()
     seconds = timed(list(ways.values())[-1], url, word_count.function)

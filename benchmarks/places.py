@@ -17,6 +17,7 @@ from benchmarks.rows import bodies
 from pinnacle.backends.mongodb import Collection
 from tests.servers import start_mongod, start_postgres
 
+NAMES = ("sqlite", "postgres", "mongodb")
 TABLE = "docs"
 INSERT_ROWS = 10_000
 
@@ -78,8 +79,6 @@ class SqlitePlace(SqlPlace):
             old.unlink()
         path = self._directory / f"run{next(self._numbers)}.db"
         shutil.copyfile(self._template, path)
-        with path.open("rb+") as file:
-            file.flush()
         self.settle(f"sqlite:///{path}")
         return f"sqlite:///{path}"
 
@@ -197,6 +196,3 @@ def opened(name: str, count: int) -> Iterator[Place]:
     else:
         with start_mongod(replica_set=True) as server:
             yield MongoPlace(server, count)
-
-
-NAMES = ("sqlite", "postgres", "mongodb")

@@ -14,7 +14,7 @@ from pinnacle.base.rows import Fields, OutputInfo, OutputSpec, RowError
 from pinnacle.base.settings import Settings
 from pinnacle.catalog.catalog import Catalog
 from pinnacle.components.component import Component
-from pinnacle.components.model import Model
+from pinnacle.components.model import CallStyle, Model
 from pinnacle.runtime.engine import Run, RunOptions
 from pinnacle.runtime.progress import progress_bar
 from pinnacle.runtime.result import PredictResult
@@ -154,6 +154,10 @@ class Database:
         if listen:
             raise ConfigError("listen=True needs listeners, which this version does not have; leave it out")
         options = _options(limit, batch_size, overwrite, on_error, dry_run, parameters)
+        if isinstance(model, str):
+            model = self.load(Model.kind, model)
+        if isinstance(model, Model) and X is not None:
+            _check_arguments(model, Fields.of(X), parameters)
         model = self._ready(model, store=not dry_run)
         source, spec = self._spec(model, X, select, output)
         target = self._backend.bind(source, spec, create=not dry_run)
@@ -271,6 +275,17 @@ class Database:
 
     def _outputs_of(self, model: str | Model) -> list[OutputInfo]:
         return self._backend.outputs(model if isinstance(model, str) else model.identifier)
+
+
+def _check_arguments(model: Model, fields: Fields, parameters: Mapping[str, Any]) -> None:
+    """Refuse arguments that the model does not take, before anything is written or called."""
+    if model.call_style is CallStyle.BATCH:
+        model.check_arguments(1, list(parameters))
+    elif fields.arguments is None:
+        model.check_arguments(len(fields.paths), list(parameters))
+    else:
+        named = [name for name in fields.arguments if name != "input"]
+        model.check_arguments(len(fields.arguments) - len(named), [*named, *parameters])
 
 
 def _options(

@@ -11,13 +11,16 @@ import asyncio
 import contextvars
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, wait
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
 WAKE_S = 0.1
+
+stop_requested: contextvars.ContextVar[threading.Event | None] = contextvars.ContextVar("stop_requested", default=None)
+"""Set where somebody may ask a blocking function to stop."""
 
 _lock = threading.Lock()
 _threads: dict[int, LoopThread] = {}
@@ -42,6 +45,29 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         if not call.outcome.done():
             call.cancel()
             wait([call.outcome])
+        raise
+
+
+async def in_thread(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Run a blocking function in a thread; when the waiting task is cancelled, ask it to stop.
+
+    The function sees the request through `stop_requested`. The cancellation goes on once
+    the function has ended, so that what it finishes up is finished.
+    """
+    stop = threading.Event()
+
+    def call() -> T:
+        stop_requested.set(stop)
+        return function(*args, **kwargs)
+
+    work = asyncio.ensure_future(asyncio.to_thread(call))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        stop.set()
+        await asyncio.wait([work])
+        if not work.cancelled():
+            work.exception()  # seen: the caller is told of the cancellation
         raise
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, overload
 
 from pinnacle.base.errors import ConfigError
@@ -60,6 +60,19 @@ class FunctionModel(Model):
 
     async def apredict_one(self, *args: Any, **kwargs: Any) -> Any:
         return await self.function(*args, **kwargs)
+
+    def check_arguments(self, positional: int, named: Sequence[str]) -> None:
+        try:
+            signature = inspect.signature(self.function)
+        except ValueError:  # some functions written in C do not tell
+            return
+        try:
+            signature.bind(*[None] * positional, **dict.fromkeys(named))
+        except TypeError as error:
+            raise ConfigError(
+                f"model {self.identifier!r} cannot be called with these fields and keywords: {error}; "
+                f"it takes {signature}"
+            ) from None
 
     def resolved_output_type(self) -> OutputType:
         if isinstance(self.output_type, OutputType):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import enum
 import math
@@ -91,6 +90,12 @@ class Model(Component):
         """How long an input is: batches are made of inputs of similar length. None: order does not matter."""
         return None
 
+    def check_arguments(self, positional: int, named: Sequence[str]) -> None:
+        """ConfigError when a call with so many positional arguments and these named ones cannot work.
+
+        What takes anything says nothing; models that know their arguments override this.
+        """
+
     def resolved_output_type(self) -> OutputType:
         """The declared output type, else that of the return annotation; ConfigError where there is neither."""
         if isinstance(self.output_type, OutputType):
@@ -132,6 +137,8 @@ class Model(Component):
         }  # fmt: skip
         if db is not None:
             _refuse_values(self.identifier, value, X)
+            if not hasattr(db, "predict"):
+                raise ConfigError(f"db= is what pinnacle(...) returns, not {type(db).__name__}")
             return db.predict(self, X=X, batch_size=batch_size, **engine, **kwargs)
         _require_value(self.identifier, value, X, engine)
         if batch_size is not None:
@@ -139,11 +146,14 @@ class Model(Component):
         return self._predict_values(value, args, kwargs, batch_size)
 
     async def apredict(self, value: Any = _MISSING, /, *args: Any, **kwargs: Any) -> Any:
-        """`predict` for callers inside an event loop: async models run on that loop, others and queries in a thread."""
+        """`predict` for callers inside an event loop: async models run on that loop, others and queries in a thread.
+
+        Cancelling the task stops a run over rows after the calls in hand; what was computed is written.
+        """
         on_values = kwargs.get("db") is None and kwargs.get("X") is None and value is not _MISSING
         if not on_values or self.call_style is not CallStyle.ASYNC:
             arguments = () if value is _MISSING else (value, *args)
-            return await asyncio.to_thread(self.predict, *arguments, **kwargs)
+            return await loop.in_thread(self.predict, *arguments, **kwargs)
         _require_value(self.identifier, value, None, {name: kwargs.pop(name, None) for name in _ENGINE_DEFAULTS})
         kwargs = {name: given for name, given in kwargs.items() if name not in ("db", "X", "batch_size")}
         if isinstance(value, list):

@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from pinnacle.backends.protocol import Target
 from pinnacle.base.errors import BackendError, ModelError, RowRejected
+from pinnacle.base.loop import stop_requested
 from pinnacle.base.rows import Failure, Key, OutputBatch, Page
 from pinnacle.components.model import Model
 from pinnacle.runtime.calling import BATCH_SIZES, Caller, Done, Failed
@@ -78,6 +79,7 @@ class Run:
         self._held: list[_Held] = []
         self._later: list[Key] = []
         self._size = PageSize(model)
+        self._stop = stop_requested.get()
 
     def execute(self, keys: Sequence[Key] | None = None) -> PredictResult:
         """Run to the end, over the source or only its rows ``keys``.
@@ -175,7 +177,7 @@ class Run:
 
     def _process(self, held: _Held) -> None:
         began, page = time.perf_counter(), held.page
-        self._writer.raise_failure()
+        self._check_stop()
         todo = self._without_nulls(held)
         owners, followers = self._distinct(page, todo, held)
         if owners:
@@ -183,6 +185,7 @@ class Run:
             with closing(self.caller.run(inputs)) as portions:
                 for done in portions:
                     self._finish(held, done, owners, followers)
+                self._check_stop()
         self._size.after_work(max(1, len(page.keys)), time.perf_counter() - began)
 
     def _without_nulls(self, held: _Held) -> list[int]:
@@ -307,6 +310,12 @@ class Run:
         self.result.failed += len(failures)
         self._progress(len(failures))
 
+    def _check_stop(self) -> None:
+        """Raise what a write failed with, or CancelledError when the caller no longer waits."""
+        self._writer.raise_failure()
+        if self._stop is not None and self._stop.is_set():
+            raise CancelledError("the run was cancelled; what was computed is written")
+
     def _drain(self) -> None:
         """Wait until all queued writes are committed."""
         for held in list(self._held):
@@ -320,7 +329,7 @@ class Run:
         quiet_since, pause = time.monotonic(), 0.01
         while True:
             self._drain()
-            self._writer.raise_failure()
+            self._check_stop()
             keys, self._later = self._later, []
             if not keys:
                 return

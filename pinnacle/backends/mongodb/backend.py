@@ -56,10 +56,12 @@ class MongoBackend:
 
     def plan(self, source: Source, spec: OutputSpec) -> list[str]:
         with driver_errors(self._server):
-            return self._outputs.plan(_own(source), spec)
+            return self.migration_plan() + self._outputs.plan(_own(source), spec)
 
     def bind(self, source: Source, spec: OutputSpec, *, create: bool = True) -> Target:
         own = _own(source)
+        if create:
+            self.migrate()  # of two processes that bind an output, its unique index lets one register it
         with driver_errors(self._server):
             info = self._outputs.bind(own, spec, create=create)
         leases, writer = Leases(self._wire, info.id, self._clock), Writer(self._wire, own, info)

@@ -87,10 +87,13 @@ class Leases:
         self._leases.update_many({"output": self.output, "run": run}, {"$set": {"expires": self._after(ttl_s)}})
 
     def release(self, run: str) -> None:
+        held = {"output": self.output, "run": run}
         with self._counting:
-            if self._leases.delete_many({"output": self.output, "run": run}).deleted_count:
+            if self._leases.find_one(held, {"_id": 1}) is not None:
+                # Counted first: a claim in between finds the rows leased still, or knows that it must read them again.
                 self._registry.update_one({"_id": self.output}, {"$inc": {"released": 1}})
                 self._own_releases += 1
+                self._leases.delete_many(held)
 
     @property
     def _leases(self) -> Any:

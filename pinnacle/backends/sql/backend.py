@@ -59,6 +59,10 @@ class SqlBackend:
         """Column types that an existing column for ``output`` may have."""
         return ADOPTABLE[type(output)]
 
+    def column_declaration(self, output: OutputType, table: sa.Table) -> str:
+        """The type in the ADD COLUMN of an output."""
+        return str(self.column_type(output).compile(dialect=self.dialect))
+
     def unfit(self, output: OutputType, found: sa.types.TypeEngine[Any]) -> str:
         """Why a column of an adoptable type would change values on their way in; empty where it does not."""
         return unfit(output, found)

@@ -24,6 +24,24 @@ from pinnacle.base.types import (
 Encoder = Callable[[Any], Any]
 
 
+class Raw(sa.types.UserDefinedType[Any]):
+    """A value as the driver gave it, to be handed back untouched."""
+
+    cache_ok = True
+
+
+class Declared(Raw):
+    """A column declared by the text of another's declaration, so that both have one affinity."""
+
+    cache_ok = True
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def get_col_spec(self, **kw: Any) -> str:
+        return self.text or "BLOB"  # without a declaration the affinity is BLOB's: values stay as they are
+
+
 class BlobVector(sa.types.TypeDecorator[Any]):
     """A float32 little-endian BLOB, read back as a numpy array of shape (dim,)."""
 

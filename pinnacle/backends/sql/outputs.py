@@ -49,7 +49,8 @@ class SqlOutputs:
         if existing is not None:
             self._check_owner(existing, spec)
         column = source.actual.c.get(spec.name)
-        if column is not None:
+        ours = existing is not None and existing.created_column and existing.type == spec.type
+        if column is not None and not ours:
             self._backend.check_adoptable(spec.type, column, source.table)
         return existing
 
@@ -158,7 +159,7 @@ class SqlOutputs:
         return f"ALTER TABLE {table} DROP COLUMN {self._backend.quote(info.name)}"
 
     def _add_column(self, source: SqlSource, spec: OutputSpec) -> str:
-        kind = self._backend.column_type(spec.type).compile(dialect=self._backend.dialect)
+        kind = self._backend.column_declaration(spec.type, source.actual)
         table = self._backend.quote_table(source.actual)
         return f"ALTER TABLE {table} ADD COLUMN {self._backend.quote(spec.name)} {kind}"
 

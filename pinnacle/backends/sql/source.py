@@ -110,12 +110,7 @@ def _selected(query: sa.Select[Any]) -> tuple[Any, Any]:
             "the select names several entities; select one and reach the others in its WHERE "
             "(joins and subqueries are fine)"
         )
-    tables = {
-        base.table
-        for column in query.selected_columns
-        for base in getattr(column, "base_columns", ())
-        if getattr(base, "table", None) is not None
-    }
+    tables = {table for column in query.selected_columns for table in _tables_of(column)}
     if entities:
         entity = next(iter(entities.values()))
         inspected = sa.inspect(entity)
@@ -129,6 +124,15 @@ def _selected(query: sa.Select[Any]) -> tuple[Any, Any]:
             "select one table or entity and put the others into its WHERE"
         )
     return None, tables.pop()
+
+
+def _tables_of(column: Any) -> list[Any]:
+    """Where a selected column comes from: its own table or alias, or those of what it is made of."""
+    own = getattr(column, "table", None)
+    if own is not None:
+        return [own]
+    parts: list[Any] = list(sa.sql.visitors.iterate(column))
+    return [part.table for part in parts if getattr(part, "table", None) is not None]
 
 
 def _named(mapped: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import sqlalchemy as sa
 
-from pinnacle.backends.sql.columns import apply, encoder
+from pinnacle.backends.sql.columns import Raw, apply, encoder
 from pinnacle.backends.sql.queue import SqlQueue
 from pinnacle.backends.sql.schema import error, state_table
 from pinnacle.backends.sql.source import SqlSource, key_tuple
@@ -130,10 +130,9 @@ class SqlTarget(ABC):
         return self.source.base.outerjoin(self.state, sa.and_(*on))
 
     def _raw_literal(self, key: Key) -> Any:
-        raw = sa.types.NullType()
         if self.width == 1:
-            return sa.literal(key, raw)
-        return sa.tuple_(*(sa.literal(part, raw) for part in key))
+            return sa.literal(key, Raw())
+        return sa.tuple_(*(sa.literal(part, Raw()) for part in key))
 
     def _fetch(self, connection: sa.Connection, statement: Any) -> list[Any]:
         """The rows as the driver gives them, before SQLAlchemy's types touch them."""

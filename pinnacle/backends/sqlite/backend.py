@@ -12,11 +12,11 @@ import sqlalchemy as sa
 
 from pinnacle.backends.protocol import Capability
 from pinnacle.backends.sql.backend import SqlBackend, wrapped_errors
-from pinnacle.backends.sql.columns import BlobVector, UtcText
+from pinnacle.backends.sql.columns import BlobVector, Declared, UtcText
 from pinnacle.backends.sql.source import SqlSource
 from pinnacle.backends.sqlite.target import SqliteTarget
 from pinnacle.base.errors import BackendError, ConfigError, RowRejected, UnsupportedTable
-from pinnacle.base.rows import OutputInfo, OutputSpec
+from pinnacle.base.rows import Fields, OutputInfo, OutputSpec
 from pinnacle.base.settings import Settings
 from pinnacle.base.types import Boolean, Bytes, Datetime, Float, Integer, Json, OutputType, Text, Vector
 
@@ -24,6 +24,10 @@ NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "fuse.sshfs", "9p"}
 )
 BUSY_TIMEOUT_MS = 30_000
+STRICT_TYPES: dict[type[OutputType], str] = {
+    Text: "TEXT", Integer: "INTEGER", Float: "REAL", Boolean: "INTEGER", Bytes: "BLOB", Datetime: "TEXT", Json: "TEXT",
+    Vector: "BLOB",
+}  # fmt: skip
 
 
 def open_sqlite(target: sa.Engine | sa.URL, settings: Settings) -> SqliteBackend:
@@ -94,6 +98,29 @@ class SqliteBackend(SqlBackend):
             Datetime: sa.DateTime, Json: sa.JSON, Vector: BlobVector,
         }  # fmt: skip
         return plain[type(output)]()
+
+    def resolve(self, query: Any, fields: Fields) -> SqlSource:
+        """Keys of any declaration are kept as the file has them: SQLite stores what it was given."""
+        source = super().resolve(query, fields)
+        declared = "SELECT name, type FROM pragma_table_xinfo(?, ?)"
+        with self.reading() as connection:
+            place = (source.actual.name, source.actual.schema or "main")
+            texts = dict(connection.exec_driver_sql(declared, place).tuples().all())
+        for column in source.actual.primary_key:
+            if not isinstance(column.type, (sa.Integer, sa.String)):
+                column.type = Declared(texts[column.name])
+        return source
+
+    def is_strict(self, table: sa.Table) -> bool:
+        """Whether the table takes only SQLite's own type names (CREATE TABLE ... STRICT)."""
+        query = "SELECT strict FROM pragma_table_list(?) WHERE schema = ?"
+        with self.reading() as connection:
+            return bool(connection.exec_driver_sql(query, (table.name, table.schema or "main")).scalar())
+
+    def column_declaration(self, output: OutputType, table: sa.Table) -> str:
+        if self.is_strict(table):
+            return STRICT_TYPES[type(output)]
+        return super().column_declaration(output, table)
 
     def state_suffix(self, table: sa.Table) -> str:
         """Cluster the rows by key; an INTEGER key is the rowid already."""

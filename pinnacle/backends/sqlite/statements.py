@@ -113,6 +113,4 @@ def _same(text: str, stored: str) -> str:
 
 
 def _declared(column: sa.Column[Any], dialect: sa.Dialect) -> str:
-    if isinstance(column.type, sa.types.NullType):
-        return ""
     return str(column.type.compile(dialect=dialect))
