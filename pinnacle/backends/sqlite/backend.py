@@ -105,7 +105,7 @@ class SqliteBackend(SqlBackend):
         declared = "SELECT name, type FROM pragma_table_xinfo(?, ?)"
         with self.reading() as connection:
             place = (source.actual.name, source.actual.schema or "main")
-            texts = dict(connection.exec_driver_sql(declared, place).tuples().all())
+            texts = {row.name: row.type for row in connection.exec_driver_sql(declared, place)}
         for column in source.actual.primary_key:
             if not isinstance(column.type, (sa.Integer, sa.String)):
                 column.type = Declared(texts[column.name])

@@ -1,0 +1,75 @@
+"""What predict takes for its arguments, and how it stops when its caller does."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from pinnacle import ConfigError, model
+from pinnacle.backends.protocol import Capability
+
+
+@model
+def first_letter(body: str) -> str:
+    return body[:1]
+
+
+@model
+def slow_length(body: str) -> int:
+    time.sleep(0.005)
+    return len(body)
+
+
+def create(backend, rows):
+    backend.create("docs", {"body": str, "n": int})
+    backend.insert("docs", *({"body": f"text {i}", "n": i} for i in range(rows)))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"X": ("body", "n")}, {"X": "body", "temperature": 0.5}, {"X": {"input": "body", "style": "n"}}],
+    ids=["too many fields", "an unknown keyword", "an unknown argument"],
+)
+def test_arguments_the_function_does_not_take_are_refused_before_anything_is_written(backend, db, arguments):
+    create(backend, 3)
+    before = backend.read_all("docs")
+    with pytest.raises(ConfigError, match="first_letter"):
+        first_letter.predict(db=db, select=backend.query("docs"), **arguments)
+    assert backend.read_all("docs") == before
+    assert db.show() == []
+
+
+def test_a_cancelled_apredict_stops_and_keeps_what_it_computed(backend, db):
+    create(backend, 400)
+
+    async def impatient():
+        await asyncio.wait_for(slow_length.apredict(X="body", db=db, select=backend.query("docs")), 0.8)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(impatient())
+    result = slow_length.predict(X="body", db=db, select=backend.query("docs"))
+    assert 0 < result.fresh < 400
+    assert result.fresh + result.written == 400
+
+
+@pytest.mark.requires(Capability.SQL)
+def test_a_limited_query_on_its_own_output_does_the_next_rows_each_time(backend, db):
+    create(backend, 350)
+    table = backend.entity("docs")
+    first_letter.predict(X="body", db=db, select=backend.query("docs").where(table.c.n < 0))
+    column = db.output(table, "body", "first_letter")
+    undone = backend.query("docs").where(column.is_(None)).order_by(table.c.n.desc()).limit(150)
+    written = [first_letter.predict(X="body", db=db, select=undone).written for _ in range(4)]
+    assert written == [150, 150, 50, 0]
+    assert {row["body__first_letter"] for row in backend.read_all("docs").values()} == {"t"}
+
+
+@pytest.mark.requires(Capability.SQL)
+def test_an_alias_selects_the_rows_its_condition_names(backend, db):
+    create(backend, 5)
+    alias = backend.entity("docs").alias()
+    first_letter.predict(X="body", db=db, select=alias.select().where(alias.c.n == 2))
+    done = [row["n"] for row in backend.read_all("docs").values() if row["body__first_letter"] is not None]
+    assert done == [2]
