@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import blake2b
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
@@ -145,7 +147,8 @@ class Database:
         ``X``: a field, a dotted path, a tuple of fields (positional arguments) or a dict
         (argument -> field; ``input`` is the first). ``output``: the column's name, by default
         ``{X}__{identifier}``; created if absent, adopted if it has the right type.
-        Rows whose stored output is current are not computed again unless ``overwrite``.
+        Rows whose stored output is current are not computed again unless ``overwrite``:
+        inputs, output, model version and the keywords for the model are as they were.
         ``limit``: only the first rows of the query, in key order. ``on_error="raise"`` stops
         at the first row that fails; by default it is set aside and listed by `errors`.
         Other keywords go to the model. Each batch is committed as it is done: after an
@@ -160,6 +163,7 @@ class Database:
             _check_arguments(model, Fields.of(X), parameters)
         model = self._ready(model, store=not dry_run)
         source, spec = self._spec(model, X, select, output)
+        spec = replace(spec, parameters=_canonical(parameters))
         target = self._backend.bind(source, spec, create=not dry_run)
         with progress_bar(spec.name or model.identifier, target.count, progress) as move:
             return Run(model, target, options, lease_ttl_s=self._settings.lease_ttl_s, on_progress=move).execute()
@@ -275,6 +279,14 @@ class Database:
 
     def _outputs_of(self, model: str | Model) -> list[OutputInfo]:
         return self._backend.outputs(model if isinstance(model, str) else model.identifier)
+
+
+def _canonical(parameters: Mapping[str, Any]) -> str:
+    """Keywords for a model as text that is equal for equal keywords: a hash of their JSON, or of their repr."""
+    if not parameters:
+        return ""
+    text = json.dumps(parameters, sort_keys=True, default=repr)
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def _check_arguments(model: Model, fields: Fields, parameters: Mapping[str, Any]) -> None:

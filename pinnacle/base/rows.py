@@ -67,13 +67,18 @@ def _path(field: Any) -> str:
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """An output before it exists: what will be computed, by what, and where it goes."""
+    """An output before it exists: what will be computed, by what, and where it goes.
+
+    ``parameters``: the keyword arguments that a run hands on to the model, as canonical
+    text. They are part of what makes an output fresh; empty where there are none.
+    """
 
     name: str
     type: OutputType
     model: str
     version: int
     fields: Fields
+    parameters: str = ""
 
 
 @dataclass(frozen=True)
@@ -169,7 +174,7 @@ class RowError:
 
 @dataclass(frozen=True)
 class OutputInfo:
-    """An existing output, as the catalog of outputs records it."""
+    """An existing output, as the catalog of outputs records it; ``parameters`` are those of the run at hand."""
 
     id: int
     table: str
@@ -179,6 +184,7 @@ class OutputInfo:
     fields: Fields
     type: OutputType
     created_column: bool
+    parameters: str = ""
 
 
 @dataclass(frozen=True)

@@ -73,3 +73,19 @@ def test_an_alias_selects_the_rows_its_condition_names(backend, db):
     first_letter.predict(X="body", db=db, select=alias.select().where(alias.c.n == 2))
     done = [row["n"] for row in backend.read_all("docs").values() if row["body__first_letter"] is not None]
     assert done == [2]
+
+
+@model
+def scaled(n: int, factor: int = 1) -> int:
+    return n * factor
+
+
+def test_other_keywords_for_the_model_make_its_outputs_stale(backend, db):
+    create(backend, 4)
+    predict = {"X": "n", "db": db, "select": backend.query("docs"), "output": "product"}
+    scaled.predict(**predict)
+    doubled = scaled.predict(**predict, factor=2)
+    again = scaled.predict(**predict, factor=2)
+    assert (doubled.written, again.written, again.fresh) == (4, 0, 4)
+    assert [row["product"] for row in backend.read_all("docs").values()] == [0, 2, 4, 6]
+    assert scaled.predict(**predict).written == 4

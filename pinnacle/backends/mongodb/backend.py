@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from pinnacle.backends.mongodb import failures, migrations
@@ -63,7 +64,7 @@ class MongoBackend:
         if create:
             self.migrate()  # of two processes that bind an output, its unique index lets one register it
         with driver_errors(self._server):
-            info = self._outputs.bind(own, spec, create=create)
+            info = replace(self._outputs.bind(own, spec, create=create), parameters=spec.parameters)
         leases, writer = Leases(self._wire, info.id, self._clock), Writer(self._wire, own, info)
         return MongoTarget(self._wire, self._server, own, info, leases, writer)
 

@@ -46,9 +46,15 @@ def split(batch: bytes) -> Iterator[bytes]:
         at += size
 
 
-def fingerprint(row: bytes, version: int, outcome: bytes) -> bytes:
-    """16 bytes that stand for a canonical row, the model version and how it went."""
-    return blake2b(row, digest_size=FINGERPRINT_BYTES, person=outcome, salt=version.to_bytes(16, "little")).digest()
+def stamp(version: int, parameters: str) -> bytes:
+    """16 bytes for what computes an output: the model version and the run's parameters."""
+    chosen = blake2b(parameters.encode(), digest_size=8).digest() if parameters else bytes(8)
+    return version.to_bytes(8, "little") + chosen
+
+
+def fingerprint(row: bytes, computed_by: bytes, outcome: bytes) -> bytes:
+    """16 bytes that stand for a canonical row, what computes it (a `stamp`) and how it went."""
+    return blake2b(row, digest_size=FINGERPRINT_BYTES, person=outcome, salt=computed_by).digest()
 
 
 def without_output(row: bytes) -> bytes:

@@ -12,7 +12,7 @@ from pinnacle.backends.mongodb.driver import driver_errors
 from pinnacle.backends.mongodb.encoding import as_input, as_key, check_all
 from pinnacle.backends.mongodb.outputs import state_table
 from pinnacle.backends.mongodb.queue import Leases
-from pinnacle.backends.mongodb.raw import DONE, SET_ASIDE, fingerprint, inputs_of, without_output
+from pinnacle.backends.mongodb.raw import DONE, SET_ASIDE, fingerprint, inputs_of, stamp, without_output
 from pinnacle.backends.mongodb.source import MongoSource
 from pinnacle.backends.mongodb.wire import Shape, Wire
 from pinnacle.backends.mongodb.writer import Writer
@@ -108,18 +108,18 @@ class MongoTarget:
     ) -> Page:
         """Sort out fresh rows by their fingerprints alone; only rows that may need work are decoded."""
         hashes = recorded(rows)
-        version = self._info.version
+        computed_by = stamp(self._info.version, self._info.parameters)
         if overwrite or not hashes:
             stale = rows
         else:
-            stale = [row for row in rows if fingerprint(row, version, DONE) not in hashes]
+            stale = [row for row in rows if fingerprint(row, computed_by, DONE) not in hashes]
         last = as_key(self._decode([rows[-1]])[0]["_id"]) if rows else None
         documents = self._decode(stale)
         witnesses = [
             self._witness(row, document, recorded=bool(hashes)) for row, document in zip(stale, documents, strict=True)
         ]
         if hashes and not overwrite:
-            needed = [fingerprint(witness.inputs, version, SET_ASIDE) not in hashes for witness in witnesses]
+            needed = [fingerprint(witness.inputs, computed_by, SET_ASIDE) not in hashes for witness in witnesses]
             documents, witnesses = list(compress(documents, needed)), list(compress(witnesses, needed))
         fresh, set_aside = len(rows) - len(stale), len(stale) - len(witnesses)
         keys = [as_key(document.pop("_id")) for document in documents]

@@ -18,7 +18,7 @@ from pinnacle.backends.mongodb.driver import is_duplicate
 from pinnacle.backends.mongodb.encoding import encode_outputs, output_element
 from pinnacle.backends.mongodb.failures import Failures
 from pinnacle.backends.mongodb.outputs import REGISTRY, require_newest, state_table
-from pinnacle.backends.mongodb.raw import DONE, SET_ASIDE, fingerprint, with_output
+from pinnacle.backends.mongodb.raw import DONE, SET_ASIDE, fingerprint, stamp, with_output
 from pinnacle.backends.mongodb.source import MongoSource
 from pinnacle.backends.mongodb.statements import Row, grouped_updates, row_updates
 from pinnacle.backends.mongodb.wire import Shape, Update, Wire
@@ -36,6 +36,7 @@ class Writer:
         self._state = state_table(info.id)
         self._shape = Shape(info.fields.paths, info.name)
         self._failures = Failures(wire, info)
+        self._computed_by = stamp(info.version, info.parameters)
 
     def prepare(self, batch: OutputBatch) -> OutputBatch:
         """The batch with its rows encoded and hashed."""
@@ -62,11 +63,11 @@ class Writer:
 
     def _row(self, position: int, key: Any, value: Any, witness: Any) -> Row:
         after = with_output(witness.inputs, output_element(value))
-        mark = fingerprint(after, self._info.version, DONE)
+        mark = fingerprint(after, self._computed_by, DONE)
         return Row(position, key, value, witness.row, witness.content, after, mark, witness.recorded, witness.is_text)
 
     def _set_aside(self, failure: Failure) -> Update:
-        mark = fingerprint(failure.witness.inputs, self._info.version, SET_ASIDE)
+        mark = fingerprint(failure.witness.inputs, self._computed_by, SET_ASIDE)
         state = {"_id": failure.key, "h": mark, "v": self._info.version, "f": True}
         return Update({"_id": failure.key}, state, upsert=True)
 

@@ -19,7 +19,7 @@ from pinnacle.backends.sql.columns import ADOPTABLE, Encoder
 from pinnacle.backends.sql.schema import SCHEMA
 from pinnacle.backends.sql.source import SqlSource
 from pinnacle.base.errors import BackendError, ConfigError, ConnectionLost, MissingPlugin, RowRejected
-from pinnacle.base.rows import OutputInfo, OutputSpec
+from pinnacle.base.rows import OutputSpec
 from pinnacle.base.settings import Settings
 from pinnacle.base.types import Boolean, Bytes, Datetime, Float, Integer, Json, OutputType, Text, Vector
 
@@ -200,15 +200,8 @@ class PostgresBackend(SqlBackend):
         super().close()
 
     def bind(self, source: SqlSource, spec: OutputSpec, *, create: bool = True) -> PostgresTarget:
-        if create:
-            self.migrate()
-            info = self._outputs.ensure(source, spec)
-            return PostgresTarget(self, source, info, spec.version, exists=True)
-        existing = self._outputs.check(source, spec)
-        info = existing or OutputInfo(
-            0, source.table, spec.name, spec.model, spec.version, spec.fields, spec.type, False
-        )
-        return PostgresTarget(self, source, info, spec.version, exists=existing is not None)
+        info, exists = self.open_output(source, spec, create=create)
+        return PostgresTarget(self, source, info, spec.version, exists=exists)
 
 
 def _as_decimal(value: Any) -> Decimal:

@@ -44,7 +44,9 @@ class PostgresTarget(SqlTarget):
         self._inputs_hash = self._hash(source.inputs)
         if exists:
             stored = sa.sql.expression.ColumnClause(info.name, self.column_type, _selectable=source.base)
-            self._full_hash = self._hash((*source.inputs, stored))
+            salt = [sa.cast(sa.literal(text), sa.Text) for text in (info.parameters,) if text]
+            self._failed_hash = self._hash((*source.inputs, *salt))
+            self._full_hash = self._hash((*source.inputs, stored, *salt))
             self._statements = _Statements(self)
 
     def _hash(self, expressions: Sequence[Any]) -> Any:
@@ -77,7 +79,7 @@ class PostgresTarget(SqlTarget):
         columns = [c.label(f"c{i}") for i, c in enumerate((*source.key, *source.inputs))]
         if not with_state:
             return _ordered(source.select(*columns, self._inputs_hash.label("h")), source, within, limit)
-        hashes = sa.case((state.c.failed, self._inputs_hash), else_=self._full_hash)
+        hashes = sa.case((state.c.failed, self._failed_hash), else_=self._full_hash)
         verdict = sa.case(
             (sa.or_(state.c.version.is_(None), state.c.version != self.version), NEEDS_WORK),
             (hashes != state.c.fingerprint, NEEDS_WORK),
@@ -267,7 +269,7 @@ class _Statements:
         chosen = " AND ".join(f"{o} = %s::{kind}" for o, kind in zip(own, kinds, strict=True))
         self.mark_failed = (
             f"INSERT INTO {state} ({listed}, fingerprint, version, failed) SELECT {returned}, "
-            f"{_text(target._inputs_hash, backend)}, {target.version}, true FROM {table} WHERE {chosen} "
+            f"{_text(target._failed_hash, backend)}, {target.version}, true FROM {table} WHERE {chosen} "
             f"AND {_text(target._inputs_hash, backend)} = %s {upsert}"
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
@@ -16,7 +17,7 @@ from pinnacle.backends.sql.columns import ADOPTABLE, Encoder, decoder, unfit
 from pinnacle.backends.sql.outputs import SqlOutputs, default_name
 from pinnacle.backends.sql.schema import SCHEMA, STATE_PREFIX, VERSION_TABLE, metadata
 from pinnacle.backends.sql.source import SqlSource, resolve, stored_fields
-from pinnacle.base.errors import BackendError, ConnectionLost, OutputTypeConflict, UnsupportedTable
+from pinnacle.base.errors import BackendError, ConfigError, ConnectionLost, OutputTypeConflict, UnsupportedTable
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec, RowError
 from pinnacle.base.settings import Settings
 from pinnacle.base.types import OutputType
@@ -38,6 +39,11 @@ class SqlBackend:
 
     def __init__(self, engine: sa.Engine, settings: Settings, *, owned: bool) -> None:
         self.engine, self.settings, self._owned = engine, settings, owned
+        if engine.get_execution_options().get("schema_translate_map"):
+            raise ConfigError(
+                "this Engine translates schemas, which reflection and triggers do not follow; pass an Engine whose "
+                "search_path is set, or tables with their schema"
+            )
         self.dialect = engine.dialect
         self.translate: Mapping[str | None, str | None] = {SCHEMA: self.schema}
         self._work = self._sibling(engine).execution_options(schema_translate_map=self.translate)
@@ -164,6 +170,15 @@ class SqlBackend:
 
     def plan(self, source: SqlSource, spec: OutputSpec) -> list[str]:
         return self.migration_plan() + self._outputs.plan(source, spec)
+
+    def open_output(self, source: SqlSource, spec: OutputSpec, *, create: bool) -> tuple[OutputInfo, bool]:
+        """The output, and whether it is there: with ``create`` it is, after this."""
+        if create:
+            self.migrate()
+            return replace(self._outputs.ensure(source, spec), parameters=spec.parameters), True
+        existing = self._outputs.check(source, spec)
+        missing = OutputInfo(0, source.table, spec.name, spec.model, spec.version, spec.fields, spec.type, False)
+        return replace(existing or missing, parameters=spec.parameters), existing is not None
 
     def outputs(self, model: str | None = None) -> list[OutputInfo]:
         found = self._outputs.find()

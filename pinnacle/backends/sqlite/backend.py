@@ -16,7 +16,7 @@ from pinnacle.backends.sql.columns import BlobVector, Declared, UtcText
 from pinnacle.backends.sql.source import SqlSource
 from pinnacle.backends.sqlite.target import SqliteTarget
 from pinnacle.base.errors import BackendError, ConfigError, RowRejected, UnsupportedTable
-from pinnacle.base.rows import Fields, OutputInfo, OutputSpec
+from pinnacle.base.rows import Fields, OutputSpec
 from pinnacle.base.settings import Settings
 from pinnacle.base.types import Boolean, Bytes, Datetime, Float, Integer, Json, OutputType, Text, Vector
 
@@ -157,15 +157,8 @@ class SqliteBackend(SqlBackend):
                 raise
 
     def bind(self, source: SqlSource, spec: OutputSpec, *, create: bool = True) -> SqliteTarget:
-        if create:
-            self.migrate()
-            info = self._outputs.ensure(source, spec)
-            return SqliteTarget(self, source, info, spec.version, exists=True)
-        existing = self._outputs.check(source, spec)
-        info = existing or OutputInfo(
-            0, source.table, spec.name, spec.model, spec.version, spec.fields, spec.type, False
-        )
-        return SqliteTarget(self, source, info, spec.version, exists=existing is not None)
+        info, exists = self.open_output(source, spec, create=create)
+        return SqliteTarget(self, source, info, spec.version, exists=exists)
 
 
 def _prepare(connection: Any, record: Any) -> None:

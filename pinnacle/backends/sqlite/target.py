@@ -48,6 +48,7 @@ class SqliteTarget(SqlTarget):
         super().__init__(backend, source, info, version, exists=exists)
         self._single = len(source.inputs) == 1
         self._sql = Statements(backend, source, info, version)
+        self._salt = (info.parameters,) if info.parameters else ()
 
     # -- reading ------------------------------------------------------------------------------------
 
@@ -95,9 +96,9 @@ class SqliteTarget(SqlTarget):
         start, stop = self.width, self.width + len(self.source.inputs)
         *columns, recorded, versions, failed = zip(*rows, strict=True)
         if any(failed):
-            found = [fingerprint(row[start : stop if row[-1] else stop + 1]) for row in rows]
+            found = [fingerprint((*row[start : stop if row[-1] else stop + 1], *self._salt)) for row in rows]
         else:
-            found = fingerprints(*columns[start : stop + 1])
+            found = fingerprints(*columns[start : stop + 1], *self._salted(len(rows)))
         if set(versions) == {self.version}:
             return list(map(operator.eq, recorded, found))
         pairs = zip(versions, recorded, found, strict=True)
@@ -149,9 +150,8 @@ class SqliteTarget(SqlTarget):
         """The temporary table's rows, flat: key, output, inputs, fingerprint."""
         keys, outputs, witnesses = batch.keys, batch.outputs, batch.witnesses
         stored = [int(o) for o in outputs] if set(map(type, outputs)) == {bool} else outputs
-        hashes = (
-            fingerprints(witnesses, stored) if self._single else fingerprints(*zip(*witnesses, strict=True), stored)
-        )
+        columns = [witnesses] if self._single else list(zip(*witnesses, strict=True))
+        hashes = fingerprints(*columns, stored, *self._salted(len(stored)))
         if self.width == 1 and self._single:
             return list(chain.from_iterable(zip(keys, outputs, witnesses, hashes, strict=True)))
         key_parts = [(k,) for k in keys] if self.width == 1 else keys
@@ -159,13 +159,17 @@ class SqliteTarget(SqlTarget):
         rows = zip(key_parts, outputs, inputs, hashes, strict=True)
         return [value for k, o, x, h in rows for value in (*k, o, *x, h)]
 
+    def _salted(self, rows: int) -> list[list[str]]:
+        """The run's parameters as a column of the fingerprint; none where there are none."""
+        return [[text] * rows for text in self._salt]
+
     def _mark_failed(self, connection: sa.Connection, failures: Sequence[Failure]) -> Sequence[Failure]:
         raw: Any = connection.connection.driver_connection
         parameters: list[Any] = []
         for failure in failures:
             inputs = (failure.witness,) if self._single else tuple(failure.witness)
             key = (failure.key,) if self.width == 1 else tuple(failure.key)
-            parameters += (*key, None, *inputs, fingerprint(inputs))
+            parameters += (*key, None, *inputs, fingerprint((*inputs, *self._salt)))
         self._fill(raw.execute, parameters)
         marked = {row[0] if self.width == 1 else tuple(row) for row in raw.execute(self._sql.mark_failed).fetchall()}
         return [failure for failure in failures if failure.key in marked]
