@@ -6,7 +6,7 @@ import base64
 import ipaddress
 import json
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from hashlib import blake2b
@@ -43,31 +43,40 @@ def digest(text: str) -> bytes:
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def fingerprint(values: Iterable[Any]) -> bytes:
-    """One row's 16-byte fingerprint: of its input values, then its output."""
-    return digest("".join(map(tag, values)))
+def fingerprint(values: Sequence[Any]) -> bytes:
+    """One row's 16-byte fingerprint: of its output, then its inputs.
+
+    The last value, if it is text, is written without its length: it is the rest.
+    """
+    *first, last = values
+    return digest("".join(map(tag, first)) + (f"s{last}" if type(last) is str else tag(last)))
 
 
 def fingerprints(*columns: Sequence[Any]) -> list[bytes]:
     """`fingerprint` of each row, the values given column by column.
 
-    The usual case, one text input and a text or number output, is written out: it is the
-    hot loop of a bulk predict.
+    The usual case, an output and one text input, is written out: it is the hot loop of a
+    bulk predict.
     """
-    if len(columns) == 2 and set(map(type, columns[0])) == {str}:
-        inputs, outputs = columns
-        if set(map(type, outputs)) == {str}:
-            texts = [f"s{len(x)}:{x}s{len(o)}:{o}" for x, o in zip(inputs, outputs, strict=True)]
-        elif set(map(type, outputs)) == {int}:
-            texts = [f"s{len(x)}:{x}i{o};" for x, o in zip(inputs, outputs, strict=True)]
-        else:
-            texts = [f"s{len(x)}:{x}{tag(o)}" for x, o in zip(inputs, outputs, strict=True)]
+    if len(columns) != 2 or set(map(type, columns[1])) != {str}:
+        return list(map(fingerprint, zip(*columns, strict=True)))
+    outputs, inputs = columns
+    kinds = set(map(type, outputs))
+    if kinds == {str}:
+        texts = [f"s{len(o)}:{o}s{x}" for o, x in zip(outputs, inputs, strict=True)]
+    elif kinds == {int}:
+        texts = [f"i{o};s{x}" for o, x in zip(outputs, inputs, strict=True)]
     else:
-        texts = ["".join(map(tag, row)) for row in zip(*columns, strict=True)]
+        texts = [f"{tag(o)}s{x}" for o, x in zip(outputs, inputs, strict=True)]
+    new, found = blake2b(digest_size=16).copy, []
     try:
-        return [blake2b(text.encode(), digest_size=16).digest() for text in texts]
-    except UnicodeEncodeError:
+        for text in texts:
+            state = new()
+            state.update(text.encode())
+            found.append(state.digest())
+    except UnicodeEncodeError:  # lone surrogates, which stand for bytes that are not UTF-8
         return list(map(digest, texts))
+    return found
 
 
 _KEY_WRITERS: tuple[tuple[type, str, Callable[[Any], str]], ...] = (

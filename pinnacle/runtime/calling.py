@@ -23,8 +23,10 @@ from pinnacle.base import loop
 from pinnacle.base.rows import Fields
 from pinnacle.components.calls import by_length, call_batch
 from pinnacle.components.model import CallStyle, Model
+from pinnacle.runtime.memory import bytes_of
 
 FLUSH_S = 0.2
+MAX_PORTION_BYTES = 8 * 2**20
 MESSAGE_LIMIT = 2_000
 INTERRUPTS = (KeyboardInterrupt, SystemExit)
 BATCH_SIZES = {CallStyle.VALUE: 5000, CallStyle.BATCH: 256, CallStyle.ASYNC: 64}
@@ -74,6 +76,7 @@ class Done:
     positions: list[int] = field(default_factory=list)
     outputs: list[Any] = field(default_factory=list)
     failed: list[Failed] = field(default_factory=list)
+    bytes: int = 0
 
     def __len__(self) -> int:
         return len(self.positions) + len(self.failed)
@@ -140,18 +143,25 @@ class Caller:
                 done.failed.append(Failed(start + len(outputs), error, 1))
             done.positions += range(start, start + len(outputs))
             done.outputs += outputs
+            made = bytes_of(outputs)
+            done.bytes += made
             tried = len(outputs) + (len(outputs) < len(part) and interrupted is None)
             self.calls += tried
             start += tried
             now = clock()
-            stride = max(1, min(2 * stride, int(tried * FLUSH_S / 4 / max(now - began, 1e-6))))
-            if interrupted is not None or len(done) >= self.batch_size or now >= flush_at:
+            in_time = int(tried * FLUSH_S / 4 / max(now - began, 1e-6))
+            in_memory = MAX_PORTION_BYTES * len(outputs) // max(1, made)
+            stride = max(1, min(2 * stride, in_time, in_memory))
+            if interrupted is not None or now >= flush_at or self._is_full(done):
                 yield done
                 done, flush_at = Done(), clock() + FLUSH_S
             if interrupted is not None:
                 raise interrupted
         if len(done):
             yield done
+
+    def _is_full(self, done: Done) -> bool:
+        return len(done) >= self.batch_size or done.bytes >= MAX_PORTION_BYTES
 
     # -- units, possibly many at once ---------------------------------------------------------
 
@@ -172,7 +182,8 @@ class Caller:
                 portion.positions += done.positions
                 portion.outputs += done.outputs
                 portion.failed += done.failed
-                if len(portion) >= self.batch_size or time.monotonic() >= flush_at:
+                portion.bytes += bytes_of(done.outputs)
+                if self._is_full(portion) or time.monotonic() >= flush_at:
                     yield portion
                     portion, flush_at = Done(), time.monotonic() + FLUSH_S
         except INTERRUPTS:

@@ -78,7 +78,7 @@ class Run:
         self._memory = RunMemory()
         self._held: list[_Held] = []
         self._later: list[Key] = []
-        self._size = PageSize(model)
+        self._size = PageSize(model, self.batch_size)
         self._stop = stop_requested.get()
 
     def execute(self, keys: Sequence[Key] | None = None) -> PredictResult:
@@ -185,7 +185,7 @@ class Run:
             with closing(self.caller.run(inputs)) as portions:
                 for done in portions:
                     self._finish(held, done, owners, followers)
-                self._check_stop()
+                    self._check_stop()
         self._size.after_work(max(1, len(page.keys)), time.perf_counter() - began)
 
     def _without_nulls(self, held: _Held) -> list[int]:

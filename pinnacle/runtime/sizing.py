@@ -6,7 +6,10 @@ from pinnacle.base.rows import Page
 from pinnacle.components.model import CallStyle, Model
 from pinnacle.runtime.memory import bytes_of
 
-FIRST_PAGE_ROWS = 100
+FIRST_PAGE_ROWS = 10
+"""Few, because nothing is known of the rows yet: they may be large, or the model slow."""
+
+GROWTH = 8
 MAX_PAGE_ROWS = 10_000
 MAX_PAGE_BYTES = 16 * 2**20
 READ_TARGET_S = 0.1
@@ -18,22 +21,23 @@ BATCH_WORK_TARGET_S = 12.0
 class PageSize:
     """``rows`` to ask for next. Short pages keep reads short, leases shared and memory bounded."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, batch_size: int) -> None:
         self.rows = FIRST_PAGE_ROWS
         self._target_s = BATCH_WORK_TARGET_S if model.call_style is CallStyle.BATCH else WORK_TARGET_S
-        self._least = min(MAX_PAGE_ROWS, max(FIRST_PAGE_ROWS, model.concurrency * 4))
+        a_call = batch_size if model.call_style is CallStyle.BATCH else 1
+        self._least = min(MAX_PAGE_ROWS, max(FIRST_PAGE_ROWS, model.concurrency * 4, a_call))
 
     def after_read(self, page: Page, seconds: float) -> None:
         """Halve after a slow read; grow where all rows were fresh; never beyond the byte limit."""
         if seconds > READ_TARGET_S:
             self.rows = max(FIRST_PAGE_ROWS, self.rows // 2)
         elif not page.keys:
-            self.rows = min(MAX_PAGE_ROWS, self.rows * 4)
+            self.rows = min(MAX_PAGE_ROWS, self.rows * GROWTH)
         a_row = bytes_of(page.inputs) / max(1, len(page.inputs))
         if a_row * self.rows > MAX_PAGE_BYTES:
             self.rows = max(1, int(MAX_PAGE_BYTES / a_row))
 
     def after_work(self, rows: int, seconds: float) -> None:
-        """Aim at the target duration, growing at most fourfold."""
+        """Aim at the target duration, growing at most `GROWTH` times."""
         fitting = int(rows * self._target_s / max(seconds, 1e-6))
-        self.rows = max(min(self._least, self.rows), min(MAX_PAGE_ROWS, fitting, self.rows * 4))
+        self.rows = max(min(self._least, self.rows), min(MAX_PAGE_ROWS, fitting, self.rows * GROWTH))

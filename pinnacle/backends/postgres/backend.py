@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -43,7 +43,8 @@ def open_postgres(target: sa.Engine | sa.URL, settings: Settings) -> PostgresBac
                 f"pinnacle needs psycopg 3 and this engine uses {target.dialect.driver}; make it with postgresql+psycopg://"
             )
         return PostgresBackend(target, settings, owned=False)
-    return PostgresBackend(sa.create_engine(target.set(drivername="postgresql+psycopg")), settings, owned=True)
+    engine = sa.create_engine(target.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+    return PostgresBackend(engine, settings, owned=True)
 
 
 def open_embedded(url: sa.URL, settings: Settings) -> PostgresBackend:
@@ -76,16 +77,26 @@ class PostgresBackend(SqlBackend):
     )
     server: Any = None
 
-    def _sibling(self, engine: sa.Engine) -> sa.Engine:
-        sibling = super()._sibling(engine)
-        sa.event.listen(sibling.pool, "connect", _prepare)
-        return sibling.execution_options(isolation_level="READ COMMITTED")
-
     def __init__(self, engine: sa.Engine, settings: Settings, *, owned: bool) -> None:
         super().__init__(engine, settings, owned=owned)
-        writers = super()._sibling(engine)
-        sa.event.listen(writers.pool, "connect", _prepare_writer)
-        self._writers = writers.execution_options(isolation_level="AUTOCOMMIT")
+        self._writers = self._prepared(engine, _prepare_writer).execution_options(isolation_level="AUTOCOMMIT")
+
+    def _sibling(self, engine: sa.Engine) -> sa.Engine:
+        return self._prepared(engine, _prepare).execution_options(isolation_level="READ COMMITTED")
+
+    def _prepared(self, engine: sa.Engine, prepare: Callable[[Any, Any], None]) -> sa.Engine:
+        sibling = super()._sibling(engine)
+        sa.event.listen(sibling.pool, "connect", prepare)
+        if not self._owned:  # an engine of pinnacle's own pings by itself, and its siblings with it
+            sa.event.listen(sibling.pool, "checkout", self._ping)
+        return sibling
+
+    def _ping(self, connection: Any, record: Any, proxy: Any) -> None:
+        """Have the pool replace a connection that the server has closed since it was last used."""
+        try:
+            self.dialect.do_ping(connection)
+        except self.dialect.loaded_dbapi.Error as error:
+            raise sa.exc.DisconnectionError("the server closed the connection") from error
 
     @contextmanager
     def writing(self, *, durable: bool = True) -> Iterator[sa.Connection]:
@@ -133,8 +144,14 @@ class PostgresBackend(SqlBackend):
 
     def decoder(self, column_type: sa.types.TypeEngine[Any]) -> Encoder | None:
         """Numbers are converted by what they are: SQLAlchemy's way needs the result's type codes."""
+        from pgvector.sqlalchemy import VECTOR
+
+        from pinnacle.backends.postgres.vectors import PgVector
+
         if isinstance(column_type, (sa.Numeric, sa.Float)):
             return _as_decimal if column_type.asdecimal else float
+        if isinstance(column_type, VECTOR):
+            column_type = PgVector(column_type.dim)
         return super().decoder(column_type)
 
     def prerequisites(self, output: OutputType) -> list[str]:
@@ -185,11 +202,11 @@ class PostgresBackend(SqlBackend):
             raw: Any = connection.connection.driver_connection
             try:
                 yield raw
-            except (psycopg.IntegrityError, psycopg.DataError, psycopg.errors.RaiseException) as error:
-                raise RowRejected(f"the database refused a value: {_first_line(error)}") from error
             except psycopg.errors.LockNotAvailable:
                 raise
             except psycopg.Error as error:
+                if _is_about_a_row(error):
+                    raise RowRejected(f"the database refused a value: {_first_line(error)}") from error
                 if raw.closed or raw.broken:
                     connection.invalidate()
                     raise ConnectionLost(f"the connection to the database dropped: {_first_line(error)}") from error
@@ -208,14 +225,26 @@ def _as_decimal(value: Any) -> Decimal:
     return value if isinstance(value, Decimal) else Decimal(str(value))
 
 
+def _is_about_a_row(error: Any) -> bool:
+    """Whether one row's value is to blame: a constraint, a type, or a trigger's function that raised."""
+    import psycopg
+
+    if isinstance(error, (psycopg.IntegrityError, psycopg.DataError, psycopg.errors.RaiseException)):
+        return True
+    return "function" in (error.diag.context or "") and not isinstance(error, psycopg.OperationalError)
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _prepare(connection: Any, record: Any) -> None:
-    """Set up each of pinnacle's own connections: hidden rows are an error, not absent."""
+    """Set up each of pinnacle's own connections: hidden rows are an error, not absent, and values
+    travel whole and in the form that psycopg reads, whatever the role's or the database's settings."""
     with connection.cursor() as cursor:
         cursor.execute("SET row_security = off")
+        cursor.execute("SET datestyle = ISO")
+        cursor.execute("SET extra_float_digits = 1")
     connection.commit()
 
 

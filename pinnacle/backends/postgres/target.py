@@ -195,17 +195,19 @@ def _ordered(statement: sa.Select[Any], source: SqlSource, within: Within | None
 
 
 class _Kind:
-    """A column's type, as the catalog of the database describes it."""
+    """A column's type, as the catalog of the database describes it; ``bare`` without its length or
+    precision: a cast to varchar(5) would cut a value that an assignment refuses."""
 
-    def __init__(self, oid: int, declared: str, send: str, category: str) -> None:
-        self.oid, self.declared, self.send, self.is_array = oid, declared, send, category == "A"
+    def __init__(self, oid: int, declared: str, bare: str, send: str, category: str) -> None:
+        self.oid, self.declared, self.bare, self.send = oid, declared, bare, send
+        self.is_array = category == "A"
 
 
 def _column_kinds(connection: sa.Connection, table: str) -> dict[str | None, _Kind]:
     rows = connection.execute(
         sa.text(
-            "SELECT a.attname, a.atttypid::bigint, format_type(a.atttypid, a.atttypmod), t.typsend::text, "
-            "t.typcategory FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid "
+            "SELECT a.attname, a.atttypid::bigint, format_type(a.atttypid, a.atttypmod), "
+            "format_type(a.atttypid, NULL), t.typsend::text, t.typcategory FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid "
             "WHERE a.attrelid = to_regclass(:table) AND a.attnum > 0 AND NOT a.attisdropped"
         ),
         {"table": table},
@@ -231,7 +233,7 @@ class _Statements:
         table, name = _escaped(backend.quote_table(source.actual)), _escaped(backend.quote(info.name))
         own = [f"{table}.{_escaped(backend.quote(column.name))}" for column in source.key]
         kinds = [_escaped(target._kinds[column.name].declared) for column in source.key]
-        stored = _escaped(target._kinds[info.name].declared)
+        stored = _escaped(target._kinds[info.name].bare)
         state = backend.own(f"pinnacle_state_{info.id}")
         same_row = " AND ".join(f"{o} = b.{k}" for o, k in zip(own, keys, strict=True))
         unchanged = f"{_text(target._inputs_hash, backend)} = b.h"

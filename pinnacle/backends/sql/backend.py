@@ -16,7 +16,7 @@ from pinnacle.backends.sql.catalog import SqlCatalogStore
 from pinnacle.backends.sql.columns import ADOPTABLE, Encoder, decoder, unfit
 from pinnacle.backends.sql.outputs import SqlOutputs, default_name
 from pinnacle.backends.sql.schema import SCHEMA, STATE_PREFIX, VERSION_TABLE, metadata
-from pinnacle.backends.sql.source import SqlSource, resolve, stored_fields
+from pinnacle.backends.sql.source import ColumnTypes, SqlSource, resolve, stored_fields
 from pinnacle.base.errors import BackendError, ConfigError, ConnectionLost, OutputTypeConflict, UnsupportedTable
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec, RowError
 from pinnacle.base.settings import Settings
@@ -166,7 +166,10 @@ class SqlBackend:
 
     def resolve(self, query: Any, fields: Fields) -> SqlSource:
         with self.reading() as connection:
-            return resolve(connection, query, fields)
+            return resolve(connection, query, fields, self._output_types)
+
+    def _output_types(self, table: sa.Table) -> ColumnTypes:
+        return {info.name: self.column_type(info.type) for info in self._outputs.on(table)}
 
     def plan(self, source: SqlSource, spec: OutputSpec) -> list[str]:
         return self.migration_plan() + self._outputs.plan(source, spec)

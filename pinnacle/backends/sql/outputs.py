@@ -33,6 +33,10 @@ class SqlOutputs:
             rows = connection.execute(sa.select(output).where(*conditions).order_by(output.c.id)).all()
         return [_info(row) for row in rows]
 
+    def on(self, table: sa.Table) -> list[OutputInfo]:
+        """The outputs recorded on a table."""
+        return self.find(*_place(table))
+
     def at(self, source: SqlSource, name: str) -> OutputInfo | None:
         """The output recorded at a column, if any."""
         found = self.find(*_place(source.actual), output.c.name == name)

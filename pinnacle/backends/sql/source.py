@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +14,9 @@ from sqlalchemy.sql import ColumnElement
 from pinnacle.base.encoding import dump_key
 from pinnacle.base.errors import UnknownField, UnsupportedQuery, UnsupportedTable
 from pinnacle.base.rows import Fields
+
+
+ColumnTypes = Mapping[str, sa.types.TypeEngine[Any]]
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,13 @@ def key_tuple(key: Sequence[ColumnElement[Any]]) -> Any:
     return key[0] if len(key) == 1 else sa.tuple_(*key)
 
 
-def resolve(connection: sa.Connection, query: Any, fields: Fields) -> SqlSource:
-    """Check ``query`` and ``fields`` against the database; see `Backend.resolve`."""
+def resolve(
+    connection: sa.Connection, query: Any, fields: Fields, output_types: Callable[[sa.Table], ColumnTypes]
+) -> SqlSource:
+    """Check ``query`` and ``fields`` against the database; see `Backend.resolve`.
+
+    ``output_types`` tells the types of a table's columns that are outputs: what a BLOB holds, for example.
+    """
     if not isinstance(query, sa.Select):
         raise UnsupportedQuery(
             f"predict works on the rows of a sqlalchemy select(), not on {type(query).__name__}; "
@@ -74,7 +83,7 @@ def resolve(connection: sa.Connection, query: Any, fields: Fields) -> SqlSource:
         )
     entity, mapped = _selected(query)
     base, actual = _named(mapped), _reflect(connection, mapped)
-    lookup = _Lookup(entity, base, actual)
+    lookup = _Lookup(entity, base, actual, output_types(actual))
     inputs = tuple(lookup.expression(path) for path in fields.paths)
     key = tuple(column_on(base, column) for column in _key(connection, actual))
     stored = stored_fields(entity, fields)
@@ -150,7 +159,10 @@ def _reflect(connection: sa.Connection, mapped: Any) -> sa.Table:
     inspector = sa.inspect(connection)
     name, schema = str(named.name), getattr(named, "schema", None)
     try:
-        table = sa.Table(name, sa.MetaData(), schema=schema, autoload_with=connection, resolve_fks=False)
+        with warnings.catch_warnings():
+            # Columns of types that SQLAlchemy does not know are none of the user's concern here.
+            warnings.filterwarnings("ignore", "Did not recognize type", sa.exc.SAWarning)
+            table = sa.Table(name, sa.MetaData(), schema=schema, autoload_with=connection, resolve_fks=False)
     except sa.exc.NoSuchTableError:
         raise UnsupportedTable(
             f"the database has no table {named.fullname!r}; it has "
@@ -227,9 +239,9 @@ def _user_column(entity: Any, mapped: Any, column: ColumnElement[Any]) -> Any:
 class _Lookup:
     """Finds the expression for a field name: an attribute, a column, or a path into JSON."""
 
-    def __init__(self, entity: Any, base: Any, actual: sa.Table) -> None:
+    def __init__(self, entity: Any, base: Any, actual: sa.Table, output_types: ColumnTypes) -> None:
         self._mapper: orm.Mapper[Any] | None = sa.inspect(entity).mapper if entity is not None else None
-        self._base, self._actual = base, actual
+        self._base, self._actual, self._output_types = base, actual, output_types
 
     def names(self) -> set[str]:
         attributes = {a.key for a in self._mapper.column_attrs} if self._mapper is not None else set()
@@ -267,5 +279,7 @@ class _Lookup:
         column_name = declared.name if declared is not None else name
         if column_name not in self._actual.c:
             return None
-        kind = None if declared is None or isinstance(declared.type, sa.types.NullType) else declared.type
+        kind = declared.type if declared is not None else None
+        if kind is None or isinstance(kind, sa.types.NullType):
+            kind = self._output_types.get(column_name)
         return column_on(self._base, self._actual.c[column_name], kind)

@@ -33,7 +33,7 @@ STRICT_TYPES: dict[type[OutputType], str] = {
 def open_sqlite(target: sa.Engine | sa.URL, settings: Settings) -> SqliteBackend:
     """Open a SQLite file by engine or URL; a file that does not exist is made in WAL mode."""
     url = target.url if isinstance(target, sa.Engine) else target
-    if not url.database or url.database == ":memory:" or "mode=memory" in url.database:
+    if not url.database or ":memory:" in url.database or url.query.get("mode") == "memory":
         raise ConfigError(
             "an in-memory SQLite database cannot be shared between the threads and processes of a run; "
             "use a file, for example sqlite:///docs.db"
@@ -43,15 +43,15 @@ def open_sqlite(target: sa.Engine | sa.URL, settings: Settings) -> SqliteBackend
     if not path.parent.is_dir():
         raise ConfigError(f"{path} cannot be made: there is no directory {path.parent}")
     engine = target if isinstance(target, sa.Engine) else sa.create_engine(url)
-    if is_new and not isinstance(target, sa.Engine):
-        _refuse_network_wal(path)
-        with wrapped_errors(), engine.connect() as connection:
+    is_owned = engine is not target
+    backend = SqliteBackend(engine, settings, owned=is_owned)
+    with backend.reading() as connection:  # never on the user's pool, whose connections may all be in use
+        if is_new and is_owned:
+            _refuse_network_wal(path)
             connection.exec_driver_sql("PRAGMA journal_mode = WAL")
-    else:
-        with wrapped_errors(), engine.connect() as connection:
-            if connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal":
-                _refuse_network_wal(path)
-    return SqliteBackend(engine, settings, owned=not isinstance(target, sa.Engine))
+        elif connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal":
+            _refuse_network_wal(path)
+    return backend
 
 
 def _refuse_network_wal(path: Path) -> None:

@@ -96,9 +96,9 @@ class SqliteTarget(SqlTarget):
         start, stop = self.width, self.width + len(self.source.inputs)
         *columns, recorded, versions, failed = zip(*rows, strict=True)
         if any(failed):
-            found = [fingerprint((*row[start : stop if row[-1] else stop + 1], *self._salt)) for row in rows]
+            found = [fingerprint((*self._salt, *(() if row[-1] else (row[stop],)), *row[start:stop])) for row in rows]
         else:
-            found = fingerprints(*columns[start : stop + 1], *self._salted(len(rows)))
+            found = fingerprints(*self._salted(len(rows)), columns[stop], *columns[start:stop])
         if set(versions) == {self.version}:
             return list(map(operator.eq, recorded, found))
         pairs = zip(versions, recorded, found, strict=True)
@@ -151,7 +151,7 @@ class SqliteTarget(SqlTarget):
         keys, outputs, witnesses = batch.keys, batch.outputs, batch.witnesses
         stored = [int(o) for o in outputs] if set(map(type, outputs)) == {bool} else outputs
         columns = [witnesses] if self._single else list(zip(*witnesses, strict=True))
-        hashes = fingerprints(*columns, stored, *self._salted(len(stored)))
+        hashes = fingerprints(*self._salted(len(stored)), stored, *columns)
         if self.width == 1 and self._single:
             return list(chain.from_iterable(zip(keys, outputs, witnesses, hashes, strict=True)))
         key_parts = [(k,) for k in keys] if self.width == 1 else keys
@@ -169,7 +169,7 @@ class SqliteTarget(SqlTarget):
         for failure in failures:
             inputs = (failure.witness,) if self._single else tuple(failure.witness)
             key = (failure.key,) if self.width == 1 else tuple(failure.key)
-            parameters += (*key, None, *inputs, fingerprint((*inputs, *self._salt)))
+            parameters += (*key, None, *inputs, fingerprint((*self._salt, *inputs)))
         self._fill(raw.execute, parameters)
         marked = {row[0] if self.width == 1 else tuple(row) for row in raw.execute(self._sql.mark_failed).fetchall()}
         return [failure for failure in failures if failure.key in marked]
