@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
 
-from pinnacle import Conflict, model
+from pinnacle import Conflict, Datetime, Vector, model
 from tests.contract.documents import create_docs, during, outputs, snapshot, wait_until
 from tests.models import note, shout
 
@@ -219,3 +220,20 @@ def test_the_output_of_one_model_is_the_input_of_another(backend, db):
     run(backend, db, output="loud")
     assert twice.predict(X="loud", db=db, select=backend.query("docs")).written == 1
     assert outputs(backend, db, "loud", "twice") == {1: "ZZ", 2: "BB"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "seen"),
+    [
+        (Vector(2), [1, 2], "ndarray"), (dict, {"a": 1}, "dict"), (bool, True, "bool"), (bytes, b"x", "bytes"),
+        (datetime, datetime(2026, 1, 1), "datetime"), (Datetime(timezone=True), datetime(2026, 1, 1, tzinfo=UTC), "datetime"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_an_output_reaches_the_next_model_as_the_type_it_has(backend, db, kind, value, seen):
+    create_docs(backend, "a")
+    run(backend, db, model(lambda body: value, identifier="first", output_type=kind), output="first")
+    look = model(lambda found: note(found) is None or type(found).__name__, identifier="second", output_type=str)
+    look.predict(X="first", db=db, select=backend.query("docs"), output="second")
+    assert backend.read("docs", 1)["second"] == seen
+    assert look.predict(X="first", db=db, select=backend.query("docs"), output="second").fresh == 1

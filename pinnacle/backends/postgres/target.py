@@ -207,7 +207,8 @@ def _column_kinds(connection: sa.Connection, table: str) -> dict[str | None, _Ki
     rows = connection.execute(
         sa.text(
             "SELECT a.attname, a.atttypid::bigint, format_type(a.atttypid, a.atttypmod), "
-            "format_type(a.atttypid, NULL), t.typsend::text, t.typcategory FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid "
+            "format_type(a.atttypid, NULL), t.typsend::text, t.typcategory "
+            "FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid "
             "WHERE a.attrelid = to_regclass(:table) AND a.attnum > 0 AND NOT a.attisdropped"
         ),
         {"table": table},

@@ -14,7 +14,7 @@ from pinnacle.backends.protocol import Capability
 from pinnacle.backends.sql import migrate, queue
 from pinnacle.backends.sql.catalog import SqlCatalogStore
 from pinnacle.backends.sql.columns import ADOPTABLE, Encoder, decoder, unfit
-from pinnacle.backends.sql.outputs import SqlOutputs, default_name
+from pinnacle.backends.sql.outputs import SqlOutputs, default_name, outputs_on
 from pinnacle.backends.sql.schema import SCHEMA, STATE_PREFIX, VERSION_TABLE, metadata
 from pinnacle.backends.sql.source import ColumnTypes, SqlSource, resolve, stored_fields
 from pinnacle.base.errors import BackendError, ConfigError, ConnectionLost, OutputTypeConflict, UnsupportedTable
@@ -165,11 +165,14 @@ class SqlBackend:
         return default_name(fields, identifier)
 
     def resolve(self, query: Any, fields: Fields) -> SqlSource:
-        with self.reading() as connection:
-            return resolve(connection, query, fields, self._output_types)
+        has_outputs = self.is_migrated()
+        with self.reading() as connection:  # one connection: the pool may have no other
+            return resolve(
+                connection, query, fields, lambda table: self._output_types(connection, table) if has_outputs else {}
+            )
 
-    def _output_types(self, table: sa.Table) -> ColumnTypes:
-        return {info.name: self.column_type(info.type) for info in self._outputs.on(table)}
+    def _output_types(self, connection: sa.Connection, table: sa.Table) -> ColumnTypes:
+        return {info.name: self.column_type(info.type) for info in outputs_on(connection, table)}
 
     def plan(self, source: SqlSource, spec: OutputSpec) -> list[str]:
         return self.migration_plan() + self._outputs.plan(source, spec)
@@ -246,16 +249,17 @@ class SqlBackend:
         """Columns go one by one, then all else at once: a removal that was cut short can be run again."""
         for info in self._droppable(outputs):
             self._outputs.drop_column(info)
+        statements = self._own_removal()
         with self.writing() as connection:
-            for statement in self._own_removal():
+            for statement in statements:
                 self.run_text(connection, statement)
         self._is_migrated = False
 
     def _droppable(self, outputs: bool) -> list[OutputInfo]:
         """The outputs whose columns a removal drops: those that pinnacle made and that are still there."""
+        made = [(info, self._outputs.table_of(info)) for info in self.outputs() if outputs and info.created_column]
         with self.reading() as connection:
-            made = [info for info in self.outputs() if outputs and info.created_column]
-            return [info for info in made if has_column(connection, self._outputs.table_of(info), info.name)]
+            return [info for info, table in made if has_column(connection, table, info.name)]
 
     def _own_removal(self) -> list[str]:
         if not self.is_migrated():

@@ -33,10 +33,6 @@ class SqlOutputs:
             rows = connection.execute(sa.select(output).where(*conditions).order_by(output.c.id)).all()
         return [_info(row) for row in rows]
 
-    def on(self, table: sa.Table) -> list[OutputInfo]:
-        """The outputs recorded on a table."""
-        return self.find(*_place(table))
-
     def at(self, source: SqlSource, name: str) -> OutputInfo | None:
         """The output recorded at a column, if any."""
         found = self.find(*_place(source.actual), output.c.name == name)
@@ -177,6 +173,11 @@ class SqlOutputs:
             )
         )
         return self._backend.plain(text).strip() + self._backend.state_suffix(table)
+
+
+def outputs_on(connection: sa.Connection, table: sa.Table) -> list[OutputInfo]:
+    """The outputs recorded on a table."""
+    return [_info(row) for row in connection.execute(sa.select(output).where(*_place(table)))]
 
 
 def default_name(fields: Fields, identifier: str) -> str:

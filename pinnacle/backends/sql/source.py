@@ -15,7 +15,6 @@ from pinnacle.base.encoding import dump_key
 from pinnacle.base.errors import UnknownField, UnsupportedQuery, UnsupportedTable
 from pinnacle.base.rows import Fields
 
-
 ColumnTypes = Mapping[str, sa.types.TypeEngine[Any]]
 
 

@@ -85,6 +85,15 @@ class SqliteBackend(SqlBackend):
     schema: ClassVar[str | None] = None
     capabilities = frozenset({Capability.SQL, Capability.TRANSACTIONS})
 
+    def __init__(self, engine: sa.Engine, settings: Settings, *, owned: bool) -> None:
+        super().__init__(engine, settings, owned=owned)
+        # Writes have connections of their own, so that one's PRAGMA data_version tells of others' writes only.
+        self._writers = self._sibling(engine).execution_options(schema_translate_map=self.translate)
+
+    def close(self) -> None:
+        self._writers.dispose()
+        super().close()
+
     def _sibling(self, engine: sa.Engine) -> sa.Engine:
         sibling = super()._sibling(engine)
         sa.event.listen(sibling.pool, "connect", _prepare)
@@ -129,7 +138,7 @@ class SqliteBackend(SqlBackend):
 
     @contextmanager
     def writing(self, *, durable: bool = True) -> Iterator[sa.Connection]:
-        with wrapped_errors(), self._work.begin() as connection:
+        with wrapped_errors(), self._writers.begin() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
 
@@ -137,7 +146,7 @@ class SqliteBackend(SqlBackend):
     def writing_raw(self) -> Iterator[Any]:
         """The driver's connection, in autocommit; a transaction left open is committed, or rolled back on error."""
         errors = self.dialect.loaded_dbapi
-        with self._work.connect() as connection:
+        with self._writers.connect() as connection:
             raw: Any = connection.connection.driver_connection
             try:
                 yield raw

@@ -48,6 +48,8 @@ class SqliteTarget(SqlTarget):
         super().__init__(backend, source, info, version, exists=exists)
         self._single = len(source.inputs) == 1
         self._sql = Statements(backend, source, info, version)
+        self._seen: tuple[int, int] | None = None
+        self._held_s = 0.0
         self._salt = (info.parameters,) if info.parameters else ()
 
     # -- reading ------------------------------------------------------------------------------------
@@ -128,6 +130,7 @@ class SqliteTarget(SqlTarget):
         with self.backend.writing_raw() as connection:
             execute = connection.execute
             self._fill(execute, batch.prepared[start * width : stop * width])
+            self._give_way(connection)
             execute("BEGIN IMMEDIATE")
             began = time.perf_counter()
             has_errors = sql.guard(execute)
@@ -138,7 +141,19 @@ class SqliteTarget(SqlTarget):
             if has_errors:
                 written = set(range(start, stop)) - {start + i for i in missed}
                 connection.executemany(sql.clear_error, [(dump_key(batch.keys[i]),) for i in sorted(written)])
-        return missed, time.perf_counter() - began
+            self._held_s = time.perf_counter() - began
+        return missed, self._held_s
+
+    def _give_way(self, connection: Any) -> None:
+        """Where others write as well, leave the file alone for as long as it was held.
+
+        Who waits for SQLite's lock only tries now and then, and would find it taken nearly
+        every time. Alone, nothing is waited for.
+        """
+        seen = id(connection), connection.execute("PRAGMA data_version").fetchone()[0]
+        if self._seen is not None and self._seen != seen:
+            time.sleep(min(self._held_s, self.backend.settings.write_target_s))
+        self._seen = seen
 
     def _drop_unmatched(self, execute: Any, keys: Sequence[Key]) -> list[int]:
         """Take rows whose inputs changed out of the batch; return their positions."""
