@@ -57,6 +57,7 @@ class _Held:
 
     page: Page
     lease: str
+    is_retried: bool = False
     writes: list[Future[None]] = field(default_factory=list)
 
     def is_settled(self) -> bool:
@@ -226,7 +227,7 @@ class Run:
                 owner_of[identity] = position
                 owners.append(position)
         if known[0]:
-            self.result.deduplicated += len(known[0])
+            self.result.deduplicated += 0 if held.is_retried else len(known[0])
             self._write(held, *known)
         return owners, followers
 
@@ -339,6 +340,7 @@ class Run:
                 page = self._reread(keys[start : start + self._size.rows])
                 if page.keys:
                     held = self._granted(page, self._start_claim(page))
+                    held.is_retried = True  # outputs it remembers are these rows' own
                     waiting_for_others |= len(held.page.keys) < len(page.keys)
                     self._process(held)
             self._drain()

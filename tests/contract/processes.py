@@ -26,7 +26,9 @@ with pinnacle(url) as db:
 def start_predict(url: Any, log: Path, *, kill_at: str = "") -> subprocess.Popen[str]:
     """Begin to predict over the table docs; with ``kill_at`` the process kills itself when it gets to that text."""
     environment = {**os.environ, "PINNACLE_TEST_LOG": str(log), "PINNACLE_TEST_KILL": kill_at, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(url)], env=environment, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(url)], env=environment, stdout=subprocess.PIPE, text=True
+    )
 
 
 def logged_calls(log: Path) -> list[str]:

@@ -6,8 +6,9 @@ import asyncio
 import time
 
 import pytest
+import sqlalchemy as sa
 
-from pinnacle import ConfigError, model
+from pinnacle import ConfigError, UnsupportedQuery, model
 from pinnacle.backends.protocol import Capability
 
 
@@ -89,3 +90,14 @@ def test_other_keywords_for_the_model_make_its_outputs_stale(backend, db):
     assert (doubled.written, again.written, again.fresh) == (4, 0, 4)
     assert [row["product"] for row in backend.read_all("docs").values()] == [0, 2, 4, 6]
     assert scaled.predict(**predict).written == 4
+
+
+@pytest.mark.requires(Capability.SQL)
+def test_a_query_that_cannot_run_is_refused_before_anything_is_written(backend, db):
+    create(backend, 3)
+    table = backend.entity("docs")
+    before = backend.read_all("docs")
+    unbound = backend.query("docs").where(table.c.n == sa.bindparam("never_given"))
+    with pytest.raises(UnsupportedQuery, match="never_given"):
+        first_letter.predict(X="body", db=db, select=unbound)
+    assert backend.read_all("docs") == before

@@ -88,7 +88,9 @@ def test_an_edit_and_its_undoing_leave_a_row_fresh(backend, db, calls):
     assert (run(backend, db).fresh, calls) == (1, [])
 
 
-@pytest.mark.parametrize(("before", "after"), [("abc", "ABC"), ("abc", "abc "), ("", " "), ("é", "e\u0301"), ("1", "1.0")])
+@pytest.mark.parametrize(
+    ("before", "after"), [("abc", "ABC"), ("abc", "abc "), ("", " "), ("é", "e\u0301"), ("1", "1.0")]
+)
 def test_texts_are_compared_exactly(backend, db, before, after):
     create_docs(backend, before)
     run(backend, db)
@@ -115,7 +117,9 @@ def test_an_input_that_becomes_null_clears_the_output(backend, db):
 
 def test_a_model_that_takes_null_is_called_with_none(backend, db, calls):
     create_docs(backend, "a", None)
-    length = model(lambda body: note(-1 if body is None else len(body)), identifier="n", output_type=int, skip_null=False)
+    length = model(
+        lambda body: note(-1 if body is None else len(body)), identifier="n", output_type=int, skip_null=False
+    )
     result = run(backend, db, length)
     assert (result.empty, sorted(calls)) == (0, [-1, 1])
     assert outputs(backend, db, "body", "n") == {1: 1, 2: -1}

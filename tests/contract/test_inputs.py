@@ -82,7 +82,12 @@ def test_a_row_with_one_null_input_of_several_gets_null_and_no_call(backend, db,
 )  # fmt: skip
 def test_a_batch_model_gets_values_tuples_or_dicts(backend, db, calls, X, items):  # noqa: N803
     create_docs(backend, "a", "b")
-    run(backend, db, X, model(lambda batch: note([0] * 0 + list(batch)) and [1, 2], identifier="seen", output_type=int, batch=True))
+    run(
+        backend,
+        db,
+        X,
+        model(lambda batch: note([0] * 0 + list(batch)) and [1, 2], identifier="seen", output_type=int, batch=True),
+    )
     assert list(map(list, calls)) == [[tuple(item) if isinstance(item, tuple) else item for item in items]]
 
 

@@ -42,7 +42,7 @@ def test_a_table_a_field_and_an_output_of_any_name_work(backend, db):
 
 def test_default_outputs_of_any_field_and_model_name_keep_apart(backend, db):
     fields = names(backend)
-    backend.create("docs", {name: str for name in fields})
+    backend.create("docs", dict.fromkeys(fields, str))
     backend.insert("docs", {name: f"value {n}" for n, name in enumerate(fields)})
     for number, name in enumerate(fields):
         the_model = model(lambda text, number=number: f"{number}: {text}", identifier=f"${name}.", output_type=str)
@@ -102,7 +102,7 @@ def identifiers(max_bytes):
 @pytest.mark.requires(Capability.SQL)
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
 @given(identifiers(50), identifiers(50), identifiers(60))
-@example("\"\"';--", "a", "b")
+@example('""\';--', "a", "b")
 @example(":1", "?", "%%")
 def test_any_identifiers_work_on_sql(backend, db, field, output, identifier):
     if field.lower() == output.lower() or not identifier.strip():

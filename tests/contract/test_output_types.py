@@ -100,7 +100,12 @@ def test_vectors_come_back_as_float32_arrays(backend, db):
 
 @pytest.mark.parametrize(
     ("output_type", "values"),
-    [(int, [np.int64(7), np.uint8(8)]), (float, [np.float32(0.5), 3]), (bool, [np.bool_(True)]), (dict, [{"t": (1, 2)}])],
+    [
+        (int, [np.int64(7), np.uint8(8)]),
+        (float, [np.float32(0.5), 3]),
+        (bool, [np.bool_(True)]),
+        (dict, [{"t": (1, 2)}]),
+    ],
 )
 def test_exact_equivalents_are_taken(backend, db, output_type, values):
     expected = [{"t": [1, 2]}] if output_type is dict else [output_type(value) for value in values]
@@ -125,10 +130,22 @@ def test_none_is_stored_as_null_and_not_asked_for_again(backend, db):
         (float, 1.5, ["1.5", True, math.nan, math.inf, -math.inf, 2**1100, 2**53 + 1]),
         (bool, True, [1, 0, "true", "x"]),
         (bytes, b"x", ["x", bytearray(b"x"), 1]),
-        (datetime, datetime(2026, 1, 1), ["2026-01-01", 0, datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1).date()]),
+        (
+            datetime,
+            datetime(2026, 1, 1),
+            ["2026-01-01", 0, datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1).date()],
+        ),
         (Datetime(timezone=True), datetime(2026, 1, 1, tzinfo=UTC), [datetime(2026, 1, 1)]),
-        (dict, {"a": 1}, [{1: "x"}, {"a": {1, 2}}, {"a": math.nan}, {"a": 2**63}, {"a": "\x00"}, {"\ud800": 1}, "{}", {"a": b"x"}]),
-        (Vector(2), [1, 2], [[1], [1, 2, 3], [[1, 2]], [1, math.nan], [1, math.inf], [1, 1e39], ["a", "b"], "ab", [1, [2]], 1]),
+        (
+            dict,
+            {"a": 1},
+            [{1: "x"}, {"a": {1, 2}}, {"a": math.nan}, {"a": 2**63}, {"a": "\x00"}, {"\ud800": 1}, "{}", {"a": b"x"}],
+        ),
+        (
+            Vector(2),
+            [1, 2],
+            [[1], [1, 2, 3], [[1, 2]], [1, math.nan], [1, math.inf], [1, 1e39], ["a", "b"], "ab", [1, [2]], 1],
+        ),
     ],
     ids=["text", "integer", "float", "boolean", "bytes", "datetime", "aware datetime", "dict", "vector"],
 )

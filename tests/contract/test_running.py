@@ -183,7 +183,9 @@ def test_an_interrupt_keeps_what_is_done_and_frees_the_rest(backend, db, calls, 
     stopping = model(function, identifier="m", output_type=str, **options.get(style, {}))
     with pytest.raises(KeyboardInterrupt):
         run(backend, db, stopping)
-    done = sum(value == body.upper() for value, body in zip(outputs(backend, db, "body", "m").values(), bodies, strict=True))
+    done = sum(
+        value == body.upper() for value, body in zip(outputs(backend, db, "body", "m").values(), bodies, strict=True)
+    )
     assert done >= 20
     calls.clear()
     result = run(backend, db, stopping)

@@ -362,7 +362,12 @@ def test_tables_in_other_schemas_work(url, db):
 
 
 def test_a_table_of_the_same_name_in_another_schema_is_another_table(url, db):
-    run_sql(url, "CREATE SCHEMA other", "CREATE TABLE other.docs (LIKE docs INCLUDING ALL)", "INSERT INTO other.docs VALUES (1, 'z', 0)")
+    run_sql(
+        url,
+        "CREATE SCHEMA other",
+        "CREATE TABLE other.docs (LIKE docs INCLUDING ALL)",
+        "INSERT INTO other.docs VALUES (1, 'z', 0)",
+    )
     predict(db)
     assert predict(db, table=sa.table("docs", sa.column("id"), schema="other")).written == 1
     assert run_sql(url, "SELECT body__shout FROM other.docs") == [("Z",)]
@@ -382,7 +387,9 @@ def test_a_partitioned_table_works(url, db):
     assert run_sql(url, "SELECT body__shout FROM parts ORDER BY day") == [("A",), ("B",)]
 
 
-@pytest.mark.parametrize("statement", ["CREATE VIEW v AS SELECT * FROM docs", "CREATE MATERIALIZED VIEW v AS SELECT * FROM docs"])
+@pytest.mark.parametrize(
+    "statement", ["CREATE VIEW v AS SELECT * FROM docs", "CREATE MATERIALIZED VIEW v AS SELECT * FROM docs"]
+)
 def test_views_are_refused(url, db, statement):
     run_sql(url, statement)
     with pytest.raises(UnsupportedTable, match="view"):
@@ -390,7 +397,9 @@ def test_views_are_refused(url, db, statement):
 
 
 def test_arrays_enums_and_uuids_of_a_mapping_reach_the_model_as_the_mapping_says(url, db):
-    run_sql(url, "CREATE TABLE t (id uuid PRIMARY KEY, tags text[])", "INSERT INTO t VALUES (gen_random_uuid(), '{a,b}')")
+    run_sql(
+        url, "CREATE TABLE t (id uuid PRIMARY KEY, tags text[])", "INSERT INTO t VALUES (gen_random_uuid(), '{a,b}')"
+    )
     table = sa.Table(
         "t", sa.MetaData(), sa.Column("id", sa.Uuid, primary_key=True), sa.Column("tags", postgresql.ARRAY(sa.Text, as_tuple=True))
     )  # fmt: skip

@@ -150,7 +150,11 @@ QUERIES: dict[str, tuple[Any, list[int]]] = {
 @pytest.mark.parametrize("name", QUERIES)
 def test_a_select_says_which_rows_are_filled(shared, name):
     query, rows = QUERIES[name]
-    X = "body" if name in ("a table", "columns of a table", "a lightweight table", "a join on", "an alias of a table") else "text"  # noqa: N806
+    X = (
+        "body"
+        if name in ("a table", "columns of a table", "a lightweight table", "a join on", "an alias of a table")
+        else "text"
+    )
     assert predicted(shared, query, X) == rows
 
 
@@ -261,7 +265,9 @@ def test_a_row_that_leaves_the_query_during_its_call_is_still_right(db):
             db.execute(sa.update(Doc).where(Doc.id == 1).values(lang="de"))
         return text.upper()
 
-    model(leaving, identifier="m", output_type=str).predict(X="text", db=db, select=QUERIES["a condition"][0], output="out")
+    model(leaving, identifier="m", output_type=str).predict(
+        X="text", db=db, select=QUERIES["a condition"][0], output="out"
+    )
     found = dict(tuple(row) for row in db.execute(sa.text("SELECT id, out FROM docs")))
     assert found[1] in (None, "TEXT 1")
     assert (found[3], found[5]) == ("TEXT 3", "TEXT 5")

@@ -55,7 +55,9 @@ OUTPUTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "value", "declared", "stored_as", "stored"), OUTPUTS, ids=[str(o[0]) for o in OUTPUTS])
+@pytest.mark.parametrize(
+    ("kind", "value", "declared", "stored_as", "stored"), OUTPUTS, ids=[str(o[0]) for o in OUTPUTS]
+)
 def test_an_output_has_a_real_column_type(path, db, kind, value, declared, stored_as, stored):
     predict(db, model(lambda body: value, identifier="m", output_type=kind), output="out")
     columns = {row[1]: row[2] for row in run_sql(path, "PRAGMA table_info(docs)")}
@@ -130,7 +132,9 @@ def test_a_users_engine_with_one_checked_out_connection_works(path):
 
 def test_a_users_engine_keeps_its_own_functions_and_events(path):
     engine = sa.create_engine(f"sqlite:///{path}")
-    sa.event.listen(engine, "connect", lambda connection, record: connection.create_function("twice", 1, lambda x: x * 2))
+    sa.event.listen(
+        engine, "connect", lambda connection, record: connection.create_function("twice", 1, lambda x: x * 2)
+    )
     with pinnacle(engine) as db:
         query = sa.select(DOCS).where(sa.func.twice(sa.literal_column("n")) > 2)
         assert shout.predict(X="body", db=db, select=query).written == 2

@@ -16,7 +16,7 @@ from pinnacle.backends.sql.catalog import SqlCatalogStore
 from pinnacle.backends.sql.columns import ADOPTABLE, Encoder, decoder, unfit
 from pinnacle.backends.sql.outputs import SqlOutputs, default_name, outputs_on
 from pinnacle.backends.sql.schema import SCHEMA, STATE_PREFIX, VERSION_TABLE, metadata
-from pinnacle.backends.sql.source import ColumnTypes, SqlSource, resolve, stored_fields
+from pinnacle.backends.sql.source import ColumnTypes, SqlSource, resolve, stored_fields, unknown_types_allowed
 from pinnacle.base.errors import BackendError, ConfigError, ConnectionLost, OutputTypeConflict, UnsupportedTable
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec, RowError
 from pinnacle.base.settings import Settings
@@ -298,7 +298,8 @@ def wrapped_errors() -> Iterator[None]:
 def has_column(connection: sa.Connection, table: sa.TableClause, column: str) -> bool:
     """Whether the table is there and has the column."""
     try:
-        columns = sa.inspect(connection).get_columns(table.name, schema=table.schema)
+        with unknown_types_allowed():
+            columns = sa.inspect(connection).get_columns(table.name, schema=table.schema)
     except sa.exc.NoSuchTableError:
         return False
     return any(found["name"] == column for found in columns)

@@ -45,6 +45,13 @@ class SqlOutputs:
             raise ConfigError(
                 f"the output {spec.name!r} would overwrite an input or key of the model; choose another with output="
             )
+        if self._backend.dialect.name == "sqlite" and spec.name not in source.actual.c:
+            alike = [name for name in source.actual.c.keys() if name.lower() == spec.name.lower()]  # noqa: SIM118
+            if alike:
+                raise ConfigError(
+                    f"the table has a column {alike[0]!r}, and SQLite takes {spec.name!r} for the same name; "
+                    "choose another with output="
+                )
         existing = self.at(source, spec.name)
         if existing is not None:
             self._check_owner(existing, spec)

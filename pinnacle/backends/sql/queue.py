@@ -43,7 +43,8 @@ class SqlQueue:
     be compared whatever their conditions, key types and collations.
 
     The lock makes this run's own releases and their count one step for the thread that
-    reads pages, which would else take them for another run's.
+    reads pages, which would else take them for another run's. It is taken after the
+    connection, here as there: a pool may have no other.
     """
 
     def __init__(self, backend: SqlBackend, output_id: int) -> None:
@@ -59,7 +60,7 @@ class SqlQueue:
     def claim(self, run: str, page: Page, done: Sequence[str], ttl_s: float) -> tuple[str, Sequence[int], bool]:
         """See `Target.claim`. Claims of one output are serialised by its registry row."""
         identifier = uuid.uuid4().hex
-        with self._lock, self._write() as connection:
+        with self._write() as connection, self._lock:
             released = connection.scalar(
                 sa.update(output)
                 .where(output.c.id == self._output)
@@ -105,7 +106,7 @@ class SqlQueue:
             connection.execute(sa.update(lease).where(lease.c.run == run).values(expires_at=time.time() + ttl_s))
 
     def release(self, run: str) -> None:
-        with self._lock, self._write() as connection:
+        with self._write() as connection, self._lock:
             if connection.execute(sa.delete(lease).where(lease.c.run == run)).rowcount:
                 connection.execute(
                     sa.update(output).where(output.c.id == self._output).values(released=output.c.released + 1)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -87,8 +88,21 @@ def resolve(
     key = tuple(column_on(base, column) for column in _key(connection, actual))
     stored = stored_fields(entity, fields)
     if _is_plain(query, entity, mapped):
-        return SqlSource(base, actual, key, stored, inputs, query.whereclause, None)
-    return SqlSource(base, actual, key, stored, inputs, None, _key_subquery(query, entity, mapped, key))
+        source = SqlSource(base, actual, key, stored, inputs, query.whereclause, None)
+    else:
+        source = SqlSource(base, actual, key, stored, inputs, None, _key_subquery(query, entity, mapped, key))
+    _try(connection, source)
+    return source
+
+
+def _try(connection: sa.Connection, source: SqlSource) -> None:
+    """Run the query for no rows: what is wrong with it shows before anything is written."""
+    try:
+        connection.execute(source.select(*source.key, *source.inputs).limit(0)).close()
+    except sa.exc.DBAPIError:
+        raise  # the database's own words, wrapped by the caller
+    except sa.exc.SQLAlchemyError as error:
+        raise UnsupportedQuery(f"the select cannot run: {str(error).splitlines()[0]}") from error
 
 
 def stored_fields(entity: Any, fields: Fields) -> Fields:
@@ -152,15 +166,21 @@ def _named(mapped: Any) -> Any:
     return mapped
 
 
+@contextmanager
+def unknown_types_allowed() -> Iterator[None]:
+    """Reflect tables without a word about columns of types that SQLAlchemy does not know."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Did not recognize type", sa.exc.SAWarning)
+        yield
+
+
 def _reflect(connection: sa.Connection, mapped: Any) -> sa.Table:
     """The table as the database has it, whatever the user's metadata says."""
     named = _named(mapped)
     inspector = sa.inspect(connection)
     name, schema = str(named.name), getattr(named, "schema", None)
     try:
-        with warnings.catch_warnings():
-            # Columns of types that SQLAlchemy does not know are none of the user's concern here.
-            warnings.filterwarnings("ignore", "Did not recognize type", sa.exc.SAWarning)
+        with unknown_types_allowed():
             table = sa.Table(name, sa.MetaData(), schema=schema, autoload_with=connection, resolve_fks=False)
     except sa.exc.NoSuchTableError:
         raise UnsupportedTable(
@@ -169,6 +189,8 @@ def _reflect(connection: sa.Connection, mapped: Any) -> sa.Table:
         ) from None
     if name in inspector.get_view_names(schema=schema) or name in _materialized(inspector, schema):
         raise UnsupportedTable(f"{named.fullname!r} is a view; select from the table behind it")
+    for column in table.c:  # a domain is handled as what it is made of
+        column.type = getattr(column.type, "data_type", column.type)
     return table
 
 
@@ -184,7 +206,11 @@ def _key(connection: sa.Connection, base: sa.Table) -> tuple[sa.Column[Any], ...
     if not key:
         raise UnsupportedTable(
             f"table {base.fullname!r} has no primary key; outputs need one to find their rows again. "
-            f"Add one, for example: ALTER TABLE {base.fullname} ADD PRIMARY KEY (id)"
+            + (
+                "Copy it into a table that declares one, for example id INTEGER PRIMARY KEY"
+                if connection.dialect.name == "sqlite"
+                else f"Add one, for example: ALTER TABLE {base.fullname} ADD PRIMARY KEY (id)"
+            )
         )
     nullable = [column for column in key if column.nullable or connection.dialect.name == "sqlite"]
     if nullable:
@@ -195,6 +221,8 @@ def _key(connection: sa.Connection, base: sa.Table) -> tuple[sa.Column[Any], ...
                 f"table {base.fullname!r} has rows whose primary key ({names}) is NULL; give them keys and declare it "
                 "NOT NULL"
             )
+    if connection.dialect.name != "sqlite" and any(isinstance(c.type, sa.types.NullType) for c in key):
+        raise UnsupportedTable(f"the primary key of {base.fullname!r} has a type that SQLAlchemy does not know")
     sample = connection.execute(sa.select(*key).limit(1)).cursor.fetchone()
     if sample is not None:
         dump_key(tuple(sample))  # raises UnsupportedTable for a type that cannot be recorded
