@@ -52,7 +52,7 @@ async def whisper(body: str) -> str:
 
 @model
 def logged(body: str) -> str:
-    """Appends each call to the file that PINNACLE_TEST_LOG names, from any process; kills its own at PINNACLE_TEST_KILL."""
+    """Appends each call to the file PINNACLE_TEST_LOG, from any process; kills its own at PINNACLE_TEST_KILL."""
     if body == os.environ.get("PINNACLE_TEST_KILL"):
         os.kill(os.getpid(), signal.SIGKILL)
     descriptor = os.open(os.environ["PINNACLE_TEST_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)

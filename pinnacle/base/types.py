@@ -48,6 +48,8 @@ class OutputType:
                 checked[position] = self.check(value)
             except OutputTypeMismatch as error:
                 misfits[position] = error
+            except Exception as error:  # of the value's own code: its model_dump, __array__ or __index__
+                misfits[position] = self.misfit(value, f"reading it raised {type(error).__name__}")
         return checked, misfits
 
     def exact_types(self) -> frozenset[type]:
@@ -205,7 +207,7 @@ class Json(OutputType):
 
     def check(self, value: Any) -> Any:
         plain = value
-        if hasattr(value, "model_dump"):
+        if hasattr(value, "model_dump") and not isinstance(value, type):
             plain = value.model_dump(mode="json")
         elif dataclasses.is_dataclass(value) and not isinstance(value, type):
             plain = dataclasses.asdict(value)
@@ -271,7 +273,7 @@ class Vector(OutputType):
 
     def check_all(self, values: Sequence[Any]) -> tuple[Sequence[Any], dict[int, OutputTypeMismatch]]:
         np = numpy()
-        if all(isinstance(v, np.ndarray) and v.dtype == np.float32 and v.shape == (self.dim,) for v in values):
+        if values and all(isinstance(v, np.ndarray) and v.dtype == np.float32 and v.shape == (self.dim,) for v in values):
             if np.isfinite(np.stack(values)).all():
                 return values, {}
         return super().check_all(values)

@@ -29,7 +29,7 @@ def outputs(backend: UserDatabase, db: Database, X: Any, model: Any, table: str 
         return {row["_id"]: document_output(row, X, model) for row in db.execute(Collection(table).find())}
     entity = backend.entity(table)
     rows = db.execute(sa.select(entity.c.id, db.output(entity, X, model)).order_by(entity.c.id))
-    return {key: value for key, value in rows}
+    return dict(map(tuple, rows))
 
 
 def document_output(row: Any, X: Any, model: Any) -> Any:  # noqa: N803

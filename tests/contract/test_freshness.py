@@ -229,11 +229,15 @@ def test_the_output_of_one_model_is_the_input_of_another(backend, db):
 @pytest.mark.parametrize(
     ("kind", "value", "seen"),
     [
-        (Vector(2), [1, 2], "ndarray"), (dict, {"a": 1}, "dict"), (bool, True, "bool"), (bytes, b"x", "bytes"),
-        (datetime, datetime(2026, 1, 1), "datetime"), (Datetime(timezone=True), datetime(2026, 1, 1, tzinfo=UTC), "datetime"),
+        (Vector(2), [1, 2], "ndarray"),
+        (dict, {"a": 1}, "dict"),
+        (bool, True, "bool"),
+        (bytes, b"x", "bytes"),
+        (datetime, datetime(2026, 1, 1), "datetime"),
+        (Datetime(timezone=True), datetime(2026, 1, 1, tzinfo=UTC), "datetime"),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_an_output_reaches_the_next_model_as_the_type_it_has(backend, db, kind, value, seen):
     create_docs(backend, "a")
     run(backend, db, model(lambda body: value, identifier="first", output_type=kind), output="first")

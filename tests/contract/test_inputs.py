@@ -78,8 +78,12 @@ def test_a_row_with_one_null_input_of_several_gets_null_and_no_call(backend, db,
 
 @pytest.mark.parametrize(
     ("X", "items"),
-    [("body", ["a", "b"]), (("body", "n"), [("a", 0), ("b", 1)]), ({"input": "body", "k": "n"}, [{"input": "a", "k": 0}, {"input": "b", "k": 1}])],
-)  # fmt: skip
+    [
+        ("body", ["a", "b"]),
+        (("body", "n"), [("a", 0), ("b", 1)]),
+        ({"input": "body", "k": "n"}, [{"input": "a", "k": 0}, {"input": "b", "k": 1}]),
+    ],
+)
 def test_a_batch_model_gets_values_tuples_or_dicts(backend, db, calls, X, items):  # noqa: N803
     create_docs(backend, "a", "b")
     run(
@@ -184,9 +188,19 @@ def test_a_query_of_another_database_is_refused(backend, db):
 
 
 @pytest.mark.parametrize(
-    "option", [{"limit": 0}, {"limit": True}, {"batch_size": 0}, {"batch_size": 1.5}, {"on_error": "ignore"}, {"output": ""}, {"output": 3}, {"listen": True}],
+    "option",
+    [
+        {"limit": 0},
+        {"limit": True},
+        {"batch_size": 0},
+        {"batch_size": 1.5},
+        {"on_error": "ignore"},
+        {"output": ""},
+        {"output": 3},
+        {"listen": True},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_an_option_out_of_range_is_refused_before_any_call(backend, db, calls, option):
     create_docs(backend, "a")
     with pytest.raises(ConfigError):

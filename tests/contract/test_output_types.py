@@ -34,19 +34,29 @@ class Span:
 
 
 STORED: dict[str, tuple[Any, list[Any]]] = {
-    "text": (str, ["", "a", "grüße 🎈", "it's \"quoted\" %s %(x)s :y ? \\", "x" * 100_000, "line\nbreak\ttab", " "]),
+    "text": (str, ["", "a", "grüße 🎈", 'it\'s "quoted" %s %(x)s :y ? \\', "x" * 100_000, "line\nbreak\ttab", " "]),
     "integer": (int, [0, -1, 2**31, 2**63 - 1, -(2**63)]),
     "float": (float, [0.0, 0.1, -1.5, 1e308, 5e-324, 2.0**60]),
     "boolean": (bool, [True, False]),
     "bytes": (bytes, [b"", b"\x00\xff", b"\x27\x00abcd", bytes(range(256))]),
-    "datetime": (datetime, [datetime(2026, 1, 2, 3, 4, 5), datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999000)]),
+    "datetime": (
+        datetime,
+        [datetime(2026, 1, 2, 3, 4, 5), datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999000)],
+    ),
     "aware datetime": (
         Datetime(timezone=True),
-        [datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=INDIA), datetime(1970, 1, 1, tzinfo=UTC)],
+        [
+            datetime(2026, 1, 2, tzinfo=UTC),
+            datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=INDIA),
+            datetime(1970, 1, 1, tzinfo=UTC),
+        ],
     ),
-    "dict": (dict, [{}, {"a": [1, 2.5, None, True, "x", -1e-300], "b": {"c": {}, "": 0}, "ü": "é", "$set": 1, "a.b": 2}]),
+    "dict": (
+        dict,
+        [{}, {"a": [1, 2.5, None, True, "x", -1e-300], "b": {"c": {}, "": 0}, "ü": "é", "$set": 1, "a.b": 2}],
+    ),
     "list": (list, [[], [1, "a", None, False], [[1], [[2]]], [{"x": []}]]),
-}  # fmt: skip
+}
 
 
 def answering(values: list[Any], output_type: Any, **options: Any) -> Any:
@@ -83,8 +93,12 @@ def test_aware_datetimes_come_back_aware(backend, db):
 
 @pytest.mark.parametrize(
     ("value", "stored"),
-    [(Point(x=1, y=2.5), {"x": 1, "y": 2.5}), (Point(x=2), {"x": 2, "y": None}), (Span(1, ["a", "b"]), {"start": 1, "words": ["a", "b"]})],
-)  # fmt: skip
+    [
+        (Point(x=1, y=2.5), {"x": 1, "y": 2.5}),
+        (Point(x=2), {"x": 2, "y": None}),
+        (Span(1, ["a", "b"]), {"start": 1, "words": ["a", "b"]}),
+    ],
+)
 def test_pydantic_models_and_dataclasses_are_stored_as_their_fields(backend, db, value, stored):
     predicted(backend, db, [value], type(value))
     assert outputs(backend, db, "body", "answer") == {1: stored}

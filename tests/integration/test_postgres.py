@@ -47,16 +47,26 @@ def predict(db, the_model=shout, X="body", table=DOCS, **options):  # noqa: N803
 
 
 OUTPUTS = [
-    (str, "x", "text"), (int, 7, "bigint"), (float, 0.5, "double precision"), (bool, True, "boolean"), (bytes, b"x", "bytea"),
-    (dict, {"a": 1}, "jsonb"), (list, [1], "jsonb"), (datetime, datetime(2026, 1, 2), "timestamp without time zone"),
-    (Datetime(timezone=True), datetime(2026, 1, 2, tzinfo=UTC), "timestamp with time zone"), (Vector(2), [1.0, 2.0], "vector(2)"),
-]  # fmt: skip
+    (str, "x", "text"),
+    (int, 7, "bigint"),
+    (float, 0.5, "double precision"),
+    (bool, True, "boolean"),
+    (bytes, b"x", "bytea"),
+    (dict, {"a": 1}, "jsonb"),
+    (list, [1], "jsonb"),
+    (datetime, datetime(2026, 1, 2), "timestamp without time zone"),
+    (Datetime(timezone=True), datetime(2026, 1, 2, tzinfo=UTC), "timestamp with time zone"),
+    (Vector(2), [1.0, 2.0], "vector(2)"),
+]
 
 
 @pytest.mark.parametrize(("kind", "value", "declared"), OUTPUTS, ids=[str(output[0]) for output in OUTPUTS])
 def test_an_output_has_a_real_column_type(url, db, kind, value, declared):
     predict(db, model(lambda body: value, identifier="m", output_type=kind), output="out")
-    query = "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'docs'::regclass AND attname = 'out'"
+    query = (
+        "SELECT format_type(atttypid, atttypmod) FROM pg_attribute "
+        "WHERE attrelid = 'docs'::regclass AND attname = 'out'"
+    )
     assert run_sql(url, query) == [(declared,)]
     if kind == Vector(2):
         assert run_sql(url, "SELECT DISTINCT out <-> '[1,2]' FROM docs") == [(0.0,)]
@@ -85,10 +95,12 @@ KEYS = {
 def test_a_key_of_a_native_type_works(url, db, kind):
     declared, values = KEYS[kind]
     run_sql(
-        url, "CREATE TYPE mood AS ENUM ('happy %', 'ok', 'sad')", "CREATE DOMAIN positive AS integer CHECK (value > 0)",
+        url,
+        "CREATE TYPE mood AS ENUM ('happy %', 'ok', 'sad')",
+        "CREATE DOMAIN positive AS integer CHECK (value > 0)",
         f"CREATE TABLE keyed (k {declared} PRIMARY KEY, body text)",
         *(f"INSERT INTO keyed (k, body) VALUES ({value}, 'row {n}')" for n, value in enumerate(values)),
-    )  # fmt: skip
+    )
     keyed = sa.table("keyed", sa.column("k"))
     assert predict(db, table=keyed).written == len(values)
     assert predict(db, table=keyed).fresh == len(values)
@@ -100,21 +112,38 @@ def test_a_key_of_a_native_type_works(url, db, kind):
 
 
 INPUTS = {
-    "numeric": ("numeric", "1.50"), "real": ("real", "0.1"), "double": ("double precision", "0.1"), "json": ("json", "'{\"b\": 1, \"a\": [2]}'"),
-    "jsonb": ("jsonb", "'{\"b\": 1}'"), "array": ("text[]", "'{a,NULL,\"b c\"}'"), "interval": ("interval", "'1 day 2 hours'"),
-    "uuid": ("uuid", "gen_random_uuid()"), "enum": ("mood", "'ok'"), "composite": ("pair", "'(1,x)'"), "range": ("int4range", "'[1,5)'"),
-    "timestamptz": ("timestamptz", "now()"), "inet": ("inet", "'10.0.0.1'"), "tsvector": ("tsvector", "'a b'"),
-    "money": ("money", "'1.50'"), "citext-like domain": ("label", "'x'"), "bit": ("bit(3)", "'101'"), "point": ("point", "'(1,2)'"),
-}  # fmt: skip
+    "numeric": ("numeric", "1.50"),
+    "real": ("real", "0.1"),
+    "double": ("double precision", "0.1"),
+    "json": ("json", '\'{"b": 1, "a": [2]}\''),
+    "jsonb": ("jsonb", "'{\"b\": 1}'"),
+    "array": ("text[]", "'{a,NULL,\"b c\"}'"),
+    "interval": ("interval", "'1 day 2 hours'"),
+    "uuid": ("uuid", "gen_random_uuid()"),
+    "enum": ("mood", "'ok'"),
+    "composite": ("pair", "'(1,x)'"),
+    "range": ("int4range", "'[1,5)'"),
+    "timestamptz": ("timestamptz", "now()"),
+    "inet": ("inet", "'10.0.0.1'"),
+    "tsvector": ("tsvector", "'a b'"),
+    "money": ("money", "'1.50'"),
+    "citext-like domain": ("label", "'x'"),
+    "bit": ("bit(3)", "'101'"),
+    "point": ("point", "'(1,2)'"),
+}
 
 
 @pytest.mark.parametrize("kind", INPUTS)
 def test_an_input_of_any_type_is_fresh_until_it_changes(url, db, kind):
     declared, value = INPUTS[kind]
     run_sql(
-        url, "CREATE TYPE mood AS ENUM ('happy', 'ok')", "CREATE TYPE pair AS (a integer, b text)", "CREATE DOMAIN label AS text",
-        f"ALTER TABLE docs ADD COLUMN x {declared}", f"UPDATE docs SET x = {value} WHERE id < 3",
-    )  # fmt: skip
+        url,
+        "CREATE TYPE mood AS ENUM ('happy', 'ok')",
+        "CREATE TYPE pair AS (a integer, b text)",
+        "CREATE DOMAIN label AS text",
+        f"ALTER TABLE docs ADD COLUMN x {declared}",
+        f"UPDATE docs SET x = {value} WHERE id < 3",
+    )
     look = model(lambda x: repr(x), identifier="m", output_type=str)
     result = predict(db, look, X="x")
     assert (result.written, result.empty) == (3, 1)
@@ -137,7 +166,12 @@ def test_freshness_does_not_depend_on_session_settings(url, db):
     look = model(lambda t, f: str(f), identifier="m", output_type=str)
     predict(db, look, X=("t", "f"))
     database = sa.make_url(url).database
-    run_sql(url, f"ALTER DATABASE {database} SET timezone = 'Asia/Tokyo'", f"ALTER DATABASE {database} SET extra_float_digits = 0", f"ALTER DATABASE {database} SET datestyle = 'German'")  # fmt: skip
+    run_sql(
+        url,
+        f"ALTER DATABASE {database} SET timezone = 'Asia/Tokyo'",
+        f"ALTER DATABASE {database} SET extra_float_digits = 0",
+        f"ALTER DATABASE {database} SET datestyle = 'German'",
+    )
     with pinnacle(url) as later:
         assert predict(later, look, X=("t", "f")).fresh == 3
 
@@ -154,9 +188,11 @@ def test_an_output_that_is_too_long_for_an_adopted_column_is_that_rows_error(url
 @pytest.mark.parametrize("constraint", ["CHECK (out <> 'B')", "REFERENCES allowed (name)"])
 def test_a_constraint_that_refuses_one_value_is_that_rows_error(url, db, constraint):
     run_sql(
-        url, "CREATE TABLE allowed (name text PRIMARY KEY)", "INSERT INTO allowed VALUES ('A'), ('C')",
+        url,
+        "CREATE TABLE allowed (name text PRIMARY KEY)",
+        "INSERT INTO allowed VALUES ('A'), ('C')",
         f"ALTER TABLE docs ADD COLUMN out text {constraint}",
-    )  # fmt: skip
+    )
     result = predict(db, output="out")
     assert (result.written, result.failed) == (2, 1)
     assert run_sql(url, "SELECT out FROM docs ORDER BY id") == [("A",), (None,), ("C",)]
@@ -172,9 +208,10 @@ def test_a_unique_constraint_is_a_rows_error(url, db):
 
 def test_a_trigger_of_the_users_that_raises_is_that_rows_error(url, db):
     run_sql(
-        url, "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not this one'; END $$",
+        url,
+        "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not this one'; END $$",
         "CREATE TRIGGER no BEFORE UPDATE ON docs FOR EACH ROW WHEN (new.body = 'b') EXECUTE FUNCTION no()",
-    )  # fmt: skip
+    )
     assert (predict(db).written, db.errors()[0].key) == (2, 2)
     assert "not this one" in db.errors()[0].message
 
@@ -255,7 +292,7 @@ def test_a_role_that_may_not_alter_the_table_is_told_so_and_leaves_nothing(url):
     run_sql(url, "CREATE ROLE reader LOGIN", "GRANT SELECT, UPDATE ON docs TO reader")
     try:
         limited = sa.make_url(url).set(username="reader").render_as_string()
-        with pinnacle(limited) as db, pytest.raises(BackendError, match="permission|owner"):
+        with pinnacle(limited) as db, pytest.raises(BackendError, match=r"permission|owner"):
             predict(db)
         assert CALLS == []
     finally:
@@ -265,14 +302,19 @@ def test_a_role_that_may_not_alter_the_table_is_told_so_and_leaves_nothing(url):
 def test_row_level_security_is_an_error_and_hides_nothing(url):
     database = sa.make_url(url).database
     run_sql(
-        url, "CREATE ROLE tenant LOGIN", f"GRANT ALL ON DATABASE {database} TO tenant", "GRANT ALL ON SCHEMA public TO tenant",
-        "GRANT ALL ON docs TO tenant", "ALTER TABLE docs ENABLE ROW LEVEL SECURITY", "CREATE POLICY own ON docs USING (id = 1)",
+        url,
+        "CREATE ROLE tenant LOGIN",
+        f"GRANT ALL ON DATABASE {database} TO tenant",
+        "GRANT ALL ON SCHEMA public TO tenant",
+        "GRANT ALL ON docs TO tenant",
+        "ALTER TABLE docs ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY own ON docs USING (id = 1)",
         "ALTER TABLE docs ADD COLUMN out text",
-    )  # fmt: skip
+    )
     try:
-        with pinnacle(sa.make_url(url).set(username="tenant").render_as_string()) as db:
-            with pytest.raises(BackendError, match="row-level security"):
-                predict(db, output="out")
+        tenant = sa.make_url(url).set(username="tenant").render_as_string()
+        with pinnacle(tenant) as db, pytest.raises(BackendError, match="row-level security"):
+            predict(db, output="out")
         assert CALLS == []
     finally:
         run_sql(url, "DROP OWNED BY tenant", "DROP ROLE tenant")
@@ -347,9 +389,11 @@ def test_pinnacles_settings_do_not_leak_into_a_users_engine(url):
 
 def test_tables_in_other_schemas_work(url, db):
     run_sql(
-        url, 'CREATE SCHEMA "odd.name %"', 'CREATE TABLE "odd.name %"."a.b" (id integer PRIMARY KEY, body text)',
+        url,
+        'CREATE SCHEMA "odd.name %"',
+        'CREATE TABLE "odd.name %"."a.b" (id integer PRIMARY KEY, body text)',
         "INSERT INTO \"odd.name %\".\"a.b\" VALUES (1, 'a'), (2, 'bad')",
-    )  # fmt: skip
+    )
     table = sa.table("a.b", sa.column("id"), schema="odd.name %")
     broken = [True]
     fragile = model(lambda body: 1 // (not (broken and body == "bad")), identifier="m", output_type=int, max_attempts=1)
@@ -376,11 +420,12 @@ def test_a_table_of_the_same_name_in_another_schema_is_another_table(url, db):
 
 def test_a_partitioned_table_works(url, db):
     run_sql(
-        url, "CREATE TABLE parts (id integer, day date, body text, PRIMARY KEY (id, day)) PARTITION BY RANGE (day)",
+        url,
+        "CREATE TABLE parts (id integer, day date, body text, PRIMARY KEY (id, day)) PARTITION BY RANGE (day)",
         "CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM ('2026-01-01') TO ('2026-02-01')",
         "CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM ('2026-02-01') TO ('2026-03-01')",
         "INSERT INTO parts VALUES (1, '2026-01-05', 'a'), (1, '2026-02-05', 'b')",
-    )  # fmt: skip
+    )
     parts = sa.table("parts", sa.column("id"))
     assert predict(db, table=parts).written == 2
     assert predict(db, table=parts).fresh == 2
@@ -401,9 +446,14 @@ def test_arrays_enums_and_uuids_of_a_mapping_reach_the_model_as_the_mapping_says
         url, "CREATE TABLE t (id uuid PRIMARY KEY, tags text[])", "INSERT INTO t VALUES (gen_random_uuid(), '{a,b}')"
     )
     table = sa.Table(
-        "t", sa.MetaData(), sa.Column("id", sa.Uuid, primary_key=True), sa.Column("tags", postgresql.ARRAY(sa.Text, as_tuple=True))
-    )  # fmt: skip
-    model(lambda key, tags: note((key, tags)) and 1, identifier="m", output_type=int).predict(X=("id", "tags"), db=db, select=sa.select(table))  # fmt: skip
+        "t",
+        sa.MetaData(),
+        sa.Column("id", sa.Uuid, primary_key=True),
+        sa.Column("tags", postgresql.ARRAY(sa.Text, as_tuple=True)),
+    )
+    model(lambda key, tags: note((key, tags)) and 1, identifier="m", output_type=int).predict(
+        X=("id", "tags"), db=db, select=sa.select(table)
+    )
     ((key, tags),) = CALLS
     assert isinstance(key, uuid.UUID)
     assert tags == ("a", "b")

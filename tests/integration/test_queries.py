@@ -121,14 +121,21 @@ QUERIES: dict[str, tuple[Any, list[int]]] = {
     "a bound parameter": (select(Doc).where(Doc.lang == sa.bindparam("l", "en")), ENGLISH),
     "a subquery": (select(Doc).where(Doc.author_id.in_(of_ann)), ANNS),
     "a scalar subquery": (select(Doc).where(Doc.author_id == of_ann.scalar_subquery()), ANNS),
-    "EXISTS": (select(Doc).where(select(Author).where(Author.id == Doc.author_id, Author.name == "ann").exists()), ANNS),
+    "EXISTS": (
+        select(Doc).where(select(Author).where(Author.id == Doc.author_id, Author.name == "ann").exists()),
+        ANNS,
+    ),
     "relationship has()": (select(Doc).where(Doc.author.has(name="ann")), ANNS),
     "a correlated subquery on itself": (
-        select(Doc).where(Doc.id == select(sa.func.max(other.id)).where(other.lang == Doc.lang).scalar_subquery()), [5, 6],
+        select(Doc).where(Doc.id == select(sa.func.max(other.id)).where(other.lang == Doc.lang).scalar_subquery()),
+        [5, 6],
     ),
     "a join": (select(Doc).join(Author).where(Author.name == "ann"), ANNS),
     "a join on": (select(docs).join(Author.__table__, docs.c.author_id == Author.id).where(Author.name == "ann"), ANNS),
-    "an outer join": (select(Doc).outerjoin(Author, sa.and_(Author.id == Doc.author_id, Author.id == 1)).where(Author.id.is_(None)), [4, 5, 6]),
+    "an outer join": (
+        select(Doc).outerjoin(Author, sa.and_(Author.id == Doc.author_id, Author.id == 1)).where(Author.id.is_(None)),
+        [4, 5, 6],
+    ),
     "an implicit join": (select(Doc).where(Doc.author_id == Author.id, Author.name == "ann"), ANNS),
     "select_from a join": (select(Doc).select_from(orm.join(Author, Doc)).where(Author.name == "ann"), ANNS),
     "a join with duplicates": (select(Doc).join(other, other.lang == Doc.lang).where(Doc.lang == "en"), ENGLISH),
@@ -144,13 +151,13 @@ QUERIES: dict[str, tuple[Any, list[int]]] = {
     "group by": (select(Doc.id).group_by(Doc.id).having(sa.func.count() == 1), ALL),
     "a literal column beside": (select(Doc.id, sa.literal(1), sa.func.upper(Doc.text)), ALL),
     "execution options": (select(Doc).execution_options(yield_per=10), ALL),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", QUERIES)
 def test_a_select_says_which_rows_are_filled(shared, name):
     query, rows = QUERIES[name]
-    X = (
+    X = (  # noqa: N806
         "body"
         if name in ("a table", "columns of a table", "a lightweight table", "a join on", "an alias of a table")
         else "text"
@@ -158,7 +165,9 @@ def test_a_select_says_which_rows_are_filled(shared, name):
     assert predicted(shared, query, X) == rows
 
 
-@pytest.mark.parametrize("X", ["text", "body", Doc.text, docs.c.body], ids=["attribute name", "column name", "attribute", "column"])  # fmt: skip
+@pytest.mark.parametrize(
+    "X", ["text", "body", Doc.text, docs.c.body], ids=["attribute name", "column name", "attribute", "column"]
+)
 def test_a_field_is_named_by_attribute_or_column(shared, X):  # noqa: N803
     assert predicted(shared, select(Doc), X) == ALL
 
@@ -218,11 +227,18 @@ def test_a_field_of_the_parents_table_is_refused_for_the_childs(db):
 @pytest.mark.parametrize(
     "query",
     [
-        select(Doc, Author).join(Author), select(Doc.id, Author.name).join(Author), select(sa.func.count()), select(sa.literal(1)),
-        sa.text("SELECT 1"), sa.union(select(Doc.id), select(Doc.id)), sa.update(Doc).values(lang="x"), Doc, "docs",
+        select(Doc, Author).join(Author),
+        select(Doc.id, Author.name).join(Author),
+        select(sa.func.count()),
+        select(sa.literal(1)),
+        sa.text("SELECT 1"),
+        sa.union(select(Doc.id), select(Doc.id)),
+        sa.update(Doc).values(lang="x"),
+        Doc,
+        "docs",
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_what_is_not_rows_of_one_table_is_refused(shared, query):
     CALLS.clear()
     with pytest.raises(UnsupportedQuery):

@@ -47,12 +47,17 @@ def predict(db, the_model=shout, X="body", **options):  # noqa: N803
 
 
 OUTPUTS = [
-    (str, "x", "TEXT", "text", "x"), (int, 7, "INTEGER", "integer", 7), (float, 0.5, "FLOAT", "real", 0.5),
-    (bool, True, "BOOLEAN", "integer", 1), (bytes, b"x", "BLOB", "blob", b"x"), (dict, {"a": 1}, "JSON", "text", '{"a":1}'),
-    (list, [1], "JSON", "text", "[1]"), (datetime, datetime(2026, 1, 2), "DATETIME", "text", "2026-01-02 00:00:00.000000"),
+    (str, "x", "TEXT", "text", "x"),
+    (int, 7, "INTEGER", "integer", 7),
+    (float, 0.5, "FLOAT", "real", 0.5),
+    (bool, True, "BOOLEAN", "integer", 1),
+    (bytes, b"x", "BLOB", "blob", b"x"),
+    (dict, {"a": 1}, "JSON", "text", '{"a":1}'),
+    (list, [1], "JSON", "text", "[1]"),
+    (datetime, datetime(2026, 1, 2), "DATETIME", "text", "2026-01-02 00:00:00.000000"),
     (Datetime(timezone=True), datetime(2026, 1, 2, tzinfo=UTC), "DATETIME", "text", "2026-01-02 00:00:00.000000"),
     (Vector(2), [1.0, 2.0], "BLOB", "blob", np.array([1, 2], "<f4").tobytes()),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(
@@ -159,10 +164,15 @@ def test_rows_with_null_keys_are_refused(tmp_path):
     assert CALLS == []
 
 
-@pytest.mark.parametrize("table", [
-    "docs (id TEXT PRIMARY KEY COLLATE NOCASE, body TEXT)", "docs (id TEXT PRIMARY KEY COLLATE NOCASE, body TEXT) WITHOUT ROWID",
-    "docs (id TEXT PRIMARY KEY COLLATE RTRIM, body TEXT)", "docs (id TEXT, part INT, body TEXT, PRIMARY KEY (id COLLATE NOCASE, part))",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "table",
+    [
+        "docs (id TEXT PRIMARY KEY COLLATE NOCASE, body TEXT)",
+        "docs (id TEXT PRIMARY KEY COLLATE NOCASE, body TEXT) WITHOUT ROWID",
+        "docs (id TEXT PRIMARY KEY COLLATE RTRIM, body TEXT)",
+        "docs (id TEXT, part INT, body TEXT, PRIMARY KEY (id COLLATE NOCASE, part))",
+    ],
+)
 def test_a_key_with_a_collation_works(tmp_path, table):
     file = tmp_path / "keys.db"
     run_sql(file, f"CREATE TABLE {table}")
@@ -201,6 +211,16 @@ def test_values_of_another_type_than_declared_are_told_apart(path, db):
     assert run_sql(path, "SELECT body__m FROM loose WHERE id = 1") == [("float",)]
 
 
+@pytest.mark.parametrize("values", [(5, "i5;"), ("i5;", 5), (None, "n"), (b"x", "b1:x"), (1.5, "f0x1.8p+0;")])
+def test_a_text_that_looks_like_another_value_is_computed_by_itself(path, db, values):
+    run_sql(path, "CREATE TABLE loose (id INTEGER PRIMARY KEY, body)")
+    for value in values:
+        run_sql(path, "INSERT INTO loose (body) VALUES (?)", value)
+    kinds = model(lambda body: repr(body), identifier="m", output_type=str, skip_null=False)
+    kinds.predict(X="body", db=db, select=sa.select(sa.table("loose", sa.column("id"))))
+    assert [row[0] for row in run_sql(path, "SELECT body__m FROM loose")] == list(map(repr, values))
+
+
 def test_a_nocase_input_is_compared_exactly(tmp_path):
     file = tmp_path / "nocase.db"
     run_sql(file, "CREATE TABLE docs (id INTEGER PRIMARY KEY, body TEXT COLLATE NOCASE)")
@@ -220,12 +240,28 @@ def test_insert_or_replace_is_healed(path, db):
     assert run_sql(path, "SELECT body__shout FROM docs") == [("A",), ("B",), ("C",)]
 
 
-@pytest.mark.parametrize("statement", ["CREATE TABLE t (id INTEGER PRIMARY KEY, body TEXT) STRICT", "CREATE TABLE t (id INT PRIMARY KEY, body TEXT) WITHOUT ROWID", "CREATE TABLE t (id INTEGER PRIMARY KEY DESC, body TEXT)"])  # fmt: skip
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, body TEXT) STRICT",
+        "CREATE TABLE t (id INT PRIMARY KEY, body TEXT) WITHOUT ROWID",
+        "CREATE TABLE t (id INTEGER PRIMARY KEY DESC, body TEXT)",
+    ],
+)
 def test_tables_of_every_making_work(path, db, statement):
     run_sql(path, statement)
     run_sql(path, "INSERT INTO t (id, body) VALUES (1, 'a'), (2, 'b')")
     table = sa.select(sa.table("t", sa.column("id")))
-    for kind, value in ((str, "x"), (int, 1), (float, 0.5), (bool, True), (bytes, b"x"), (dict, {}), (datetime, datetime(2026, 1, 1)), (Vector(1), [1])):  # fmt: skip
+    for kind, value in (
+        (str, "x"),
+        (int, 1),
+        (float, 0.5),
+        (bool, True),
+        (bytes, b"x"),
+        (dict, {}),
+        (datetime, datetime(2026, 1, 1)),
+        (Vector(1), [1]),
+    ):
         the_model = model(lambda body, value=value: value, identifier=f"m {kind}", output_type=kind)
         assert the_model.predict(X="body", db=db, select=table).written == 2
         assert the_model.predict(X="body", db=db, select=table).fresh == 2

@@ -43,24 +43,24 @@ class SqlQueue:
     be compared whatever their conditions, key types and collations.
 
     The lock makes this run's own releases and their count one step for the thread that
-    reads pages, which would else take them for another run's. It is taken after the
-    connection, here as there: a pool may have no other.
+    reads pages, which would else take them for another run's. Whoever waits for it
+    holds no connection, as the pool may have no other.
     """
 
     def __init__(self, backend: SqlBackend, output_id: int) -> None:
         self._backend, self._output = backend, output_id
         self._own_releases, self._lock = 0, threading.Lock()
 
-    def generation(self, connection: sa.Connection) -> int:
+    def generation(self) -> int:
         """How often others released rows of this output so far."""
         query = sa.select(output.c.released).where(output.c.id == self._output)
-        with self._lock:
+        with self._lock, self._backend.reading() as connection:
             return int(connection.scalar(query) or 0) - self._own_releases
 
     def claim(self, run: str, page: Page, done: Sequence[str], ttl_s: float) -> tuple[str, Sequence[int], bool]:
         """See `Target.claim`. Claims of one output are serialised by its registry row."""
         identifier = uuid.uuid4().hex
-        with self._write() as connection, self._lock:
+        with self._lock, self._write() as connection:
             released = connection.scalar(
                 sa.update(output)
                 .where(output.c.id == self._output)
@@ -106,7 +106,7 @@ class SqlQueue:
             connection.execute(sa.update(lease).where(lease.c.run == run).values(expires_at=time.time() + ttl_s))
 
     def release(self, run: str) -> None:
-        with self._write() as connection, self._lock:
+        with self._lock, self._write() as connection:
             if connection.execute(sa.delete(lease).where(lease.c.run == run)).rowcount:
                 connection.execute(
                     sa.update(output).where(output.c.id == self._output).values(released=output.c.released + 1)

@@ -74,8 +74,8 @@ class SqlTarget(ABC):
     def read(self, after: Key | None, limit: int, *, overwrite: bool = False) -> Page:
         if self._is_limited:
             return self._read_chosen(after, limit, overwrite=overwrite)
+        generation = self.queue.generation() if self.exists else 0
         with self.backend.reading() as connection:
-            generation = self.queue.generation(connection) if self.exists else 0
             with_state = self.exists and not overwrite and self._has_state_after(connection, after)
             within = None if after is None else partial(self._behind, after)
             rows = self._fetch(connection, self._page_select(within, limit, with_state=with_state))
@@ -91,8 +91,8 @@ class SqlTarget(ABC):
     def reread(self, keys: Sequence[Key], *, overwrite: bool = False) -> Page:
         pages = []
         with_state = self.exists and not overwrite
+        generation = self.queue.generation() if self.exists else 0
         with self.backend.reading() as connection:
-            generation = self.queue.generation(connection) if self.exists else 0
             for start in range(0, len(keys), KEYS_A_STATEMENT):
                 part = [self._raw_literal(key) for key in keys[start : start + KEYS_A_STATEMENT]]
                 rows = self._fetch(connection, self._page_select(partial(_among, part), None, with_state=with_state))

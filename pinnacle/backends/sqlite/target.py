@@ -115,7 +115,7 @@ class SqliteTarget(SqlTarget):
                 if max(map(len, values), default=0) <= SHORT_TEXT:
                     return values, values
                 return values, [v if len(v) <= SHORT_TEXT else digest(tag(v)) for v in values]
-            return values, [tag(v) if type(v) is not str else v for v in values]
+            return values, [v if type(v) is str else (tag(v),) for v in values]  # the number 5 is not the text "i5;"
         values = [row[start:stop] for row in rows]
         return values, ["".join(map(tag, parts)) for parts in values]
 

@@ -1,0 +1,221 @@
+"""Output types: what fits, what does not, and what annotations mean."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from datetime import UTC, datetime
+from typing import Annotated, Any, Optional, TypedDict, Union
+
+import numpy as np
+import pydantic
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pinnacle import ConfigError, OutputTypeMismatch
+from pinnacle.base.types import (
+    Boolean,
+    Bytes,
+    Datetime,
+    Float,
+    Integer,
+    Json,
+    OutputType,
+    Text,
+    Vector,
+    dump_json,
+    output_type_from_json,
+    output_type_of,
+)
+
+EVERY: list[OutputType] = [Text(), Integer(), Float(), Boolean(), Bytes(), Datetime(), Datetime(timezone=True), Json(), Vector(3)]
+
+
+class Item(pydantic.BaseModel):
+    name: str
+
+
+@dataclasses.dataclass
+class Pair:
+    a: int
+    b: list[int]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "meant"),
+    [
+        (str, Text()), (int, Integer()), (float, Float()), (bool, Boolean()), (bytes, Bytes()), (datetime, Datetime()),
+        (dict, Json()), (list, Json()), (dict[str, int], Json()), (list[float], Json()), (Item, Json()), (Pair, Json()),
+        (str | None, Text()), (Optional[int], Integer()), (Union[None, bool], Boolean()), (Annotated[str, "a title"], Text()),  # noqa: UP007, UP045
+        (Annotated[list[float], Vector(3)], Vector(3)), (Vector(7), Vector(7)), ("str", Text()), (list[int] | None, Json()),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_an_annotation_means_an_output_type(annotation, meant):
+    assert output_type_of(annotation) == meant
+
+
+class Movie(TypedDict):
+    title: str
+
+
+@pytest.mark.parametrize("annotation", [None, Any, object, complex, str | int, set, tuple, "vector", type(None), 7], ids=str)
+def test_what_no_column_holds_is_refused_naming_what_one_does(annotation):
+    with pytest.raises(ConfigError, match="annotate what it returns"):
+        output_type_of(annotation)
+
+
+@pytest.mark.parametrize("kind", EVERY, ids=str)
+def test_a_type_survives_being_stored(kind):
+    assert output_type_from_json(kind.to_json()) == kind
+    assert type(output_type_from_json(kind.to_json())) is type(kind)
+
+
+@pytest.mark.parametrize("dim", [0, -1, 1.5, True, "3", None])
+def test_a_vector_has_a_positive_whole_number_of_numbers(dim):
+    with pytest.raises(ConfigError):
+        Vector(dim)
+
+
+def is_misfit(kind: OutputType, value: Any) -> bool:
+    """What `check` and `check_all` agree on."""
+    try:
+        kind.check(value)
+        alone = False
+    except OutputTypeMismatch:
+        alone = True
+    _, misfits = kind.check_all([value])
+    assert (0 in misfits) == alone
+    return alone
+
+
+scalars = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(), st.datetimes(), st.datetimes(timezones=st.just(UTC)),
+    st.lists(st.integers(), max_size=3), st.dictionaries(st.text(max_size=2), st.floats(), max_size=2),
+)  # fmt: skip
+
+
+@given(scalars.filter(lambda value: value is not None))
+def test_no_value_fits_two_types_but_an_int_that_is_exact_as_a_float(value):
+    fitting = [kind for kind in EVERY if not is_misfit(kind, value)]
+    if type(value) is int and fitting:
+        assert set(fitting) <= {Integer(), Float()}
+    elif isinstance(value, list) and fitting:
+        assert set(fitting) <= {Json(), Vector(3)}
+    else:
+        assert len(fitting) <= 1
+
+
+@pytest.mark.parametrize("kind", EVERY, ids=str)
+@given(values=st.lists(scalars, max_size=6))
+def test_a_batch_is_checked_as_its_values_are(kind, values):
+    checked, misfits = kind.check_all(values)
+    assert len(checked) == len(values)
+    for position, value in enumerate(values):
+        if value is None:
+            assert checked[position] is None
+        elif position not in misfits:
+            assert np.array_equal(checked[position], kind.check(value))
+    assert set(misfits) == {i for i, value in enumerate(values) if value is not None and is_misfit(kind, value)}
+
+
+@given(st.integers())
+def test_integers_fit_64_bits(number):
+    assert is_misfit(Integer(), number) == (not -(2**63) <= number < 2**63)
+
+
+@given(st.floats())
+def test_floats_are_finite(number):
+    assert is_misfit(Float(), number) == (not math.isfinite(number))
+
+
+@given(st.text())
+def test_texts_are_what_utf8_and_databases_take(text):
+    encodes = "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+    assert is_misfit(Text(), text) == (not encodes)
+
+
+@pytest.mark.parametrize("value", [np.int8(1), np.uint64(2**63 - 1), np.int64(-5)])
+def test_numpy_integers_become_pythons(value):
+    assert type(Integer().check(value)) is int
+
+
+@pytest.mark.parametrize("value", [np.bool_(True), np.float64(1), "1", 1.0])
+def test_what_is_no_integer_is_refused(value):
+    assert is_misfit(Integer(), value)
+
+
+def test_subclasses_of_str_become_plain_text():
+    class Tagged(str):
+        pass
+
+    assert type(Text().check(Tagged("x"))) is str
+
+
+def test_json_is_copied_and_names_the_place_of_what_is_none():
+    nested = {"a": [1, {"b": (2, 3)}]}
+    checked = Json().check(nested)
+    assert checked == {"a": [1, {"b": [2, 3]}]}
+    nested["a"].append(4)
+    assert checked == {"a": [1, {"b": [2, 3]}]}
+    with pytest.raises(OutputTypeMismatch, match=r"\.a\[1\]\.b"):
+        Json().check({"a": [1, {"b": object()}]})
+
+
+def test_json_that_holds_itself_is_a_misfit():
+    ring: list[Any] = []
+    ring.append(ring)
+    assert is_misfit(Json(), ring)
+
+
+@pytest.mark.parametrize("value", [Item, Pair, 1, "x", None.__class__])
+def test_json_is_a_dict_or_a_list(value):
+    assert is_misfit(Json(), value)
+
+
+def test_compact_json_keeps_the_order_of_keys():
+    assert dump_json({"b": 1, "a": "é"}) == '{"b":1,"a":"é"}'
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=3, max_size=3))
+def test_vectors_become_float32_arrays(numbers):
+    checked = Vector(3).check(numbers)
+    assert (checked.dtype, checked.shape) == (np.float32, (3,))
+    assert checked.tolist() == numbers
+
+
+@pytest.mark.parametrize("value", [[1, 2], [[1, 2, 3]], [1, 2, math.nan], [1, 2, 1e39], ["1", "2", "3"], [True, False, True], "abc", None.__class__, [1, 2, None]])  # fmt: skip
+def test_what_is_no_vector_of_that_size_is_refused(value):
+    assert is_misfit(Vector(3), value)
+
+
+class Hostile:
+    """Raises whatever is asked of it, as a tensor that needs gradients does."""
+
+    def __array__(self, *args, **kwargs):
+        raise RuntimeError("not now")
+
+    def __index__(self):
+        raise KeyError
+
+    def model_dump(self, **kwargs):
+        raise OSError
+
+
+@pytest.mark.parametrize("kind", EVERY, ids=str)
+def test_a_value_whose_own_code_raises_is_a_misfit(kind):
+    _, misfits = kind.check_all([Hostile(), None])
+    assert list(misfits) == [0]
+
+
+@pytest.mark.parametrize("value", [np.array([1, 2]), np.array([]), np.array(1.5)])
+def test_an_array_is_no_integer(value):
+    assert list(Integer().check_all([value])[1]) == [0]
+
+
+def test_an_error_shows_types_and_not_values():
+    with pytest.raises(OutputTypeMismatch) as caught:
+        Integer().check("secret")
+    assert "str" in str(caught.value)
+    assert "secret" not in str(caught.value)
