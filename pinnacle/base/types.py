@@ -273,7 +273,8 @@ class Vector(OutputType):
 
     def check_all(self, values: Sequence[Any]) -> tuple[Sequence[Any], dict[int, OutputTypeMismatch]]:
         np = numpy()
-        if values and all(isinstance(v, np.ndarray) and v.dtype == np.float32 and v.shape == (self.dim,) for v in values):
+        shape = (self.dim,)
+        if values and all(isinstance(v, np.ndarray) and v.dtype == np.float32 and v.shape == shape for v in values):
             if np.isfinite(np.stack(values)).all():
                 return values, {}
         return super().check_all(values)

@@ -15,9 +15,12 @@ from pinnacle.base.rows import Fields
 from pinnacle.runtime.calling import Caller, Failed
 
 STYLES: dict[str, dict[str, Any]] = {
-    "value": {}, "threads": {"concurrency": 3}, "batch": {"batch": True}, "batches in threads": {"batch": True, "concurrency": 2},
+    "value": {},
+    "threads": {"concurrency": 3},
+    "batch": {"batch": True},
+    "batches in threads": {"batch": True, "concurrency": 2},
     "async": {"concurrency": 3},
-}  # fmt: skip
+}
 
 
 def made(style: str, function: Any, **options: Any) -> Any:
@@ -39,7 +42,9 @@ def made(style: str, function: Any, **options: Any) -> Any:
     return model(called, **options)
 
 
-def results(the_model: Any, inputs: list[Any], fields: Fields | None = None, batch_size: int = 4, **parameters: Any) -> Any:
+def results(
+    the_model: Any, inputs: list[Any], fields: Fields | None = None, batch_size: int = 4, **parameters: Any
+) -> Any:
     """Outputs and failures by position; fails where a position comes back twice or never."""
     caller = Caller(the_model, fields or Fields(("x",)), parameters, batch_size)
     outputs, failed = {}, {}
@@ -110,9 +115,13 @@ def test_an_interrupt_comes_through_after_what_is_done(style, interrupt):
 
     caller = Caller(made(style, interrupted), Fields(("x",)), {}, 4)
     done: list[int] = []
-    with pytest.raises(interrupt):
+
+    def consume():
         for portion in caller.run(list(range(20))):
-            done += portion.positions
+            done.extend(portion.positions)
+
+    with pytest.raises(interrupt):
+        consume()
     assert len(done) >= 8
     assert 12 not in done
 
@@ -150,10 +159,13 @@ def test_batches_are_of_like_length_and_positions_are_kept():
 @pytest.mark.parametrize(
     ("fields", "value", "seen"),
     [
-        (Fields(("a",)), 1, ((1,), {})), (Fields(("a", "b")), (1, 2), ((1, 2), {})), (Fields(("a",), ("input",)), 1, ((1,), {})),
-        (Fields(("a",), ("size",)), 1, ((), {"size": 1})), (Fields(("a", "b"), ("size", "input")), (1, 2), ((2,), {"size": 1})),
+        (Fields(("a",)), 1, ((1,), {})),
+        (Fields(("a", "b")), (1, 2), ((1, 2), {})),
+        (Fields(("a",), ("input",)), 1, ((1,), {})),
+        (Fields(("a",), ("size",)), 1, ((), {"size": 1})),
+        (Fields(("a", "b"), ("size", "input")), (1, 2), ((2,), {"size": 1})),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("style", ["value", "threads", "async"])
 def test_arguments_are_filled_as_the_fields_say(fields, value, seen, style):
     def look(*args, **named):

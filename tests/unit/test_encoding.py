@@ -26,9 +26,13 @@ from pinnacle.base.encoding import (
 
 # What SQLite stores: no NaN, which it turns into NULL.
 stored = st.one_of(
-    st.none(), st.text(max_size=8), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False), st.binary(max_size=8),
+    st.none(),
+    st.text(max_size=8),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False),
+    st.binary(max_size=8),
     st.sampled_from(["", "n", "i1;", "s1:x", "b1:x", "f0x1.0p+0;", 1, 1.0, "1", b"1", 0, 0.0, -0.0, "\ud800"]),
-)  # fmt: skip
+)
 
 
 def same(one, other):
@@ -74,10 +78,21 @@ def test_what_sqlite_does_not_store_has_no_tag(value):
 
 
 keys = st.one_of(
-    st.integers(), st.text(), st.floats(allow_nan=False), st.booleans(), st.uuids(), st.binary(max_size=20), st.dates(), st.times(),
-    st.datetimes(), st.datetimes(timezones=st.timezones()).filter(lambda d: d.utcoffset() is not None), st.timedeltas(),
-    st.decimals(allow_nan=False, allow_infinity=False), st.ip_addresses(), st.none(),
-)  # fmt: skip
+    st.integers(),
+    st.text(),
+    st.floats(allow_nan=False),
+    st.booleans(),
+    st.uuids(),
+    st.binary(max_size=20),
+    st.dates(),
+    st.times(),
+    st.datetimes(),
+    st.datetimes(timezones=st.timezones()).filter(lambda d: d.utcoffset() is not None),
+    st.timedeltas(),
+    st.decimals(allow_nan=False, allow_infinity=False),
+    st.ip_addresses(),
+    st.none(),
+)
 
 
 @given(st.one_of(keys, st.tuples(keys, keys), st.tuples(keys, keys, keys)))
@@ -129,7 +144,10 @@ def test_a_safe_name_fits_and_keeps_its_beginning(name):
     assert safe_name(safe) == safe
 
 
-@given(st.text(string.ascii_letters + "é🎈", min_size=40, max_size=90), st.text(string.ascii_letters + "é🎈", min_size=40, max_size=90))  # fmt: skip
+@given(
+    st.text(string.ascii_letters + "é🎈", min_size=40, max_size=90),
+    st.text(string.ascii_letters + "é🎈", min_size=40, max_size=90),
+)
 def test_names_that_differ_stay_different_when_cut(one, other):
     if one != other:
         assert safe_name(one) != safe_name(other)

@@ -29,7 +29,17 @@ from pinnacle.base.types import (
     output_type_of,
 )
 
-EVERY: list[OutputType] = [Text(), Integer(), Float(), Boolean(), Bytes(), Datetime(), Datetime(timezone=True), Json(), Vector(3)]
+EVERY: list[OutputType] = [
+    Text(),
+    Integer(),
+    Float(),
+    Boolean(),
+    Bytes(),
+    Datetime(),
+    Datetime(timezone=True),
+    Json(),
+    Vector(3),
+]
 
 
 class Item(pydantic.BaseModel):
@@ -45,13 +55,29 @@ class Pair:
 @pytest.mark.parametrize(
     ("annotation", "meant"),
     [
-        (str, Text()), (int, Integer()), (float, Float()), (bool, Boolean()), (bytes, Bytes()), (datetime, Datetime()),
-        (dict, Json()), (list, Json()), (dict[str, int], Json()), (list[float], Json()), (Item, Json()), (Pair, Json()),
-        (str | None, Text()), (Optional[int], Integer()), (Union[None, bool], Boolean()), (Annotated[str, "a title"], Text()),  # noqa: UP007, UP045
-        (Annotated[list[float], Vector(3)], Vector(3)), (Vector(7), Vector(7)), ("str", Text()), (list[int] | None, Json()),
+        (str, Text()),
+        (int, Integer()),
+        (float, Float()),
+        (bool, Boolean()),
+        (bytes, Bytes()),
+        (datetime, Datetime()),
+        (dict, Json()),
+        (list, Json()),
+        (dict[str, int], Json()),
+        (list[float], Json()),
+        (Item, Json()),
+        (Pair, Json()),
+        (str | None, Text()),
+        (Optional[int], Integer()),  # noqa: UP045
+        (Union[None, bool], Boolean()),  # noqa: UP007
+        (Annotated[str, "a title"], Text()),
+        (Annotated[list[float], Vector(3)], Vector(3)),
+        (Vector(7), Vector(7)),
+        ("str", Text()),
+        (list[int] | None, Json()),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_an_annotation_means_an_output_type(annotation, meant):
     assert output_type_of(annotation) == meant
 
@@ -60,7 +86,9 @@ class Movie(TypedDict):
     title: str
 
 
-@pytest.mark.parametrize("annotation", [None, Any, object, complex, str | int, set, tuple, "vector", type(None), 7], ids=str)
+@pytest.mark.parametrize(
+    "annotation", [None, Any, object, complex, str | int, set, tuple, "vector", type(None), 7], ids=str
+)
 def test_what_no_column_holds_is_refused_naming_what_one_does(annotation):
     with pytest.raises(ConfigError, match="annotate what it returns"):
         output_type_of(annotation)
@@ -91,9 +119,17 @@ def is_misfit(kind: OutputType, value: Any) -> bool:
 
 
 scalars = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(), st.datetimes(), st.datetimes(timezones=st.just(UTC)),
-    st.lists(st.integers(), max_size=3), st.dictionaries(st.text(max_size=2), st.floats(), max_size=2),
-)  # fmt: skip
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(),
+    st.binary(),
+    st.datetimes(),
+    st.datetimes(timezones=st.just(UTC)),
+    st.lists(st.integers(), max_size=3),
+    st.dictionaries(st.text(max_size=2), st.floats(), max_size=2),
+)
 
 
 @given(scalars.filter(lambda value: value is not None))
@@ -185,7 +221,20 @@ def test_vectors_become_float32_arrays(numbers):
     assert checked.tolist() == numbers
 
 
-@pytest.mark.parametrize("value", [[1, 2], [[1, 2, 3]], [1, 2, math.nan], [1, 2, 1e39], ["1", "2", "3"], [True, False, True], "abc", None.__class__, [1, 2, None]])  # fmt: skip
+@pytest.mark.parametrize(
+    "value",
+    [
+        [1, 2],
+        [[1, 2, 3]],
+        [1, 2, math.nan],
+        [1, 2, 1e39],
+        ["1", "2", "3"],
+        [True, False, True],
+        "abc",
+        None.__class__,
+        [1, 2, None],
+    ],
+)
 def test_what_is_no_vector_of_that_size_is_refused(value):
     assert is_misfit(Vector(3), value)
 

@@ -96,7 +96,7 @@ class SqliteTarget(SqlTarget):
     def _current(self, rows: list[Any]) -> list[bool]:
         """For each row whether its recorded fingerprint is the one of the row as it is now."""
         start, stop = self.width, self.width + len(self.source.inputs)
-        *columns, recorded, versions, failed = zip(*rows, strict=True)
+        *columns, recorded, versions, failed = ([row[i] for row in rows] for i in range(len(rows[0])))
         if any(failed):
             found = [fingerprint((*self._salt, *(() if row[-1] else (row[stop],)), *row[start:stop])) for row in rows]
         else:
