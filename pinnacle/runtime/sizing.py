@@ -9,6 +9,7 @@ from pinnacle.runtime.memory import bytes_of
 FIRST_PAGE_ROWS = 10
 """Few, because nothing is known of the rows yet: they may be large, or the model slow."""
 
+FIRST_BATCH_PAGE_ROWS = 100
 GROWTH = 8
 MAX_PAGE_ROWS = 10_000
 MAX_PAGE_BYTES = 16 * 2**20
@@ -22,7 +23,7 @@ class PageSize:
     """``rows`` to ask for next. Short pages keep reads short, leases shared and memory bounded."""
 
     def __init__(self, model: Model, batch_size: int) -> None:
-        self.rows = FIRST_PAGE_ROWS
+        self.rows = FIRST_BATCH_PAGE_ROWS if model.call_style is CallStyle.BATCH else FIRST_PAGE_ROWS
         self._target_s = BATCH_WORK_TARGET_S if model.call_style is CallStyle.BATCH else WORK_TARGET_S
         a_call = batch_size if model.call_style is CallStyle.BATCH else 1
         self._least = min(MAX_PAGE_ROWS, max(FIRST_PAGE_ROWS, model.concurrency * 4, a_call))
