@@ -42,7 +42,7 @@ class MongoBackend:
     def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
         if args or kwargs:
             raise UnsupportedQuery("a query of MongoDB holds its own arguments; execute takes nothing beside it")
-        return execute(self._wire.database, self._server, self._outputs, query)
+        return execute(self._wire, self._server, self._outputs, query)
 
     def owns(self, query: Any) -> bool:
         return isinstance(query, (Query, Collection))

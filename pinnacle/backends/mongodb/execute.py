@@ -9,6 +9,7 @@ from typing import Any, overload
 from pinnacle.backends.mongodb.driver import driver_errors
 from pinnacle.backends.mongodb.outputs import Outputs
 from pinnacle.backends.mongodb.query import Aggregate, Collection, Count, Find, FindOne, Query, Write
+from pinnacle.backends.mongodb.wire import Wire
 from pinnacle.base.document import Document, Locate
 from pinnacle.base.errors import UnsupportedQuery
 
@@ -44,13 +45,13 @@ class Documents:
         return next(iter(self), None)
 
 
-def execute(database: Any, server: str, outputs: Outputs, query: Any) -> Any:
+def execute(wire: Wire, server: str, outputs: Outputs, query: Any) -> Any:
     """Run one query on the user's database: Documents, a count, or pymongo's own write result."""
     if isinstance(query, Collection):
         query = query.find()
     if not isinstance(query, Query):
         raise UnsupportedQuery(f"a query of MongoDB is Collection(...).find(...) and its kin, not {query!r}")
-    collection = database[query.collection]
+    collection = wire.user_collection(query.collection)
     locate = outputs.locator(query.collection)
     with driver_errors(server):
         match query:

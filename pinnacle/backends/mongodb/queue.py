@@ -26,7 +26,6 @@ LEASES = "pinnacle_lease"
 LOCK_TTL_S = 5.0
 LOCK_RETRY_S = 0.005
 MAX_LEASE_BYTES = 8 * 1024 * 1024
-_in_process = threading.Lock()
 
 
 @dataclass
@@ -144,10 +143,9 @@ class Leases:
     def _try_lock(self, token: str, releases: int) -> Mapping[str, Any] | None:
         is_free = {"$or": [{"locked_until": None}, {"locked_until": {"$lt": self.clock.now()}}]}
         change = {"$set": {"locked_until": self._after(LOCK_TTL_S), "lock": token}, "$inc": {"released": releases}}
-        with _in_process:  # mongomock's find_one_and_update is two steps
-            found: Mapping[str, Any] | None = self._registry.find_one_and_update(
-                {"_id": self.output, **is_free}, change, return_document=True
-            )
+        found: Mapping[str, Any] | None = self._registry.find_one_and_update(
+            {"_id": self.output, **is_free}, change, return_document=True
+        )
         return found
 
 

@@ -8,7 +8,9 @@ Layouts are those of https://bsonspec.org/spec.html.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
+from functools import partial
 from hashlib import blake2b
 
 FINGERPRINT_BYTES = 16
@@ -24,8 +26,7 @@ _REGEX = 0x0B
 
 def first_batch(cursor: bytes) -> tuple[list[bytes], int]:
     """The documents in a find's reply, each as its own bytes, and the id of the cursor left open (0: none)."""
-    at, id_at = _position(cursor, b"firstBatch"), _position(cursor, b"id")
-    array = cursor.index(0, at + 1) + 1
+    array = cursor.index(0, _position(cursor, b"firstBatch") + 1) + 1
     end = array + int.from_bytes(cursor[array : array + 4], "little") - 1
     documents: list[bytes] = []
     at = array + 4
@@ -34,7 +35,21 @@ def first_batch(cursor: bytes) -> tuple[list[bytes], int]:
         size = int.from_bytes(cursor[at : at + 4], "little")
         documents.append(cursor[at : at + size])
         at += size
-    return documents, int.from_bytes(cursor[id_at + 4 : id_at + 12], "little", signed=True)
+    return documents, open_cursor(cursor)
+
+
+_HASH = re.compile(rb"\x05h\x00\x10\x00\x00\x00\x00(.{16})\x00", re.DOTALL)
+
+
+def hashes_in(batch: bytes) -> set[bytes]:
+    """The fingerprints in BSON whose documents are ``{h: <16 bytes>}`` and nothing else."""
+    return set(_HASH.findall(batch))
+
+
+def open_cursor(cursor: bytes) -> int:
+    """The id of the cursor that a find's reply leaves open; 0 for none."""
+    at = _position(cursor, b"id") + 4
+    return int.from_bytes(cursor[at : at + 8], "little", signed=True)
 
 
 def split(batch: bytes) -> Iterator[bytes]:
@@ -55,6 +70,12 @@ def stamp(version: int, parameters: str) -> bytes:
 def fingerprint(row: bytes, computed_by: bytes, outcome: bytes) -> bytes:
     """16 bytes that stand for a canonical row, what computes it (a `stamp`) and how it went."""
     return blake2b(row, digest_size=FINGERPRINT_BYTES, person=outcome, salt=computed_by).digest()
+
+
+def stale_among(rows: Sequence[bytes], computed_by: bytes, recorded: set[bytes]) -> list[bytes]:
+    """The rows whose fingerprint as done is not among those recorded."""
+    hashed = partial(blake2b, digest_size=FINGERPRINT_BYTES, person=DONE, salt=computed_by)
+    return [row for row in rows if hashed(row).digest() not in recorded]
 
 
 def without_output(row: bytes) -> bytes:

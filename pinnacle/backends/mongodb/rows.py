@@ -12,7 +12,7 @@ from pinnacle.backends.mongodb.driver import driver_errors
 from pinnacle.backends.mongodb.encoding import as_input, as_key, check_all
 from pinnacle.backends.mongodb.outputs import state_table
 from pinnacle.backends.mongodb.queue import Leases
-from pinnacle.backends.mongodb.raw import DONE, SET_ASIDE, fingerprint, inputs_of, stamp, without_output
+from pinnacle.backends.mongodb.raw import SET_ASIDE, fingerprint, inputs_of, stale_among, stamp, without_output
 from pinnacle.backends.mongodb.source import MongoSource
 from pinnacle.backends.mongodb.wire import Shape, Wire
 from pinnacle.backends.mongodb.writer import Writer
@@ -112,7 +112,7 @@ class MongoTarget:
         if overwrite or not hashes:
             stale = rows
         else:
-            stale = [row for row in rows if fingerprint(row, computed_by, DONE) not in hashes]
+            stale = stale_among(rows, computed_by, hashes)
         last = as_key(self._decode([rows[-1]])[0]["_id"]) if rows else None
         documents = self._decode(stale)
         witnesses = [

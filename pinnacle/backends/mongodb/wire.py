@@ -22,7 +22,8 @@ from pymongo.write_concern import WriteConcern
 
 from pinnacle.backends.mongodb.driver import raise_write_errors
 from pinnacle.backends.mongodb.encoding import key_bytes
-from pinnacle.backends.mongodb.raw import first_batch, split
+from pinnacle.backends.mongodb.raw import first_batch, hashes_in, open_cursor, split
+from pinnacle.backends.mongodb.turns import InTurns
 from pinnacle.base.document import MISSING, is_index, value_at
 
 
@@ -88,6 +89,9 @@ class Wire(Protocol):
     def collection(self, table: str, *, durable: bool = True) -> Any:
         """The driver's collection, for other reads and writes; those that may be lost need not be ``durable``."""
 
+    def user_collection(self, table: str) -> Any:
+        """A collection with the options of the user's own database object, for their queries."""
+
     def rows(self, table: str, shape: Shape, condition: Mapping[str, Any], after: Any, limit: int) -> list[bytes]:
         """The next canonical rows by ``_id`` after ``after`` (None: from the first)."""
 
@@ -128,6 +132,9 @@ class ServerWire:
             table, self.codec, ReadPreference.PRIMARY, acknowledged, ReadConcern("local")
         )
 
+    def user_collection(self, table: str) -> Any:
+        return self.database[table]
+
     def rows(self, table: str, shape: Shape, condition: Mapping[str, Any], after: Any, limit: int) -> list[bytes]:
         conditions = [condition] if condition else []
         if after is not None:
@@ -149,23 +156,33 @@ class ServerWire:
         return self._hashes(table, {"_id": {"$in": list(keys)}}, len(keys))
 
     def _hashes(self, table: str, condition: Mapping[str, Any], count: int) -> set[bytes]:
-        """Documents of just a 16-byte binary ``h`` hold its value at 12."""
-        states = self._read(table, {"filter": condition, "projection": {"_id": 0, "h": 1}}, count)
-        return {state[12:28] for state in states}
+        find = {"filter": condition, "projection": {"_id": 0, "h": 1}}
+        batch = self._cursor(table, {**find, "batchSize": count + 1})
+        if not open_cursor(batch):
+            return hashes_in(batch)
+        self._abandon(table, open_cursor(batch))
+        batches = self.collection(table).find_raw_batches(find["filter"], find["projection"])
+        return set().union(*map(hashes_in, batches))
 
     def _read(self, table: str, find: Mapping[str, Any], count: int) -> list[bytes]:
         """All that matches, about ``count`` documents; by a cursor when one reply cannot hold them."""
         found, cursor = self._reply(table, {**find, "batchSize": count + 1})
         if not cursor:
             return found
-        self.database.command({"killCursors": table, "cursors": [Int64(cursor)]})
+        self._abandon(table, cursor)
         batches = self.collection(table).find_raw_batches(find["filter"], find["projection"])
         return [document for batch in batches for document in split(batch)]
 
     def _reply(self, table: str, find: Mapping[str, Any]) -> tuple[list[bytes], int]:
+        return first_batch(self._cursor(table, find))
+
+    def _cursor(self, table: str, find: Mapping[str, Any]) -> bytes:
+        """The part of a find's reply that holds its documents, as raw BSON."""
         raw = self.codec.with_options(document_class=RawBSONDocument)
-        reply = self._run({"find": table, **find}, raw)
-        return first_batch(bytes(reply["cursor"].raw))
+        return bytes(self._run({"find": table, **find}, raw)["cursor"].raw)
+
+    def _abandon(self, table: str, cursor: int) -> None:
+        self.database.command({"killCursors": table, "cursors": [Int64(cursor)]})
 
     def update(self, table: str, statements: Sequence[Update], *, durable: bool = True) -> int:
         updates = [
@@ -210,10 +227,13 @@ class MemoryWire:
     in_process: bool = True
 
     def collection(self, table: str, *, durable: bool = True) -> Any:
-        return self.database[table]
+        return InTurns(self.database[table])
+
+    def user_collection(self, table: str) -> Any:
+        return self.collection(table)
 
     def rows(self, table: str, shape: Shape, condition: Mapping[str, Any], after: Any, limit: int) -> list[bytes]:
-        found = list(self.database[table].find(dict(condition)))
+        found = list(self.collection(table).find(dict(condition)))
         if after is not None:
             found = [document for document in found if _order(document["_id"]) > _order(after)]
         found.sort(key=lambda document: _order(document["_id"]))
@@ -223,7 +243,7 @@ class MemoryWire:
         wanted = {_order(key) for key in keys}
         return [
             self._encode(shape.of(document))
-            for document in self.database[table].find(dict(condition))
+            for document in self.collection(table).find(dict(condition))
             if _order(document["_id"]) in wanted
         ]
 
@@ -231,13 +251,13 @@ class MemoryWire:
         return bson.encode(row, codec_options=self.codec)
 
     def hashes(self, table: str, first: Any, last: Any, count: int) -> set[bytes]:
-        return {bytes(state["h"]) for state in self.database[table].find()}
+        return {bytes(state["h"]) for state in self.collection(table).find()}
 
     def hashes_at(self, table: str, keys: Sequence[Any]) -> set[bytes]:
         return self.hashes(table, None, None, 0)
 
     def update(self, table: str, statements: Sequence[Update], *, durable: bool = True) -> int:
-        collection, matched = self.database[table], 0
+        collection, matched = self.collection(table), 0
         for condition, change, upsert, _ in statements:
             is_change = any(name.startswith("$") for name in change)
             verb = collection.update_one if is_change else collection.replace_one
@@ -247,10 +267,10 @@ class MemoryWire:
 
     def insert(self, table: str, documents: Sequence[Mapping[str, Any]]) -> None:
         for document in documents:
-            self.database[table].insert_one(dict(document))
+            self.collection(table).insert_one(dict(document))
 
     def delete(self, table: str, condition: Mapping[str, Any]) -> int:
-        return int(self.database[table].delete_many(condition).deleted_count)
+        return int(self.collection(table).delete_many(condition).deleted_count)
 
 
 def _order(key: Any) -> tuple[int, Any]:

@@ -24,7 +24,7 @@ from pinnacle.backends.mongodb.statements import Row, grouped_updates, row_updat
 from pinnacle.backends.mongodb.wire import Shape, Update, Wire
 from pinnacle.base.rows import Failure, OutputBatch, OutputInfo
 
-MAX_ROWS = 2000
+MAX_ROWS = 4000
 MAX_CHUNK_BYTES = 8 * 1024 * 1024
 
 
