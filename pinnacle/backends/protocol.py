@@ -8,10 +8,12 @@ claims them against other runs, writes outputs and records failures.
 from __future__ import annotations
 
 import enum
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from pinnacle.base.errors import OutputTypeMismatch
+from pinnacle.base.listening import Backlog, Claim, ListenerRecord, Watch
 from pinnacle.base.rows import (
     Failure,
     Fields,
@@ -105,6 +107,69 @@ class Target(Protocol):
     def fail(self, failures: Sequence[Failure]) -> None:
         """Set rows aside with their errors, where their inputs are still those that were read."""
 
+    def absent(self, keys: Sequence[Key]) -> tuple[list[Key], list[Key]]:
+        """Those of ``keys`` whose row is gone, and those whose row is there but not selected."""
+
+    def forget(self, keys: Sequence[Key]) -> None:
+        """Erase what is kept of rows that are gone: bookkeeping, errors, side rows."""
+
+    def blank(self, keys: Sequence[Key]) -> None:
+        """Clear the output and its bookkeeping of rows that are not selected (still not, when it is done)."""
+
+    def orphans(self, after: Key | None, last: Key | None, *, selected: bool) -> list[Key]:
+        """Keys beyond ``after`` up to ``last`` (None: no bound) with bookkeeping, whose row is gone, or
+        with ``selected`` not among those selected."""
+
+
+class Feed(Protocol):
+    """The changes of one listener's rows: captured, folded into work, claimed, cleared."""
+
+    def plan(self) -> list[str]:
+        """Every statement `install` would run on a database without it."""
+
+    def install(self) -> None:
+        """Make the capture, replacing one of another form. Safe to run again and beside others."""
+
+    def remove(self) -> None:
+        """Take the capture away, triggers before tables, and the listener out of the registry."""
+
+    def verify(self) -> str | None:
+        """Why the listener cannot go on (a watched column is gone or of another type), else None.
+
+        Capture that was lost is made again, and a sweep asked for.
+        """
+
+    def fold(self) -> int:
+        """Move captured changes into the work, one row a key, a bounded number; how many.
+
+        A change of the whole table (TRUNCATE) asks for a sweep instead.
+        """
+
+    def enqueue(self, keys: Sequence[Key]) -> None:
+        """Put rows into the captured changes, as if they had been changed."""
+
+    def claim(self, run: str, limit: int, ttl_s: float) -> Claim:
+        """Lease up to ``limit`` rows of work that no live lease holds, longest-waiting first."""
+
+    def finish(self, claim: Claim, done: Sequence[int], deferred: Sequence[int]) -> None:
+        """Take the rows at ``done`` out of the work, unless a newer change came; put those at ``deferred``
+        behind all others; give up the lease. One short transaction."""
+
+    def has_work(self) -> bool:
+        """Whether any change or row of work waits or is in somebody's hands."""
+
+    def backlog(self) -> Backlog:
+        """What waits, counted."""
+
+
+class Wake(Protocol):
+    """Tells a worker that something was written; closed by its worker."""
+
+    def wait(self, timeout_s: float, stop: threading.Event) -> bool:
+        """Wait until there may be changes (True), ``stop`` is set, or the time is over."""
+
+    def close(self) -> None: ...
+
 
 class CatalogStore(Protocol):
     """Where components and artifacts are kept."""
@@ -186,6 +251,30 @@ class Backend(Protocol):
 
     def find_output(self, entity: Any, fields: Fields, model: str) -> OutputInfo | None:
         """The output of ``model`` on ``fields`` of a table or collection."""
+
+    def freeze(self, source: Any) -> dict[str, Any]:
+        """A resolved query as plain values, which `resolve` takes in a query's place.
+
+        UnsupportedQuery for one that a listener cannot keep.
+        """
+
+    def feed(self, target: Any, reads: Sequence[str], watch: Watch) -> Feed:
+        """The capture of a bound target's rows; ``reads`` are the columns that its condition reads."""
+
+    def wake(self) -> Wake:
+        """A new wait for changes."""
+
+    def listeners(self) -> list[ListenerRecord]:
+        """The registry of listeners, oldest first."""
+
+    def register_listener(self, output: int, identifier: str, version: int) -> None:
+        """Record a listener of an output, or its new version, and ask for a sweep where it is new.
+
+        Conflict when another listener keeps that output fresh.
+        """
+
+    def set_listener(self, output: int, **values: Any) -> None:
+        """Change a listener's ``paused``, ``sweep``, ``swept_at``, ``error``, ``error_at`` or ``rests_until``."""
 
     def errors(self, output: int | None = None, limit: int = 1000) -> list[RowError]:
         """Rows set aside, newest first."""

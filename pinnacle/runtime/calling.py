@@ -24,10 +24,12 @@ from pinnacle.base.rows import Fields
 from pinnacle.components.calls import by_length, call_batch
 from pinnacle.components.model import CallStyle, Model
 from pinnacle.runtime.memory import bytes_of
+from pinnacle.runtime.outages import is_outage
 
 FLUSH_S = 0.2
 MAX_PORTION_BYTES = 8 * 2**20
 MESSAGE_LIMIT = 2_000
+OUTAGES_IN_A_ROW = 3
 INTERRUPTS = (KeyboardInterrupt, SystemExit)
 BATCH_SIZES = {CallStyle.VALUE: 5000, CallStyle.BATCH: 256, CallStyle.ASYNC: 64}
 
@@ -81,35 +83,60 @@ class Done:
     def __len__(self) -> int:
         return len(self.positions) + len(self.failed)
 
+    def add(self, other: Done) -> None:
+        self.positions = self.positions + other.positions
+        self.outputs = [*self.outputs, *other.outputs]
+        self.failed = self.failed + other.failed
+
 
 @dataclass
 class Caller:
-    """A model bound to how its arguments are filled; counts its calls."""
+    """A model bound to how its arguments are filled; counts its calls.
+
+    With ``spares_outages`` inputs that met an outage do not come back, and after some in a
+    row the rest is not tried: ``outage`` is then the error.
+    """
 
     model: Model
     fields: Fields
     parameters: Mapping[str, Any]
     batch_size: int
+    spares_outages: bool = False
     calls: int = 0
+    outage: BaseException | None = None
 
     def run(self, inputs: Sequence[Any]) -> Generator[Done, None, None]:
-        """Call the model on all of ``inputs``; every position comes back exactly once."""
+        """Call the model on all of ``inputs``; every position comes back at most once, and without an outage
+        exactly once."""
         failed: list[Failed] = []
+        self.outage, in_a_row = None, 0
         for done in self._first_attempt(inputs):
-            failed += done.failed
+            real = self._without_outages(done.failed)
+            in_a_row = 0 if done.positions or real else in_a_row + len(done.failed)
+            failed += real
             if done.positions:
                 yield Done(done.positions, done.outputs)
+            if in_a_row >= OUTAGES_IN_A_ROW:
+                break
         for attempt in range(2, self.model.max_attempts + 1):
             if not failed:
                 return
             time.sleep(self.model.retry_delay_s * 2 ** (attempt - 2) * random.uniform(0.5, 1.5))
             again, failed = [item.position for item in failed], []
             for done in self._units([[position] for position in again], inputs, attempt):
-                failed += done.failed
+                failed += self._without_outages(done.failed)
                 if done.positions:
                     yield Done(done.positions, done.outputs)
         if failed:
             yield Done(failed=failed)
+
+    def _without_outages(self, failed: list[Failed]) -> list[Failed]:
+        if not self.spares_outages:
+            return failed
+        for item in failed:
+            if is_outage(item.error):
+                self.outage = item.error
+        return [item for item in failed if not is_outage(item.error)]
 
     def _first_attempt(self, inputs: Sequence[Any]) -> Iterator[Done]:
         if self.model.call_style is CallStyle.VALUE and self.model.concurrency == 1:
@@ -193,16 +220,52 @@ class Caller:
             yield portion
 
     def _call_unit(self, unit: list[int], inputs: Sequence[Any], attempt: int) -> Done:
-        """One call, and for a failing batch the calls that find the failing inputs."""
+        """One call, and for a failing batch the calls that find the failing inputs.
+
+        Usually one input is to blame: it is searched for by calls of the left half alone,
+        and all others go in one call at the end. Where that fails too, every half is called.
+        """
+        whole = self._try_unit(unit, inputs, attempt)
+        if len(unit) == 1 or not whole.failed or self._is_spared(whole.failed[0]):
+            return whole
+        done, suspects, rest = Done(), whole, []
+        while len(suspects.failed) > 1:
+            positions = [item.position for item in suspects.failed]
+            left, right = positions[: len(positions) // 2], suspects.failed[len(positions) // 2 :]
+            tried = self._try_unit(left, inputs, attempt)
+            if tried.failed:
+                suspects = tried
+                rest += [item.position for item in right]
+            else:
+                done.add(tried)
+                suspects = Done(failed=right)
+        was_alone = suspects is not whole and suspects.failed != right
+        if not was_alone and self.model.max_attempts == attempt:  # else it is called alone when it is tried again
+            suspects = self._try_unit([suspects.failed[0].position], inputs, attempt)
+        done.add(suspects)
+        if rest:
+            done.add(self._halved(rest, inputs, attempt))
+        return done
+
+    def _halved(self, unit: list[int], inputs: Sequence[Any], attempt: int) -> Done:
+        whole = self._try_unit(unit, inputs, attempt)
+        if len(unit) == 1 or not whole.failed or self._is_spared(whole.failed[0]):
+            return whole
+        done, middle = Done(), len(unit) // 2
+        for half in (unit[:middle], unit[middle:]):
+            done.add(self._halved(half, inputs, attempt))
+        return done
+
+    def _try_unit(self, unit: list[int], inputs: Sequence[Any], attempt: int) -> Done:
+        """One call; where it raises, all of the unit has failed."""
         self.calls += 1
         try:
             return Done(unit, self._outputs(unit, inputs))
-        except Exception as error:  # the unit of work: halved, retried, then set aside
-            if len(unit) == 1:
-                return Done(failed=[Failed(unit[0], error, attempt)])
-        middle = len(unit) // 2
-        left, right = (self._call_unit(half, inputs, attempt) for half in (unit[:middle], unit[middle:]))
-        return Done(left.positions + right.positions, left.outputs + right.outputs, left.failed + right.failed)
+        except Exception as error:  # the unit of work: searched, retried, then set aside
+            return Done(failed=[Failed(position, error, attempt) for position in unit])
+
+    def _is_spared(self, failed: Failed) -> bool:
+        return self.spares_outages and is_outage(failed.error)
 
     def _outputs(self, unit: list[int], inputs: Sequence[Any]) -> list[Any]:
         if self.model.call_style is CallStyle.VALUE:

@@ -136,9 +136,18 @@ def test_calls_are_counted_one_a_value_or_batch():
     assert results(made("batch", doubled_or_bad), [1, 2, 3, 4, 5])[2].calls == 2
 
 
-def test_a_failing_batch_costs_about_twice_the_logarithm_of_its_size():
-    caller = results(made("batch", doubled_or_bad, max_attempts=1), [1] * 63 + [-1], batch_size=64)[2]
-    assert caller.calls == 13
+@pytest.mark.parametrize("bad", [0, 31, 40, 63])
+def test_one_bad_input_costs_a_batch_about_the_logarithm_of_its_size(bad):
+    inputs = [-1 if position == bad else 1 for position in range(64)]
+    outputs, failed, caller = results(made("batch", doubled_or_bad, max_attempts=1), inputs, batch_size=64)
+    assert (len(outputs), list(failed)) == (63, [bad])
+    assert caller.calls <= 1 + 6 + 2
+
+
+def test_many_bad_inputs_cost_at_most_two_calls_each():
+    outputs, failed, caller = results(made("batch", doubled_or_bad, max_attempts=1), [-1] * 64, batch_size=64)
+    assert (len(outputs), len(failed)) == (0, 64)
+    assert caller.calls <= 2 * 64 + 6
 
 
 class ByLength(Model):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -12,13 +12,16 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from pinnacle.backends.postgres.changes import PostgresFeed
 from pinnacle.backends.postgres.target import PostgresTarget
+from pinnacle.backends.postgres.wake import PostgresWake
 from pinnacle.backends.protocol import Capability
 from pinnacle.backends.sql.backend import SqlBackend, has_column, wrapped_errors
 from pinnacle.backends.sql.columns import ADOPTABLE, Encoder
 from pinnacle.backends.sql.schema import SCHEMA
 from pinnacle.backends.sql.source import SqlSource
 from pinnacle.base.errors import BackendError, ConfigError, ConnectionLost, MissingPlugin, RowRejected
+from pinnacle.base.listening import Watch
 from pinnacle.base.rows import OutputSpec
 from pinnacle.base.settings import Settings
 from pinnacle.base.types import Boolean, Bytes, Datetime, Float, Integer, Json, OutputType, Text, Vector
@@ -26,7 +29,7 @@ from pinnacle.base.types import Boolean, Bytes, Datetime, Float, Integer, Json, 
 DDL_LOCK_TIMEOUT_MS = 50
 LOCK_TIMEOUT_MS = 20
 DDL_ATTEMPTS = 40
-LOCK_NOT_AVAILABLE, DUPLICATE_COLUMN, UNDEFINED_COLUMN = "55P03", "42701", "42703"
+LOCK_NOT_AVAILABLE, DEADLOCK, DUPLICATE_COLUMN, UNDEFINED_COLUMN = "55P03", "40P01", "42701", "42703"
 MIGRATION_LOCK = 0x70696E6E61636C65
 
 
@@ -106,6 +109,12 @@ class PostgresBackend(SqlBackend):
             yield connection
 
     @contextmanager
+    def writing_as(self, output: int) -> Iterator[sa.Connection]:
+        with self.writing() as connection:
+            connection.exec_driver_sql(f"SELECT set_config('pinnacle.writer', '{int(output)}', true)")
+            yield connection
+
+    @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         with wrapped_errors(), self._work.connect() as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
@@ -163,25 +172,40 @@ class PostgresBackend(SqlBackend):
         return [] if is_there else ["CREATE EXTENSION IF NOT EXISTS vector"]
 
     def alter(self, table: sa.TableClause, statement: str, column: str, *, drops: bool = False) -> None:
-        """Add or drop a column with a short lock timeout, again and again: a waiting ALTER TABLE
+        """Add or drop a column, unless that was done already."""
+
+        def change(connection: sa.Connection) -> None:
+            if has_column(connection, table, column) == drops:
+                self.run_text(connection, statement)
+
+        self._alter(table, change, f"{column!r} could not be {'dropped' if drops else 'added'}")
+
+    def alter_all(self, table: sa.TableClause, statements: Sequence[str]) -> None:
+        def change(connection: sa.Connection) -> None:
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+            for statement in statements:
+                self.run_text(connection, statement)
+
+        self._alter(table, change, "its triggers could not be changed")
+
+    def _alter(self, table: sa.TableClause, change: Callable[[sa.Connection], None], otherwise: str) -> None:
+        """Change a user's table with a short lock timeout, again and again: a waiting ALTER TABLE
         would make every later query on the table wait behind it."""
         for attempt in range(DDL_ATTEMPTS):
             try:
                 with self.writing() as connection:
                     connection.exec_driver_sql(f"SET LOCAL lock_timeout = {DDL_LOCK_TIMEOUT_MS}")
-                    if has_column(connection, table, column) == drops:
-                        self.run_text(connection, statement)
+                    change(connection)
                 return
             except BackendError as error:
                 state = getattr(getattr(error.__cause__, "orig", None), "sqlstate", None)
                 if state in (DUPLICATE_COLUMN, UNDEFINED_COLUMN):  # another process was faster
                     return
-                if state != LOCK_NOT_AVAILABLE:
+                if state not in (LOCK_NOT_AVAILABLE, DEADLOCK):
                     raise
                 if attempt == DDL_ATTEMPTS - 1:
                     raise BackendError(
-                        f"{table.fullname} stays locked by other transactions, so {column!r} could not be "
-                        f"{'dropped' if drops else 'added'}; end them and run again"
+                        f"{table.fullname} stays locked by other transactions, so {otherwise}; end them and run again"
                     ) from error
             time.sleep(min(0.5, 0.02 * (attempt + 1)))
 
@@ -219,6 +243,12 @@ class PostgresBackend(SqlBackend):
     def bind(self, source: SqlSource, spec: OutputSpec, *, create: bool = True) -> PostgresTarget:
         info, exists = self.open_output(source, spec, create=create)
         return PostgresTarget(self, source, info, spec.version, exists=exists)
+
+    def feed(self, target: PostgresTarget, reads: Sequence[str], watch: Watch) -> PostgresFeed:
+        return PostgresFeed(self, target, reads, watch)
+
+    def wake(self) -> PostgresWake:
+        return PostgresWake(self._writers)
 
 
 def _as_decimal(value: Any) -> Decimal:

@@ -39,7 +39,7 @@ class PostgresTarget(SqlTarget):
         super().__init__(backend, source, info, version, exists=exists)
         self.encode = None  # psycopg takes Python's own values; `_encode_outputs` does the rest
         with backend.reading() as connection:
-            self._kinds = _column_kinds(connection, backend.quote_table(source.actual))
+            self._kinds = column_kinds(connection, backend.quote_table(source.actual))
             self._vector_oids = _vector_oids(connection) if isinstance(info.type, Vector) else (0, 0)
         self._inputs_hash = self._hash(source.inputs)
         if exists:
@@ -194,26 +194,29 @@ def _ordered(statement: sa.Select[Any], source: SqlSource, within: Within | None
     return statement if limit is None else statement.limit(limit)
 
 
-class _Kind:
+class Kind:
     """A column's type, as the catalog of the database describes it; ``bare`` without its length or
     precision: a cast to varchar(5) would cut a value that an assignment refuses."""
 
-    def __init__(self, oid: int, declared: str, bare: str, send: str, category: str) -> None:
+    def __init__(self, oid: int, declared: str, bare: str, send: str, category: str, collation: str | None) -> None:
         self.oid, self.declared, self.bare, self.send = oid, declared, bare, send
         self.is_array = category == "A"
+        self.with_collation = f"{declared} COLLATE {collation}" if collation else declared
 
 
-def _column_kinds(connection: sa.Connection, table: str) -> dict[str | None, _Kind]:
+def column_kinds(connection: sa.Connection, table: str) -> dict[str | None, Kind]:
+    """A table's columns and their types, by name."""
     rows = connection.execute(
         sa.text(
             "SELECT a.attname, a.atttypid::bigint, format_type(a.atttypid, a.atttypmod), "
-            "format_type(a.atttypid, NULL), t.typsend::text, t.typcategory "
+            "format_type(a.atttypid, NULL), t.typsend::text, t.typcategory, "
+            "CASE WHEN a.attcollation <> t.typcollation THEN a.attcollation::regcollation::text END "
             "FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid "
             "WHERE a.attrelid = to_regclass(:table) AND a.attnum > 0 AND NOT a.attisdropped"
         ),
         {"table": table},
     )
-    return {row[0]: _Kind(*row[1:]) for row in rows}
+    return {row[0]: Kind(*row[1:]) for row in rows}
 
 
 def _vector_oids(connection: sa.Connection) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -11,13 +11,15 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from pinnacle.backends.protocol import Capability
-from pinnacle.backends.sql import migrate, queue
+from pinnacle.backends.sql import listeners, migrate, queue
 from pinnacle.backends.sql.catalog import SqlCatalogStore
 from pinnacle.backends.sql.columns import ADOPTABLE, Encoder, decoder, unfit
 from pinnacle.backends.sql.outputs import SqlOutputs, default_name, outputs_on
-from pinnacle.backends.sql.schema import SCHEMA, STATE_PREFIX, VERSION_TABLE, metadata
+from pinnacle.backends.sql.schema import SCHEMA, STATE_PREFIX, VERSION_TABLE, listener, metadata
 from pinnacle.backends.sql.source import ColumnTypes, SqlSource, resolve, stored_fields, unknown_types_allowed
+from pinnacle.backends.sql.stored import freeze, thaw
 from pinnacle.base.errors import BackendError, ConfigError, ConnectionLost, OutputTypeConflict, UnsupportedTable
+from pinnacle.base.listening import ListenerRecord
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec, RowError
 from pinnacle.base.settings import Settings
 from pinnacle.base.types import OutputType
@@ -100,6 +102,14 @@ class SqlBackend:
             yield connection
 
     @contextmanager
+    def writing_as(self, output: int) -> Iterator[sa.Connection]:
+        """A write transaction whose changes of the output itself do not count as others' changes."""
+        with self.writing() as connection:
+            connection.execute(sa.update(listener).where(listener.c.output_id == output).values(is_writing=True))
+            yield connection
+            connection.execute(sa.update(listener).where(listener.c.output_id == output).values(is_writing=False))
+
+    @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """A connection for short statements that each are their own transaction."""
         with wrapped_errors(), self._work.connect() as connection:
@@ -113,6 +123,12 @@ class SqlBackend:
         """Run the ALTER TABLE that adds or drops a column, unless that was done already."""
         with self.writing() as connection:
             if has_column(connection, table, column) == drops:
+                self.run_text(connection, statement)
+
+    def alter_all(self, table: sa.TableClause, statements: Sequence[str]) -> None:
+        """Run several statements that change a user's table, in one transaction."""
+        with self.writing() as connection:
+            for statement in statements:
                 self.run_text(connection, statement)
 
     def run_text(self, connection: sa.Connection, statement: str) -> None:
@@ -166,10 +182,25 @@ class SqlBackend:
 
     def resolve(self, query: Any, fields: Fields) -> SqlSource:
         has_outputs = self.is_migrated()
+        find = thaw if isinstance(query, Mapping) else resolve
         with self.reading() as connection:  # one connection: the pool may have no other
-            return resolve(
+            return find(
                 connection, query, fields, lambda table: self._output_types(connection, table) if has_outputs else {}
             )
+
+    def freeze(self, source: SqlSource) -> dict[str, Any]:
+        return freeze(source, self.dialect)
+
+    # -- listeners ----------------------------------------------------------------------------
+
+    def listeners(self) -> list[ListenerRecord]:
+        return listeners.all_of(self) if self.is_migrated() else []
+
+    def register_listener(self, output: int, identifier: str, version: int) -> None:
+        listeners.register(self, output, identifier, version)
+
+    def set_listener(self, output: int, **values: Any) -> None:
+        listeners.change(self, output, values)
 
     def _output_types(self, connection: sa.Connection, table: sa.Table) -> ColumnTypes:
         return {info.name: self.column_type(info.type) for info in outputs_on(connection, table)}

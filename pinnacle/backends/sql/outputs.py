@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.schema import CreateTable
 
 from pinnacle.backends.sql.schema import error, lease, output, state_name, state_table
-from pinnacle.backends.sql.source import SqlSource
+from pinnacle.backends.sql.source import SqlSource, input_columns
 from pinnacle.base.encoding import safe_name
 from pinnacle.base.errors import BackendError, ConfigError, Conflict, NotFound
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec
@@ -40,8 +40,7 @@ class SqlOutputs:
 
     def check(self, source: SqlSource, spec: OutputSpec) -> OutputInfo | None:
         """Refuse what cannot become an output; return the one that is there already."""
-        read = {column.name for expression in source.inputs for column in _columns(expression)}
-        if spec.name in read | {column.name for column in source.key}:
+        if spec.name in set(input_columns(source)) | {column.name for column in source.key}:
             raise ConfigError(
                 f"the output {spec.name!r} would overwrite an input or key of the model; choose another with output="
             )
@@ -202,7 +201,3 @@ def _info(row: Any) -> OutputInfo:
 
 def _place(table: sa.Table) -> tuple[Any, Any]:
     return output.c.table_schema == (table.schema or ""), output.c.table_name == table.name
-
-
-def _columns(expression: Any) -> list[Any]:
-    return [part for part in sa.sql.visitors.iterate(expression) if isinstance(part, sa.sql.expression.ColumnClause)]

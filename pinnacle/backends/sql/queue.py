@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from pinnacle.backends.sql.schema import error, lease, output
 from pinnacle.base.encoding import dump_keys, load_key, load_keys
-from pinnacle.base.rows import Page, RowError
+from pinnacle.base.rows import Key, Page, RowError
 
 if TYPE_CHECKING:
     from pinnacle.backends.sql.backend import SqlBackend
@@ -76,12 +76,7 @@ class SqlQueue:
                 granted = [i for i, key in enumerate(page.keys) if key not in others]
             if granted:
                 keys = page.keys if len(granted) == len(page.keys) else [page.keys[i] for i in granted]
-                connection.execute(
-                    sa.insert(lease).values(
-                        id=identifier, output_id=self._output, run=run, owner=OWNER,
-                        expires_at=time.time() + ttl_s, keys=dump_keys(keys),
-                    )
-                )  # fmt: skip
+                self._insert(connection, identifier, run, keys, ttl_s)
         released_by_others = int(released or 0) - self._own_releases
         return identifier, granted, freed or released_by_others != page.generation
 
@@ -101,6 +96,52 @@ class SqlQueue:
         texts = connection.scalars(sa.select(lease.c["keys"]).where(lease.c.id.in_(live)))
         return {key for text in texts for key in load_keys(text)}, bool(void)
 
+    def lease_work(self, run: str, choose: Callable[[sa.Connection, set[Any]], list[Key]], ttl_s: float) -> str:
+        """Lease the keys that ``choose`` finds, given the keys that all live leases hold; the lease's id.
+
+        Claims of one output are serialised by its registry row.
+        """
+        identifier = uuid.uuid4().hex
+        with self._write() as connection:
+            connection.execute(sa.update(output).where(output.c.id == self._output).values(released=output.c.released))
+            others, freed = self._live_keys(connection, "")
+            keys = choose(connection, others)
+            if keys:
+                self._insert(connection, identifier, run, keys, ttl_s)
+            if freed:
+                self._count_release(connection)
+        return identifier
+
+    def release_work(self, connection: sa.Connection, identifier: str) -> None:
+        """Give up one lease inside an open transaction."""
+        connection.execute(sa.delete(lease).where(lease.c.id == identifier))
+        self._count_release(connection)
+
+    def in_flight(self) -> int:
+        """How many rows live leases hold."""
+        with self._backend.reading() as connection:
+            query = sa.select(lease.c["keys"], lease.c.owner, lease.c.expires_at).where(
+                lease.c.output_id == self._output
+            )
+            return sum(
+                len(load_keys(keys))
+                for keys, owner, expires_at in connection.execute(query)
+                if expires_at >= time.time() and not is_dead(owner)
+            )
+
+    def _count_release(self, connection: sa.Connection) -> None:
+        connection.execute(
+            sa.update(output).where(output.c.id == self._output).values(released=output.c.released + 1)
+        )
+
+    def _insert(self, connection: sa.Connection, identifier: str, run: str, keys: Sequence[Key], ttl_s: float) -> None:
+        connection.execute(
+            sa.insert(lease).values(
+                id=identifier, output_id=self._output, run=run, owner=OWNER,
+                expires_at=time.time() + ttl_s, keys=dump_keys(keys),
+            )
+        )  # fmt: skip
+
     def renew(self, run: str, ttl_s: float) -> None:
         with self._write() as connection:
             connection.execute(sa.update(lease).where(lease.c.run == run).values(expires_at=time.time() + ttl_s))
@@ -108,9 +149,7 @@ class SqlQueue:
     def release(self, run: str) -> None:
         with self._lock, self._write() as connection:
             if connection.execute(sa.delete(lease).where(lease.c.run == run)).rowcount:
-                connection.execute(
-                    sa.update(output).where(output.c.id == self._output).values(released=output.c.released + 1)
-                )
+                self._count_release(connection)
                 self._own_releases += 1
 
     def _write(self) -> AbstractContextManager[sa.Connection]:

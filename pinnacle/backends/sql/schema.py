@@ -7,10 +7,12 @@ import sqlalchemy as sa
 SCHEMA = "pinnacle"
 """The schema on databases that have schemas; SQLite has none and the prefix alone separates."""
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration; a test checks it against `alembic/`."""
 
 STATE_PREFIX = "pinnacle_state_"
+OUTBOX_PREFIX = "pinnacle_outbox_"
+WORK_PREFIX = "pinnacle_work_"
 
 VERSION_TABLE = "pinnacle_migration"
 
@@ -87,6 +89,24 @@ error = sa.Table(
     sa.Column("failed_at", sa.Double, nullable=False),
 )  # fmt: skip
 
+listener = sa.Table(
+    "pinnacle_listener", metadata,
+    sa.Column("output_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("identifier", sa.Text, nullable=False, unique=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("shape", sa.Text, nullable=False),
+    sa.Column("position", sa.Text, nullable=False, server_default=""),
+    sa.Column("paused", sa.Text),
+    sa.Column("sweep", sa.Text),
+    sa.Column("swept_at", sa.Double, nullable=False, server_default="0"),
+    sa.Column("folded_at", sa.Double, nullable=False, server_default="0"),
+    sa.Column("processed", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("error", sa.Text),
+    sa.Column("error_at", sa.Double),
+    sa.Column("rests_until", sa.Double),
+    sa.Column("is_writing", sa.Boolean, nullable=False, server_default=sa.false()),
+)  # fmt: skip
+
 
 def state_name(output_id: int) -> str:
     """The name of one output's state table."""
@@ -109,4 +129,21 @@ def state_table(output_id: int, key: list[sa.Column[object]]) -> sa.Table:
         sa.Column("fingerprint", sa.LargeBinary, nullable=False),
         sa.Column("version", sa.Integer, nullable=False),
         sa.Column("failed", sa.Boolean, nullable=False),
+    )  # fmt: skip
+
+
+def outbox_name(output_id: int) -> str:
+    """The name of the table that one listener's triggers append to."""
+    return f"{OUTBOX_PREFIX}{output_id}"
+
+
+def work_table(output_id: int, key: list[sa.Column[object]]) -> sa.Table:
+    """One listener's work: a row a key, ``seq`` being the revision and the order it came in."""
+    parts = [sa.Column(f"k{i}", column.type, nullable=False) for i, column in enumerate(key)]
+    return sa.Table(
+        f"{WORK_PREFIX}{output_id}", sa.MetaData(schema=SCHEMA),
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+        *parts,
+        sa.Column("at", sa.Double, nullable=False),
+        sa.UniqueConstraint(*(part.name for part in parts)),
     )  # fmt: skip

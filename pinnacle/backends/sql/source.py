@@ -95,6 +95,27 @@ def resolve(
     return source
 
 
+def named_source(
+    connection: sa.Connection, table: str, schema: str | None, fields: Fields,
+    output_types: Callable[[sa.Table], ColumnTypes], where: Any,
+) -> SqlSource:  # fmt: skip
+    """A source by its table's name and a condition; raises what `resolve` raises."""
+    base = sa.table(table, schema=schema)
+    actual = _reflect(connection, base)
+    lookup = _Lookup(None, base, actual, output_types(actual))
+    inputs = tuple(lookup.expression(path) for path in fields.paths)
+    key = tuple(column_on(base, column) for column in _key(connection, actual))
+    source = SqlSource(base, actual, key, fields, inputs, where, None)
+    _try(connection, source)
+    return source
+
+
+def input_columns(source: SqlSource) -> list[str]:
+    """The columns that the inputs are read from, each once."""
+    parts = [part for expression in source.inputs for part in sa.sql.visitors.iterate(expression)]
+    return list(dict.fromkeys(part.name for part in parts if isinstance(part, sa.sql.expression.ColumnClause)))
+
+
 def _try(connection: sa.Connection, source: SqlSource) -> None:
     """Run the query for no rows: what is wrong with it shows before anything is written."""
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -93,8 +93,7 @@ class SqlTarget(ABC):
         with_state = self.exists and not overwrite
         generation = self.queue.generation() if self.exists else 0
         with self.backend.reading() as connection:
-            for start in range(0, len(keys), KEYS_A_STATEMENT):
-                part = [self._raw_literal(key) for key in keys[start : start + KEYS_A_STATEMENT]]
+            for part in self._parts(keys):
                 rows = self._fetch(connection, self._page_select(partial(_among, part), None, with_state=with_state))
                 pages.append(self._page(rows, generation, with_state=with_state))
         return joined(pages)
@@ -164,6 +163,60 @@ class SqlTarget(ABC):
         if self.width == 1:
             return [row[0] for row in rows]
         return [tuple(row[: self.width]) for row in rows]
+
+    # -- rows that are not there any more ---------------------------------------------------------
+
+    def absent(self, keys: Sequence[Key]) -> tuple[list[Key], list[Key]]:
+        everything, chosen = self._present(keys, self.source.everything()), self._present(keys, self.source)
+        return [k for k in keys if k not in everything], [k for k in keys if k in everything and k not in chosen]
+
+    def _present(self, keys: Sequence[Key], source: SqlSource) -> set[Key]:
+        found: set[Key] = set()
+        with self.backend.reading() as connection:
+            for part in self._parts(keys):
+                statement = source.select(*source.key).where(_among(part, source.key))
+                found.update(self._keys(self._fetch(connection, statement)))
+        return found
+
+    def forget(self, keys: Sequence[Key]) -> None:
+        gone = sa.not_(sa.exists().where(self._same_row()))
+        with self.backend.writing() as connection:
+            for part in self._parts(keys):
+                connection.execute(sa.delete(self.state).where(_among(part, self.state_key), gone))
+            texts = [dump_key(key) for key in keys]
+            connection.execute(sa.delete(error).where(error.c.output_id == self.info.id, error.c.key.in_(texts)))
+
+    def blank(self, keys: Sequence[Key]) -> None:
+        """Where the row still is not selected: the output is NULL, and nothing is recorded of it."""
+        column = self._stored_column()
+        with self.backend.writing_as(self.info.id) as connection:
+            for part in self._parts(keys):
+                selected = key_tuple(self.source.key).in_(self.source.select(*self.source.key))
+                unmatched = sa.and_(_among(part, self.source.key), sa.not_(selected))
+                statement = sa.update(self.source.base).where(unmatched).values({column: sa.null()})
+                connection.execute(statement)
+                connection.execute(sa.delete(self.state).where(_among(part, self.state_key)))
+
+    def _stored_column(self) -> Any:
+        return sa.sql.expression.ColumnClause(self.info.name, self.column_type, _selectable=self.source.base)
+
+    def _same_row(self) -> Any:
+        return sa.and_(*(own == column for own, column in zip(self.source.key, self.state_key, strict=True)))
+
+    def orphans(self, after: Key | None, last: Key | None, *, selected: bool) -> list[Key]:
+        source = self.source if selected else self.source.everything()
+        there = source.select(sa.literal(1)).where(self._same_row()).correlate(self.state).exists()
+        query = sa.select(*self.state_key).where(sa.not_(there)).order_by(*self.state_key)
+        if after is not None:
+            query = query.where(self._behind(after, self.state_key))
+        if last is not None:
+            query = query.where(sa.not_(self._behind(last, self.state_key)))
+        with self.backend.reading() as connection:
+            return self._keys(self._fetch(connection, query))
+
+    def _parts(self, keys: Sequence[Key]) -> Iterator[list[Any]]:
+        for start in range(0, len(keys), KEYS_A_STATEMENT):
+            yield [self._raw_literal(key) for key in keys[start : start + KEYS_A_STATEMENT]]
 
     # -- leases -----------------------------------------------------------------------------------
 

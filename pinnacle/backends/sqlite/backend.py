@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,8 +14,11 @@ from pinnacle.backends.protocol import Capability
 from pinnacle.backends.sql.backend import SqlBackend, wrapped_errors
 from pinnacle.backends.sql.columns import BlobVector, Declared, UtcText
 from pinnacle.backends.sql.source import SqlSource
+from pinnacle.backends.sqlite.changes import SqliteFeed
 from pinnacle.backends.sqlite.target import SqliteTarget
+from pinnacle.backends.sqlite.wake import SqliteWake
 from pinnacle.base.errors import BackendError, ConfigError, RowRejected, UnsupportedTable
+from pinnacle.base.listening import Watch
 from pinnacle.base.rows import Fields, OutputSpec
 from pinnacle.base.settings import Settings
 from pinnacle.base.types import Boolean, Bytes, Datetime, Float, Integer, Json, OutputType, Text, Vector
@@ -168,6 +171,19 @@ class SqliteBackend(SqlBackend):
     def bind(self, source: SqlSource, spec: OutputSpec, *, create: bool = True) -> SqliteTarget:
         info, exists = self.open_output(source, spec, create=create)
         return SqliteTarget(self, source, info, spec.version, exists=exists)
+
+    def feed(self, target: SqliteTarget, reads: Sequence[str], watch: Watch) -> SqliteFeed:
+        if target.source.actual.schema:
+            raise UnsupportedTable(
+                f"{target.info.table} is in an attached file, whose triggers cannot reach pinnacle's tables; "
+                "open that file by itself"
+            )
+        if watch.replicated:
+            raise ConfigError("replicated=True is for PostgreSQL: SQLite applies no changes of others")
+        return SqliteFeed(self, target, reads, watch)
+
+    def wake(self) -> SqliteWake:
+        return SqliteWake(self._work)
 
 
 def _prepare(connection: Any, record: Any) -> None:

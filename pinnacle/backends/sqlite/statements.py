@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from pinnacle.backends.sql.schema import error, output
+from pinnacle.backends.sql.schema import error, listener, output
 from pinnacle.backends.sql.source import SqlSource
 from pinnacle.base.errors import Conflict
 from pinnacle.base.rows import OutputInfo
@@ -68,10 +68,15 @@ class Statements:
             f"INSERT INTO {state} ({own_state}) SELECT {chosen}, b.h, {version}, 1 "
             f"{matching} {upsert} RETURNING {listed}"
         )
-        errors = backend.own(error.name)
+        errors, listeners = backend.own(error.name), backend.own(listener.name)
         self._guard = (
             f"SELECT (SELECT version FROM {backend.own(output.name)} WHERE id = {info.id}), "
-            f"EXISTS (SELECT 1 FROM {errors} WHERE output_id = {info.id})"
+            f"EXISTS (SELECT 1 FROM {errors} WHERE output_id = {info.id}), "
+            f"EXISTS (SELECT 1 FROM {listeners} WHERE output_id = {info.id})"
+        )
+        # What triggers see while this output is written by its own model.
+        self.begin_writing, self.end_writing = (
+            f"UPDATE {listeners} SET is_writing = {flag} WHERE output_id = {info.id}" for flag in (1, 0)
         )
         self.clear_error = f"DELETE FROM {errors} WHERE output_id = {info.id} AND key = ?"
 
@@ -83,19 +88,19 @@ class Statements:
         """The INSERT of one row whose values are marked so."""
         return f"{self._insert}({', '.join(marks)})"
 
-    def guard(self, execute: Callable[[str], Any]) -> bool:
-        """Whether the output has rows set aside.
+    def guard(self, execute: Callable[[str], Any]) -> tuple[bool, bool]:
+        """Whether the output has rows set aside, and whether a listener keeps it fresh.
 
         Conflict when a newer version of the model has begun to write, or the output is gone.
         """
-        version, has_errors = execute(self._guard).fetchone()
+        version, has_errors, has_listener = execute(self._guard).fetchone()
         if version is None or version > self._version:
             raise Conflict(
                 f"{self._info.table}.{self._info.name} "
                 + ("was removed" if version is None else f"is now computed by version {version}, not {self._version}")
                 + " while this run was at work; what it wrote before is kept"
             )
-        return bool(has_errors)
+        return bool(has_errors), bool(has_listener)
 
 
 @lru_cache(maxsize=256)

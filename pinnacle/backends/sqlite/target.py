@@ -133,10 +133,14 @@ class SqliteTarget(SqlTarget):
             self._give_way(connection)
             execute("BEGIN IMMEDIATE")
             began = time.perf_counter()
-            has_errors = sql.guard(execute)
+            has_errors, has_listener = sql.guard(execute)
             missed: list[int] = []
+            if has_listener:
+                execute(sql.begin_writing)
             if execute(sql.update).rowcount != stop - start:
                 missed = self._drop_unmatched(execute, batch.keys[start:stop])
+            if has_listener:
+                execute(sql.end_writing)
             execute(sql.record)
             if has_errors:
                 written = set(range(start, stop)) - {start + i for i in missed}

@@ -1,0 +1,69 @@
+"""Wakes a worker by LISTEN, on a connection of its own; behind it stands slow polling."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any
+
+import sqlalchemy as sa
+
+from pinnacle.backends.postgres.changes import CHANNEL
+
+log = logging.getLogger(__name__)
+
+SLICE_S = 0.25
+
+
+class PostgresWake:
+    """See `Wake`. Where LISTEN does not work (a transaction pooler, a lost connection) it only waits."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._connection: sa.Connection | None = None
+        self._connect()
+
+    def _connect(self) -> None:
+        import psycopg
+
+        try:
+            self._connection = self._engine.connect()
+            self._driver().execute(f"LISTEN {CHANNEL}")
+        except (sa.exc.SQLAlchemyError, psycopg.Error) as error:
+            log.warning("cannot listen for changes, polling instead: %s", error)
+            self._discard()
+
+    def wait(self, timeout_s: float, stop: threading.Event) -> bool:
+        import psycopg
+
+        until = time.monotonic() + timeout_s
+        while not stop.is_set():
+            left = until - time.monotonic()
+            if left <= 0:
+                return False
+            if self._connection is None:
+                stop.wait(min(left, SLICE_S * 4))
+                self._connect()
+                return True
+            try:
+                for _ in self._driver().notifies(timeout=min(left, SLICE_S), stop_after=1):
+                    return True
+            except psycopg.Error as error:
+                log.warning("the connection that listened for changes dropped: %s", error)
+                self._discard()
+        return False
+
+    def _driver(self) -> Any:
+        if self._connection is None:
+            raise RuntimeError("not connected")
+        return self._connection.connection.driver_connection
+
+    def _discard(self) -> None:
+        if self._connection is not None:
+            self._connection.invalidate()
+            self._connection.close()
+            self._connection = None
+
+    def close(self) -> None:
+        self._discard()

@@ -1,0 +1,213 @@
+"""The feed of one listener: changes that triggers captured, folded into work, claimed and cleared.
+
+Triggers append keys to an outbox inside the user's transaction. `fold` moves them into one
+row of work a key, whose ``seq`` is both its revision and its place in the queue: folds of
+one listener are serialised, so that what is folded later has the greater number. A claim
+lists its keys in a lease, which bulk runs respect as well; finished rows are taken out of
+the work where their revision is still the one that was claimed.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import sqlalchemy as sa
+
+from pinnacle.backends.sql.schema import SCHEMA, WORK_PREFIX, listener, outbox_name, work_table
+from pinnacle.backends.sql.source import input_columns
+from pinnacle.base.listening import Backlog, Claim, Watch
+from pinnacle.base.rows import Key
+
+if TYPE_CHECKING:
+    from pinnacle.backends.sql.backend import SqlBackend
+    from pinnacle.backends.sql.target import SqlTarget
+
+FLOOR_S = 5.0
+"""How long the lowest revision seen may serve as the start of claims: rows that were cleared since are skipped."""
+
+
+class SqlFeed(ABC):
+    """See `Feed`. Subclasses know the triggers, and how rows move from the outbox to the work."""
+
+    fold_rows: ClassVar[int]
+
+    def __init__(self, backend: SqlBackend, target: SqlTarget, reads: Sequence[str], watch: Watch) -> None:
+        self.backend, self.target, self.watch = backend, target, watch
+        self.source, self.info, self.number = target.source, target.info, target.info.id
+        self.table = target.source.actual
+        self.key = [column.name for column in target.source.key]
+        self.inputs = list(dict.fromkeys([*input_columns(target.source), *reads]))
+        self.work = work_table(self.number, [self.table.c[name] for name in self.key])
+        self.work_key = [self.work.c[f"k{i}"] for i in range(len(self.key))]
+        self.outbox = backend.own(outbox_name(self.number))
+        self._floor, self._floor_at = 0, float("-inf")
+
+    # -- what the dialects say differently ---------------------------------------------------------
+
+    @abstractmethod
+    def triggers(self) -> dict[str, list[str]]:
+        """The statements that make each trigger, by the trigger's name, in order."""
+
+    @abstractmethod
+    def drops(self) -> list[str]:
+        """The statements that take the triggers and what they need away, whether or not they are there."""
+
+    @abstractmethod
+    def tables(self) -> list[str]:
+        """The statements that make the outbox and the work, unless they are there."""
+
+    @abstractmethod
+    def present(self, connection: sa.Connection) -> set[str]:
+        """The names of those of the triggers that are there and switched on."""
+
+    @abstractmethod
+    def _fold_some(self, connection: sa.Connection) -> tuple[int, bool]:
+        """Move up to ``fold_rows`` changes into the work; how many, and whether one asks for a sweep."""
+
+    @abstractmethod
+    def _append(self, connection: sa.Connection, keys: Sequence[Key]) -> None:
+        """Put keys into the outbox."""
+
+    @abstractmethod
+    def _clear_work(self, connection: sa.Connection, revisions: Sequence[int], *, is_run: bool) -> None:
+        """Take these revisions out of the work; ``is_run``: they are all between the first and the last."""
+
+    @abstractmethod
+    def _requeue(self, connection: sa.Connection, revisions: Sequence[int]) -> None:
+        """Give rows of work new revisions, behind all others."""
+
+    @abstractmethod
+    def _shape(self, connection: sa.Connection) -> dict[str, str]:
+        """The declared types of the watched columns that are there, by name."""
+
+    # -- capture -----------------------------------------------------------------------------------
+
+    def plan(self) -> list[str]:
+        return [*self.tables(), *(statement for statements in self.triggers().values() for statement in statements)]
+
+    def install(self) -> None:
+        """Make the tables and triggers, replacing triggers of another form; remember the columns' types."""
+        with self.backend.writing() as connection:
+            for statement in self.tables():
+                self.backend.run_text(connection, statement)
+        self._make_triggers(self.drops())
+        with self.backend.reading() as connection:
+            shape = json.dumps(self._shape(connection))
+        self._set(shape=shape)
+
+    def _make_triggers(self, before: Sequence[str]) -> None:
+        made = [statement for statements in self.triggers().values() for statement in statements]
+        self.backend.alter_all(self.table, [*before, *made])
+
+    def remove(self) -> None:
+        """Triggers first: none must write to a table that is gone."""
+        self.backend.alter_all(self.table, self.drops())
+        with self.backend.writing() as connection:
+            for name in (outbox_name(self.number), f"{WORK_PREFIX}{self.number}"):
+                table = sa.Table(name, sa.MetaData(schema=SCHEMA))
+                connection.execute(sa.schema.DropTable(table, if_exists=True))
+            connection.execute(sa.delete(listener).where(listener.c.output_id == self.number))
+
+    def verify(self) -> str | None:
+        """Why the listener cannot go on; lost triggers are made again, and a sweep is asked for."""
+        with self.backend.reading() as connection:
+            now = self._shape(connection)
+            then = json.loads(
+                connection.scalar(sa.select(listener.c.shape).where(listener.c.output_id == self.number)) or "{}"
+            )
+            missing = set(self.triggers()) - self.present(connection)
+        for name, kind in then.items():
+            if name not in now:
+                return f"column {name!r} of {self.info.table} is gone: it was renamed or dropped"
+            if now[name] != kind:
+                return f"column {name!r} of {self.info.table} was {kind} and is {now[name]} now"
+        if missing:
+            self._make_triggers(self.drops())
+            self.request_sweep()
+        return None
+
+    # -- work --------------------------------------------------------------------------------------
+
+    def fold(self) -> int:
+        with self.backend.writing(durable=False) as connection:
+            count, wants_sweep = self._fold_some(connection)
+            if wants_sweep:
+                connection.execute(self._update(sweep=""))
+        return count
+
+    def enqueue(self, keys: Sequence[Key]) -> None:
+        with self.backend.writing() as connection:
+            self._append(connection, keys)
+
+    def claim(self, run: str, limit: int, ttl_s: float) -> Claim:
+        """The longest-waiting rows that nobody else holds."""
+        chosen: list[Key] = []
+        revisions: list[int] = []
+        skipped = False
+
+        def choose(connection: sa.Connection, others: set[Any]) -> list[Key]:
+            nonlocal skipped
+            query = sa.select(*self.work_key, self.work.c.seq).where(self.work.c.seq >= self._lowest(connection))
+            rows = self.target._fetch(connection, query.order_by(self.work.c.seq).limit(limit + len(others)))
+            for row in rows:
+                key = row[0] if len(row) == 2 else tuple(row[:-1])
+                if key in others:
+                    skipped = True
+                elif len(chosen) < limit:
+                    chosen.append(key)
+                    revisions.append(row[-1])
+            return chosen
+
+        lease = self.target.queue.lease_work(run, choose, ttl_s)
+        return Claim(lease, chosen, revisions, is_run=not skipped)
+
+    def _lowest(self, connection: sa.Connection) -> int:
+        """A revision that no row of work is below: what was cleared lately is not walked over again."""
+        if time.monotonic() - self._floor_at > FLOOR_S:
+            self._floor = connection.scalar(sa.select(sa.func.min(self.work.c.seq))) or 0
+            self._floor_at = time.monotonic()
+        return self._floor
+
+    def finish(self, claim: Claim, done: Sequence[int], deferred: Sequence[int]) -> None:
+        with self.backend.writing(durable=False) as connection:
+            if done:
+                revisions = [claim.revisions[i] for i in done]
+                self._clear_work(connection, revisions, is_run=claim.is_run and len(done) == len(claim.keys))
+            if deferred:
+                self._requeue(connection, [claim.revisions[i] for i in deferred])
+            if claim.keys:
+                self.target.queue.release_work(connection, claim.lease)
+                connection.execute(self._update(processed=listener.c.processed + len(done)))
+
+    def backlog(self) -> Backlog:
+        with self.backend.reading() as connection:
+            changes = int(connection.exec_driver_sql(f"SELECT count(*) FROM {self.outbox}").scalar() or 0)
+            work, oldest = connection.execute(sa.select(sa.func.count(), sa.func.min(self.work.c.at))).one()
+            folded_at = connection.scalar(sa.select(listener.c.folded_at).where(listener.c.output_id == self.number))
+        since = oldest if work else (folded_at or time.time() if changes else None)
+        return Backlog(
+            changes, work, self.target.queue.in_flight(), max(0.0, time.time() - since) if since is not None else 0.0
+        )
+
+    def has_work(self) -> bool:
+        """Whether anything waits, the cheap way."""
+        with self.backend.reading() as connection:
+            if connection.exec_driver_sql(f"SELECT 1 FROM {self.outbox} LIMIT 1").first() is not None:
+                return True
+            return connection.execute(sa.select(sa.literal(1)).select_from(self.work).limit(1)).first() is not None
+
+    # -- the registry ------------------------------------------------------------------------------
+
+    def request_sweep(self) -> None:
+        self._set(sweep="")
+
+    def _set(self, **values: Any) -> None:
+        with self.backend.writing() as connection:
+            connection.execute(self._update(**values))
+
+    def _update(self, **values: Any) -> Any:
+        return sa.update(listener).where(listener.c.output_id == self.number).values(**values)

@@ -1,0 +1,64 @@
+"""The registry of listeners: one row each, beside the output that it keeps fresh."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from pinnacle.backends.sql.schema import listener, output
+from pinnacle.base.errors import Conflict
+from pinnacle.base.listening import ListenerRecord
+from pinnacle.base.rows import Fields
+
+if TYPE_CHECKING:
+    from pinnacle.backends.sql.backend import SqlBackend
+
+CHANGEABLE = ("paused", "sweep", "swept_at", "error", "error_at", "rests_until")
+
+
+def register(backend: SqlBackend, output_id: int, identifier: str, version: int) -> None:
+    """Record a listener, or its new version; either way all its rows are to be looked at."""
+    mine = listener.c.output_id == output_id
+    with backend.writing() as connection:
+        found = connection.execute(sa.select(listener.c.identifier).where(mine)).first()
+        if found is None:
+            row = {"output_id": output_id, "identifier": identifier, "version": version, "shape": "{}", "sweep": ""}
+            connection.execute(sa.insert(listener).values(row))
+        elif found.identifier != identifier:
+            raise Conflict(
+                f"listener {found.identifier!r} keeps that output fresh already; use its identifier, or remove it first"
+            )
+        else:
+            changed = sa.update(listener).where(mine, listener.c.version != version)
+            connection.execute(changed.values(version=version, sweep="", paused=None))
+
+
+def all_of(backend: SqlBackend) -> list[ListenerRecord]:
+    """The listeners of a database, oldest first."""
+    query = sa.select(listener, output.c.table_schema, output.c.table_name, output.c.name, output.c.fields).join(
+        output, output.c.id == listener.c.output_id
+    )
+    with backend.reading() as connection:
+        rows = connection.execute(query.order_by(listener.c.output_id)).all()
+    return [
+        ListenerRecord(
+            output=row.output_id, identifier=row.identifier, version=row.version,
+            table=".".join(part for part in (row.table_schema, row.table_name) if part), column=row.name,
+            fields=Fields.of(json.loads(row.fields)), reads=tuple(json.loads(row.shape)), paused=row.paused,
+            sweep=row.sweep, swept_at=row.swept_at, folded_at=row.folded_at, processed=row.processed,
+            error=row.error, error_at=row.error_at, rests_until=row.rests_until,
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def change(backend: SqlBackend, output_id: int, values: Mapping[str, Any]) -> None:
+    """Change a listener's state; unknown names are a mistake of ours."""
+    unknown = set(values) - set(CHANGEABLE)
+    if unknown:
+        raise ValueError(f"a listener has no {', '.join(sorted(unknown))} to change")
+    with backend.writing() as connection:
+        connection.execute(sa.update(listener).where(listener.c.output_id == output_id).values(dict(values)))

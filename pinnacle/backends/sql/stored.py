@@ -1,0 +1,105 @@
+"""Selects at rest: a resolved query as JSON, and back, without any code from the database.
+
+What is kept is the table's name, the condition as SQL text with its parameters apart as
+plain values, and which of the table's columns the condition reads.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from pinnacle.backends.sql.source import ColumnTypes, SqlSource, key_tuple, named_source
+from pinnacle.base.errors import ComponentError, UnsupportedQuery
+from pinnacle.base.rows import Fields
+
+_PLACEHOLDER = re.compile(r"%%|%\((?P<name>.+?)\)s|:")
+
+
+def freeze(source: SqlSource, dialect: sa.Dialect) -> dict[str, Any]:
+    """``source`` as plain values. UnsupportedQuery for one that depends on how many rows there are."""
+    if source.is_limited:
+        raise UnsupportedQuery(
+            "a listener keeps all rows that meet a condition; a select with LIMIT or OFFSET means other rows whenever "
+            "the data changes. Leave it out, or say which rows in the WHERE"
+        )
+    stored: dict[str, Any] = {"schema": source.actual.schema, "table": source.actual.name, "where": None, "reads": []}
+    condition = _condition(source)
+    if condition is not None:
+        text, parameters = _text_of(condition, dialect)
+        stored |= {"where": text, "parameters": parameters, "reads": sorted(_reads(source))}
+    return stored
+
+
+def thaw(
+    connection: sa.Connection,
+    stored: Mapping[str, Any],
+    fields: Fields,
+    output_types: Callable[[sa.Table], ColumnTypes],
+) -> SqlSource:
+    """The source that `freeze` was given, on the table as it is now."""
+    condition = None
+    if stored["where"] is not None:
+        binds = [sa.bindparam(name, value, type_=sa.types.NullType()) for name, value in stored["parameters"].items()]
+        condition = sa.text(stored["where"]).bindparams(*binds)
+    return named_source(connection, stored["table"], stored["schema"], fields, output_types, condition)
+
+
+def _condition(source: SqlSource) -> Any:
+    if source.subquery is not None:
+        return key_tuple(source.key).in_(source.subquery)
+    if source.where is not None and any(isinstance(part, sa.SelectBase) for part in _parts(source.where)):
+        # Only inside its own SELECT does a subquery know which tables are the outer query's.
+        return key_tuple(source.key).in_(sa.select(*source.key).select_from(source.base).where(source.where))
+    return source.where
+
+
+def _text_of(condition: Any, dialect: sa.Dialect) -> tuple[str, dict[str, Any]]:
+    """The condition as text for ``sa.text``, and its parameters as the driver takes them."""
+    named: Any = type(dialect)
+    compiled = condition.compile(dialect=named(paramstyle="pyformat"), compile_kwargs={"render_postcompile": True})
+    values = dict(compiled.params)
+    for name, process in compiled._bind_processors.items():
+        if name in values:
+            values[name] = process(values[name])
+    for name, value in values.items():
+        if type(value).__module__ not in ("builtins", "datetime", "decimal", "uuid"):
+            raise ComponentError(
+                f"the select compares with a {type(value).__name__} (parameter {name!r}), which cannot be stored with "
+                "a listener; compare with a plain value"
+            )
+
+    def replaced(match: re.Match[str]) -> str:
+        name = match.group("name")
+        if name is not None:
+            return f":{name}"
+        return "%" if match.group() == "%%" else "\\:"
+
+    return _PLACEHOLDER.sub(replaced, compiled.string), values
+
+
+def _reads(source: SqlSource) -> set[str]:
+    """The columns of the source's own table that its condition reads; those that its texts name."""
+    query = source.subquery if source.subquery is not None else source.where
+    own = set(source.actual.c.keys())
+    found: set[str] = set()
+    for part in _parts(query):
+        if isinstance(part, sa.TextClause):
+            found |= {name for name in own if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", part.text)}
+        elif isinstance(part, sa.sql.expression.ColumnClause) and part.name in own and _is_on(part, source):
+            found.add(part.name)
+    return found
+
+
+def _is_on(column: Any, source: SqlSource) -> bool:
+    table = column.table
+    while isinstance(table, sa.Alias):
+        table = table.element
+    return table is None or getattr(table, "name", None) == source.actual.name
+
+
+def _parts(query: Any) -> list[Any]:
+    return list(sa.sql.visitors.iterate(query))

@@ -1,0 +1,153 @@
+"""Capture on SQLite: triggers made of built-in functions alone, so that any program can still write.
+
+A comparison tells apart all that differs in bytes or in type. An own write-back is known
+by a mark in the registry that is set and taken back inside its transaction.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from pinnacle.backends.sql.changes import SqlFeed
+from pinnacle.backends.sql.schema import WORK_PREFIX, listener
+from pinnacle.base.rows import Key
+
+if TYPE_CHECKING:
+    from pinnacle.backends.sqlite.backend import SqliteBackend
+
+
+class SqliteFeed(SqlFeed):
+    """See `SqlFeed`."""
+
+    backend: SqliteBackend
+    fold_rows = 5_000
+
+    def tables(self) -> list[str]:
+        kinds = [f"k{i} {self._declared(name)}" for i, name in enumerate(self.key)]
+        filled = [f"{kind} NOT NULL" for kind in kinds]
+        listed = ", ".join(f"k{i}" for i in range(len(kinds)))
+        work = self.backend.own(f"{WORK_PREFIX}{self.number}")
+        return [
+            f"CREATE TABLE IF NOT EXISTS {self.outbox} "
+            f"(id INTEGER PRIMARY KEY AUTOINCREMENT, {', '.join(kinds)})",
+            f"CREATE TABLE IF NOT EXISTS {work} "
+            f"(seq INTEGER PRIMARY KEY, {', '.join(filled)}, at REAL NOT NULL, UNIQUE ({listed}))",
+        ]
+
+    def _declared(self, name: str) -> str:
+        column = self.table.c[name]
+        kind = str(column.type.compile(dialect=self.backend.dialect)).strip()
+        collation = getattr(column.type, "collation", None)
+        return f"{kind} COLLATE {collation}" if collation else kind
+
+    # -- capture -----------------------------------------------------------------------------------
+
+    def triggers(self) -> dict[str, list[str]]:
+        quote = self.backend.quote
+        keys = ", ".join(f"k{i}" for i in range(len(self.key)))
+        rows = {
+            which: f"INSERT INTO {self.outbox} ({keys}) VALUES "
+            f"({', '.join(f'{which}.{quote(name)}' for name in self.key)});"
+            for which in ("old", "new")
+        }
+        registry = self.backend.own(listener.name)
+        by_others = f"NOT EXISTS (SELECT 1 FROM {registry} WHERE output_id = {self.number} AND is_writing)"
+        inputs, output = self._changed(self.inputs), self._changed([self.info.name])
+        moved = self._changed(self.key)
+        on = {
+            "insert": ("INSERT", "", rows["new"]),
+            "update": ("UPDATE", f"WHEN {inputs} OR {moved} OR ({output} AND {by_others}) ", rows["new"]),
+            "move": ("UPDATE", f"WHEN {moved} ", rows["old"]),
+            "delete": ("DELETE", "", rows["old"]),
+        }
+        if self.watch.clears:
+            same_row = " AND ".join(f"{quote(name)} IS new.{quote(name)}" for name in self.key)
+            blank = f"UPDATE {quote(self.table.name)} SET {quote(self.info.name)} = NULL WHERE {same_row};"
+            on["clear"] = ("UPDATE", f"WHEN {inputs} ", blank)
+        return {
+            self._name(kind): [
+                f"CREATE TRIGGER {quote(self._name(kind))} AFTER {event} ON {quote(self.table.name)} "
+                f"{condition}BEGIN {body} END"
+            ]
+            for kind, (event, condition, body) in on.items()
+        }
+
+    def drops(self) -> list[str]:
+        kinds = ("insert", "update", "move", "delete", "clear")
+        return [f"DROP TRIGGER IF EXISTS {self.backend.quote(self._name(kind))}" for kind in kinds]
+
+    def present(self, connection: sa.Connection) -> set[str]:
+        query = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND lower(tbl_name) = lower(?)"
+        return {row[0] for row in connection.exec_driver_sql(query, (self.table.name,))}
+
+    def _name(self, kind: str) -> str:
+        return f"pinnacle_{self.number}_{kind}"
+
+    def _changed(self, columns: Sequence[str]) -> str:
+        quote = self.backend.quote
+        tests = [
+            f"old.{c} IS NOT new.{c} COLLATE BINARY OR typeof(old.{c}) <> typeof(new.{c})" for c in map(quote, columns)
+        ]
+        return f"({' OR '.join(tests)})"
+
+    def _shape(self, connection: sa.Connection) -> dict[str, str]:
+        query = "SELECT name, type FROM pragma_table_xinfo(?, ?)"
+        rows = connection.exec_driver_sql(query, (self.table.name, "main"))
+        watched = {*self.key, *self.inputs, self.info.name}
+        return {name: kind for name, kind in rows if name in watched}
+
+    # -- work --------------------------------------------------------------------------------------
+
+    def fold(self) -> int:
+        with self.backend.reading() as connection:  # an empty outbox needs no lock of the file
+            if connection.exec_driver_sql(f"SELECT 1 FROM {self.outbox} LIMIT 1").first() is None:
+                return 0
+        return super().fold()
+
+    def _fold_some(self, connection: sa.Connection) -> tuple[int, bool]:
+        run = connection.exec_driver_sql
+        last = run(f"SELECT id FROM {self.outbox} ORDER BY id LIMIT 1 OFFSET {self.fold_rows - 1}").scalar()
+        if last is None:
+            last = run(f"SELECT max(id) FROM {self.outbox}").scalar()
+        if last is None:
+            return 0, False
+        work, now = self.backend.own(f"{WORK_PREFIX}{self.number}"), time.time()
+        keys = ", ".join(f"k{i}" for i in range(len(self.key)))
+        run(
+            f"INSERT OR REPLACE INTO {work} (seq, {keys}, at) SELECT max(id), {keys}, {now!r} FROM {self.outbox} "
+            f"WHERE id <= {last} AND k0 IS NOT NULL GROUP BY {keys}"
+        )
+        wants_sweep = run(f"SELECT 1 FROM {self.outbox} WHERE id <= {last} AND k0 IS NULL LIMIT 1").first() is not None
+        count = run(f"DELETE FROM {self.outbox} WHERE id <= {last}").rowcount
+        connection.execute(self._update(folded_at=now))
+        return count, wants_sweep
+
+    def _append(self, connection: sa.Connection, keys: Sequence[Key]) -> None:
+        raw: Any = connection.connection.driver_connection
+        listed, marks = ", ".join(f"k{i}" for i in range(len(self.key))), ", ".join("?" * len(self.key))
+        rows = [(key,) for key in keys] if len(self.key) == 1 else [tuple(key) for key in keys]
+        raw.executemany(f"INSERT INTO {self.outbox} ({listed}) VALUES ({marks})", rows)
+
+    def _clear_work(self, connection: sa.Connection, revisions: Sequence[int], *, is_run: bool) -> None:
+        work = self.backend.own(f"{WORK_PREFIX}{self.number}")
+        if is_run:
+            connection.exec_driver_sql(f"DELETE FROM {work} WHERE seq BETWEEN ? AND ?", (revisions[0], revisions[-1]))
+        else:
+            chosen = "SELECT value FROM json_each(?)"
+            connection.exec_driver_sql(f"DELETE FROM {work} WHERE seq IN ({chosen})", (json.dumps(list(revisions)),))
+
+    def _requeue(self, connection: sa.Connection, revisions: Sequence[int]) -> None:
+        """Through the outbox, whose numbers are the revisions."""
+        work = self.backend.own(f"{WORK_PREFIX}{self.number}")
+        keys = ", ".join(f"k{i}" for i in range(len(self.key)))
+        connection.exec_driver_sql(
+            f"INSERT INTO {self.outbox} ({keys}) SELECT {keys} FROM {work} "
+            "WHERE seq IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(revisions)),),
+        )
+

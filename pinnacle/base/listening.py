@@ -1,0 +1,108 @@
+"""The value objects that cross between a worker and a backend: what to watch, what is claimed, how it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pinnacle.base.rows import Fields, Key
+
+Unmatched = Literal["keep", "clear"]
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How one listener's changes are captured.
+
+    ``clears``: an input that changes blanks the output inside the user's own transaction.
+    ``notifies``: a change wakes waiting workers at once, where that costs the writer
+    something. ``replicated``: also changes that a replication applies are captured.
+    """
+
+    clears: bool = False
+    notifies: bool = True
+    replicated: bool = False
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Rows that a worker holds under a lease, with the revision of the change that it knows of.
+
+    ``is_run``: the revisions are all there were between the first and the last.
+    """
+
+    lease: str
+    keys: Sequence[Key]
+    revisions: Sequence[int]
+    is_run: bool = False
+
+
+@dataclass(frozen=True)
+class ListenerRecord:
+    """One listener as its database's registry has it.
+
+    ``sweep`` is None when no sweep is due, else the key (as text) after which it goes on,
+    empty for the beginning. ``paused`` is the reason, None while it runs.
+    """
+
+    output: int
+    identifier: str
+    version: int
+    table: str
+    column: str
+    fields: Fields
+    reads: tuple[str, ...]
+    paused: str | None
+    sweep: str | None
+    swept_at: float
+    folded_at: float
+    processed: int
+    error: str | None
+    error_at: float | None
+    rests_until: float | None
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """What waits for a listener: changes not yet looked at, rows of work, rows in workers' hands.
+
+    ``oldest_s``: seconds since the oldest waiting change was seen, 0 where nothing waits.
+    """
+
+    changes: int
+    work: int
+    in_flight: int
+    oldest_s: float
+
+    @property
+    def pending(self) -> int:
+        return self.changes + self.work
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """How a listener's rows stand: ``fresh`` need nothing; ``stale`` have an output that is not
+    current; ``missing`` have none; ``failed`` were set aside with their error."""
+
+    fresh: int = 0
+    stale: int = 0
+    missing: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True)
+class ListenerStatus:
+    """One line of `pinnacle status`. ``lag_s``: age of the oldest change that waits. ``rate``: rows a
+    second in the last minute of work. ``sweeping``: a first fill or a sweep is under way."""
+
+    identifier: str
+    output: str
+    pending: int
+    in_flight: int
+    failed: int
+    lag_s: float
+    processed: int
+    sweeping: bool
+    last_error: str | None
+    paused: str | None

@@ -1,0 +1,56 @@
+"""Listeners: what keeps an output fresh as rows change."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, Literal
+
+from pinnacle.base.errors import ConfigError
+from pinnacle.base.rows import Fields
+from pinnacle.components.component import Component, check_identifier
+from pinnacle.components.model import Model
+
+CHOICES = ("keep", "clear")
+
+
+@dataclasses.dataclass
+class Listener(Component):
+    """Keeps ``model``'s output fresh over the rows of ``select``, whoever changes them.
+
+    ``key`` takes what ``X`` of `predict` takes. ``output``: the column's name, by default
+    ``{key}__{model}``. ``on_change``: what happens to the old value when an input changes:
+    kept until the new one is written, or cleared in the user's own transaction.
+    ``unmatched``: the same for rows that the select no longer matches. ``notify``: wake
+    workers with a NOTIFY a statement on PostgreSQL; without it they poll.
+    ``replicated``: capture changes that a logical replication applies as well.
+    ``sweep_every_s``: seconds between background sweeps, 0 for none. The identifier is by
+    default the output's place, ``table.column``, known once the listener is added.
+    """
+
+    kind: ClassVar[str] = "listener"
+
+    identifier: str = ""
+    _: dataclasses.KW_ONLY
+    model: Model | None = None
+    key: Any = None
+    select: Any = None
+    output: Any = None
+    on_change: Literal["keep", "clear"] = "keep"
+    unmatched: Literal["keep", "clear"] = "keep"
+    notify: bool = True
+    replicated: bool = False
+    sweep_every_s: float = 3600.0
+
+    def __post_init__(self) -> None:
+        if self.identifier:
+            check_identifier(self.identifier)
+        if not isinstance(self.model, Model):
+            raise ConfigError(f"a listener needs model=, a model, not {self.model!r}")
+        if self.key is None or self.select is None:
+            raise ConfigError("a listener needs key= (the field or fields to read) and select= (the rows)")
+        self.key = Fields.of(self.key).to_json()
+        for name in ("on_change", "unmatched"):
+            if getattr(self, name) not in CHOICES:
+                raise ConfigError(f"{name}= is 'keep' or 'clear', not {getattr(self, name)!r}")
+        if not 0 <= self.sweep_every_s < float("inf"):
+            raise ConfigError(f"sweep_every_s is a number of seconds from 0, not {self.sweep_every_s!r}")
