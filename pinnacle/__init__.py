@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pinnacle.base.errors import ConnectionLost as ConnectionLost
     from pinnacle.base.errors import MissingPlugin as MissingPlugin
     from pinnacle.base.errors import ModelError as ModelError
+    from pinnacle.base.errors import NotDrained as NotDrained
     from pinnacle.base.errors import NotFound as NotFound
     from pinnacle.base.errors import OutputCountMismatch as OutputCountMismatch
     from pinnacle.base.errors import OutputTypeConflict as OutputTypeConflict
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from pinnacle.components.component import secret as secret
     from pinnacle.components.function import FunctionModel as FunctionModel
     from pinnacle.components.function import model as model
+    from pinnacle.components.listener import Listener as Listener
     from pinnacle.components.model import CallStyle as CallStyle
     from pinnacle.components.model import Model as Model
     from pinnacle.db import Database as Database
@@ -45,14 +47,15 @@ _NAMES_BY_MODULE = {
     "pinnacle.base.document": ("Document",),
     "pinnacle.base.errors": (
         "BackendError", "ComponentError", "ConfigError", "Conflict", "ConnectionLost", "MissingPlugin", "ModelError",
-        "NotFound", "OutputCountMismatch", "OutputTypeConflict", "OutputTypeMismatch", "PinnacleError", "RowRejected",
-        "UnknownField", "UnsupportedQuery", "UnsupportedTable", "UntrustedReference",
+        "NotDrained", "NotFound", "OutputCountMismatch", "OutputTypeConflict", "OutputTypeMismatch", "PinnacleError",
+        "RowRejected", "UnknownField", "UnsupportedQuery", "UnsupportedTable", "UntrustedReference",
     ),
     "pinnacle.base.settings": ("Settings",),
     "pinnacle.base.types": ("Datetime", "Json", "OutputType", "Vector"),
     "pinnacle.components.artifact": ("Artifact", "folder_artifacts", "unpack"),
     "pinnacle.components.component": ("Component", "secret"),
     "pinnacle.components.function": ("FunctionModel", "model"),
+    "pinnacle.components.listener": ("Listener",),
     "pinnacle.components.model": ("CallStyle", "Model"),
     "pinnacle.db": ("Database", "pinnacle"),
 }  # fmt: skip

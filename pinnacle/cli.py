@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
 import sys
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
     from pinnacle.db import Database
 
 MAX_COUNTED_ERRORS = 100_000
+RATE_S = 1.0
 URL_HELP = """URL names the database: sqlite:///file.db, postgresql://user@host/name,
 postgresql+embedded:///dir or mongodb://host/name."""
 
@@ -67,12 +72,34 @@ def demo(path: Path | None, rows: int | None) -> None:
 
 @main.command(epilog=URL_HELP)
 @click.argument("url")
-def status(url: str) -> None:
-    """Show the outputs, components and set-aside rows of a database.
+@click.option("--verbose", "-v", is_flag=True, help="Also say what is done, not only what goes wrong.")
+def worker(url: str, verbose: bool) -> None:
+    """Keep the outputs of all listeners of a database fresh, until stopped.
 
-    Changes nothing.
+    Any number of workers may run on one PostgreSQL or MongoDB and share the work; on one
+    SQLite file the second stands by for the first. SIGTERM and Ctrl-C finish what is in
+    hand. Modules of your models are imported from the working directory.
+    """
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    stop = threading.Event()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signal_number, lambda *_: stop.set())
+    with opened(url) as db:
+        click.echo(f"Working on {len(db.listeners())} listeners; SIGTERM or Ctrl-C ends it.", err=True)
+        db.worker().run(stop)
+
+
+@main.command(epilog=URL_HELP)
+@click.argument("url")
+def status(url: str) -> None:
+    """Show the listeners, outputs, components and set-aside rows of a database.
+
+    Changes nothing. Rates are of one second.
     """
     with opened(url) as db:
+        show_listeners(db)
         outputs = db.outputs()
         failed = Counter(error.output for error in db.errors(limit=MAX_COUNTED_ERRORS))
         components = [(*pair, str(len(db.show(*pair)["versions"]))) for pair in db.show()]
@@ -157,6 +184,30 @@ def remove(url: str, everything: bool, outputs: bool, yes: bool) -> None:
         else:
             show_statements(planned)
             raise click.ClickException("nothing was removed; add --yes to run these statements.")
+
+
+def show_listeners(db: Database) -> None:
+    """One line a listener, and below it why it is paused and its last error."""
+    before = {listener.identifier: listener.processed for listener in db.listeners()}
+    if before:
+        time.sleep(RATE_S)
+    listeners = db.listeners()
+    rows = [
+        (
+            listener.identifier, "paused" if listener.paused else "filling" if listener.is_sweeping else "running",
+            listener.pending, listener.in_flight, listener.failed, f"{listener.lag_s:.1f} s",
+            f"{(listener.processed - before.get(listener.identifier, listener.processed)) / RATE_S:,.0f}/s",
+        )
+        for listener in listeners
+    ]  # fmt: skip
+    click.echo(f"Listeners ({len(listeners)})")
+    click.echo(table(("listener", "state", "pending", "in flight", "failed", "lag", "rate"), rows))
+    for listener in listeners:
+        if listener.paused:
+            click.echo(f"  {listener.identifier} is paused: {listener.paused}")
+        if listener.last_error:
+            click.echo(f"  {listener.identifier} last failed with: {listener.last_error}")
+    click.echo()
 
 
 @contextmanager

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 from pinnacle.backends.open import open_backend
 from pinnacle.backends.protocol import Backend
 from pinnacle.base.errors import ComponentError, ConfigError, Conflict, NotFound
+from pinnacle.base.listening import Freshness, ListenerStatus
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec, RowError
 from pinnacle.base.settings import Settings
 from pinnacle.catalog.catalog import Catalog
 from pinnacle.components.component import Component
-from pinnacle.components.model import CallStyle, Model
+from pinnacle.components.listener import Listener
+from pinnacle.components.model import Model
+from pinnacle.runtime.arguments import canonical, check_arguments
 from pinnacle.runtime.engine import Run, RunOptions
+from pinnacle.runtime.listening import Listening
 from pinnacle.runtime.progress import progress_bar
 from pinnacle.runtime.result import PredictResult
+from pinnacle.runtime.worker import Worker
 
 C = TypeVar("C", bound=Component)
 M = TypeVar("M", bound=Model)
@@ -51,6 +54,7 @@ class Database:
     def __init__(self, backend: Backend, settings: Settings) -> None:
         self._backend, self._settings = backend, settings
         self._catalog = Catalog(backend.catalog, settings)
+        self._listening = Listening(backend, self._catalog, settings)
 
     # -- components -----------------------------------------------------------------------------
 
@@ -59,7 +63,13 @@ class Database:
 
         The same content again is a no-op; changed content is the next version. Commits
         before it returns. ComponentError when a part of it cannot be stored.
+
+        A `Listener` begins to capture changes at once and returns; whichever worker runs
+        (`listen`, or ``pinnacle worker``) fills its output and keeps it fresh. Conflict when
+        its output would, through other listeners, change what it reads.
         """
+        if isinstance(component, Listener):
+            return self._listening.add(component, allow_pickle=allow_pickle)  # type: ignore[return-value]
         return self._catalog.add(component, allow_pickle=allow_pickle)
 
     def replace(self, component: C, *, allow_pickle: bool = False) -> C:
@@ -89,6 +99,9 @@ class Database:
         """
         if outputs not in ("refuse", "keep", "drop"):
             raise ConfigError(f"outputs= is 'refuse', 'keep' or 'drop', not {outputs!r}")
+        if kind == Listener.kind:
+            self._listening.remove(identifier, version)
+            return
         made = self._backend.outputs(identifier) if kind == Model.kind else []
         mine = [info for info in made if version in (None, info.version)]
         self._catalog.check_removable(kind, identifier, version)
@@ -152,21 +165,23 @@ class Database:
         ``limit``: only the first rows of the query, in key order. ``on_error="raise"`` stops
         at the first row that fails; by default it is set aside and listed by `errors`.
         Other keywords go to the model. Each batch is committed as it is done: after an
-        abort of any kind the same call goes on where it stopped.
+        abort of any kind the same call goes on where it stopped. ``listen``: afterwards a
+        `Listener` for the same is added, for a worker to keep the output fresh.
         """
-        if listen:
-            raise ConfigError("listen=True needs listeners, which this version does not have; leave it out")
         options = _options(limit, batch_size, overwrite, on_error, dry_run, parameters)
         if isinstance(model, str):
             model = self.load(Model.kind, model)
         if isinstance(model, Model) and X is not None:
-            _check_arguments(model, Fields.of(X), parameters)
+            check_arguments(model, Fields.of(X), parameters)
         model = self._ready(model, store=not dry_run)
         source, spec = self._spec(model, X, select, output)
-        spec = replace(spec, parameters=_canonical(parameters))
+        spec = replace(spec, parameters=canonical(parameters))
         target = self._backend.bind(source, spec, create=not dry_run)
         with progress_bar(spec.name or model.identifier, target.count, progress) as move:
-            return Run(model, target, options, lease_ttl_s=self._settings.lease_ttl_s, on_progress=move).execute()
+            result = Run(model, target, options, lease_ttl_s=self._settings.lease_ttl_s, on_progress=move).execute()
+        if listen:
+            self.add(Listener(model=model, key=X, select=select, output=output, parameters=dict(parameters)))
+        return result
 
     def plan(
         self,
@@ -180,6 +195,8 @@ class Database:
 
         Changes nothing.
         """
+        if isinstance(component, Listener):
+            return Plan(tuple(self._listening.plan(component)))
         if X is None and select is None:
             return Plan(tuple(self._backend.migration_plan()))
         model = self._ready(component, store=False)
@@ -220,6 +237,43 @@ class Database:
             raise unloadable[0]
         return results
 
+    # -- listening --------------------------------------------------------------------------------
+
+    def listen(self) -> None:
+        """Run a worker in a thread of this process, until `close`. On SQLite it stands by while another works."""
+        self._listening.listen()
+
+    def drain(self, timeout_s: float = 30.0) -> None:
+        """Wait until nothing is pending for any listener that is not paused.
+
+        Needs a worker, here or elsewhere. NotDrained names what still waits when the time is over.
+        """
+        self._listening.drain(timeout_s)
+
+    def fresh(self, listener: Listener | str) -> Freshness:
+        """How many rows of a listener are fresh, stale, missing and failed; reads all of them."""
+        return self._listening.fresh(listener)
+
+    def sweep(self, listener: Listener | str) -> None:
+        """Have a worker compare all rows of a listener with what is recorded of them, page by page."""
+        self._listening.sweep(listener)
+
+    def pause(self, listener: Listener | str, reason: str = "paused by hand") -> None:
+        """Stop working on a listener; changes are still captured."""
+        self._listening.pause(listener, reason)
+
+    def resume(self, listener: Listener | str) -> None:
+        """Work on a paused listener again, with a sweep of all its rows."""
+        self._listening.resume(listener)
+
+    def listeners(self) -> list[ListenerStatus]:
+        """How every listener stands: pending, in flight, failed, lag, errors, whether it is paused."""
+        return self._listening.status()
+
+    def worker(self) -> Worker:
+        """A worker for this database, to be run by the caller; `listen` runs one in a thread."""
+        return self._listening.worker()
+
     # -- housekeeping -------------------------------------------------------------------------------
 
     def migration_plan(self) -> list[str]:
@@ -242,7 +296,8 @@ class Database:
         self._backend.remove_all(outputs=outputs)
 
     def close(self) -> None:
-        """Close the connections that pinnacle opened; a database passed in stays open."""
+        """Stop this process's worker, and close what pinnacle opened; a database passed in stays open."""
+        self._listening.close()
         self._backend.close()
 
     def __enter__(self) -> Database:
@@ -279,25 +334,6 @@ class Database:
 
     def _outputs_of(self, model: str | Model) -> list[OutputInfo]:
         return self._backend.outputs(model if isinstance(model, str) else model.identifier)
-
-
-def _canonical(parameters: Mapping[str, Any]) -> str:
-    """Keywords for a model as text that is equal for equal keywords: a hash of their JSON, or of their repr."""
-    if not parameters:
-        return ""
-    text = json.dumps(parameters, sort_keys=True, default=repr)
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-def _check_arguments(model: Model, fields: Fields, parameters: Mapping[str, Any]) -> None:
-    """Refuse arguments that the model does not take, before anything is written or called."""
-    if model.call_style is CallStyle.BATCH:
-        model.check_arguments(1, list(parameters))
-    elif fields.arguments is None:
-        model.check_arguments(len(fields.paths), list(parameters))
-    else:
-        named = [name for name in fields.arguments if name != "input"]
-        model.check_arguments(len(fields.arguments) - len(named), [*named, *parameters])
 
 
 def _options(

@@ -267,10 +267,19 @@ class Backend(Protocol):
     def listeners(self) -> list[ListenerRecord]:
         """The registry of listeners, oldest first."""
 
-    def register_listener(self, output: int, identifier: str, version: int) -> None:
-        """Record a listener of an output, or its new version, and ask for a sweep where it is new.
+    def register_listener(self, output: int, identifier: str, version: int) -> bool:
+        """Record a listener of an output, or its new version; whether it was new.
 
         Conflict when another listener keeps that output fresh.
+        """
+
+    def advance_sweep(self, output: int, seen: str, now: str | None) -> bool:
+        """Move a listener's sweep from ``seen`` to ``now``, None to end it; False when another was asked for."""
+
+    def lead(self, worker: str, ttl_s: float) -> str | None:
+        """Take or renew the right to work here, for ``ttl_s`` seconds: None, or the process that has it.
+
+        Databases that many processes may write to at once give it to all.
         """
 
     def set_listener(self, output: int, **values: Any) -> None:

@@ -18,6 +18,7 @@
     ├── BackendError           the database failed
     │   ├── ConnectionLost     the connection dropped (retryable)
     │   └── RowRejected        the database refused one value (a constraint, a length)
+    ├── NotDrained             work was still waiting when the time was over (retryable)
     └── MissingPlugin          a third-party package is not installed
 """
 
@@ -109,6 +110,12 @@ class ConnectionLost(BackendError):
 
 class RowRejected(BackendError):
     """The database refused a value: a constraint, a length, a user's trigger."""
+
+
+class NotDrained(PinnacleError):
+    """Listeners had work waiting when the time was over; a worker may still do it."""
+
+    retryable = True
 
 
 class MissingPlugin(PinnacleError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -42,8 +44,8 @@ class Claim:
 class ListenerRecord:
     """One listener as its database's registry has it.
 
-    ``sweep`` is None when no sweep is due, else the key (as text) after which it goes on,
-    empty for the beginning. ``paused`` is the reason, None while it runs.
+    ``sweep`` is None when no sweep is due, else what `new_sweep` or `next_sweep` made.
+    ``paused`` is the reason, None while it runs.
     """
 
     output: int
@@ -61,6 +63,22 @@ class ListenerRecord:
     error: str | None
     error_at: float | None
     rests_until: float | None
+
+
+def new_sweep() -> str:
+    """A request to look at all rows, from the first; unlike all others, so that none is lost under another."""
+    return json.dumps([uuid.uuid4().hex, None])
+
+
+def next_sweep(sweep: str, after: str) -> str:
+    """The same sweep, to go on after the key that ``after`` is the text of."""
+    return json.dumps([json.loads(sweep)[0], after])
+
+
+def sweep_position(sweep: str) -> str | None:
+    """The text of the key after which a sweep goes on; None for the first row."""
+    after: str | None = json.loads(sweep)[1]
+    return after
 
 
 @dataclass(frozen=True)
@@ -93,8 +111,8 @@ class Freshness:
 
 @dataclass(frozen=True)
 class ListenerStatus:
-    """One line of `pinnacle status`. ``lag_s``: age of the oldest change that waits. ``rate``: rows a
-    second in the last minute of work. ``sweeping``: a first fill or a sweep is under way."""
+    """One line of `pinnacle status`. ``lag_s``: age of the oldest change that waits, as far
+    as a worker has seen it. ``is_sweeping``: a first fill or a sweep is under way or due."""
 
     identifier: str
     output: str
@@ -103,6 +121,6 @@ class ListenerStatus:
     failed: int
     lag_s: float
     processed: int
-    sweeping: bool
+    is_sweeping: bool
     last_error: str | None
     paused: str | None

@@ -89,6 +89,7 @@ class Page:
     ``identities`` a hashable that is equal where inputs are equal. ``witnesses`` is the
     backend's own record of what it read, handed back unchanged in `OutputBatch`.
     ``last`` is the greatest key of the window, fresh rows included; None at the end.
+    ``missing``: how many of the rows that need work have no output recorded yet.
     """
 
     keys: Sequence[Key]
@@ -100,6 +101,7 @@ class Page:
     set_aside: int
     last: Key | None
     generation: int = 0
+    missing: int = 0
 
     def take(self, positions: Sequence[int]) -> Page:
         """The same page with only the rows at ``positions``."""
@@ -128,6 +130,7 @@ def joined(pages: Sequence[Page]) -> Page:
         sum(page.set_aside for page in pages),
         pages[-1].last if pages else None,
         min((page.generation for page in pages), default=0),
+        sum(page.missing for page in pages),
     )
 
 

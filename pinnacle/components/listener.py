@@ -18,8 +18,9 @@ class Listener(Component):
     """Keeps ``model``'s output fresh over the rows of ``select``, whoever changes them.
 
     ``key`` takes what ``X`` of `predict` takes. ``output``: the column's name, by default
-    ``{key}__{model}``. ``on_change``: what happens to the old value when an input changes:
-    kept until the new one is written, or cleared in the user's own transaction.
+    ``{key}__{model}``. ``parameters``: keywords for the model. ``on_change``: what
+    happens to the old value when an input changes: kept until the new one is written, or
+    cleared in the user's own transaction.
     ``unmatched``: the same for rows that the select no longer matches. ``notify``: wake
     workers with a NOTIFY a statement on PostgreSQL; without it they poll.
     ``replicated``: capture changes that a logical replication applies as well.
@@ -35,6 +36,7 @@ class Listener(Component):
     key: Any = None
     select: Any = None
     output: Any = None
+    parameters: dict[str, Any] = dataclasses.field(default_factory=dict)
     on_change: Literal["keep", "clear"] = "keep"
     unmatched: Literal["keep", "clear"] = "keep"
     notify: bool = True

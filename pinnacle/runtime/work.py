@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -35,13 +36,17 @@ class WorkRun(Run):
     """
 
     def __init__(
-        self, model: Model, target: Target, *, unmatched: Literal["keep", "clear"], lease_ttl_s: float,
-        batch_size: int | None = None,
+        self, model: Model, target: Target, *, unmatched: Literal["keep", "clear"],
+        parameters: Mapping[str, Any], lease_ttl_s: float,
     ) -> None:  # fmt: skip
-        super().__init__(model, target, RunOptions(batch_size=batch_size), lease_ttl_s=lease_ttl_s)
+        super().__init__(model, target, RunOptions(parameters=parameters), lease_ttl_s=lease_ttl_s)
         self.caller.spares_outages = True
         self._unmatched = unmatched
         self._handled: set[Key] = set()
+
+    def stop_on(self, stop: threading.Event) -> None:
+        """Between two portions of a batch, stop when this is set (CancelledError); what is computed is written."""
+        self._stop = stop
 
     @property
     def rows(self) -> int:

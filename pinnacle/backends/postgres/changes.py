@@ -182,9 +182,7 @@ class PostgresFeed(SqlFeed):
     def _clear(self) -> dict[str, list[str]]:
         """By a JSON object, which ignores a name that the row no longer has."""
         table, quote = self.backend.quote_table(self.table), self.backend.quote
-        inputs = [
-            f"row({', '.join(f'{side}.{quote(column)}' for column in self.inputs)})" for side in ("old", "new")
-        ]
+        inputs = [f"row({', '.join(f'{side}.{quote(column)}' for column in self.inputs)})" for side in ("old", "new")]
         blank = json.dumps({self.info.name: None}).replace("'", "''")
         return {
             self._clear_name(): [

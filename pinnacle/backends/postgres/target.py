@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pinnacle.backends.postgres.backend import PostgresBackend
 
 FIRST_CUSTOM_OID = 16384
-NEEDS_WORK, FRESH, SET_ASIDE = 0, 1, 2
+NEEDS_WORK, FRESH, SET_ASIDE, MISSING = 0, 1, 2, -1
 
 
 class PostgresTarget(SqlTarget):
@@ -81,7 +81,8 @@ class PostgresTarget(SqlTarget):
             return _ordered(source.select(*columns, self._inputs_hash.label("h")), source, within, limit)
         hashes = sa.case((state.c.failed, self._failed_hash), else_=self._full_hash)
         verdict = sa.case(
-            (sa.or_(state.c.version.is_(None), state.c.version != self.version), NEEDS_WORK),
+            (state.c.version.is_(None), MISSING),
+            (state.c.version != self.version, NEEDS_WORK),
             (hashes != state.c.fingerprint, NEEDS_WORK),
             (state.c.failed, SET_ASIDE),
             else_=FRESH,
@@ -95,24 +96,26 @@ class PostgresTarget(SqlTarget):
         the window's counts. Fresh rows never cross the wire."""
         keys, values = list(page.c)[: self.width], list(page.c)[self.width : -1]
         inputs_hash = self._hash_of(list(zip(self.source.inputs, values, strict=True)))
-        nothing = [sa.cast(sa.null(), sa.BigInteger)] * 3
-        stale = sa.select(*keys, *values, inputs_hash, *nothing).where(page.c.verdict == NEEDS_WORK)
+        nothing = [sa.cast(sa.null(), sa.BigInteger)] * 4
+        stale = sa.select(*keys, *values, inputs_hash, *nothing).where(page.c.verdict <= NEEDS_WORK)
         last = sa.select(*keys).order_by(*(key.desc() for key in keys)).limit(1).subquery("last")
         tally = sa.select(
             sa.func.count().label("read"),
             sa.func.count().filter(page.c.verdict == FRESH).label("fresh"),
             sa.func.count().filter(page.c.verdict == SET_ASIDE).label("set_aside"),
+            sa.func.count().filter(page.c.verdict == MISSING).label("missing"),
         ).subquery("tally")
         ending = sa.select(*last.c, *[sa.null()] * (len(values) + 1), *tally.c).select_from(last.join(tally, sa.true()))
         return sa.union_all(stale, ending)
 
     def _page(self, rows: list[Any], generation: int, *, with_state: bool) -> Page:
         last = (rows[-1][0] if self.width == 1 else tuple(rows[-1][: self.width])) if rows else None
-        read, fresh, set_aside = len(rows), 0, 0
+        read, fresh, set_aside, missing = len(rows), 0, 0, len(rows)
         if with_state and rows:
-            read, fresh, set_aside = rows.pop()[-3:]
+            read, fresh, set_aside, missing = rows.pop()[-4:]
         hashes = [bytes(row[self.width + len(self.decoders)]) for row in rows]
-        return Page(self._keys(rows), self._inputs(rows), hashes, hashes, read, fresh, set_aside, last, generation)
+        keys, inputs = self._keys(rows), self._inputs(rows)
+        return Page(keys, inputs, hashes, hashes, read, fresh, set_aside, last, generation, missing)
 
     # -- writing ------------------------------------------------------------------------------------
 

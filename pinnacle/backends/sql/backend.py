@@ -196,8 +196,14 @@ class SqlBackend:
     def listeners(self) -> list[ListenerRecord]:
         return listeners.all_of(self) if self.is_migrated() else []
 
-    def register_listener(self, output: int, identifier: str, version: int) -> None:
-        listeners.register(self, output, identifier, version)
+    def register_listener(self, output: int, identifier: str, version: int) -> bool:
+        return listeners.register(self, output, identifier, version)
+
+    def advance_sweep(self, output: int, seen: str, now: str | None) -> bool:
+        return listeners.advance_sweep(self, output, seen, now)
+
+    def lead(self, worker: str, ttl_s: float) -> str | None:
+        return None
 
     def set_listener(self, output: int, **values: Any) -> None:
         listeners.change(self, output, values)

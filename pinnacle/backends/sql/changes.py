@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from pinnacle.backends.sql.schema import SCHEMA, WORK_PREFIX, listener, outbox_name, work_table
 from pinnacle.backends.sql.source import input_columns
-from pinnacle.base.listening import Backlog, Claim, Watch
+from pinnacle.base.listening import Backlog, Claim, Watch, new_sweep
 from pinnacle.base.rows import Key
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class SqlFeed(ABC):
         with self.backend.writing(durable=False) as connection:
             count, wants_sweep = self._fold_some(connection)
             if wants_sweep:
-                connection.execute(self._update(sweep=""))
+                connection.execute(self._update(sweep=new_sweep()))
         return count
 
     def enqueue(self, keys: Sequence[Key]) -> None:
@@ -203,7 +203,7 @@ class SqlFeed(ABC):
     # -- the registry ------------------------------------------------------------------------------
 
     def request_sweep(self) -> None:
-        self._set(sweep="")
+        self._set(sweep=new_sweep())
 
     def _set(self, **values: Any) -> None:
         with self.backend.writing() as connection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -19,21 +20,21 @@ if TYPE_CHECKING:
 CHANGEABLE = ("paused", "sweep", "swept_at", "error", "error_at", "rests_until")
 
 
-def register(backend: SqlBackend, output_id: int, identifier: str, version: int) -> None:
-    """Record a listener, or its new version; either way all its rows are to be looked at."""
+def register(backend: SqlBackend, output_id: int, identifier: str, version: int) -> bool:
+    """Record a listener, or its new version; whether there was anything to record."""
     mine = listener.c.output_id == output_id
     with backend.writing() as connection:
         found = connection.execute(sa.select(listener.c.identifier).where(mine)).first()
         if found is None:
-            row = {"output_id": output_id, "identifier": identifier, "version": version, "shape": "{}", "sweep": ""}
+            row = {"output_id": output_id, "identifier": identifier, "version": version, "shape": "{}"}
             connection.execute(sa.insert(listener).values(row))
-        elif found.identifier != identifier:
+            return True
+        if found.identifier != identifier:
             raise Conflict(
                 f"listener {found.identifier!r} keeps that output fresh already; use its identifier, or remove it first"
             )
-        else:
-            changed = sa.update(listener).where(mine, listener.c.version != version)
-            connection.execute(changed.values(version=version, sweep="", paused=None))
+        changed = sa.update(listener).where(mine, listener.c.version != version)
+        return bool(connection.execute(changed.values(version=version, paused=None)).rowcount)
 
 
 def all_of(backend: SqlBackend) -> list[ListenerRecord]:
@@ -62,3 +63,13 @@ def change(backend: SqlBackend, output_id: int, values: Mapping[str, Any]) -> No
         raise ValueError(f"a listener has no {', '.join(sorted(unknown))} to change")
     with backend.writing() as connection:
         connection.execute(sa.update(listener).where(listener.c.output_id == output_id).values(dict(values)))
+
+
+def advance_sweep(backend: SqlBackend, output_id: int, seen: str, now: str | None) -> bool:
+    """Move a sweep on, or end it (None), unless another was asked for since it was ``seen``."""
+    values: dict[str, Any] = {"sweep": now}
+    if now is None:
+        values["swept_at"] = time.time()
+    statement = sa.update(listener).where(listener.c.output_id == output_id, listener.c.sweep == seen)
+    with backend.writing() as connection:
+        return bool(connection.execute(statement.values(values)).rowcount)

@@ -130,9 +130,7 @@ class SqlQueue:
             )
 
     def _count_release(self, connection: sa.Connection) -> None:
-        connection.execute(
-            sa.update(output).where(output.c.id == self._output).values(released=output.c.released + 1)
-        )
+        connection.execute(sa.update(output).where(output.c.id == self._output).values(released=output.c.released + 1))
 
     def _insert(self, connection: sa.Connection, identifier: str, run: str, keys: Sequence[Key], ttl_s: float) -> None:
         connection.execute(

@@ -26,11 +26,12 @@ def freeze(source: SqlSource, dialect: sa.Dialect) -> dict[str, Any]:
             "a listener keeps all rows that meet a condition; a select with LIMIT or OFFSET means other rows whenever "
             "the data changes. Leave it out, or say which rows in the WHERE"
         )
-    stored: dict[str, Any] = {"schema": source.actual.schema, "table": source.actual.name, "where": None, "reads": []}
+    schema = source.actual.schema
+    stored: dict[str, Any] = {"schema": schema and str(schema), "table": str(source.actual.name), "where": None}
     condition = _condition(source)
     if condition is not None:
         text, parameters = _text_of(condition, dialect)
-        stored |= {"where": text, "parameters": parameters, "reads": sorted(_reads(source))}
+        stored |= {"where": text, "parameters": parameters, "reads": sorted(map(str, _reads(source)))}
     return stored
 
 

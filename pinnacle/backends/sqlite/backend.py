@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ import sqlalchemy as sa
 from pinnacle.backends.protocol import Capability
 from pinnacle.backends.sql.backend import SqlBackend, wrapped_errors
 from pinnacle.backends.sql.columns import BlobVector, Declared, UtcText
+from pinnacle.backends.sql.queue import OWNER, is_dead
+from pinnacle.backends.sql.schema import lease
 from pinnacle.backends.sql.source import SqlSource
 from pinnacle.backends.sqlite.changes import SqliteFeed
 from pinnacle.backends.sqlite.target import SqliteTarget
@@ -181,6 +184,20 @@ class SqliteBackend(SqlBackend):
         if watch.replicated:
             raise ConfigError("replicated=True is for PostgreSQL: SQLite applies no changes of others")
         return SqliteFeed(self, target, reads, watch)
+
+    def lead(self, worker: str, ttl_s: float) -> str | None:
+        """One worker a file: SQLite has one writer, and two would only wait for each other."""
+        mine = {"output_id": 0, "run": worker, "owner": OWNER, "expires_at": time.time() + ttl_s, "keys": "[]"}
+        with self.writing() as connection:
+            query = sa.select(lease.c.run, lease.c.owner, lease.c.expires_at).where(lease.c.id == "worker")
+            found = connection.execute(query).first()
+            if found is None:
+                connection.execute(sa.insert(lease).values(id="worker", **mine))
+                return None
+            if found.run == worker or found.expires_at < time.time() or is_dead(found.owner):
+                connection.execute(sa.update(lease).where(lease.c.id == "worker").values(mine))
+                return None
+            return str(found.owner)
 
     def wake(self) -> SqliteWake:
         return SqliteWake(self._work)

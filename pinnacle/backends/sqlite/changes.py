@@ -33,8 +33,7 @@ class SqliteFeed(SqlFeed):
         listed = ", ".join(f"k{i}" for i in range(len(kinds)))
         work = self.backend.own(f"{WORK_PREFIX}{self.number}")
         return [
-            f"CREATE TABLE IF NOT EXISTS {self.outbox} "
-            f"(id INTEGER PRIMARY KEY AUTOINCREMENT, {', '.join(kinds)})",
+            f"CREATE TABLE IF NOT EXISTS {self.outbox} (id INTEGER PRIMARY KEY AUTOINCREMENT, {', '.join(kinds)})",
             f"CREATE TABLE IF NOT EXISTS {work} "
             f"(seq INTEGER PRIMARY KEY, {', '.join(filled)}, at REAL NOT NULL, UNIQUE ({listed}))",
         ]
@@ -150,4 +149,3 @@ class SqliteFeed(SqlFeed):
             "WHERE seq IN (SELECT value FROM json_each(?))",
             (json.dumps(list(revisions)),),
         )
-

@@ -83,15 +83,18 @@ class SqliteTarget(SqlTarget):
 
     def _page(self, rows: list[Any], generation: int, *, with_state: bool) -> Page:
         last = (rows[-1][0] if self.width == 1 else tuple(rows[-1][: self.width])) if rows else None
-        stale, fresh, set_aside = rows, 0, 0
+        stale, fresh, set_aside, missing = rows, 0, 0, len(rows)
         if with_state and rows:
             current = self._current(rows)
             stale = [] if all(current) else list(compress(rows, map(operator.not_, current)))
             set_aside = sum(map(operator.and_, current, [row[-1] or 0 for row in rows]))
             fresh = len(rows) - len(stale) - set_aside
+            missing = sum(row[-2] is None for row in stale)
         inputs = self._inputs(stale)
         witnesses, identities = self._witnesses(stale)
-        return Page(self._keys(stale), inputs, identities, witnesses, len(rows), fresh, set_aside, last, generation)
+        return Page(
+            self._keys(stale), inputs, identities, witnesses, len(rows), fresh, set_aside, last, generation, missing
+        )
 
     def _current(self, rows: list[Any]) -> list[bool]:
         """For each row whether its recorded fingerprint is the one of the row as it is now."""

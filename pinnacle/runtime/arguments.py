@@ -1,0 +1,30 @@
+"""Checks a call's arguments before anything is written, and names its keywords in one text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any
+
+from pinnacle.base.rows import Fields
+from pinnacle.components.model import CallStyle, Model
+
+
+def canonical(parameters: Mapping[str, Any]) -> str:
+    """Keywords for a model as text that is equal for equal keywords: a hash of their JSON, or of their repr."""
+    if not parameters:
+        return ""
+    text = json.dumps(parameters, sort_keys=True, default=repr)
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def check_arguments(model: Model, fields: Fields, parameters: Mapping[str, Any]) -> None:
+    """Refuse arguments that the model does not take, before anything is written or called."""
+    if model.call_style is CallStyle.BATCH:
+        model.check_arguments(1, list(parameters))
+    elif fields.arguments is None:
+        model.check_arguments(len(fields.paths), list(parameters))
+    else:
+        named = [name for name in fields.arguments if name != "input"]
+        model.check_arguments(len(fields.arguments) - len(named), [*named, *parameters])

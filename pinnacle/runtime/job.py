@@ -1,0 +1,186 @@
+"""One listener in one worker: folds its changes, works off its rows, sweeps when there is nothing else."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from concurrent.futures import CancelledError
+
+from pinnacle.backends.protocol import Backend, Feed, Target
+from pinnacle.base.encoding import dump_key, load_key
+from pinnacle.base.errors import BackendError, ConfigError, Conflict
+from pinnacle.base.listening import Claim, ListenerRecord, new_sweep, next_sweep, sweep_position
+from pinnacle.components.listener import Listener
+from pinnacle.runtime.work import WorkRun
+
+log = logging.getLogger(__name__)
+
+POLL_S = 1.0
+VERIFY_S = 2.0
+SWEEP_ROWS = 5_000
+MAX_CLAIM_ROWS = 10_000
+FIRST_REST_S, LONGEST_REST_S = 0.25, 8.0
+LOCKED_PAUSE_S = 0.02
+
+
+class Job:
+    """A thread that keeps one listener's output fresh.
+
+    A provider that does not answer makes it rest, longer each time; its rows wait and no
+    attempt of theirs is used up. A change of the table that it cannot work with pauses the
+    listener, with the reason in the registry.
+    """
+
+    def __init__(
+        self, backend: Backend, listener: Listener, record: ListenerRecord, target: Target, feed: Feed, run: WorkRun,
+        *, worker: str, lease_ttl_s: float,
+    ) -> None:  # fmt: skip
+        self.record = record
+        self._backend, self._listener, self._target, self._feed, self._run = backend, listener, target, feed, run
+        self._lease_id, self._ttl = f"{worker}-{record.output}", lease_ttl_s
+        self._signal, self._stop = threading.Event(), threading.Event()
+        run.stop_on(self._stop)
+        self._thread = threading.Thread(target=self._loop, name=f"pinnacle-{record.identifier}", daemon=True)
+        self._rest_s, self._verified_at, self._holds = 0.0, float("-inf"), False
+        self._has_failed = record.error is not None
+
+    # -- from the worker's thread --------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wake(self) -> None:
+        self._signal.set()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._signal.set()
+
+    def join(self) -> None:
+        self._thread.join()
+
+    def is_as(self, record: ListenerRecord | None) -> bool:
+        """Whether the job still is what the registry says, and lives."""
+        is_current = record is not None and record.version == self.record.version and record.paused is None
+        return is_current and self._thread.is_alive()
+
+    def update(self, record: ListenerRecord) -> None:
+        wakes = record.sweep is not None and self.record.sweep is None
+        self.record = record
+        if wakes:
+            self.wake()
+
+    def renew(self) -> None:
+        if self._holds:
+            self._target.renew(self._lease_id, self._ttl)
+
+    # -- the job's own thread --------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        while not self._stop.is_set():
+            self._signal.clear()
+            try:
+                is_busy = self._step()
+            except CancelledError:
+                return
+            except Exception as error:  # the unit of work: noted, verified, tried again after a rest
+                is_busy = False
+                self._fail(error)
+            if self._rest_s:
+                self._stop.wait(self._rest_s * random.uniform(0.75, 1.25))
+            elif not is_busy:
+                self._signal.wait(POLL_S)
+
+    def _step(self) -> bool:
+        """One round; whether there may be more to do at once."""
+        if time.monotonic() - self._verified_at > VERIFY_S:
+            self._verify()
+        folded = self._feed.fold()
+        if self._stop.is_set():
+            return False
+        claim = self._feed.claim(self._lease_id, min(self._run.rows, MAX_CLAIM_ROWS), self._ttl)
+        if claim.keys:
+            self._work(claim)
+            return True
+        return bool(folded) or self._sweep()
+
+    def _work(self, claim: Claim) -> None:
+        self._holds = True
+        done: list[int] = []
+        again: list[int] = []
+        try:
+            worked = self._run.work(claim.keys, claim.lease)
+            for position, key in enumerate(claim.keys):
+                (again if key in worked.again else done).append(position)
+        finally:
+            self._holds = False
+            self._feed.finish(claim, done, again)
+        if worked.outage is not None:
+            self._note(worked.outage)
+        if worked.outage is not None and not worked.computed:
+            self._rest_s = min(LONGEST_REST_S, max(FIRST_REST_S, 2 * self._rest_s))
+        else:
+            self._rest_s = LOCKED_PAUSE_S if len(again) == len(claim.keys) else 0.0
+        if not again and self._has_failed:
+            self._backend.set_listener(self.record.output, error=None, error_at=None)
+            self._has_failed = False
+
+    def _sweep(self) -> bool:
+        """Queue the rows of the next slice that need work; whether a sweep is under way."""
+        record = self._current_record()
+        if record is None:
+            return False
+        if record.sweep is None:
+            every = self._listener.sweep_every_s
+            if not every or time.time() - record.swept_at < every:
+                return False
+            self._backend.set_listener(record.output, sweep=new_sweep())
+            return True
+        position = sweep_position(record.sweep)
+        after = None if position is None else load_key(position)
+        page = self._target.read(after, SWEEP_ROWS)
+        selected = self._listener.unmatched == "clear"
+        keys = [*page.keys, *self._target.orphans(after, page.last, selected=selected)]
+        if keys:
+            self._feed.enqueue(keys)
+        following = None if page.last is None else next_sweep(record.sweep, dump_key(page.last))
+        self._backend.advance_sweep(record.output, record.sweep, following)
+        return True
+
+    def _current_record(self) -> ListenerRecord | None:
+        if self.record.sweep is None and time.time() - self.record.swept_at < (self._listener.sweep_every_s or 1e12):
+            return self.record
+        return next((r for r in self._backend.listeners() if r.output == self.record.output), None)
+
+    # -- trouble -----------------------------------------------------------------------------------------
+
+    def _verify(self) -> None:
+        reason = self._feed.verify()
+        self._verified_at = time.monotonic()
+        if reason is not None:
+            self._pause(reason)
+
+    def _pause(self, reason: str) -> None:
+        log.error("listener %s is paused: %s", self.record.identifier, reason)
+        self._backend.set_listener(self.record.output, paused=reason)
+        self._stop.set()
+
+    def _fail(self, error: Exception) -> None:
+        """A failure of the database or of ours: look whether the table is to blame, else rest and go on."""
+        log.warning("listener %s: %s", self.record.identifier, error, exc_info=not isinstance(error, BackendError))
+        self._rest_s = min(LONGEST_REST_S, max(FIRST_REST_S, 2 * self._rest_s))
+        try:
+            if isinstance(error, (ConfigError, Conflict)):
+                self._pause(str(error))
+                return
+            self._verify()
+            self._note(error)
+        except BackendError as second:
+            log.warning("listener %s: %s", self.record.identifier, second)
+
+    def _note(self, error: BaseException) -> None:
+        self._has_failed = True
+        message = f"{type(error).__name__}: {error}"[:500]
+        self._backend.set_listener(self.record.output, error=message, error_at=time.time())

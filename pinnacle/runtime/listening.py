@@ -1,0 +1,259 @@
+"""Listeners of one database: added, removed, paused, counted, and worked on inside this process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pinnacle.backends.protocol import Backend, Feed, Target
+from pinnacle.base.errors import ConfigError, Conflict, NotDrained, NotFound
+from pinnacle.base.listening import Freshness, ListenerRecord, ListenerStatus, Watch, new_sweep
+from pinnacle.base.rows import Fields, OutputSpec
+from pinnacle.base.settings import Settings
+from pinnacle.catalog.catalog import Catalog
+from pinnacle.components.listener import Listener
+from pinnacle.runtime.arguments import canonical, check_arguments
+from pinnacle.runtime.job import Job
+from pinnacle.runtime.work import WorkRun
+from pinnacle.runtime.worker import Worker
+
+POLL_S = 0.02
+PAGE_ROWS = 10_000
+
+
+class Listening:
+    """What `Database` knows of listeners."""
+
+    def __init__(self, backend: Backend, catalog: Catalog, settings: Settings) -> None:
+        self._backend, self._catalog, self._settings = backend, catalog, settings
+        self._added: dict[tuple[str, int], Listener] = {}
+        self._worker: Worker | None = None
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+
+    # -- adding and removing -----------------------------------------------------------------------
+
+    def add(self, listener: Listener, *, allow_pickle: bool = False) -> Listener:
+        """Store a listener and begin to capture; its first fill is for a worker to do."""
+        stored, source, spec = self._stored(listener)
+        self._check_circles(stored, source, spec)
+        stored = self._catalog.add(stored, allow_pickle=allow_pickle)
+        listener.identifier, listener.version = stored.identifier, stored.version
+        self._added[stored.identifier, stored.version or 0] = replace(stored, model=listener.model)
+        spec = replace(spec, version=listener.model.version or 0)  # type: ignore[union-attr]
+        target = self._backend.bind(source, spec)
+        is_new = self._backend.register_listener(target.info.id, stored.identifier, stored.version or 0)
+        feed = self._feed(stored, target)
+        if is_new:
+            feed.install()
+            self._backend.set_listener(target.info.id, sweep=new_sweep())
+        elif reason := feed.verify():
+            self._backend.set_listener(target.info.id, paused=reason)
+        return listener
+
+    def plan(self, listener: Listener) -> list[str]:
+        """The statements that `add` would run."""
+        stored, source, spec = self._stored(listener)
+        statements = self._backend.plan(source, spec)
+        return statements + self._feed(stored, self._backend.bind(source, spec, create=False)).plan()
+
+    def remove(self, identifier: str, version: int | None = None) -> None:
+        """Take away the capture, triggers first, then the component; the output stays."""
+        record = self._find(identifier)
+        self._catalog.check_removable(Listener.kind, identifier, version)
+        if version in (None, record.version):
+            self._bound(record)[1].remove()
+        self._catalog.remove(Listener.kind, identifier, version)
+
+    def _stored(self, listener: Listener) -> tuple[Listener, Any, OutputSpec]:
+        """The listener as it is stored: its select as plain values, its fields by the database's names."""
+        model, fields = _model(listener), Fields.of(listener.key)
+        check_arguments(model, fields, listener.parameters)
+        source = self._backend.resolve(listener.select, fields)
+        name = listener.output or self._backend.default_name(source.fields, model.identifier)
+        if not isinstance(name, str):
+            raise ConfigError(f"output= is the name of a column or field, not {name!r}")
+        select = listener.select if isinstance(listener.select, Mapping) else self._backend.freeze(source)
+        stored = replace(
+            listener, identifier=listener.identifier or f"{source.table}.{name}", key=source.fields.to_json(),
+            select=select, output=name,
+        )  # fmt: skip
+        spec = OutputSpec(
+            name, model.resolved_output_type(), model.identifier, model.version or 0, source.fields,
+            canonical(listener.parameters),
+        )  # fmt: skip
+        return stored, source, spec
+
+    def _check_circles(self, listener: Listener, source: Any, spec: OutputSpec) -> None:
+        """Refuse a listener whose output would, through others, change what it reads."""
+        reads = {*source.fields.paths, *listener.select.get("reads", ())}
+        if _touches(spec.name, reads):
+            raise Conflict(
+                f"listener {listener.identifier!r} reads {spec.name!r}, its own output, and would wake itself for "
+                "ever; leave it out of the select"
+            )
+        records = [r for r in self._backend.listeners() if r.table == source.table and r.column != spec.name]
+        path, reached, todo = {spec.name: [spec.name]}, {spec.name}, [spec.name]
+        while todo:
+            column = todo.pop()
+            for record in records:
+                if record.column not in reached and _touches(column, record.reads):
+                    reached.add(record.column)
+                    path[record.column] = [*path[column], record.column]
+                    todo.append(record.column)
+        circle = next((column for column in reached if _touches(column, reads)), None)
+        if circle is not None:
+            raise Conflict(
+                f"listener {listener.identifier!r} would close a circle on {source.table}: "
+                f"{' -> '.join([*path[circle], spec.name])}; each would wake the next for ever"
+            )
+
+    # -- one listener ------------------------------------------------------------------------------
+
+    def sweep(self, listener: str | Listener) -> None:
+        """Have a worker look at all rows again."""
+        self._backend.set_listener(self._find(listener).output, sweep=new_sweep())
+
+    def pause(self, listener: str | Listener, reason: str) -> None:
+        self._backend.set_listener(self._find(listener).output, paused=reason or "paused")
+
+    def resume(self, listener: str | Listener) -> None:
+        """Go on, with a sweep: what was missed meanwhile is found by it."""
+        record = self._find(listener)
+        feed = self._bound(record)[1]
+        feed.install()
+        self._backend.set_listener(record.output, paused=None, sweep=new_sweep())
+
+    def fresh(self, listener: str | Listener) -> Freshness:
+        """Count the rows that the select matches now."""
+        target = self._bound(self._find(listener))[0]
+        counts = {"fresh": 0, "stale": 0, "missing": 0, "failed": 0}
+        after = None
+        while (page := target.read(after, PAGE_ROWS)).last is not None:
+            after = page.last
+            counts["fresh"] += page.fresh
+            counts["failed"] += page.set_aside
+            counts["missing"] += page.missing
+            counts["stale"] += len(page.keys) - page.missing
+        return Freshness(**counts)
+
+    def status(self) -> list[ListenerStatus]:
+        """How every listener stands."""
+        found = []
+        for record in self._backend.listeners():
+            listener = self._load(record)
+            target, feed = self._bound(record, listener)
+            backlog = feed.backlog()
+            found.append(
+                ListenerStatus(
+                    identifier=record.identifier, output=f"{record.table}.{record.column}", pending=backlog.pending,
+                    in_flight=backlog.in_flight, failed=len(self._backend.errors(target.info.id, PAGE_ROWS)),
+                    lag_s=backlog.oldest_s, processed=record.processed, is_sweeping=record.sweep is not None,
+                    last_error=record.error, paused=record.paused,
+                )
+            )  # fmt: skip
+        return found
+
+    def _find(self, listener: str | Listener) -> ListenerRecord:
+        identifier = listener if isinstance(listener, str) else listener.identifier
+        records = {record.identifier: record for record in self._backend.listeners()}
+        if identifier not in records:
+            raise NotFound(
+                f"there is no listener {identifier!r}; there is {', '.join(map(repr, records)) or 'none yet'}"
+            )
+        return records[identifier]
+
+    def _load(self, record: ListenerRecord) -> Listener:
+        added = self._added.get((record.identifier, record.version))
+        if added is not None:
+            return added
+        loaded: Listener = self._catalog.load(Listener.kind, record.identifier, record.version)  # type: ignore[assignment]
+        return loaded
+
+    def _bound(self, record: ListenerRecord, listener: Listener | None = None) -> tuple[Target, Feed]:
+        listener = listener or self._load(record)
+        _, source, spec = self._stored(listener)
+        target = self._backend.bind(source, spec)
+        return target, self._feed(listener, target)
+
+    def _feed(self, listener: Listener, target: Target) -> Feed:
+        watch = Watch(listener.on_change == "clear", listener.notify, listener.replicated)
+        return self._backend.feed(target, listener.select.get("reads", ()), watch)
+
+    # -- the worker --------------------------------------------------------------------------------
+
+    def worker(self) -> Worker:
+        """A worker for this database; who calls runs it."""
+        self._backend.migrate()
+        return Worker(self._backend, self._settings, self._job)
+
+    def listen(self) -> None:
+        """Start a worker in a thread of this process, unless one runs."""
+        if self._thread is None or not self._thread.is_alive():
+            self._stop.clear()
+            self._worker = self.worker()
+            self._thread = threading.Thread(
+                target=self._worker.run, args=(self._stop,), name="pinnacle-worker", daemon=True
+            )
+            self._thread.start()
+
+    def close(self) -> None:
+        """Stop this process's worker; what is in hand is finished."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def drain(self, timeout_s: float) -> None:
+        """Wait until no listener that runs has anything pending; NotDrained when the time is over."""
+        until = time.monotonic() + timeout_s
+        feeds: dict[tuple[int, int], Feed] = {}
+        while True:
+            waiting = [r for r in self._backend.listeners() if r.paused is None and self._is_pending(r, feeds)]
+            if not waiting:
+                return
+            if time.monotonic() >= until:
+                raise NotDrained(self._why(waiting, timeout_s))
+            time.sleep(POLL_S)
+
+    def _is_pending(self, record: ListenerRecord, feeds: dict[tuple[int, int], Feed]) -> bool:
+        if record.sweep is not None:
+            return True
+        which = (record.output, record.version)
+        if which not in feeds:
+            feeds[which] = self._bound(record)[1]
+        return feeds[which].has_work()
+
+    def _why(self, waiting: Sequence[ListenerRecord], timeout_s: float) -> str:
+        named = ", ".join(f"{r.identifier}{f' ({r.error})' if r.error else ''}" for r in waiting)
+        return (
+            f"after {timeout_s:g} s work is still pending for {named}; is a worker running? Start one with "
+            "db.listen() or: pinnacle worker URL"
+        )
+
+    def _job(self, record: ListenerRecord, worker: str) -> Job:
+        listener = self._load(record)
+        try:
+            target, feed = self._bound(record, listener)
+        except ConfigError as error:  # an input that is no longer there
+            self._backend.set_listener(record.output, paused=str(error))
+            raise
+        run = WorkRun(
+            _model(listener), target, unmatched=listener.unmatched, parameters=listener.parameters,
+            lease_ttl_s=self._settings.lease_ttl_s,
+        )  # fmt: skip
+        return Job(
+            self._backend, listener, record, target, feed, run, worker=worker, lease_ttl_s=self._settings.lease_ttl_s
+        )
+
+
+def _model(listener: Listener) -> Any:
+    return listener.model
+
+
+def _touches(column: str, reads: Any) -> bool:
+    """Whether a change of ``column`` is one of a path in ``reads``: one is the other, or a part of it."""
+    return any(read == column or read.startswith(f"{column}.") or column.startswith(f"{read}.") for read in reads)
