@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from pinnacle.components.listener import Listener as Listener
     from pinnacle.components.model import CallStyle as CallStyle
     from pinnacle.components.model import Model as Model
+    from pinnacle.components.side import Side as Side
     from pinnacle.db import Database as Database
     from pinnacle.db import pinnacle as pinnacle
 
@@ -57,6 +58,7 @@ _NAMES_BY_MODULE = {
     "pinnacle.components.function": ("FunctionModel", "model"),
     "pinnacle.components.listener": ("Listener",),
     "pinnacle.components.model": ("CallStyle", "Model"),
+    "pinnacle.components.side": ("Side",),
     "pinnacle.db": ("Database", "pinnacle"),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}

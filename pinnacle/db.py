@@ -13,10 +13,12 @@ from pinnacle.base.errors import ComponentError, ConfigError, Conflict, NotFound
 from pinnacle.base.listening import Freshness, ListenerStatus
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec, RowError
 from pinnacle.base.settings import Settings
+from pinnacle.base.types import Items
 from pinnacle.catalog.catalog import Catalog
 from pinnacle.components.component import Component
 from pinnacle.components.listener import Listener
 from pinnacle.components.model import Model
+from pinnacle.components.side import Side, place_of
 from pinnacle.runtime.arguments import canonical, check_arguments
 from pinnacle.runtime.engine import Run, RunOptions
 from pinnacle.runtime.listening import Listening
@@ -151,7 +153,7 @@ class Database:
     # -- predicting -------------------------------------------------------------------------------
 
     def predict(
-        self, model: Model | str, X: Any, select: Any, *, output: str | None = None, limit: int | None = None,  # noqa: N803
+        self, model: Model | str, X: Any, select: Any, *, output: str | Side | None = None, limit: int | None = None,  # noqa: N803
         batch_size: int | None = None, overwrite: bool = False, on_error: Literal["isolate", "raise"] = "isolate",
         progress: bool | None = None, dry_run: bool = False, listen: bool = False, **parameters: Any,
     ) -> PredictResult:  # fmt: skip
@@ -159,7 +161,8 @@ class Database:
 
         ``X``: a field, a dotted path, a tuple of fields (positional arguments) or a dict
         (argument -> field; ``input`` is the first). ``output``: the column's name, by default
-        ``{X}__{identifier}``; created if absent, adopted if it has the right type.
+        ``{X}__{identifier}``; created if absent, adopted if it has the right type. Or
+        ``Side("chunks")``: a table of its own, one row an item of what the model returns.
         Rows whose stored output is current are not computed again unless ``overwrite``:
         inputs, output, model version and the keywords for the model are as they were.
         ``limit``: only the first rows of the query, in key order. ``on_error="raise"`` stops
@@ -189,7 +192,7 @@ class Database:
         X: Any = None,  # noqa: N803
         select: Any = None,
         *,
-        output: str | None = None,
+        output: str | Side | None = None,
     ) -> Plan:
         """Every statement that `add` or, with ``X`` and ``select``, `predict` would run before its first row.
 
@@ -227,7 +230,7 @@ class Database:
                 unloadable.append(error)
                 continue
             ready = self._ready(own, store=True)
-            source, spec = self._spec(ready, info.fields.to_json(), self._backend.rows_of(info), info.name)
+            source, spec = self._spec(ready, info.fields.to_json(), self._backend.rows_of(info), _place(info))
             target = self._backend.bind(source, spec)
             keys = self._backend.take_errors(info.id)
             with progress_bar(info.name, keys.__len__, progress) as move:
@@ -321,19 +324,21 @@ class Database:
             raise ConfigError(f"predict takes a model or its identifier, not {type(model).__name__}")
         return self.add(model) if store and not self._catalog.holds(model) else model
 
-    def _spec(self, model: Model, X: Any, select: Any, output: str | None) -> tuple[Any, OutputSpec]:  # noqa: N803
+    def _spec(self, model: Model, X: Any, select: Any, output: Any) -> tuple[Any, OutputSpec]:  # noqa: N803
         if X is None or select is None:
             raise ConfigError("predict over a database needs X= (the field or fields to read) and select= (the rows)")
-        if output is not None and (not isinstance(output, str) or not output):
-            raise ConfigError(f"output= is the name of a column or field, not {output!r}")
+        chosen, kind = place_of(output, model)
         fields = Fields.of(X)
         source = self._backend.resolve(select, fields)
-        name = output or self._backend.default_name(fields, model.identifier)
-        kind = model.resolved_output_type()
+        name = chosen or self._backend.default_name(fields, model.identifier)
         return source, OutputSpec(name, kind, model.identifier, model.version or 0, source.fields)
 
     def _outputs_of(self, model: str | Model) -> list[OutputInfo]:
         return self._backend.outputs(model if isinstance(model, str) else model.identifier)
+
+
+def _place(info: OutputInfo) -> str | Side:
+    return Side(info.name, info.type.item) if isinstance(info.type, Items) else info.name
 
 
 def _options(

@@ -155,12 +155,6 @@ class Feed(Protocol):
         """Take the rows at ``done`` out of the work, unless a newer change came; put those at ``deferred``
         behind all others; give up the lease. One short transaction."""
 
-    def has_work(self) -> bool:
-        """Whether any change or row of work waits or is in somebody's hands."""
-
-    def backlog(self) -> Backlog:
-        """What waits, counted."""
-
 
 class Wake(Protocol):
     """Tells a worker that something was written; closed by its worker."""
@@ -275,6 +269,12 @@ class Backend(Protocol):
 
     def advance_sweep(self, output: int, seen: str, now: str | None) -> bool:
         """Move a listener's sweep from ``seen`` to ``now``, None to end it; False when another was asked for."""
+
+    def has_work(self, output: int) -> bool:
+        """Whether any change or row of work of a listener waits or is in somebody's hands."""
+
+    def backlog(self, output: int) -> Backlog:
+        """What waits for a listener, counted."""
 
     def lead(self, worker: str, ttl_s: float) -> str | None:
         """Take or renew the right to work here, for ``ttl_s`` seconds: None, or the process that has it.

@@ -63,6 +63,15 @@ class ListenerRecord:
     error: str | None
     error_at: float | None
     rests_until: float | None
+    is_side: bool = False
+
+    @property
+    def writes(self) -> tuple[str, str | None]:
+        """The table and column that the listener fills; of a side table all columns."""
+        if not self.is_side:
+            return self.table, self.column
+        schema, _, _ = self.table.rpartition(".")
+        return (f"{schema}.{self.column}" if schema else self.column), None
 
 
 def new_sweep() -> str:

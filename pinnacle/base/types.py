@@ -292,6 +292,43 @@ def numpy() -> Any:
     return np
 
 
+@dataclasses.dataclass(frozen=True)
+class Items(OutputType):
+    """Any number of values a row, kept in a side table; ``many`` says that the model returns a list of them."""
+
+    item: OutputType
+    many: bool
+
+    name, python = "items", list
+
+    def check_all(self, values: Sequence[Any]) -> tuple[Sequence[Any], dict[int, OutputTypeMismatch]]:
+        checked, misfits = list(values), {}
+        for position, value in enumerate(values):
+            if value is None:
+                continue
+            try:
+                checked[position] = self.check(value)
+            except OutputTypeMismatch as error:
+                misfits[position] = error
+        return checked, misfits
+
+    def check(self, value: Any) -> list[Any]:
+        if self.many and not isinstance(value, (list, tuple)):
+            raise self.misfit(value)
+        items, misfits = self.item.check_all(list(value) if self.many else [value])
+        for error in misfits.values():
+            raise error
+        if any(item is None for item in items):
+            raise self.misfit(value, "None among its items")
+        return list(items)
+
+    def to_json(self) -> Any:
+        return {"type": self.name, "item": self.item.to_json(), "many": self.many}
+
+    def __str__(self) -> str:
+        return f"items of {self.item}"
+
+
 _PLAIN: dict[str, Callable[[], OutputType]] = {
     kind.name: kind for kind in (Text, Integer, Float, Boolean, Bytes, Datetime, Json)
 }
@@ -337,6 +374,8 @@ def output_type_from_json(stored: Any) -> OutputType:
     """The inverse of `OutputType.to_json`."""
     if isinstance(stored, str):
         return _PLAIN[stored]()
+    if stored["type"] == Items.name:
+        return Items(output_type_from_json(stored["item"]), stored["many"])
     parameters = {k: v for k, v in stored.items() if k != "type"}
     return Vector(**parameters) if stored["type"] == Vector.name else Datetime(**parameters)
 

@@ -46,6 +46,19 @@ def output_type_from_annotation(function: Any, *, is_batch: bool, where: str) ->
     )
 
 
+def list_item_from_annotation(function: Any, *, is_batch: bool) -> OutputType | None:
+    """The type of one item, where the output that is annotated is a list of them."""
+    try:
+        annotation = annotation_of(function, "return")
+    except (NameError, SyntaxError):  # said by `output_type_from_annotation`
+        return None
+    for _ in range(2 if is_batch else 1):
+        if typing.get_origin(annotation) not in _SEQUENCES or not typing.get_args(annotation):
+            return None
+        annotation = typing.get_args(annotation)[0]
+    return output_type_of(annotation, where="the items of the list")
+
+
 def admits_null(function: Any) -> bool:
     """Whether None is a declared input: of the first parameter, or of another that has no default."""
     inputs = [p for i, p in enumerate(parameters_of(function) or []) if i == 0 or p.default is p.empty]

@@ -10,7 +10,13 @@ from typing import Any, overload
 
 from pinnacle.base.errors import ConfigError
 from pinnacle.base.types import OutputType
-from pinnacle.components.annotations import admits_null, annotated, output_type_from_annotation, parameters_of
+from pinnacle.components.annotations import (
+    admits_null,
+    annotated,
+    list_item_from_annotation,
+    output_type_from_annotation,
+    parameters_of,
+)
 from pinnacle.components.model import CallStyle, Model
 from pinnacle.components.source import FunctionSource
 
@@ -78,6 +84,9 @@ class FunctionModel(Model):
         if isinstance(self.output_type, OutputType):
             return self.output_type
         return output_type_from_annotation(self.function, is_batch=self.batch, where=f"model {self.identifier!r}")
+
+    def list_item(self) -> OutputType | None:
+        return list_item_from_annotation(self.function, is_batch=self.batch)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)

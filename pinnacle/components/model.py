@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pinnacle.base import loop
 from pinnacle.base.errors import ConfigError
 from pinnacle.base.types import OutputType, output_type_of
-from pinnacle.components.annotations import output_type_from_annotation
+from pinnacle.components.annotations import list_item_from_annotation, output_type_from_annotation
 from pinnacle.components.calls import call_batch, call_concurrently, call_in_batches, call_values
 from pinnacle.components.component import Component
 
@@ -106,6 +106,11 @@ class Model(Component):
             is_batch=style is CallStyle.BATCH,
             where=f"model {self.identifier!r}",
         )
+
+    def list_item(self) -> OutputType | None:
+        """The type of one item, where an output is annotated as a list of them; None where it is not."""
+        style = self.call_style
+        return list_item_from_annotation(getattr(type(self), _METHODS[style]), is_batch=style is CallStyle.BATCH)
 
     def predict(
         self,

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from pinnacle.backends.protocol import Target
 from pinnacle.base.errors import BackendError, ModelError, RowRejected
+from pinnacle.base.failpoints import failpoint
 from pinnacle.base.loop import stop_requested
 from pinnacle.base.rows import Failure, Key, OutputBatch, Page
 from pinnacle.components.model import Model
@@ -233,6 +234,7 @@ class Run:
 
     def _finish(self, held: _Held, done: Done, owners: list[int], followers: dict[int, list[int]]) -> None:
         """Check finished outputs, share them, and hand them to the writer."""
+        failpoint("after-model")
         positions = [owners[i] for i in done.positions]
         self.result.computed += len(done)
         values, misfits = self.target.check_all(done.outputs) if done.outputs else ([], {})
@@ -268,6 +270,7 @@ class Run:
             held.writes.append(self._writer.write(partial(self._write_batch, batch)))
 
     def _write_batch(self, batch: OutputBatch) -> None:
+        failpoint("before-write")
         try:
             unwritten = reconnecting(partial(self.target.write, batch))
         except RowRejected as error:
@@ -280,6 +283,7 @@ class Run:
                 return
             self._record([Failure(batch.keys[0], batch.witnesses[0], type(error).__name__, str(error), str(error), 1)])
             return
+        failpoint("after-write")
         self.result.written += len(batch.keys) - len(unwritten)
         self._progress(len(batch.keys) - len(unwritten))
         self._later.extend(batch.keys[i] for i in unwritten)

@@ -11,6 +11,7 @@ from concurrent.futures import CancelledError
 from pinnacle.backends.protocol import Backend, Feed, Target
 from pinnacle.base.encoding import dump_key, load_key
 from pinnacle.base.errors import BackendError, ConfigError, Conflict
+from pinnacle.base.failpoints import failpoint
 from pinnacle.base.listening import Claim, ListenerRecord, new_sweep, next_sweep, sweep_position
 from pinnacle.components.listener import Listener
 from pinnacle.runtime.work import WorkRun
@@ -98,10 +99,12 @@ class Job:
         if time.monotonic() - self._verified_at > VERIFY_S:
             self._verify()
         folded = self._feed.fold()
+        failpoint("after-fold")
         if self._stop.is_set():
             return False
         claim = self._feed.claim(self._lease_id, min(self._run.rows, MAX_CLAIM_ROWS), self._ttl)
         if claim.keys:
+            failpoint("after-claim")
             self._work(claim)
             return True
         return bool(folded) or self._sweep()
@@ -116,7 +119,9 @@ class Job:
                 (again if key in worked.again else done).append(position)
         finally:
             self._holds = False
+            failpoint("before-finish")
             self._feed.finish(claim, done, again)
+            failpoint("after-finish")
         if worked.outage is not None:
             self._note(worked.outage)
         if worked.outage is not None and not worked.computed:
@@ -145,6 +150,7 @@ class Job:
         keys = [*page.keys, *self._target.orphans(after, page.last, selected=selected)]
         if keys:
             self._feed.enqueue(keys)
+            failpoint("in-sweep")
         following = None if page.last is None else next_sweep(record.sweep, dump_key(page.last))
         self._backend.advance_sweep(record.output, record.sweep, following)
         return True

@@ -13,8 +13,10 @@ from pinnacle.base.errors import ConfigError, Conflict, NotDrained, NotFound
 from pinnacle.base.listening import Freshness, ListenerRecord, ListenerStatus, Watch, new_sweep
 from pinnacle.base.rows import Fields, OutputSpec
 from pinnacle.base.settings import Settings
+from pinnacle.base.types import Items
 from pinnacle.catalog.catalog import Catalog
 from pinnacle.components.listener import Listener
+from pinnacle.components.side import Side, place_of
 from pinnacle.runtime.arguments import canonical, check_arguments
 from pinnacle.runtime.job import Job
 from pinnacle.runtime.work import WorkRun
@@ -73,16 +75,16 @@ class Listening:
         model, fields = _model(listener), Fields.of(listener.key)
         check_arguments(model, fields, listener.parameters)
         source = self._backend.resolve(listener.select, fields)
-        name = listener.output or self._backend.default_name(source.fields, model.identifier)
-        if not isinstance(name, str):
-            raise ConfigError(f"output= is the name of a column or field, not {name!r}")
+        chosen, kind = place_of(listener.output, model)
+        name = chosen or self._backend.default_name(source.fields, model.identifier)
+        output = listener.output or name
         select = listener.select if isinstance(listener.select, Mapping) else self._backend.freeze(source)
         stored = replace(
             listener, identifier=listener.identifier or f"{source.table}.{name}", key=source.fields.to_json(),
-            select=select, output=name,
+            select=select, output=listener.output.to_stored() if isinstance(listener.output, Side) else output,
         )  # fmt: skip
         spec = OutputSpec(
-            name, model.resolved_output_type(), model.identifier, model.version or 0, source.fields,
+            name, kind, model.identifier, model.version or 0, source.fields,
             canonical(listener.parameters),
         )  # fmt: skip
         return stored, source, spec
@@ -90,26 +92,23 @@ class Listening:
     def _check_circles(self, listener: Listener, source: Any, spec: OutputSpec) -> None:
         """Refuse a listener whose output would, through others, change what it reads."""
         reads = {*source.fields.paths, *listener.select.get("reads", ())}
-        if _touches(spec.name, reads):
-            raise Conflict(
-                f"listener {listener.identifier!r} reads {spec.name!r}, its own output, and would wake itself for "
-                "ever; leave it out of the select"
-            )
-        records = [r for r in self._backend.listeners() if r.table == source.table and r.column != spec.name]
-        path, reached, todo = {spec.name: [spec.name]}, {spec.name}, [spec.name]
+        is_side = isinstance(spec.type, Items)
+        start: tuple[str, str | None] = (spec.name, None) if is_side else (source.table, spec.name)
+        others = [r for r in self._backend.listeners() if (r.table, r.column) != (source.table, spec.name)]
+        paths: dict[tuple[str, str | None], list[str]] = {start: [spec.name]}
+        todo: list[tuple[str, str | None]] = [start]
         while todo:
-            column = todo.pop()
-            for record in records:
-                if record.column not in reached and _touches(column, record.reads):
-                    reached.add(record.column)
-                    path[record.column] = [*path[column], record.column]
-                    todo.append(record.column)
-        circle = next((column for column in reached if _touches(column, reads)), None)
-        if circle is not None:
-            raise Conflict(
-                f"listener {listener.identifier!r} would close a circle on {source.table}: "
-                f"{' -> '.join([*path[circle], spec.name])}; each would wake the next for ever"
-            )
+            place = todo.pop()
+            if _is_read(place, source.table, reads):
+                raise Conflict(
+                    f"listener {listener.identifier!r} would close a circle, and wake itself for ever: "
+                    f"{' -> '.join([*paths[place], spec.name])}; leave its own output, and what is computed from it, "
+                    "out of its key and select"
+                )
+            for record in others:
+                if record.writes not in paths and _is_read(place, record.table, record.reads):
+                    paths[record.writes] = [*paths[place], record.column]
+                    todo.append(record.writes)
 
     # -- one listener ------------------------------------------------------------------------------
 
@@ -141,16 +140,14 @@ class Listening:
         return Freshness(**counts)
 
     def status(self) -> list[ListenerStatus]:
-        """How every listener stands."""
+        """How every listener stands; needs none of their models."""
         found = []
         for record in self._backend.listeners():
-            listener = self._load(record)
-            target, feed = self._bound(record, listener)
-            backlog = feed.backlog()
+            backlog = self._backend.backlog(record.output)
             found.append(
                 ListenerStatus(
                     identifier=record.identifier, output=f"{record.table}.{record.column}", pending=backlog.pending,
-                    in_flight=backlog.in_flight, failed=len(self._backend.errors(target.info.id, PAGE_ROWS)),
+                    in_flight=backlog.in_flight, failed=len(self._backend.errors(record.output, PAGE_ROWS)),
                     lag_s=backlog.oldest_s, processed=record.processed, is_sweeping=record.sweep is not None,
                     last_error=record.error, paused=record.paused,
                 )
@@ -210,22 +207,14 @@ class Listening:
     def drain(self, timeout_s: float) -> None:
         """Wait until no listener that runs has anything pending; NotDrained when the time is over."""
         until = time.monotonic() + timeout_s
-        feeds: dict[tuple[int, int], Feed] = {}
         while True:
-            waiting = [r for r in self._backend.listeners() if r.paused is None and self._is_pending(r, feeds)]
+            running = [record for record in self._backend.listeners() if record.paused is None]
+            waiting = [r for r in running if r.sweep is not None or self._backend.has_work(r.output)]
             if not waiting:
                 return
             if time.monotonic() >= until:
                 raise NotDrained(self._why(waiting, timeout_s))
             time.sleep(POLL_S)
-
-    def _is_pending(self, record: ListenerRecord, feeds: dict[tuple[int, int], Feed]) -> bool:
-        if record.sweep is not None:
-            return True
-        which = (record.output, record.version)
-        if which not in feeds:
-            feeds[which] = self._bound(record)[1]
-        return feeds[which].has_work()
 
     def _why(self, waiting: Sequence[ListenerRecord], timeout_s: float) -> str:
         named = ", ".join(f"{r.identifier}{f' ({r.error})' if r.error else ''}" for r in waiting)
@@ -254,6 +243,11 @@ def _model(listener: Listener) -> Any:
     return listener.model
 
 
-def _touches(column: str, reads: Any) -> bool:
-    """Whether a change of ``column`` is one of a path in ``reads``: one is the other, or a part of it."""
-    return any(read == column or read.startswith(f"{column}.") or column.startswith(f"{read}.") for read in reads)
+def _is_read(place: tuple[str, str | None], table: str, reads: Any) -> bool:
+    """Whether a listener that reads these columns of ``table`` sees a change at ``place``."""
+    changed, column = place
+    if changed != table:
+        return False
+    return column is None or any(
+        read == column or read.startswith(f"{column}.") or column.startswith(f"{read}.") for read in reads
+    )

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from pinnacle.backends.postgres.changes import PostgresFeed
-from pinnacle.backends.postgres.target import PostgresTarget
+from pinnacle.backends.postgres.target import PostgresSideTarget, PostgresTarget
 from pinnacle.backends.postgres.wake import PostgresWake
 from pinnacle.backends.protocol import Capability
 from pinnacle.backends.sql.backend import SqlBackend, has_column, wrapped_errors
@@ -24,7 +24,7 @@ from pinnacle.base.errors import BackendError, ConfigError, ConnectionLost, Miss
 from pinnacle.base.listening import Watch
 from pinnacle.base.rows import OutputSpec
 from pinnacle.base.settings import Settings
-from pinnacle.base.types import Boolean, Bytes, Datetime, Float, Integer, Json, OutputType, Text, Vector
+from pinnacle.base.types import Boolean, Bytes, Datetime, Float, Integer, Items, Json, OutputType, Text, Vector
 
 DDL_LOCK_TIMEOUT_MS = 50
 LOCK_TIMEOUT_MS = 20
@@ -242,7 +242,8 @@ class PostgresBackend(SqlBackend):
 
     def bind(self, source: SqlSource, spec: OutputSpec, *, create: bool = True) -> PostgresTarget:
         info, exists = self.open_output(source, spec, create=create)
-        return PostgresTarget(self, source, info, spec.version, exists=exists)
+        made = PostgresSideTarget if isinstance(info.type, Items) else PostgresTarget
+        return made(self, source, info, spec.version, exists=exists)
 
     def feed(self, target: PostgresTarget, reads: Sequence[str], watch: Watch) -> PostgresFeed:
         return PostgresFeed(self, target, reads, watch)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from pinnacle.backends.postgres.target import column_kinds
+from pinnacle.backends.postgres.statements import column_kinds
 from pinnacle.backends.sql.changes import SqlFeed
 from pinnacle.backends.sql.schema import WORK_PREFIX, listener
 from pinnacle.base.rows import Key
@@ -62,12 +62,15 @@ class PostgresFeed(SqlFeed):
         by_row = self.watch.replicated or self._is_partitioned()
         made = {**self._truncate(), **self._update_by_row()}
         made |= self._all_by_row() if by_row else self._by_statement()
+        made |= self._side_triggers()
         if self.watch.clears:
             made |= self._clear()
         if self.watch.replicated:
             table = self.backend.quote_table(self.table)
             for name, statements in made.items():
-                statements.append(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {self.backend.quote(name)}")
+                is_side = self.side is not None and name.startswith(self._name("side_"))
+                on = self.backend.quote_table(self.side) if is_side and self.side is not None else table
+                statements.append(f"ALTER TABLE {on} ENABLE ALWAYS TRIGGER {self.backend.quote(name)}")
         first = next(iter(made))
         made[first] = [*self._functions(), *made[first]]
         return made
@@ -75,9 +78,12 @@ class PostgresFeed(SqlFeed):
     def drops(self) -> list[str]:
         table, quote = self.backend.quote_table(self.table), self.backend.quote
         names = [self._name(kind) for kind in ("insert", "update", "delete", "truncate")] + [self._clear_name()]
+        side = [] if self.side is None else [self.backend.quote_table(self.side)]
+        side_names = [self._name(f"side_{kind}") for kind in ("insert", "update", "delete")]
         functions = [f"{self._function(kind)}()" for kind in ("insert", "delete", "truncate", "clear", "never")]
         return [
             *(f"DROP TRIGGER IF EXISTS {quote(name)} ON {table}" for name in names),
+            *(f"DROP TRIGGER IF EXISTS {quote(name)} ON {own}" for own in side for name in side_names),
             *(f"DROP FUNCTION IF EXISTS {function}" for function in functions),
             f"DROP FUNCTION IF EXISTS {self._function('row')}",
         ]
@@ -85,9 +91,11 @@ class PostgresFeed(SqlFeed):
     def present(self, connection: sa.Connection) -> set[str]:
         switched_on = "tgenabled = 'A'" if self.watch.replicated else "tgenabled IN ('O', 'A')"
         query = sa.text(
-            f"SELECT tgname FROM pg_trigger WHERE tgrelid = to_regclass(:t) AND NOT tgisinternal AND {switched_on}"
+            f"SELECT tgname FROM pg_trigger WHERE tgrelid IN (to_regclass(:t), to_regclass(:s)) AND NOT tgisinternal "
+            f"AND {switched_on}"
         )
-        return set(connection.scalars(query, {"t": self.backend.quote_table(self.table)}))
+        side = None if self.side is None else self.backend.quote_table(self.side)
+        return set(connection.scalars(query, {"t": self.backend.quote_table(self.table), "s": side}))
 
     def _name(self, kind: str) -> str:
         return f"pinnacle_{self.number}_{kind}"
@@ -167,9 +175,11 @@ class PostgresFeed(SqlFeed):
             **self._row_trigger("delete", self._key_of("old"), nothing, "true"),
         }
 
-    def _row_trigger(self, kind: str, old: list[str], new: list[str], condition: str) -> dict[str, list[str]]:
+    def _row_trigger(
+        self, kind: str, old: list[str], new: list[str], condition: str, *, on: sa.Table | None = None, name: str = ""
+    ) -> dict[str, list[str]]:
         """A trigger that does its work in its WHEN, which comes out false."""
-        table, name = self.backend.quote_table(self.table), self._name(kind)
+        table, name = self.backend.quote_table(self.table if on is None else on), name or self._name(kind)
         captured = f"{self._function('row')}({', '.join([*old, *new])})"
         return {
             name: [
@@ -178,6 +188,18 @@ class PostgresFeed(SqlFeed):
                 f"EXECUTE FUNCTION {self._function('never')}()"
             ]
         }
+
+    def _side_triggers(self) -> dict[str, list[str]]:
+        """Changes of the side rows by others count as changes of their source row."""
+        if self.side is None:
+            return {}
+        by_others = f"coalesce(current_setting('pinnacle.writer', true), '') <> '{self.number}'"
+        old, new = ([f"{row}.{self.backend.quote(name)}" for name in self.side_key()] for row in ("old", "new"))
+        nothing = ["NULL"] * len(self.key)
+        made: dict[str, list[str]] = {}
+        for kind, before, after in (("insert", nothing, new), ("update", old, new), ("delete", old, nothing)):
+            made |= self._row_trigger(kind, before, after, by_others, on=self.side, name=self._name(f"side_{kind}"))
+        return made
 
     def _clear(self) -> dict[str, list[str]]:
         """By a JSON object, which ignores a name that the row no longer has."""
@@ -198,13 +220,11 @@ class PostgresFeed(SqlFeed):
         return [f"{side}.{self.backend.quote(name)}" for name in self.key]
 
     def _record(self, side: str) -> str:
-        watched = dict.fromkeys([*self.key, *self.inputs, self.info.name])
-        return f"row({', '.join(f'{side}.{self.backend.quote(column)}' for column in watched)})"
+        return f"row({', '.join(f'{side}.{self.backend.quote(column)}' for column in self.watched)})"
 
     def _shape(self, connection: sa.Connection) -> dict[str, str]:
         kinds = column_kinds(connection, self.backend.quote_table(self.table))
-        watched = {*self.key, *self.inputs, self.info.name}
-        return {str(name): kind.declared for name, kind in kinds.items() if name in watched}
+        return {str(name): kind.declared for name, kind in kinds.items() if name in self.watched}
 
     # -- work --------------------------------------------------------------------------------------
 

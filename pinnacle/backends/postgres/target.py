@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
-from pinnacle.backends.sql.schema import error, output
+from pinnacle.backends.postgres.statements import ColumnStatements, Statements, column_kinds
+from pinnacle.backends.sql.side import SideTarget
 from pinnacle.backends.sql.source import SqlSource
-from pinnacle.backends.sql.target import SqlTarget, Within
+from pinnacle.backends.sql.target import SqlTarget, Within, among
 from pinnacle.base.encoding import dump_key
 from pinnacle.base.errors import Conflict
 from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page
-from pinnacle.base.types import Json, Vector, dump_json
+from pinnacle.base.types import Items, Json, Vector, dump_json
 
 if TYPE_CHECKING:
     from pinnacle.backends.postgres.backend import PostgresBackend
@@ -39,15 +42,19 @@ class PostgresTarget(SqlTarget):
         super().__init__(backend, source, info, version, exists=exists)
         self.encode = None  # psycopg takes Python's own values; `_encode_outputs` does the rest
         with backend.reading() as connection:
-            self._kinds = column_kinds(connection, backend.quote_table(source.actual))
+            self.kinds = column_kinds(connection, backend.quote_table(source.actual))
             self._vector_oids = _vector_oids(connection) if isinstance(info.type, Vector) else (0, 0)
-        self._inputs_hash = self._hash(source.inputs)
+        self.inputs_hash = self._hash(source.inputs)
         if exists:
-            stored = sa.sql.expression.ColumnClause(info.name, self.column_type, _selectable=source.base)
+            stored = self._stored_column()
             salt = [sa.cast(sa.literal(text), sa.Text) for text in (info.parameters,) if text]
-            self._failed_hash = self._hash((*source.inputs, *salt))
-            self._full_hash = self._hash((*source.inputs, stored, *salt))
-            self._statements = _Statements(self)
+            self.failed_hash = self._hash((*source.inputs, *salt))
+            self.full_hash = self._hash((*source.inputs, stored, *salt))
+            self._make_statements()
+
+    def _make_statements(self) -> None:
+        self._writes = ColumnStatements(self)
+        self._upkeep: Statements = self._writes
 
     def _hash(self, expressions: Sequence[Any]) -> Any:
         return self._hash_of([(expression, expression) for expression in expressions])
@@ -62,7 +69,7 @@ class PostgresTarget(SqlTarget):
         return f.decode(f.md5(f.record_send(f.row(*(self._portable(*pair) for pair in named)))), "hex")
 
     def _portable(self, expression: Any, value: Any) -> Any:
-        kind = self._kinds.get(getattr(expression, "name", None))
+        kind = self.kinds.get(getattr(expression, "name", None))
         if kind is None or kind.oid < FIRST_CUSTOM_OID:
             return value
         if kind.send == "-" or kind.is_array:
@@ -78,8 +85,8 @@ class PostgresTarget(SqlTarget):
         source, state = self.source, self.state
         columns = [c.label(f"c{i}") for i, c in enumerate((*source.key, *source.inputs))]
         if not with_state:
-            return _ordered(source.select(*columns, self._inputs_hash.label("h")), source, within, limit)
-        hashes = sa.case((state.c.failed, self._failed_hash), else_=self._full_hash)
+            return _ordered(source.select(*columns, self.inputs_hash.label("h")), source, within, limit)
+        hashes = sa.case((state.c.failed, self.failed_hash), else_=self.full_hash)
         verdict = sa.case(
             (state.c.version.is_(None), MISSING),
             (state.c.version != self.version, NEEDS_WORK),
@@ -135,7 +142,7 @@ class PostgresTarget(SqlTarget):
         keys = [list(part.keys)] if self.width == 1 else [list(column) for column in zip(*part.keys, strict=True)]
         arrays = (*keys, self._encode_outputs(part.outputs), list(part.witnesses))
         is_last = stop == len(batch.keys)
-        for statement in (self._statements.write, self._statements.write_unlocked):
+        for statement in (self._writes.write, self._writes.write_unlocked):
             try:
                 return self._run(statement, arrays, part.keys, is_last)
             except psycopg.errors.LockNotAvailable:
@@ -164,7 +171,7 @@ class PostgresTarget(SqlTarget):
             if has_errors:
                 missed = set(unwritten)
                 written = [dump_key(key) for i, key in enumerate(keys) if i not in missed]
-                connection.execute(self._statements.clear_errors, (written,))
+                connection.execute(self._upkeep.clear_errors, (written,))
         return unwritten, None if is_last else seconds
 
     def _adapt_vectors(self, connection: Any) -> None:
@@ -184,10 +191,38 @@ class PostgresTarget(SqlTarget):
     def _mark_failed(self, connection: sa.Connection, failures: Sequence[Failure]) -> Sequence[Failure]:
         raw: Any = connection.connection.driver_connection
         keys = [(f.key,) if self.width == 1 else tuple(f.key) for f in failures]
-        marks = [
-            raw.execute(self._statements.mark_failed, (*k, f.witness)) for k, f in zip(keys, failures, strict=True)
-        ]
+        marks = [raw.execute(self._upkeep.mark_failed, (*k, f.witness)) for k, f in zip(keys, failures, strict=True)]
         return [failure for failure, mark in zip(failures, marks, strict=True) if mark.rowcount]
+
+
+class PostgresSideTarget(SideTarget, PostgresTarget):
+    """An output in a side table; a row's items are hashed as one array."""
+
+    def _stored_column(self) -> Any:
+        kind = self.info.type.item if isinstance(self.info.type, Items) else None
+        value = "CAST(s.value AS text)" if isinstance(kind, (Vector, Json)) else "s.value"
+        return sa.literal_column(f"(SELECT array_agg({value} ORDER BY s.position) {self._side_of_row()})")
+
+    def _make_statements(self) -> None:
+        self._upkeep = Statements(self)
+
+    def _locked_select(self, part: list[Any]) -> Any:
+        found = self._page_select(partial(among, part), None, with_state=False)
+        return found.with_for_update(key_share=True, skip_locked=True, of=self.source.base)
+
+    def _insert(self, table: sa.Table) -> Any:
+        return postgresql.insert(table)
+
+    def _record(self, connection: sa.Connection, keys: Sequence[Key]) -> None:
+        for part in self._parts(keys):
+            found = self.source.everything().select(
+                *self.source.key, self.full_hash, sa.literal(self.version), sa.false()
+            )
+            names = [*(column.name for column in self.state_key), "fingerprint", "version", "failed"]
+            insert = postgresql.insert(self.state).from_select(names, found.where(among(part, self.source.key)))
+            new = {name: insert.excluded[name] for name in names[self.width :]}
+            connection.execute(insert.on_conflict_do_update(index_elements=names[: self.width], set_=new))
+        self._clear_errors(connection, keys)
 
 
 def _ordered(statement: sa.Select[Any], source: SqlSource, within: Within | None, limit: int | None) -> sa.Select[Any]:
@@ -197,105 +232,9 @@ def _ordered(statement: sa.Select[Any], source: SqlSource, within: Within | None
     return statement if limit is None else statement.limit(limit)
 
 
-class Kind:
-    """A column's type, as the catalog of the database describes it; ``bare`` without its length or
-    precision: a cast to varchar(5) would cut a value that an assignment refuses."""
-
-    def __init__(self, oid: int, declared: str, bare: str, send: str, category: str, collation: str | None) -> None:
-        self.oid, self.declared, self.bare, self.send = oid, declared, bare, send
-        self.is_array = category == "A"
-        self.with_collation = f"{declared} COLLATE {collation}" if collation else declared
-
-
-def column_kinds(connection: sa.Connection, table: str) -> dict[str | None, Kind]:
-    """A table's columns and their types, by name."""
-    rows = connection.execute(
-        sa.text(
-            "SELECT a.attname, a.atttypid::bigint, format_type(a.atttypid, a.atttypmod), "
-            "format_type(a.atttypid, NULL), t.typsend::text, t.typcategory, "
-            "CASE WHEN a.attcollation <> t.typcollation THEN a.attcollation::regcollation::text END "
-            "FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid "
-            "WHERE a.attrelid = to_regclass(:table) AND a.attnum > 0 AND NOT a.attisdropped"
-        ),
-        {"table": table},
-    )
-    return {row[0]: Kind(*row[1:]) for row in rows}
-
-
 def _vector_oids(connection: sa.Connection) -> tuple[int, int]:
     """The ids of ``vector`` and ``vector[]`` in this database."""
     row = connection.execute(
         sa.text("SELECT oid::bigint, typarray::bigint FROM pg_type WHERE typname = 'vector'")
     ).first()
     return (int(row[0]), int(row[1])) if row is not None else (0, 0)
-
-
-class _Statements:
-    """The SQL text of one output's write-back."""
-
-    def __init__(self, target: PostgresTarget) -> None:
-        backend, source, info = target.backend, target.source, target.info
-        width = target.width
-        keys = [f"k{i}" for i in range(width)]
-        table, name = _escaped(backend.quote_table(source.actual)), _escaped(backend.quote(info.name))
-        own = [f"{table}.{_escaped(backend.quote(column.name))}" for column in source.key]
-        kinds = [_escaped(target._kinds[column.name].declared) for column in source.key]
-        stored = _escaped(target._kinds[info.name].bare)
-        state = backend.own(f"pinnacle_state_{info.id}")
-        same_row = " AND ".join(f"{o} = b.{k}" for o, k in zip(own, keys, strict=True))
-        unchanged = f"{_text(target._inputs_hash, backend)} = b.h"
-        listed, returned = ", ".join(keys), ", ".join(own)
-        arrays = ", ".join([*(f"%b::{kind}[]" for kind in kinds), _array(info.type, stored), "%b::bytea[]"])
-        batch = f"b ({listed}, o, h, n) AS MATERIALIZED (SELECT * FROM unnest({arrays}) WITH ORDINALITY), "
-        upsert = (
-            f"ON CONFLICT ({listed}) DO UPDATE SET fingerprint = excluded.fingerprint, version = excluded.version, "
-            "failed = excluded.failed"
-        )
-        full = _text(target._full_hash, backend)
-        registry, errors = backend.own(output.name), backend.own(error.name)
-        guard = (
-            f"guard AS MATERIALIZED (SELECT version, set_config('pinnacle.writer', '{info.id}', true), "
-            f"set_config('synchronous_commit', %s, true) FROM {registry} WHERE id = {info.id} FOR KEY SHARE), "
-        )
-        allowed = f"(SELECT version FROM guard) <= {target.version}"
-        tail = (
-            f"RETURNING b.n, {returned}, {full} AS fingerprint), "
-            f"recorded AS (INSERT INTO {state} ({listed}, fingerprint, version, failed) "
-            f"SELECT {', '.join(f'u.{k}' for k in keys)}, u.fingerprint, {target.version}, false FROM u {upsert}) "
-            "(SELECT n, NULL::integer, NULL::boolean FROM b EXCEPT ALL SELECT n, NULL, NULL FROM u) UNION ALL "
-            "SELECT NULL, (SELECT version FROM guard), "
-            f"EXISTS (SELECT 1 FROM {errors} WHERE output_id = {info.id})"
-        )
-        updated = f"u (n, {listed}, fingerprint) AS (UPDATE {table} SET {name} = b.o FROM "
-        matching = f"WHERE {same_row} AND {unchanged} AND {allowed}"
-        self.write = f"WITH {guard}{batch}{updated}b {matching} {tail}"
-        locked = (
-            f"free AS MATERIALIZED (SELECT b.* FROM b JOIN {table} ON {same_row} WHERE {unchanged} "
-            f"ORDER BY {returned} FOR NO KEY UPDATE OF {_escaped(backend.quote(source.actual.name))} SKIP LOCKED), "
-        )
-        self.write_unlocked = f"WITH {guard}{batch}{locked}{updated}free AS b {matching} {tail}"
-        self.clear_errors = f"DELETE FROM {errors} WHERE output_id = {info.id} AND key = ANY(%s)"
-        chosen = " AND ".join(f"{o} = %s::{kind}" for o, kind in zip(own, kinds, strict=True))
-        self.mark_failed = (
-            f"INSERT INTO {state} ({listed}, fingerprint, version, failed) SELECT {returned}, "
-            f"{_text(target._failed_hash, backend)}, {target.version}, true FROM {table} WHERE {chosen} "
-            f"AND {_text(target._inputs_hash, backend)} = %s {upsert}"
-        )
-
-
-def _array(kind: Any, declared: str) -> str:
-    if isinstance(kind, Vector):
-        return "%b"
-    return "%b::text[]::" + f"{declared}[]" if isinstance(kind, Json) else f"%b::{declared}[]"
-
-
-def _text(expression: Any, backend: PostgresBackend) -> str:
-    compiled = expression.compile(
-        dialect=backend.dialect, compile_kwargs={"literal_binds": True, "include_table": True}
-    )
-    return _escaped(backend.plain(str(compiled)))
-
-
-def _escaped(text: str) -> str:
-    """SQL text as psycopg takes it: a % begins a placeholder."""
-    return text.replace("%", "%%")

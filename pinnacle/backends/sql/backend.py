@@ -14,15 +14,16 @@ from pinnacle.backends.protocol import Capability
 from pinnacle.backends.sql import listeners, migrate, queue
 from pinnacle.backends.sql.catalog import SqlCatalogStore
 from pinnacle.backends.sql.columns import ADOPTABLE, Encoder, decoder, unfit
-from pinnacle.backends.sql.outputs import SqlOutputs, default_name, outputs_on
+from pinnacle.backends.sql.outputs import SqlOutputs, default_name, outputs_on, side_outputs
 from pinnacle.backends.sql.schema import SCHEMA, STATE_PREFIX, VERSION_TABLE, listener, metadata
+from pinnacle.backends.sql.side import VALUE
 from pinnacle.backends.sql.source import ColumnTypes, SqlSource, resolve, stored_fields, unknown_types_allowed
 from pinnacle.backends.sql.stored import freeze, thaw
 from pinnacle.base.errors import BackendError, ConfigError, ConnectionLost, OutputTypeConflict, UnsupportedTable
-from pinnacle.base.listening import ListenerRecord
+from pinnacle.base.listening import Backlog, ListenerRecord
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec, RowError
 from pinnacle.base.settings import Settings
-from pinnacle.base.types import OutputType
+from pinnacle.base.types import Items, OutputType
 
 
 class SqlBackend:
@@ -202,6 +203,12 @@ class SqlBackend:
     def advance_sweep(self, output: int, seen: str, now: str | None) -> bool:
         return listeners.advance_sweep(self, output, seen, now)
 
+    def backlog(self, output: int) -> Backlog:
+        return listeners.backlog(self, output)
+
+    def has_work(self, output: int) -> bool:
+        return listeners.has_work(self, output)
+
     def lead(self, worker: str, ttl_s: float) -> str | None:
         return None
 
@@ -209,7 +216,11 @@ class SqlBackend:
         listeners.change(self, output, values)
 
     def _output_types(self, connection: sa.Connection, table: sa.Table) -> ColumnTypes:
-        return {info.name: self.column_type(info.type) for info in outputs_on(connection, table)}
+        """The types of outputs by column, and of the items where ``table`` is a side table."""
+        found = {info.name: info.type for info in outputs_on(connection, table)}
+        for info in side_outputs(connection, table):
+            found[VALUE] = info.type.item if isinstance(info.type, Items) else info.type
+        return {name: self.column_type(kind) for name, kind in found.items() if not isinstance(kind, Items)}
 
     def plan(self, source: SqlSource, spec: OutputSpec) -> list[str]:
         return self.migration_plan() + self._outputs.plan(source, spec)
@@ -239,6 +250,9 @@ class SqlBackend:
 
     def output_column(self, entity: Any, info: OutputInfo) -> Any:
         table = _table_of(entity)
+        if isinstance(info.type, Items):
+            side = sa.table(info.name, schema=table.schema)
+            return sa.sql.expression.ColumnClause(VALUE, self.column_type(info.type.item), _selectable=side)
         return sa.sql.expression.ColumnClause(info.name, self.column_type(info.type), _selectable=table)
 
     def errors(self, output: int | None = None, limit: int = 1000) -> list[RowError]:
@@ -296,7 +310,9 @@ class SqlBackend:
         """The outputs whose columns a removal drops: those that pinnacle made and that are still there."""
         made = [(info, self._outputs.table_of(info)) for info in self.outputs() if outputs and info.created_column]
         with self.reading() as connection:
-            return [info for info, table in made if has_column(connection, table, info.name)]
+            return [
+                info for info, table in made if isinstance(info.type, Items) or has_column(connection, table, info.name)
+            ]
 
     def _own_removal(self) -> list[str]:
         if not self.is_migrated():

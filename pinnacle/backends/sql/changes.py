@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import sqlalchemy as sa
 
 from pinnacle.backends.sql.schema import SCHEMA, WORK_PREFIX, listener, outbox_name, work_table
+from pinnacle.backends.sql.side import SideTarget
 from pinnacle.backends.sql.source import input_columns
-from pinnacle.base.listening import Backlog, Claim, Watch, new_sweep
+from pinnacle.base.failpoints import failpoint
+from pinnacle.base.listening import Claim, Watch, new_sweep
 from pinnacle.base.rows import Key
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class SqlFeed(ABC):
         self.inputs = list(dict.fromkeys([*input_columns(target.source), *reads]))
         self.work = work_table(self.number, [self.table.c[name] for name in self.key])
         self.work_key = [self.work.c[f"k{i}"] for i in range(len(self.key))]
+        self.side = target.side if isinstance(target, SideTarget) else None
         self.outbox = backend.own(outbox_name(self.number))
         self._floor, self._floor_at = 0, float("-inf")
 
@@ -83,6 +86,16 @@ class SqlFeed(ABC):
     @abstractmethod
     def _shape(self, connection: sa.Connection) -> dict[str, str]:
         """The declared types of the watched columns that are there, by name."""
+
+    @property
+    def watched(self) -> list[str]:
+        """The columns of the table that decide whether its output is fresh."""
+        output = [] if self.side is not None else [self.info.name]
+        return list(dict.fromkeys([*self.key, *self.inputs, *output]))
+
+    def side_key(self) -> list[str]:
+        """The columns of the side table that hold the key of the source row."""
+        return [] if self.side is None else [column.name for column in list(self.side.primary_key.columns)[:-1]]
 
     # -- capture -----------------------------------------------------------------------------------
 
@@ -135,6 +148,7 @@ class SqlFeed(ABC):
     def fold(self) -> int:
         with self.backend.writing(durable=False) as connection:
             count, wants_sweep = self._fold_some(connection)
+            failpoint("in-fold")
             if wants_sweep:
                 connection.execute(self._update(sweep=new_sweep()))
         return count
@@ -145,14 +159,17 @@ class SqlFeed(ABC):
 
     def claim(self, run: str, limit: int, ttl_s: float) -> Claim:
         """The longest-waiting rows that nobody else holds."""
+        with self.backend.reading() as connection:  # no write, and so nothing that wakes others, without work
+            if connection.execute(self._work_from(connection, self.work.c.seq).limit(1)).first() is None:
+                return Claim("", [], [])
         chosen: list[Key] = []
         revisions: list[int] = []
         skipped = False
 
         def choose(connection: sa.Connection, others: set[Any]) -> list[Key]:
             nonlocal skipped
-            query = sa.select(*self.work_key, self.work.c.seq).where(self.work.c.seq >= self._lowest(connection))
-            rows = self.target._fetch(connection, query.order_by(self.work.c.seq).limit(limit + len(others)))
+            query = self._work_from(connection, *self.work_key, self.work.c.seq).order_by(self.work.c.seq)
+            rows = self.target._fetch(connection, query.limit(limit + len(others)))
             for row in rows:
                 key = row[0] if len(row) == 2 else tuple(row[:-1])
                 if key in others:
@@ -164,6 +181,9 @@ class SqlFeed(ABC):
 
         lease = self.target.queue.lease_work(run, choose, ttl_s)
         return Claim(lease, chosen, revisions, is_run=not skipped)
+
+    def _work_from(self, connection: sa.Connection, *columns: Any) -> sa.Select[Any]:
+        return sa.select(*columns).where(self.work.c.seq >= self._lowest(connection))
 
     def _lowest(self, connection: sa.Connection) -> int:
         """A revision that no row of work is below: what was cleared lately is not walked over again."""
@@ -182,23 +202,7 @@ class SqlFeed(ABC):
             if claim.keys:
                 self.target.queue.release_work(connection, claim.lease)
                 connection.execute(self._update(processed=listener.c.processed + len(done)))
-
-    def backlog(self) -> Backlog:
-        with self.backend.reading() as connection:
-            changes = int(connection.exec_driver_sql(f"SELECT count(*) FROM {self.outbox}").scalar() or 0)
-            work, oldest = connection.execute(sa.select(sa.func.count(), sa.func.min(self.work.c.at))).one()
-            folded_at = connection.scalar(sa.select(listener.c.folded_at).where(listener.c.output_id == self.number))
-        since = oldest if work else (folded_at or time.time() if changes else None)
-        return Backlog(
-            changes, work, self.target.queue.in_flight(), max(0.0, time.time() - since) if since is not None else 0.0
-        )
-
-    def has_work(self) -> bool:
-        """Whether anything waits, the cheap way."""
-        with self.backend.reading() as connection:
-            if connection.exec_driver_sql(f"SELECT 1 FROM {self.outbox} LIMIT 1").first() is not None:
-                return True
-            return connection.execute(sa.select(sa.literal(1)).select_from(self.work).limit(1)).first() is not None
+            failpoint("in-finish")
 
     # -- the registry ------------------------------------------------------------------------------
 

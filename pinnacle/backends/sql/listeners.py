@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from pinnacle.backends.sql.schema import listener, output
+from pinnacle.backends.sql.queue import is_dead
+from pinnacle.backends.sql.schema import WORK_PREFIX, lease, listener, outbox_name, output
+from pinnacle.base.encoding import load_keys
 from pinnacle.base.errors import Conflict
-from pinnacle.base.listening import ListenerRecord
+from pinnacle.base.listening import Backlog, ListenerRecord
 from pinnacle.base.rows import Fields
+from pinnacle.base.types import Items, output_type_from_json
 
 if TYPE_CHECKING:
     from pinnacle.backends.sql.backend import SqlBackend
@@ -39,9 +42,9 @@ def register(backend: SqlBackend, output_id: int, identifier: str, version: int)
 
 def all_of(backend: SqlBackend) -> list[ListenerRecord]:
     """The listeners of a database, oldest first."""
-    query = sa.select(listener, output.c.table_schema, output.c.table_name, output.c.name, output.c.fields).join(
-        output, output.c.id == listener.c.output_id
-    )
+    query = sa.select(
+        listener, output.c.table_schema, output.c.table_name, output.c.name, output.c.fields, output.c.type
+    ).join(output, output.c.id == listener.c.output_id)
     with backend.reading() as connection:
         rows = connection.execute(query.order_by(listener.c.output_id)).all()
     return [
@@ -51,6 +54,7 @@ def all_of(backend: SqlBackend) -> list[ListenerRecord]:
             fields=Fields.of(json.loads(row.fields)), reads=tuple(json.loads(row.shape)), paused=row.paused,
             sweep=row.sweep, swept_at=row.swept_at, folded_at=row.folded_at, processed=row.processed,
             error=row.error, error_at=row.error_at, rests_until=row.rests_until,
+            is_side=isinstance(output_type_from_json(json.loads(row.type)), Items),
         )
         for row in rows
     ]  # fmt: skip
@@ -73,3 +77,25 @@ def advance_sweep(backend: SqlBackend, output_id: int, seen: str, now: str | Non
     statement = sa.update(listener).where(listener.c.output_id == output_id, listener.c.sweep == seen)
     with backend.writing() as connection:
         return bool(connection.execute(statement.values(values)).rowcount)
+
+
+def backlog(backend: SqlBackend, output_id: int) -> Backlog:
+    """What waits for a listener, counted; see `Backlog`."""
+    outbox, work = backend.own(outbox_name(output_id)), backend.own(f"{WORK_PREFIX}{output_id}")
+    with backend.reading() as connection:
+        changes = int(connection.exec_driver_sql(f"SELECT count(*) FROM {outbox}").scalar() or 0)
+        waiting, oldest = connection.exec_driver_sql(f"SELECT count(*), min(at) FROM {work}").one()
+        folded_at = connection.scalar(sa.select(listener.c.folded_at).where(listener.c.output_id == output_id))
+        leases = sa.select(lease.c["keys"], lease.c.owner, lease.c.expires_at).where(lease.c.output_id == output_id)
+        held = connection.execute(leases).all()
+    now = time.time()
+    in_flight = sum(len(load_keys(row.keys)) for row in held if row.expires_at >= now and not is_dead(row.owner))
+    since = oldest if waiting else (folded_at or now if changes else now)
+    return Backlog(changes, waiting, in_flight, max(0.0, now - since))
+
+
+def has_work(backend: SqlBackend, output_id: int) -> bool:
+    """Whether anything waits, the cheap way."""
+    with backend.reading() as connection:
+        tables = (backend.own(outbox_name(output_id)), backend.own(f"{WORK_PREFIX}{output_id}"))
+        return any(connection.exec_driver_sql(f"SELECT 1 FROM {table} LIMIT 1").first() for table in tables)

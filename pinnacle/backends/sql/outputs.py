@@ -10,11 +10,12 @@ import sqlalchemy as sa
 from sqlalchemy.schema import CreateTable
 
 from pinnacle.backends.sql.schema import error, lease, output, state_name, state_table
+from pinnacle.backends.sql.side import side_table
 from pinnacle.backends.sql.source import SqlSource, input_columns
 from pinnacle.base.encoding import safe_name
-from pinnacle.base.errors import BackendError, ConfigError, Conflict, NotFound
+from pinnacle.base.errors import BackendError, ConfigError, Conflict, NotFound, OutputTypeConflict
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec
-from pinnacle.base.types import output_type_from_json
+from pinnacle.base.types import Items, OutputType, output_type_from_json
 
 if TYPE_CHECKING:
     from pinnacle.backends.sql.backend import SqlBackend
@@ -54,11 +55,33 @@ class SqlOutputs:
         existing = self.at(source, spec.name)
         if existing is not None:
             self._check_owner(existing, spec)
+        if isinstance(spec.type, Items):
+            self._check_side(source, spec, existing)
+            return existing
         column = source.actual.c.get(spec.name)
         ours = existing is not None and existing.created_column and existing.type == spec.type
         if column is not None and not ours:
             self._backend.check_adoptable(spec.type, column, source.table)
         return existing
+
+    def _check_side(self, source: SqlSource, spec: OutputSpec, existing: OutputInfo | None) -> None:
+        if existing is None and self.has_side(source.actual.schema, spec.name):
+            raise Conflict(
+                f"there is a table {spec.name!r} that pinnacle did not make for this output; name another in Side()"
+            )
+        if existing is not None and existing.type != spec.type:
+            raise OutputTypeConflict(
+                f"the side table {spec.name!r} holds {existing.type} and the output is {spec.type}; name another"
+            )
+
+    def has_side(self, schema: str | None, name: str) -> bool:
+        with self._backend.reading() as connection:
+            return sa.inspect(connection).has_table(name, schema=schema)
+
+    def _is_missing(self, source: SqlSource, spec: OutputSpec) -> bool:
+        if isinstance(spec.type, Items):
+            return not self.has_side(source.actual.schema, spec.name)
+        return spec.name not in source.actual.c
 
     def _check_owner(self, existing: OutputInfo, spec: OutputSpec) -> None:
         where = f"{existing.table}.{existing.name}"
@@ -79,15 +102,15 @@ class SqlOutputs:
         if existing is None:
             number = (max((info.id for info in self.find()), default=0)) + 1
             statements.append(self._create_state(source, number))
-        if spec.name not in source.actual.c:
-            statements += [*self._backend.prerequisites(spec.type), self._add_column(source, spec)]
+        if self._is_missing(source, spec):
+            statements += [*self._backend.prerequisites(_stored(spec.type)), self._add_column(source, spec)]
         return statements
 
     def ensure(self, source: SqlSource, spec: OutputSpec) -> OutputInfo:
         """Record the output, make its state table, create or adopt the column, raise its version."""
         existing = self.check(source, spec)
         recorded = existing or self._record(source, spec)
-        if spec.name not in source.actual.c:
+        if self._is_missing(source, spec):
             try:
                 self._create_column(source, spec)
             except BackendError:
@@ -106,9 +129,13 @@ class SqlOutputs:
         return found
 
     def _create_column(self, source: SqlSource, spec: OutputSpec) -> None:
-        for statement in self._backend.prerequisites(spec.type):
+        for statement in self._backend.prerequisites(_stored(spec.type)):
             with self._backend.writing() as connection:
                 self._backend.run_text(connection, statement)
+        if isinstance(spec.type, Items):
+            with self._backend.writing() as connection:
+                self._backend.run_text(connection, self._add_column(source, spec))
+            return
         self._backend.alter(source.actual, self._add_column(source, spec), spec.name)
 
     def _record(self, source: SqlSource, spec: OutputSpec) -> OutputInfo:
@@ -116,7 +143,7 @@ class SqlOutputs:
         row = {
             "table_schema": source.actual.schema or "", "table_name": source.actual.name, "name": spec.name,
             "model": spec.model, "version": spec.version, "fields": json.dumps(spec.fields.to_json()),
-            "type": json.dumps(spec.type.to_json()), "created_column": spec.name not in source.actual.c,
+            "type": json.dumps(spec.type.to_json()), "created_column": self._is_missing(source, spec),
             "created_at": datetime.now(UTC),
         }  # fmt: skip
         try:
@@ -157,14 +184,25 @@ class SqlOutputs:
         return sa.table(name, sa.column(info.name), schema=schema or None)
 
     def drop_column(self, info: OutputInfo) -> None:
-        """Drop an output's column, unless that is done already."""
+        """Drop an output's column or side table, unless that is done already."""
+        if isinstance(info.type, Items):
+            with self._backend.writing() as connection:
+                self._backend.run_text(connection, self.drop_column_sql(info))
+            return
         self._backend.alter(self.table_of(info), self.drop_column_sql(info), info.name, drops=True)
 
     def drop_column_sql(self, info: OutputInfo) -> str:
+        if isinstance(info.type, Items):
+            side = sa.table(info.name, schema=self.table_of(info).schema)
+            return f"DROP TABLE IF EXISTS {self._backend.quote_table(side)}"
         table = self._backend.quote_table(self.table_of(info))
         return f"ALTER TABLE {table} DROP COLUMN {self._backend.quote(info.name)}"
 
     def _add_column(self, source: SqlSource, spec: OutputSpec) -> str:
+        if isinstance(spec.type, Items):
+            info = OutputInfo(0, source.table, spec.name, spec.model, spec.version, spec.fields, spec.type, True)
+            created = CreateTable(side_table(self._backend, source, info), if_not_exists=True)
+            return self._backend.plain(str(created.compile(dialect=self._backend.dialect))).strip()
         kind = self._backend.column_declaration(spec.type, source.actual)
         table = self._backend.quote_table(source.actual)
         return f"ALTER TABLE {table} ADD COLUMN {self._backend.quote(spec.name)} {kind}"
@@ -186,6 +224,12 @@ def outputs_on(connection: sa.Connection, table: sa.Table) -> list[OutputInfo]:
     return [_info(row) for row in connection.execute(sa.select(output).where(*_place(table)))]
 
 
+def side_outputs(connection: sa.Connection, table: sa.Table) -> list[OutputInfo]:
+    """The outputs that have ``table`` for their side table."""
+    place = output.c.table_schema == (table.schema or ""), output.c.name == table.name
+    return [info for info in map(_info, connection.execute(sa.select(output).where(*place))) if info.name == table.name]
+
+
 def default_name(fields: Fields, identifier: str) -> str:
     """``{X}__{identifier}``, cut to what every database takes."""
     return safe_name(f"{fields.label}__{identifier}")
@@ -201,3 +245,8 @@ def _info(row: Any) -> OutputInfo:
 
 def _place(table: sa.Table) -> tuple[Any, Any]:
     return output.c.table_schema == (table.schema or ""), output.c.table_name == table.name
+
+
+def _stored(kind: OutputType) -> OutputType:
+    """The type of the values in the database: for a side table that of one item."""
+    return kind.item if isinstance(kind, Items) else kind

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from pinnacle.backends.sql.schema import error, lease, output
 from pinnacle.base.encoding import dump_keys, load_key, load_keys
+from pinnacle.base.failpoints import failpoint
 from pinnacle.base.rows import Key, Page, RowError
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ class SqlQueue:
             keys = choose(connection, others)
             if keys:
                 self._insert(connection, identifier, run, keys, ttl_s)
+                failpoint("in-claim")
             if freed:
                 self._count_release(connection)
         return identifier
@@ -116,18 +118,6 @@ class SqlQueue:
         """Give up one lease inside an open transaction."""
         connection.execute(sa.delete(lease).where(lease.c.id == identifier))
         self._count_release(connection)
-
-    def in_flight(self) -> int:
-        """How many rows live leases hold."""
-        with self._backend.reading() as connection:
-            query = sa.select(lease.c["keys"], lease.c.owner, lease.c.expires_at).where(
-                lease.c.output_id == self._output
-            )
-            return sum(
-                len(load_keys(keys))
-                for keys, owner, expires_at in connection.execute(query)
-                if expires_at >= time.time() and not is_dead(owner)
-            )
 
     def _count_release(self, connection: sa.Connection) -> None:
         connection.execute(sa.update(output).where(output.c.id == self._output).values(released=output.c.released + 1))

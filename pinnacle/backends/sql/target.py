@@ -32,7 +32,8 @@ Within = Callable[[Sequence[Any]], Any]
 """The bound of a read, as a condition on whichever key columns it is given."""
 
 
-def _among(keys: Sequence[Any], key: Sequence[Any]) -> Any:
+def among(keys: Sequence[Any], key: Sequence[Any]) -> Any:
+    """The bound of a read: these keys alone."""
     return key_tuple(key).in_(keys)
 
 
@@ -94,7 +95,7 @@ class SqlTarget(ABC):
         generation = self.queue.generation() if self.exists else 0
         with self.backend.reading() as connection:
             for part in self._parts(keys):
-                rows = self._fetch(connection, self._page_select(partial(_among, part), None, with_state=with_state))
+                rows = self._fetch(connection, self._page_select(partial(among, part), None, with_state=with_state))
                 pages.append(self._page(rows, generation, with_state=with_state))
         return joined(pages)
 
@@ -174,7 +175,7 @@ class SqlTarget(ABC):
         found: set[Key] = set()
         with self.backend.reading() as connection:
             for part in self._parts(keys):
-                statement = source.select(*source.key).where(_among(part, source.key))
+                statement = source.select(*source.key).where(among(part, source.key))
                 found.update(self._keys(self._fetch(connection, statement)))
         return found
 
@@ -182,7 +183,7 @@ class SqlTarget(ABC):
         gone = sa.not_(sa.exists().where(self._same_row()))
         with self.backend.writing() as connection:
             for part in self._parts(keys):
-                connection.execute(sa.delete(self.state).where(_among(part, self.state_key), gone))
+                connection.execute(sa.delete(self.state).where(among(part, self.state_key), gone))
             texts = [dump_key(key) for key in keys]
             connection.execute(sa.delete(error).where(error.c.output_id == self.info.id, error.c.key.in_(texts)))
 
@@ -192,10 +193,10 @@ class SqlTarget(ABC):
         with self.backend.writing_as(self.info.id) as connection:
             for part in self._parts(keys):
                 selected = key_tuple(self.source.key).in_(self.source.select(*self.source.key))
-                unmatched = sa.and_(_among(part, self.source.key), sa.not_(selected))
+                unmatched = sa.and_(among(part, self.source.key), sa.not_(selected))
                 statement = sa.update(self.source.base).where(unmatched).values({column: sa.null()})
                 connection.execute(statement)
-                connection.execute(sa.delete(self.state).where(_among(part, self.state_key)))
+                connection.execute(sa.delete(self.state).where(among(part, self.state_key)))
 
     def _stored_column(self) -> Any:
         return sa.sql.expression.ColumnClause(self.info.name, self.column_type, _selectable=self.source.base)

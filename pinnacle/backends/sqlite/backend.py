@@ -18,13 +18,13 @@ from pinnacle.backends.sql.queue import OWNER, is_dead
 from pinnacle.backends.sql.schema import lease
 from pinnacle.backends.sql.source import SqlSource
 from pinnacle.backends.sqlite.changes import SqliteFeed
-from pinnacle.backends.sqlite.target import SqliteTarget
+from pinnacle.backends.sqlite.target import SqliteSideTarget, SqliteTarget
 from pinnacle.backends.sqlite.wake import SqliteWake
 from pinnacle.base.errors import BackendError, ConfigError, RowRejected, UnsupportedTable
 from pinnacle.base.listening import Watch
 from pinnacle.base.rows import Fields, OutputSpec
 from pinnacle.base.settings import Settings
-from pinnacle.base.types import Boolean, Bytes, Datetime, Float, Integer, Json, OutputType, Text, Vector
+from pinnacle.base.types import Boolean, Bytes, Datetime, Float, Integer, Items, Json, OutputType, Text, Vector
 
 NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "fuse.sshfs", "9p"}
@@ -173,7 +173,8 @@ class SqliteBackend(SqlBackend):
 
     def bind(self, source: SqlSource, spec: OutputSpec, *, create: bool = True) -> SqliteTarget:
         info, exists = self.open_output(source, spec, create=create)
-        return SqliteTarget(self, source, info, spec.version, exists=exists)
+        made = SqliteSideTarget if isinstance(info.type, Items) else SqliteTarget
+        return made(self, source, info, spec.version, exists=exists)
 
     def feed(self, target: SqliteTarget, reads: Sequence[str], watch: Watch) -> SqliteFeed:
         if target.source.actual.schema:

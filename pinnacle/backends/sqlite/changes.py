@@ -56,15 +56,21 @@ class SqliteFeed(SqlFeed):
         }
         registry = self.backend.own(listener.name)
         by_others = f"NOT EXISTS (SELECT 1 FROM {registry} WHERE output_id = {self.number} AND is_writing)"
-        inputs, output = self._changed(self.inputs), self._changed([self.info.name])
+        inputs = self._changed(self.inputs)
+        output = f" OR ({self._changed([self.info.name])} AND {by_others})" if self.side is None else ""
         moved = self._changed(self.key)
         on = {
             "insert": ("INSERT", "", rows["new"]),
-            "update": ("UPDATE", f"WHEN {inputs} OR {moved} OR ({output} AND {by_others}) ", rows["new"]),
+            "update": ("UPDATE", f"WHEN {inputs} OR {moved}{output} ", rows["new"]),
             "move": ("UPDATE", f"WHEN {moved} ", rows["old"]),
             "delete": ("DELETE", "", rows["old"]),
         }
-        if self.watch.clears:
+        if self.watch.clears and self.side is not None:
+            same_row = " AND ".join(
+                f"{quote(own)} IS new.{quote(name)}" for own, name in zip(self.side_key(), self.key, strict=True)
+            )
+            on["clear"] = ("UPDATE", f"WHEN {inputs} ", f"DELETE FROM {quote(self.side.name)} WHERE {same_row};")
+        elif self.watch.clears:
             same_row = " AND ".join(f"{quote(name)} IS new.{quote(name)}" for name in self.key)
             blank = f"UPDATE {quote(self.table.name)} SET {quote(self.info.name)} = NULL WHERE {same_row};"
             on["clear"] = ("UPDATE", f"WHEN {inputs} ", blank)
@@ -74,15 +80,31 @@ class SqliteFeed(SqlFeed):
                 f"{condition}BEGIN {body} END"
             ]
             for kind, (event, condition, body) in on.items()
-        }
+        } | self._side_triggers(by_others)
+
+    def _side_triggers(self, by_others: str) -> dict[str, list[str]]:
+        """Changes of the side rows by others count as changes of their source row."""
+        if self.side is None:
+            return {}
+        quote, keys = self.backend.quote, ", ".join(f"k{i}" for i in range(len(self.key)))
+        made = {}
+        for event, side in (("INSERT", "new"), ("UPDATE", "new"), ("DELETE", "old")):
+            name = self._name(f"side_{event.lower()}")
+            values = ", ".join(f"{side}.{quote(column)}" for column in self.side_key())
+            made[name] = [
+                f"CREATE TRIGGER {quote(name)} AFTER {event} ON {quote(self.side.name)} WHEN {by_others} "
+                f"BEGIN INSERT INTO {self.outbox} ({keys}) VALUES ({values}); END"
+            ]
+        return made
 
     def drops(self) -> list[str]:
-        kinds = ("insert", "update", "move", "delete", "clear")
+        kinds = ("insert", "update", "move", "delete", "clear", "side_insert", "side_update", "side_delete")
         return [f"DROP TRIGGER IF EXISTS {self.backend.quote(self._name(kind))}" for kind in kinds]
 
     def present(self, connection: sa.Connection) -> set[str]:
-        query = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND lower(tbl_name) = lower(?)"
-        return {row[0] for row in connection.exec_driver_sql(query, (self.table.name,))}
+        tables = [table.name.lower() for table in (self.table, self.side) if table is not None]
+        query = "SELECT name, lower(tbl_name) FROM sqlite_master WHERE type = 'trigger'"
+        return {name for name, table in connection.exec_driver_sql(query) if table in tables}
 
     def _name(self, kind: str) -> str:
         return f"pinnacle_{self.number}_{kind}"
@@ -97,8 +119,7 @@ class SqliteFeed(SqlFeed):
     def _shape(self, connection: sa.Connection) -> dict[str, str]:
         query = "SELECT name, type FROM pragma_table_xinfo(?, ?)"
         rows = connection.exec_driver_sql(query, (self.table.name, "main"))
-        watched = {*self.key, *self.inputs, self.info.name}
-        return {name: kind for name, kind in rows if name in watched}
+        return {name: kind for name, kind in rows if name in self.watched}
 
     # -- work --------------------------------------------------------------------------------------
 

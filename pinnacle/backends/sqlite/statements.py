@@ -64,6 +64,9 @@ class Statements:
         self.record = (
             f"INSERT INTO {state} ({own_state}) SELECT {listed}, h, {version}, 0 FROM {batch} WHERE true {upsert}"
         )
+        self.record_one = (
+            f"INSERT INTO {state} ({own_state}) VALUES ({', '.join('?' * (width + 1))}, {version}, 0) {upsert}"
+        )
         self.mark_failed = (
             f"INSERT INTO {state} ({own_state}) SELECT {chosen}, b.h, {version}, 1 "
             f"{matching} {upsert} RETURNING {listed}"

@@ -14,16 +14,20 @@ import operator
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain, compress
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
 
 from pinnacle.backends.sql.columns import apply
+from pinnacle.backends.sql.side import SideTarget
 from pinnacle.backends.sql.source import SqlSource
-from pinnacle.backends.sql.target import SqlTarget, Within
+from pinnacle.backends.sql.target import SqlTarget, Within, among
 from pinnacle.backends.sqlite.statements import Statements
 from pinnacle.base.encoding import digest, dump_key, fingerprint, fingerprints, tag
+from pinnacle.base.failpoints import failpoint
 from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page
 
 if TYPE_CHECKING:
@@ -60,8 +64,7 @@ class SqliteTarget(SqlTarget):
         joined = None
         if with_state:
             joined = self._with_state(within)
-            stored = sa.sql.expression.ColumnClause(self.info.name, self.column_type, _selectable=source.base)
-            columns += [stored, state.c.fingerprint, state.c.version, state.c.failed]
+            columns += [self._stored_column(), state.c.fingerprint, state.c.version, state.c.failed]
         statement = source.select(*columns, joined=joined).order_by(*source.key)
         if within is not None:
             statement = statement.where(within(source.key))
@@ -142,6 +145,7 @@ class SqliteTarget(SqlTarget):
                 execute(sql.begin_writing)
             if execute(sql.update).rowcount != stop - start:
                 missed = self._drop_unmatched(execute, batch.keys[start:stop])
+            failpoint("in-write")
             if has_listener:
                 execute(sql.end_writing)
             execute(sql.record)
@@ -214,6 +218,31 @@ class SqliteTarget(SqlTarget):
         encoded = [v.encode("utf-8", "surrogateescape") if isinstance(v, str) else v for v in row]
         marks = ["CAST(? AS TEXT)" if isinstance(v, str) else "?" for v in row]
         execute(self._sql.fill_with(marks), encoded)
+
+
+class SqliteSideTarget(SideTarget, SqliteTarget):
+    """An output in a side table; a row's items are compared as the text of their literals."""
+
+    def _stored_column(self) -> Any:
+        items = f"SELECT quote(s.value) AS item {self._side_of_row()} ORDER BY s.position"
+        return sa.literal_column(f"(SELECT group_concat(item, char(10)) FROM ({items}))")
+
+    def _locked_select(self, part: list[Any]) -> Any:
+        return self._page_select(partial(among, part), None, with_state=False)
+
+    def _insert(self, table: sa.Table) -> Any:
+        return sqlite.insert(table)
+
+    def _record(self, connection: sa.Connection, keys: Sequence[Key]) -> None:
+        raw: Any = connection.connection.driver_connection
+        for part in self._parts(keys):
+            query = self.source.select(*self.source.key, *self.source.inputs, self._stored_column())
+            rows = self._fetch(connection, query.where(among(part, self.source.key)))
+            columns = [[row[i] for row in rows] for i in range(self.width, len(rows[0]))]
+            hashes = fingerprints(*self._salted(len(rows)), columns[-1], *columns[:-1])
+            marks = [(*row[: self.width], found) for row, found in zip(rows, hashes, strict=True)]
+            raw.executemany(self._sql.record_one, marks)
+        self._clear_errors(connection, keys)
 
 
 def _lenient(text: bytes) -> str:

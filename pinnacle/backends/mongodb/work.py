@@ -1,0 +1,122 @@
+"""The work of one listener: a document for each row that waits, under the row's own ``_id``.
+
+``s`` is its revision, unlike all others that this listener gave: what is cleared is cleared
+by it, so that a change that came meanwhile stays.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bson.int64 import Int64
+from pymongo.errors import OperationFailure
+
+from pinnacle.backends.mongodb.driver import NAMESPACE_EXISTS
+from pinnacle.backends.mongodb.encoding import as_key, key_identity
+from pinnacle.backends.mongodb.listeners import Listeners
+from pinnacle.backends.mongodb.wire import Update, Wire
+from pinnacle.base.rows import Key
+
+WORK_PREFIX = "pinnacle_work_"
+KEYS_A_STATEMENT = 10_000
+FLOOR_S = 5.0
+"""How long the lowest revision seen may serve as the start of claims: what was cleared since is not walked over."""
+
+
+def work_table(output: int) -> str:
+    """The collection of one listener's work."""
+    return f"{WORK_PREFIX}{output}"
+
+
+@dataclass
+class Work:
+    """The rows that wait for one listener."""
+
+    wire: Wire
+    listeners: Listeners
+    output: int
+    _floor: int = field(default=0, init=False)
+    _floor_at: float = field(default=float("-inf"), init=False)
+
+    @property
+    def table(self) -> str:
+        return work_table(self.output)
+
+    def create(self) -> None:
+        if not self.wire.in_process:
+            try:
+                self.wire.database.create_collection(self.table, check_exists=False)
+            except OperationFailure as error:
+                if error.code != NAMESPACE_EXISTS:
+                    raise
+        self._documents.create_index([("s", 1), ("_id", 1)])
+
+    def drop(self) -> None:
+        self._documents.drop()
+
+    def add(self, keys: Sequence[Key]) -> None:
+        """Queue rows, each with a new revision; durable when it returns. Nothing where the listener is gone."""
+        distinct = list({key_identity(key): key for key in keys}.values())
+        for part in _parts(distinct):
+            first = self.listeners.next_revisions(self.output, len(part))
+            if first is None:
+                return
+            now = time.time()
+            documents = [{"_id": key, "s": Int64(first + i), "at": now} for i, key in enumerate(part)]
+            # An update that inserts looks for its place among all that was deleted lately: it comes second.
+            waiting = self.wire.insert_missing(self.table, documents)
+            if waiting:
+                self.wire.update(self.table, [self._revised(documents[position]) for position in waiting])
+
+    @staticmethod
+    def _revised(document: dict[str, Any]) -> Update:
+        change = {"$set": {"s": document["s"]}, "$setOnInsert": {"at": document["at"]}}
+        return Update({"_id": document["_id"]}, change, upsert=True)
+
+    def first(self, limit: int) -> list[tuple[Key, int]]:
+        """Those that wait the longest, with their revisions."""
+        condition = {"s": {"$gte": Int64(self._lowest())}}
+        found = self._documents.find(condition, {"_id": 1, "s": 1}).sort([("s", 1), ("_id", 1)]).limit(limit)
+        return [(as_key(document["_id"]), int(document["s"])) for document in found]
+
+    def _lowest(self) -> int:
+        if time.monotonic() - self._floor_at > FLOOR_S:
+            lowest = next(iter(self._documents.find({}, {"_id": 0, "s": 1}).sort("s", 1).limit(1)), None)
+            self._floor = int(lowest["s"]) if lowest else 0
+            self._floor_at = time.monotonic()
+        return self._floor
+
+    def clear(self, revisions: Sequence[int]) -> None:
+        for part in _parts(revisions):
+            self.wire.delete(self.table, {"s": {"$in": [Int64(revision) for revision in part]}}, durable=False)
+
+    def defer(self, revisions: Sequence[int]) -> None:
+        """Put rows behind all others, unless a newer change has done so."""
+        first = self.listeners.next_revisions(self.output, len(revisions))
+        if first is None:
+            return
+        moved = [
+            Update({"s": Int64(revision)}, {"$set": {"s": Int64(first + i)}}) for i, revision in enumerate(revisions)
+        ]
+        self.wire.update(self.table, moved)
+
+    def is_empty(self) -> bool:
+        return self._documents.find_one({}, {"_id": 1}) is None
+
+    def count(self) -> tuple[int, float | None]:
+        """How many rows wait, and since when the first of them does."""
+        total = self._documents.count_documents({})
+        oldest = next(iter(self._documents.find({}, {"at": 1}).sort("s", 1).limit(1)), None)
+        return total, float(oldest["at"]) if oldest else None
+
+    @property
+    def _documents(self) -> Any:
+        return self.wire.collection(self.table)
+
+
+def _parts(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), KEYS_A_STATEMENT):
+        yield items[start : start + KEYS_A_STATEMENT]

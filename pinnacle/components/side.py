@@ -1,0 +1,51 @@
+"""Outputs in a table of their own, one or many values a row."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from pinnacle.base.errors import ConfigError
+from pinnacle.base.types import Items, OutputType, output_type_of
+from pinnacle.components.model import Model
+
+
+@dataclasses.dataclass(frozen=True)
+class Side:
+    """An output that goes to a side table: ``predict(..., output=Side("chunks"))``.
+
+    The table has the source's key (``{table}_{key}``), ``position`` from 0, and ``value``;
+    pinnacle makes it, and takes the rows away when their source row goes. A model that
+    returns a list fills one row an item. ``item`` is the type of one, by default from the
+    model's annotation: of ``-> list[str]`` that is str, and any other output is one item.
+    """
+
+    table: str
+    item: Any = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.table, str) or not self.table:
+            raise ConfigError(f"Side() takes the name of a table, not {self.table!r}")
+
+    def type_for(self, model: Model) -> Items:
+        """What the side table holds of ``model``'s outputs."""
+        many = model.list_item()
+        if self.item is not None:
+            return Items(output_type_of(self.item, where=f"Side({self.table!r})"), many is not None)
+        return Items(many, True) if many is not None else Items(model.resolved_output_type(), False)
+
+    def to_stored(self) -> dict[str, Any]:
+        item = None if self.item is None else output_type_of(self.item, where=f"Side({self.table!r})")
+        return {"side": self.table, "item": item}
+
+
+def place_of(output: Any, model: Model) -> tuple[str | None, OutputType]:
+    """Name and type of an output, given as None, a name, a Side, or what a Side was stored as."""
+    if isinstance(output, Mapping):
+        output = Side(output["side"], output["item"])
+    if isinstance(output, Side):
+        return output.table, output.type_for(model)
+    if output is not None and (not isinstance(output, str) or not output):
+        raise ConfigError(f"output= is the name of a column or field, or Side(...), not {output!r}")
+    return output, model.resolved_output_type()
