@@ -132,14 +132,14 @@ def test_a_row_deleted_since_it_failed_is_forgotten_by_retry(backend, db):
     assert db.errors() == []
 
 
-def test_a_failing_batch_is_halved_until_the_failing_rows_are_alone(backend, db, calls):
+def test_in_a_failing_batch_the_failing_rows_are_found_by_halving(backend, db, calls):
     bodies = [f"bad {n}" if n in (3, 17) else f"text {n}" for n in range(24)]
     create_docs(backend, *bodies)
     result = run(backend, db, picky_batch)
     assert (result.written, result.failed) == (22, 2)
     assert outputs(backend, db, "body", "picky_batch") == uppercase(backend, bodies)
     assert {error.key for error in db.errors()} == {4, 18}
-    assert {len(call) for call in calls} == {8, 4, 2, 1}
+    assert {8, 4, 2, 1} <= {len(call) for call in calls}
 
 
 def test_a_batch_of_nothing_but_bad_rows_loses_none(backend, db):

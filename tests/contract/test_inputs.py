@@ -197,7 +197,6 @@ def test_a_query_of_another_database_is_refused(backend, db):
         {"on_error": "ignore"},
         {"output": ""},
         {"output": 3},
-        {"listen": True},
     ],
     ids=str,
 )
