@@ -113,8 +113,11 @@ class Target(Protocol):
     def forget(self, keys: Sequence[Key]) -> None:
         """Erase what is kept of rows that are gone: bookkeeping, errors, side rows."""
 
-    def blank(self, keys: Sequence[Key]) -> None:
-        """Clear the output and its bookkeeping of rows that are not selected (still not, when it is done)."""
+    def blank(self, keys: Sequence[Key]) -> Sequence[Key]:
+        """Clear the output and its bookkeeping of rows that are not selected (still not, when it is done).
+
+        Returns the keys left as they were, because others hold their rows locked.
+        """
 
     def orphans(self, after: Key | None, last: Key | None, *, selected: bool) -> list[Key]:
         """Keys beyond ``after`` up to ``last`` (None: no bound) with bookkeeping, whose row is gone, or

@@ -105,6 +105,9 @@ class Job:
         claim = self._feed.claim(self._lease_id, min(self._run.rows, MAX_CLAIM_ROWS), self._ttl)
         if claim.keys:
             failpoint("after-claim")
+            if self._is_superseded():
+                self._feed.finish(claim, [], [])
+                return False
             self._work(claim)
             return True
         return bool(folded) or self._sweep()
@@ -135,7 +138,7 @@ class Job:
     def _sweep(self) -> bool:
         """Queue the rows of the next slice that need work; whether a sweep is under way."""
         record = self._current_record()
-        if record is None:
+        if record is None or not self.is_as(record):
             return False
         if record.sweep is None:
             every = self._listener.sweep_every_s
@@ -158,7 +161,21 @@ class Job:
     def _current_record(self) -> ListenerRecord | None:
         if self.record.sweep is None and time.time() - self.record.swept_at < (self._listener.sweep_every_s or 1e12):
             return self.record
+        return self._registered()
+
+    def _registered(self) -> ListenerRecord | None:
         return next((r for r in self._backend.listeners() if r.output == self.record.output), None)
+
+    def _is_superseded(self) -> bool:
+        """Whether the listener was removed, paused, or added in another version; then the job ends.
+
+        Asked again after each claim: a job of an older version would take for fresh, and out
+        of the work, what the newer one's sweep has put there.
+        """
+        if self.is_as(self._registered()):
+            return False
+        self._stop.set()
+        return True
 
     # -- trouble -----------------------------------------------------------------------------------------
 
@@ -175,12 +192,17 @@ class Job:
 
     def _fail(self, error: Exception) -> None:
         """A failure of the database or of ours: look whether the table is to blame, else rest and go on."""
-        log.warning("listener %s: %s", self.record.identifier, error, exc_info=not isinstance(error, BackendError))
+        # A newer version that is just being added owns the output before the registry tells of it.
+        is_final = isinstance(error, ConfigError) or (isinstance(error, Conflict) and self._rest_s > 0)
         self._rest_s = min(LONGEST_REST_S, max(FIRST_REST_S, 2 * self._rest_s))
         try:
-            if isinstance(error, (ConfigError, Conflict)):
+            if self._is_superseded():
+                return
+            log.warning("listener %s: %s", self.record.identifier, error, exc_info=not isinstance(error, BackendError))
+            if is_final:
                 self._pause(str(error))
                 return
+            self._target.release(self._lease_id)
             self._verify()
             self._note(error)
         except BackendError as second:

@@ -59,14 +59,13 @@ class WorkRun(Run):
         computed = self.result.computed
         began = time.perf_counter()
         page = self._reread(keys)
-        if page.read < len(keys):
-            self._settle_absent(keys)
+        locked = self._settle_absent(keys) if page.read < len(keys) else ()
         if page.keys:
             held = _Held(page, lease, is_retried=True)
             with brisk:
                 self._work_off(held)
         unwritten = set(self._later)
-        again = unwritten | {key for key in page.keys if key not in self._handled}
+        again = unwritten.union(locked) | {key for key in page.keys if key not in self._handled}
         self._keep_in_mind(page.identities, page.keys, unwritten)
         if not page.keys:
             self._size.after_work(max(1, len(keys)), time.perf_counter() - began)
@@ -83,13 +82,13 @@ class WorkRun(Run):
             self._held = []
             self._writer.close()
 
-    def _settle_absent(self, keys: Sequence[Key]) -> None:
-        """Rows that are gone leave no copies behind; rows no longer selected are kept or cleared."""
+    def _settle_absent(self, keys: Sequence[Key]) -> Sequence[Key]:
+        """Rows that are gone leave no copies behind; rows no longer selected are kept or cleared. Those that
+        could not be."""
         gone, unmatched = self.target.absent(keys)
         if gone:
             self.target.forget(gone)
-        if unmatched and self._unmatched == "clear":
-            self.target.blank(unmatched)
+        return self.target.blank(unmatched) if unmatched and self._unmatched == "clear" else ()
 
     def _write(self, held: _Held, positions: list[int], outputs: Sequence[Any]) -> None:
         self._handled.update(held.page.keys[position] for position in positions)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from pinnacle.backends.postgres.changes import PostgresFeed
+from pinnacle.backends.postgres.changes import FUNCTIONS, PostgresFeed, capture_function
 from pinnacle.backends.postgres.target import PostgresSideTarget, PostgresTarget
 from pinnacle.backends.postgres.wake import PostgresWake
 from pinnacle.backends.protocol import Capability
@@ -180,13 +180,16 @@ class PostgresBackend(SqlBackend):
 
         self._alter(table, change, f"{column!r} could not be {'dropped' if drops else 'added'}")
 
-    def alter_all(self, table: sa.TableClause, statements: Sequence[str]) -> None:
+    def alter_all(self, table: sa.TableClause, statements: Sequence[str], *, guard: sa.Update | None = None) -> bool:
+        were_run = False
+
         def change(connection: sa.Connection) -> None:
+            nonlocal were_run
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
-            for statement in statements:
-                self.run_text(connection, statement)
+            were_run = self._run_guarded(connection, statements, guard)
 
         self._alter(table, change, "its triggers could not be changed")
+        return were_run
 
     def _alter(self, table: sa.TableClause, change: Callable[[sa.Connection], None], otherwise: str) -> None:
         """Change a user's table with a short lock timeout, again and again: a waiting ALTER TABLE
@@ -247,6 +250,13 @@ class PostgresBackend(SqlBackend):
 
     def feed(self, target: PostgresTarget, reads: Sequence[str], watch: Watch) -> PostgresFeed:
         return PostgresFeed(self, target, reads, watch)
+
+    def capture_drops(self, number: int) -> list[str]:
+        """The functions, and with them the triggers that run them."""
+        return [
+            f"DROP FUNCTION IF EXISTS {self.own(capture_function(number, kind))} CASCADE"
+            for kind in reversed(FUNCTIONS)
+        ]
 
     def wake(self) -> PostgresWake:
         return PostgresWake(self._writers)

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from pinnacle.backends.postgres.statements import column_kinds
 from pinnacle.backends.sql.changes import SqlFeed
 from pinnacle.backends.sql.schema import WORK_PREFIX, listener
+from pinnacle.base.listening import new_sweep
 from pinnacle.base.rows import Key
 
 if TYPE_CHECKING:
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
 CHANNEL = "pinnacle"
 OUR_FAULT = "undefined_column OR undefined_table OR datatype_mismatch OR cannot_coerce"
 SETTINGS = "SECURITY DEFINER SET search_path = pg_catalog, pg_temp"
+FUNCTIONS = ("row", "insert", "delete", "truncate", "clear", "never")
+
+
+def capture_function(number: int, kind: str) -> str:
+    """The name of one of the functions that a listener's triggers run."""
+    return f"pinnacle_capture_{number}_{kind}"
 
 
 class PostgresFeed(SqlFeed):
@@ -76,17 +83,7 @@ class PostgresFeed(SqlFeed):
         return made
 
     def drops(self) -> list[str]:
-        table, quote = self.backend.quote_table(self.table), self.backend.quote
-        names = [self._name(kind) for kind in ("insert", "update", "delete", "truncate")] + [self._clear_name()]
-        side = [] if self.side is None else [self.backend.quote_table(self.side)]
-        side_names = [self._name(f"side_{kind}") for kind in ("insert", "update", "delete")]
-        functions = [f"{self._function(kind)}()" for kind in ("insert", "delete", "truncate", "clear", "never")]
-        return [
-            *(f"DROP TRIGGER IF EXISTS {quote(name)} ON {table}" for name in names),
-            *(f"DROP TRIGGER IF EXISTS {quote(name)} ON {own}" for own in side for name in side_names),
-            *(f"DROP FUNCTION IF EXISTS {function}" for function in functions),
-            f"DROP FUNCTION IF EXISTS {self._function('row')}",
-        ]
+        return self.backend.capture_drops(self.number)
 
     def present(self, connection: sa.Connection) -> set[str]:
         switched_on = "tgenabled = 'A'" if self.watch.replicated else "tgenabled IN ('O', 'A')"
@@ -105,7 +102,7 @@ class PostgresFeed(SqlFeed):
         return f"zzz_{self._name('clear')}"
 
     def _function(self, kind: str) -> str:
-        return self.backend.own(f"pinnacle_capture_{self.number}_{kind}")
+        return self.backend.own(capture_function(self.number, kind))
 
     def _is_partitioned(self) -> bool:
         with self.backend.reading() as connection:
@@ -232,10 +229,8 @@ class PostgresFeed(SqlFeed):
         """``position`` holds the snapshot up to which all is folded, and while a large part is folded
         in pieces the snapshot it was begun with and the transaction it has come to."""
         query = sa.select(listener.c.position).where(listener.c.output_id == self.number)
-        found = connection.execute(query.with_for_update(skip_locked=True)).first()
-        if found is None:  # another worker is at it
-            return 0, False
-        position = json.loads(found[0]) if found[0] else {}
+        found = connection.scalar(query.with_for_update())
+        position = json.loads(found) if found else {}
         keys = ", ".join(f"k{i}" for i in range(len(self.key)))
         work, now = self.backend.own(f"{WORK_PREFIX}{self.number}"), time.time()
         condition, parameters = "true", {"rows": self.fold_rows, "now": now}
@@ -268,6 +263,19 @@ class PostgresFeed(SqlFeed):
             position = {"seen": begun}
         connection.execute(self._update(position=json.dumps(position), folded_at=now))
         return count, bool(has_marker)
+
+    def verify(self) -> str | None:
+        """Also whether this is still the server that the position is of: a restored one counts anew."""
+        with self.backend.reading() as connection:
+            is_ahead = sa.text(
+                "SELECT pg_snapshot_xmax(CAST(CAST(position AS json) ->> 'seen' AS pg_snapshot)) > "
+                f"pg_snapshot_xmax(pg_current_snapshot()) FROM {self.backend.own(listener.name)} "
+                "WHERE output_id = :number AND position <> ''"
+            )
+            is_of_another_server = connection.scalar(is_ahead, {"number": self.number})
+        if is_of_another_server:
+            self._set(position="", sweep=new_sweep())
+        return super().verify()
 
     def _append(self, connection: sa.Connection, keys: Sequence[Key]) -> None:
         raw: Any = connection.connection.driver_connection

@@ -16,9 +16,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from pinnacle.backends.postgres.statements import ColumnStatements, Statements, column_kinds
+from pinnacle.backends.sql.columns import Declared, Raw
 from pinnacle.backends.sql.side import SideTarget
-from pinnacle.backends.sql.source import SqlSource
-from pinnacle.backends.sql.target import SqlTarget, Within, among
+from pinnacle.backends.sql.source import SqlSource, key_tuple
+from pinnacle.backends.sql.target import SqlTarget, Within
 from pinnacle.base.encoding import dump_key
 from pinnacle.base.errors import Conflict
 from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page
@@ -124,6 +125,15 @@ class PostgresTarget(SqlTarget):
         keys, inputs = self._keys(rows), self._inputs(rows)
         return Page(keys, inputs, hashes, hashes, read, fresh, set_aside, last, generation, missing)
 
+    def _among(self, keys: Sequence[Key], key: Sequence[Any]) -> Any:
+        """By one array a key column, which psycopg neither expands nor parses."""
+        columns = [list(keys)] if self.width == 1 else [[each[i] for each in keys] for i in range(self.width)]
+        kinds = [Declared(f"{self.kinds[column.name].declared}[]") for column in self.source.key]
+        arrays = [sa.cast(sa.literal(c, Raw()), kind) for c, kind in zip(columns, kinds, strict=True)]
+        if self.width == 1:
+            return key[0] == sa.func.any(arrays[0])
+        return key_tuple(key).in_(sa.select(*map(sa.func.unnest, arrays)))
+
     # -- writing ------------------------------------------------------------------------------------
 
     def _encode_outputs(self, outputs: Sequence[Any]) -> Any:
@@ -206,8 +216,8 @@ class PostgresSideTarget(SideTarget, PostgresTarget):
     def _make_statements(self) -> None:
         self._upkeep = Statements(self)
 
-    def _locked_select(self, part: list[Any]) -> Any:
-        found = self._page_select(partial(among, part), None, with_state=False)
+    def _locked_select(self, part: Sequence[Key]) -> Any:
+        found = self._page_select(partial(self._among, part), None, with_state=False)
         return found.with_for_update(key_share=True, skip_locked=True, of=self.source.base)
 
     def _insert(self, table: sa.Table) -> Any:
@@ -219,7 +229,7 @@ class PostgresSideTarget(SideTarget, PostgresTarget):
                 *self.source.key, self.full_hash, sa.literal(self.version), sa.false()
             )
             names = [*(column.name for column in self.state_key), "fingerprint", "version", "failed"]
-            insert = postgresql.insert(self.state).from_select(names, found.where(among(part, self.source.key)))
+            insert = postgresql.insert(self.state).from_select(names, found.where(self._among(part, self.source.key)))
             new = {name: insert.excluded[name] for name in names[self.width :]}
             connection.execute(insert.on_conflict_do_update(index_elements=names[: self.width], set_=new))
         self._clear_errors(connection, keys)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -15,7 +16,15 @@ from pinnacle.backends.sql import listeners, migrate, queue
 from pinnacle.backends.sql.catalog import SqlCatalogStore
 from pinnacle.backends.sql.columns import ADOPTABLE, Encoder, decoder, unfit
 from pinnacle.backends.sql.outputs import SqlOutputs, default_name, outputs_on, side_outputs
-from pinnacle.backends.sql.schema import SCHEMA, STATE_PREFIX, VERSION_TABLE, listener, metadata
+from pinnacle.backends.sql.schema import (
+    OUTBOX_PREFIX,
+    SCHEMA,
+    STATE_PREFIX,
+    VERSION_TABLE,
+    WORK_PREFIX,
+    listener,
+    metadata,
+)
 from pinnacle.backends.sql.side import VALUE
 from pinnacle.backends.sql.source import ColumnTypes, SqlSource, resolve, stored_fields, unknown_types_allowed
 from pinnacle.backends.sql.stored import freeze, thaw
@@ -126,11 +135,20 @@ class SqlBackend:
             if has_column(connection, table, column) == drops:
                 self.run_text(connection, statement)
 
-    def alter_all(self, table: sa.TableClause, statements: Sequence[str]) -> None:
-        """Run several statements that change a user's table, in one transaction."""
+    def alter_all(self, table: sa.TableClause, statements: Sequence[str], *, guard: sa.Update | None = None) -> bool:
+        """Run several statements that change a user's table, in one transaction; whether they were run.
+
+        They are not when the ``guard``, an update that comes first and locks its row, finds none.
+        """
         with self.writing() as connection:
-            for statement in statements:
-                self.run_text(connection, statement)
+            return self._run_guarded(connection, statements, guard)
+
+    def _run_guarded(self, connection: sa.Connection, statements: Sequence[str], guard: sa.Update | None) -> bool:
+        if guard is not None and not connection.execute(guard).rowcount:
+            return False
+        for statement in statements:
+            self.run_text(connection, statement)
+        return True
 
     def run_text(self, connection: sa.Connection, statement: str) -> None:
         """Run a statement that has no parameters; a % in a name is not one."""
@@ -205,6 +223,10 @@ class SqlBackend:
 
     def backlog(self, output: int) -> Backlog:
         return listeners.backlog(self, output)
+
+    def capture_drops(self, number: int) -> list[str]:
+        """The statements that take a listener's triggers away, whether or not they are there."""
+        raise NotImplementedError
 
     def has_work(self, output: int) -> bool:
         return listeners.has_work(self, output)
@@ -293,11 +315,15 @@ class SqlBackend:
         """Keep two processes from creating the tables at once."""
 
     def removal_plan(self, *, outputs: bool = False) -> list[str]:
+        triggers = [statement for record in self.listeners() for statement in self.capture_drops(record.output)]
         columns = [self._outputs.drop_column_sql(info) for info in self._droppable(outputs)]
-        return columns + self._own_removal()
+        return triggers + columns + self._own_removal()
 
     def remove_all(self, *, outputs: bool = False) -> None:
-        """Columns go one by one, then all else at once: a removal that was cut short can be run again."""
+        """Triggers first, so that no write meets half of them; then columns one by one, then all else at once:
+        a removal that was cut short can be run again."""
+        for record in self.listeners():
+            self.alter_all(sa.table(record.table), self.capture_drops(record.output))
         for info in self._droppable(outputs):
             self._outputs.drop_column(info)
         statements = self._own_removal()
@@ -319,8 +345,8 @@ class SqlBackend:
             return []
         with self.reading() as connection:
             found = sa.inspect(connection).get_table_names(schema=self.schema)
-        states = [name for name in found if name.removeprefix(STATE_PREFIX).isdigit() and name.startswith(STATE_PREFIX)]
-        names = [*states, *(table.name for table in metadata.sorted_tables), VERSION_TABLE]
+        of_outputs = re.compile(f"({STATE_PREFIX}|{OUTBOX_PREFIX}|{WORK_PREFIX})[0-9]+")
+        names = [*filter(of_outputs.fullmatch, found), *(table.name for table in metadata.sorted_tables), VERSION_TABLE]
         schema = [f"DROP SCHEMA {self.quote(self.schema)}"] if self.schema else []
         return [f"DROP TABLE {self.own(name)}" for name in names] + schema
 

@@ -112,12 +112,15 @@ class SqlFeed(ABC):
             shape = json.dumps(self._shape(connection))
         self._set(shape=shape)
 
-    def _make_triggers(self, before: Sequence[str]) -> None:
+    def _make_triggers(self, before: Sequence[str], *, only_running: bool = False) -> bool:
+        """Make the triggers anew; with ``only_running`` not for a listener that is paused, or being removed."""
         made = [statement for statements in self.triggers().values() for statement in statements]
-        self.backend.alter_all(self.table, [*before, *made])
+        running = self._update(paused=None).where(listener.c.paused.is_(None)) if only_running else None
+        return self.backend.alter_all(self.table, [*before, *made], guard=running)
 
     def remove(self) -> None:
-        """Triggers first: none must write to a table that is gone."""
+        """Triggers first: none must write to a table that is gone, nor be made again by a worker that misses it."""
+        self._set(paused="being removed")
         self.backend.alter_all(self.table, self.drops())
         with self.backend.writing() as connection:
             for name in (outbox_name(self.number), f"{WORK_PREFIX}{self.number}"):
@@ -138,8 +141,7 @@ class SqlFeed(ABC):
                 return f"column {name!r} of {self.info.table} is gone: it was renamed or dropped"
             if now[name] != kind:
                 return f"column {name!r} of {self.info.table} was {kind} and is {now[name]} now"
-        if missing:
-            self._make_triggers(self.drops())
+        if missing and self._make_triggers(self.drops(), only_running=True):
             self.request_sweep()
         return None
 
@@ -193,7 +195,9 @@ class SqlFeed(ABC):
         return self._floor
 
     def finish(self, claim: Claim, done: Sequence[int], deferred: Sequence[int]) -> None:
+        """The registry's row first, as a fold does: in another order the two would wait for each other."""
         with self.backend.writing(durable=False) as connection:
+            connection.execute(self._update(processed=listener.c.processed + len(done)))
             if done:
                 revisions = [claim.revisions[i] for i in done]
                 self._clear_work(connection, revisions, is_run=claim.is_run and len(done) == len(claim.keys))
@@ -201,7 +205,6 @@ class SqlFeed(ABC):
                 self._requeue(connection, [claim.revisions[i] for i in deferred])
             if claim.keys:
                 self.target.queue.release_work(connection, claim.lease)
-                connection.execute(self._update(processed=listener.c.processed + len(done)))
             failpoint("in-finish")
 
     # -- the registry ------------------------------------------------------------------------------

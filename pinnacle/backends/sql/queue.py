@@ -43,9 +43,10 @@ class SqlQueue:
     """Leases of one output. A lease lists the keys it covers, so that any two selects can
     be compared whatever their conditions, key types and collations.
 
-    The lock makes this run's own releases and their count one step for the thread that
-    reads pages, which would else take them for another run's. Whoever waits for it
-    holds no connection, as the pool may have no other.
+    The output's row of the registry is locked before any lease, by all: in another order
+    two would wait for each other. This object's own lock makes this run's releases and
+    their count one step for the thread that reads pages, which would else take them for
+    another run's. Whoever waits for it holds no connection, as the pool may have no other.
     """
 
     def __init__(self, backend: SqlBackend, output_id: int) -> None:
@@ -116,8 +117,8 @@ class SqlQueue:
 
     def release_work(self, connection: sa.Connection, identifier: str) -> None:
         """Give up one lease inside an open transaction."""
-        connection.execute(sa.delete(lease).where(lease.c.id == identifier))
         self._count_release(connection)
+        connection.execute(sa.delete(lease).where(lease.c.id == identifier))
 
     def _count_release(self, connection: sa.Connection) -> None:
         connection.execute(sa.update(output).where(output.c.id == self._output).values(released=output.c.released + 1))
@@ -136,9 +137,10 @@ class SqlQueue:
 
     def release(self, run: str) -> None:
         with self._lock, self._write() as connection:
-            if connection.execute(sa.delete(lease).where(lease.c.run == run)).rowcount:
+            if connection.scalar(sa.select(sa.literal(1)).where(lease.c.run == run).limit(1)) is not None:
                 self._count_release(connection)
                 self._own_releases += 1
+                connection.execute(sa.delete(lease).where(lease.c.run == run))
 
     def _write(self) -> AbstractContextManager[sa.Connection]:
         return self._backend.writing(durable=False)

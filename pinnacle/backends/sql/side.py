@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from pinnacle.backends.sql.columns import Raw
 from pinnacle.backends.sql.schema import error, output
 from pinnacle.backends.sql.source import SqlSource
-from pinnacle.backends.sql.target import SqlTarget, among
+from pinnacle.backends.sql.target import SqlTarget
 from pinnacle.base.encoding import dump_key, safe_name
 from pinnacle.base.errors import Conflict, RowRejected
 from pinnacle.base.rows import Key, OutputBatch, OutputInfo
@@ -104,7 +104,7 @@ class SideTarget(SqlTarget):
             found.update((key, (witness,)) for key, witness in zip(page.keys, page.witnesses, strict=True))
         return found
 
-    def _locked_select(self, part: list[Any]) -> Any:
+    def _locked_select(self, part: Sequence[Key]) -> Any:
         raise NotImplementedError
 
     def _record(self, connection: sa.Connection, keys: Sequence[Key]) -> None:
@@ -156,13 +156,14 @@ class SideTarget(SqlTarget):
             for part in self._parts(keys):
                 same = sa.and_(*(a == b for a, b in zip(self.source.key, self.side_key, strict=True)))
                 gone = sa.not_(sa.exists().where(same))
-                connection.execute(sa.delete(self.side).where(among(part, self.side_key), gone))
+                connection.execute(sa.delete(self.side).where(self._among(part, self.side_key), gone))
         super().forget(keys)
 
-    def blank(self, keys: Sequence[Key]) -> None:
+    def blank(self, keys: Sequence[Key]) -> list[Key]:
         selected = self._present(keys, self.source)
         unmatched = [key for key in keys if key not in selected]
         with self.backend.writing_as(self.info.id) as connection:
             for part in self._parts(unmatched):
-                connection.execute(sa.delete(self.side).where(among(part, self.side_key)))
-                connection.execute(sa.delete(self.state).where(among(part, self.state_key)))
+                connection.execute(sa.delete(self.side).where(self._among(part, self.side_key)))
+                connection.execute(sa.delete(self.state).where(self._among(part, self.state_key)))
+        return []

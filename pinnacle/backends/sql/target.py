@@ -18,6 +18,7 @@ from pinnacle.backends.sql.schema import error, state_table
 from pinnacle.backends.sql.source import SqlSource, key_tuple
 from pinnacle.base.encoding import dump_key
 from pinnacle.base.errors import OutputTypeMismatch
+from pinnacle.base.failpoints import failpoint
 from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page, joined
 
 if TYPE_CHECKING:
@@ -30,11 +31,6 @@ MIN_CHUNK_ROWS, MAX_CHUNK_ROWS = 100, 20_000
 
 Within = Callable[[Sequence[Any]], Any]
 """The bound of a read, as a condition on whichever key columns it is given."""
-
-
-def among(keys: Sequence[Any], key: Sequence[Any]) -> Any:
-    """The bound of a read: these keys alone."""
-    return key_tuple(key).in_(keys)
 
 
 class SqlTarget(ABC):
@@ -95,7 +91,8 @@ class SqlTarget(ABC):
         generation = self.queue.generation() if self.exists else 0
         with self.backend.reading() as connection:
             for part in self._parts(keys):
-                rows = self._fetch(connection, self._page_select(partial(among, part), None, with_state=with_state))
+                within = partial(self._among, part)
+                rows = self._fetch(connection, self._page_select(within, None, with_state=with_state))
                 pages.append(self._page(rows, generation, with_state=with_state))
         return joined(pages)
 
@@ -175,7 +172,7 @@ class SqlTarget(ABC):
         found: set[Key] = set()
         with self.backend.reading() as connection:
             for part in self._parts(keys):
-                statement = source.select(*source.key).where(among(part, source.key))
+                statement = source.select(*source.key).where(self._among(part, source.key))
                 found.update(self._keys(self._fetch(connection, statement)))
         return found
 
@@ -183,20 +180,34 @@ class SqlTarget(ABC):
         gone = sa.not_(sa.exists().where(self._same_row()))
         with self.backend.writing() as connection:
             for part in self._parts(keys):
-                connection.execute(sa.delete(self.state).where(among(part, self.state_key), gone))
+                connection.execute(sa.delete(self.state).where(self._among(part, self.state_key), gone))
+            failpoint("in-forget")
             texts = [dump_key(key) for key in keys]
             connection.execute(sa.delete(error).where(error.c.output_id == self.info.id, error.c.key.in_(texts)))
 
-    def blank(self, keys: Sequence[Key]) -> None:
-        """Where the row still is not selected: the output is NULL, and nothing is recorded of it."""
-        column = self._stored_column()
-        with self.backend.writing_as(self.info.id) as connection:
-            for part in self._parts(keys):
-                selected = key_tuple(self.source.key).in_(self.source.select(*self.source.key))
-                unmatched = sa.and_(among(part, self.source.key), sa.not_(selected))
-                statement = sa.update(self.source.base).where(unmatched).values({column: sa.null()})
-                connection.execute(statement)
-                connection.execute(sa.delete(self.state).where(among(part, self.state_key)))
+    def blank(self, keys: Sequence[Key]) -> list[Key]:
+        """Where the row still is not selected: the output is NULL, and nothing is recorded of it.
+
+        Rows are locked first, in key order, and those that are locked are left: a statement
+        that waits with locks in hand may meet a user's transaction that waits for these.
+        """
+        base, names = self.source.base, [column.name for column in self.source.key]
+        table = sa.table(base.name, *map(sa.column, [*names, self.info.name]), schema=base.schema)
+        key = [table.c[name] for name in names]
+        unmatched = key_tuple(key).not_in(self.source.select(*self.source.key))
+        settled: set[Key] = set()
+        for part in self._parts(keys):
+            with self.backend.writing_as(self.info.id) as connection:
+                free = sa.select(*key).where(self._among(part, key)).order_by(*key)
+                locked = self._keys(
+                    self._fetch(connection, free.with_for_update(key_share=True, skip_locked=True, of=table))
+                )
+                settled.update(locked)
+                blanked = sa.update(table).where(self._among(locked, key), unmatched)
+                statement = blanked.values({self.info.name: sa.null()}).returning(*key)
+                done = self._keys(self._fetch(connection, statement))
+                connection.execute(sa.delete(self.state).where(self._among(done, self.state_key)))
+        return [each for each in keys if each not in settled]
 
     def _stored_column(self) -> Any:
         return sa.sql.expression.ColumnClause(self.info.name, self.column_type, _selectable=self.source.base)
@@ -215,9 +226,16 @@ class SqlTarget(ABC):
         with self.backend.reading() as connection:
             return self._keys(self._fetch(connection, query))
 
-    def _parts(self, keys: Sequence[Key]) -> Iterator[list[Any]]:
+    def _parts(self, keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
         for start in range(0, len(keys), KEYS_A_STATEMENT):
-            yield [self._raw_literal(key) for key in keys[start : start + KEYS_A_STATEMENT]]
+            yield keys[start : start + KEYS_A_STATEMENT]
+
+    def _among(self, keys: Sequence[Key], key: Sequence[Any]) -> Any:
+        """The bound of a read: these keys alone. One parameter of the statement, which expands when it
+        runs: made of an object a key, statements would take longer to build than to run."""
+        if self.width == 1:
+            return key[0].in_(sa.bindparam(None, list(keys), Raw(), unique=True, expanding=True))
+        return sa.tuple_(*key, types=[Raw()] * self.width).in_(list(keys))
 
     # -- leases -----------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from pinnacle.backends.sql.columns import BlobVector, Declared, UtcText
 from pinnacle.backends.sql.queue import OWNER, is_dead
 from pinnacle.backends.sql.schema import lease
 from pinnacle.backends.sql.source import SqlSource
-from pinnacle.backends.sqlite.changes import SqliteFeed
+from pinnacle.backends.sqlite.changes import TRIGGERS, SqliteFeed, trigger_name
 from pinnacle.backends.sqlite.target import SqliteSideTarget, SqliteTarget
 from pinnacle.backends.sqlite.wake import SqliteWake
 from pinnacle.base.errors import BackendError, ConfigError, RowRejected, UnsupportedTable
@@ -185,6 +185,9 @@ class SqliteBackend(SqlBackend):
         if watch.replicated:
             raise ConfigError("replicated=True is for PostgreSQL: SQLite applies no changes of others")
         return SqliteFeed(self, target, reads, watch)
+
+    def capture_drops(self, number: int) -> list[str]:
+        return [f"DROP TRIGGER IF EXISTS {self.quote(trigger_name(number, kind))}" for kind in TRIGGERS]
 
     def lead(self, worker: str, ttl_s: float) -> str | None:
         """One worker a file: SQLite has one writer, and two would only wait for each other."""

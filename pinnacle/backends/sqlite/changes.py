@@ -20,6 +20,13 @@ from pinnacle.base.rows import Key
 if TYPE_CHECKING:
     from pinnacle.backends.sqlite.backend import SqliteBackend
 
+TRIGGERS = ("insert", "update", "move", "delete", "clear", "side_insert", "side_update", "side_delete")
+
+
+def trigger_name(number: int, kind: str) -> str:
+    """The name of one of a listener's triggers."""
+    return f"pinnacle_{number}_{kind}"
+
 
 class SqliteFeed(SqlFeed):
     """See `SqlFeed`."""
@@ -98,8 +105,7 @@ class SqliteFeed(SqlFeed):
         return made
 
     def drops(self) -> list[str]:
-        kinds = ("insert", "update", "move", "delete", "clear", "side_insert", "side_update", "side_delete")
-        return [f"DROP TRIGGER IF EXISTS {self.backend.quote(self._name(kind))}" for kind in kinds]
+        return self.backend.capture_drops(self.number)
 
     def present(self, connection: sa.Connection) -> set[str]:
         tables = [table.name.lower() for table in (self.table, self.side) if table is not None]
@@ -107,7 +113,7 @@ class SqliteFeed(SqlFeed):
         return {name for name, table in connection.exec_driver_sql(query) if table in tables}
 
     def _name(self, kind: str) -> str:
-        return f"pinnacle_{self.number}_{kind}"
+        return trigger_name(self.number, kind)
 
     def _changed(self, columns: Sequence[str]) -> str:
         quote = self.backend.quote

@@ -24,7 +24,7 @@ from sqlalchemy.dialects import sqlite
 from pinnacle.backends.sql.columns import apply
 from pinnacle.backends.sql.side import SideTarget
 from pinnacle.backends.sql.source import SqlSource
-from pinnacle.backends.sql.target import SqlTarget, Within, among
+from pinnacle.backends.sql.target import SqlTarget, Within
 from pinnacle.backends.sqlite.statements import Statements
 from pinnacle.base.encoding import digest, dump_key, fingerprint, fingerprints, tag
 from pinnacle.base.failpoints import failpoint
@@ -227,8 +227,8 @@ class SqliteSideTarget(SideTarget, SqliteTarget):
         items = f"SELECT quote(s.value) AS item {self._side_of_row()} ORDER BY s.position"
         return sa.literal_column(f"(SELECT group_concat(item, char(10)) FROM ({items}))")
 
-    def _locked_select(self, part: list[Any]) -> Any:
-        return self._page_select(partial(among, part), None, with_state=False)
+    def _locked_select(self, part: Sequence[Key]) -> Any:
+        return self._page_select(partial(self._among, part), None, with_state=False)
 
     def _insert(self, table: sa.Table) -> Any:
         return sqlite.insert(table)
@@ -237,7 +237,7 @@ class SqliteSideTarget(SideTarget, SqliteTarget):
         raw: Any = connection.connection.driver_connection
         for part in self._parts(keys):
             query = self.source.select(*self.source.key, *self.source.inputs, self._stored_column())
-            rows = self._fetch(connection, query.where(among(part, self.source.key)))
+            rows = self._fetch(connection, query.where(self._among(part, self.source.key)))
             columns = [[row[i] for row in rows] for i in range(self.width, len(rows[0]))]
             hashes = fingerprints(*self._salted(len(rows)), columns[-1], *columns[:-1])
             marks = [(*row[: self.width], found) for row, found in zip(rows, hashes, strict=True)]
