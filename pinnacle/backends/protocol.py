@@ -133,9 +133,6 @@ class Feed(Protocol):
     def install(self) -> None:
         """Make the capture, replacing one of another form. Safe to run again and beside others."""
 
-    def remove(self) -> None:
-        """Take the capture away, triggers before tables, and the listener out of the registry."""
-
     def verify(self) -> str | None:
         """Why the listener cannot go on (a watched column is gone or of another type), else None.
 
@@ -269,6 +266,9 @@ class Backend(Protocol):
 
         Conflict when another listener keeps that output fresh.
         """
+
+    def remove_listener(self, output: int) -> None:
+        """Take a listener's capture away, triggers before tables, and the listener out of the registry."""
 
     def advance_sweep(self, output: int, seen: str, now: str | None) -> bool:
         """Move a listener's sweep from ``seen`` to ``now``, None to end it; False when another was asked for."""

@@ -67,7 +67,7 @@ class Listening:
         record = self._find(identifier)
         self._catalog.check_removable(Listener.kind, identifier, version)
         if version in (None, record.version):
-            self._bound(record)[1].remove()
+            self._backend.remove_listener(record.output)
         self._catalog.remove(Listener.kind, identifier, version)
 
     def _stored(self, listener: Listener) -> tuple[Listener, Any, OutputSpec]:

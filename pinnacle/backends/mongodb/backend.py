@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from pinnacle.backends.mongodb import failures, migrations
 from pinnacle.backends.mongodb.catalog import MongoCatalog
+from pinnacle.backends.mongodb.changes import MongoFeed, StreamFeed, SweptFeed, check_watch
 from pinnacle.backends.mongodb.driver import driver_errors
 from pinnacle.backends.mongodb.execute import execute
+from pinnacle.backends.mongodb.listeners import Listeners
 from pinnacle.backends.mongodb.outputs import Outputs
+from pinnacle.backends.mongodb.pending import Pending, StreamPending, SweptPending
 from pinnacle.backends.mongodb.query import Collection, Find, Query
 from pinnacle.backends.mongodb.queue import LEASES, Leases, ServerClock
+from pinnacle.backends.mongodb.reader import ChangeReader
 from pinnacle.backends.mongodb.rows import MongoTarget
-from pinnacle.backends.mongodb.source import MongoSource, resolve
+from pinnacle.backends.mongodb.source import MongoSource, resolve, resolve_stored
+from pinnacle.backends.mongodb.stored import freeze, thaw
+from pinnacle.backends.mongodb.wake import StreamWake, SweepWake
 from pinnacle.backends.mongodb.wire import Wire
+from pinnacle.backends.mongodb.work import Work
 from pinnacle.backends.mongodb.writer import Writer
-from pinnacle.backends.protocol import Capability, CatalogStore, Source, Target
+from pinnacle.backends.protocol import Capability, CatalogStore, Source, Target, Wake
 from pinnacle.base.document import default_output_path
 from pinnacle.base.errors import UnsupportedQuery
+from pinnacle.base.listening import Backlog, ListenerRecord, Watch
 from pinnacle.base.rows import Fields, Key, OutputInfo, OutputSpec, RowError
 
 
@@ -32,7 +41,12 @@ class MongoBackend:
         self.catalog: CatalogStore = MongoCatalog(wire, server)
         self._wire, self._server, self._owns_client = wire, server, owns_client
         self._outputs = Outputs(wire, server)
-        self._clock = ServerClock(wire)
+        self._clock, self._listeners = ServerClock(wire), Listeners(wire)
+        self._reader = ChangeReader(wire, server, self._clock, self._outputs, self._listeners)
+        self._pending: Pending = (
+            StreamPending(wire, self._listeners, self._clock, self._reader) if self._tells_changes
+            else SweptPending(wire, self._listeners, self._clock)
+        )  # fmt: skip
 
     @property
     def engine(self) -> Any:
@@ -53,7 +67,12 @@ class MongoBackend:
 
     def resolve(self, query: Any, fields: Fields) -> MongoSource:
         with driver_errors(self._server):
+            if isinstance(query, Mapping):
+                return resolve_stored(self._wire, thaw(query, self._wire), fields)
             return resolve(self._wire, query, fields)
+
+    def freeze(self, source: Source) -> dict[str, Any]:
+        return freeze(_own(source), self._wire)
 
     def plan(self, source: Source, spec: OutputSpec) -> list[str]:
         with driver_errors(self._server):
@@ -77,6 +96,8 @@ class MongoBackend:
             info = self._outputs.get(output)
             if drop_column and info.created_column:
                 self._outputs.clear_values(info)
+            self._listeners.remove(output)
+            Work(self._wire, self._listeners, output).drop()
             for table in (LEASES, failures.ERRORS):
                 self._wire.delete(table, {"output": output})
             self._outputs.remove(output)
@@ -91,6 +112,60 @@ class MongoBackend:
             found = self._outputs.find(_table_of(entity), fields, model)
         return found[0] if found else None
 
+    # -- listeners ---------------------------------------------------------------------------------
+
+    @property
+    def _tells_changes(self) -> bool:
+        """Whether the server has change streams: a replica set or a sharded cluster."""
+        return Capability.TRANSACTIONS in self.capabilities
+
+    def feed(self, target: Any, reads: Sequence[str], watch: Watch) -> MongoFeed:
+        check_watch(watch)
+        if self._tells_changes:
+            return StreamFeed(target, self._listeners, reads, self._server, self._reader)
+        return SweptFeed(target, self._listeners, reads, self._server)
+
+    def wake(self) -> Wake:
+        if self._tells_changes:
+            return StreamWake(self._reader)
+        return SweepWake(self._listeners, self._server, in_process=self._wire.in_process)
+
+    def has_work(self, output: int) -> bool:
+        with driver_errors(self._server):
+            return self._pending.has_work(output)
+
+    def backlog(self, output: int) -> Backlog:
+        with driver_errors(self._server):
+            return self._pending.backlog(output)
+
+    def lead(self, worker: str, ttl_s: float) -> str | None:
+        """All workers may work at once: leases keep them off each other's rows."""
+        return None
+
+    def listeners(self) -> list[ListenerRecord]:
+        with driver_errors(self._server):
+            return self._listeners.records(self._outputs.all())
+
+    def register_listener(self, output: int, identifier: str, version: int) -> bool:
+        with driver_errors(self._server):
+            return self._listeners.register(output, identifier, version)
+
+    def remove_listener(self, output: int) -> None:
+        with driver_errors(self._server):
+            self._listeners.remove(output)
+            Work(self._wire, self._listeners, output).drop()
+            self._reader.forget_routes()
+
+    def set_listener(self, output: int, **values: Any) -> None:
+        with driver_errors(self._server):
+            self._listeners.change(output, values)
+
+    def advance_sweep(self, output: int, seen: str, now: str | None) -> bool:
+        with driver_errors(self._server):
+            return self._listeners.advance_sweep(output, seen, now)
+
+    # -- rows set aside ----------------------------------------------------------------------------
+
     def errors(self, output: int | None = None, limit: int = 1000) -> list[RowError]:
         with driver_errors(self._server):
             names = {info.id: f"{info.table}.{info.name}" for info in self._outputs.all()}
@@ -99,6 +174,8 @@ class MongoBackend:
     def take_errors(self, output: int) -> list[Key]:
         with driver_errors(self._server):
             return failures.take_errors(self._wire, output)
+
+    # -- pinnacle's own collections ------------------------------------------------------------------
 
     def rows_of(self, info: OutputInfo) -> Find:
         return Collection(info.table).find()
@@ -127,6 +204,7 @@ class MongoBackend:
                 self._wire.database.drop_collection(name)
 
     def close(self) -> None:
+        self._reader.close()
         if self._owns_client:
             self._wire.database.client.close()
 

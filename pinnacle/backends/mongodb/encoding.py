@@ -101,6 +101,11 @@ def key_bytes(key: Any) -> bytes:
     return bson.encode({"": key}, codec_options=_ANY_UUID)
 
 
+def key_identity(key: Any) -> Any:
+    """What is equal for equal keys of one collection, and hashable: numbers of all kinds compare, and no others."""
+    return key if isinstance(key, (str, int, float)) and not isinstance(key, bool) else key_bytes(key)
+
+
 class DocumentKey(dict[str, Any]):
     """An ``_id`` that is a document, hashable as keys must be."""
 

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any, overload
 
 from pinnacle.backends.mongodb.driver import driver_errors
+from pinnacle.backends.mongodb.listeners import Listeners
 from pinnacle.backends.mongodb.outputs import Outputs
 from pinnacle.backends.mongodb.query import Aggregate, Collection, Count, Find, FindOne, Query, Write
 from pinnacle.backends.mongodb.wire import Wire
@@ -46,7 +47,26 @@ class Documents:
 
 
 def execute(wire: Wire, server: str, outputs: Outputs, query: Any) -> Any:
-    """Run one query on the user's database: Documents, a count, or pymongo's own write result."""
+    """Run one query on the user's database: Documents, a count, or pymongo's own write result.
+
+    Where no server tells of changes, listeners of the collection are told here.
+    """
+    result = _run(wire, server, outputs, query)
+    if wire.in_process and (table := _written_table(query)) is not None:
+        Listeners(wire).mark_changed(table)
+    return result
+
+
+def _written_table(query: Any) -> str | None:
+    """The collection that a query writes to, where it writes."""
+    if isinstance(query, Aggregate) and query.pipeline:
+        target = query.pipeline[-1].get("$out", query.pipeline[-1].get("$merge"))
+        into = target.get("into", target.get("coll")) if isinstance(target, Mapping) else target
+        return str(into.get("coll") if isinstance(into, Mapping) else into) if into is not None else None
+    return query.collection if isinstance(query, Write) else None
+
+
+def _run(wire: Wire, server: str, outputs: Outputs, query: Any) -> Any:
     if isinstance(query, Collection):
         query = query.find()
     if not isinstance(query, Query):

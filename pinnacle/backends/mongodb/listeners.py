@@ -35,7 +35,7 @@ class Listeners:
 
     def register(self, output: int, identifier: str, version: int) -> bool:
         """Record a listener, or its new version; whether there was anything to record."""
-        news = {"version": version, "paused": None, "since": moment(self.wire), "shape": {}}
+        news: dict[str, Any] = {"version": version, "paused": None, "since": moment(self.wire), "shape": {}}
         found = self.entry(output)
         if found is None:
             try:

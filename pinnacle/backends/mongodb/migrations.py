@@ -11,12 +11,15 @@ from pymongo.errors import DuplicateKeyError
 
 from pinnacle.backends.mongodb.catalog import ARTIFACTS, CHUNKS, COMPONENTS
 from pinnacle.backends.mongodb.failures import ERRORS
+from pinnacle.backends.mongodb.listeners import LISTENERS
 from pinnacle.backends.mongodb.outputs import COUNTERS, REGISTRY, STATE_PREFIX
 from pinnacle.backends.mongodb.queue import LEASES
+from pinnacle.backends.mongodb.reader import READERS
 from pinnacle.backends.mongodb.wire import Wire
+from pinnacle.backends.mongodb.work import WORK_PREFIX
 
 MIGRATIONS = "pinnacle_migration"
-OWN = (COMPONENTS, ARTIFACTS, CHUNKS, REGISTRY, LEASES, ERRORS, MIGRATIONS, COUNTERS)
+OWN = (COMPONENTS, ARTIFACTS, CHUNKS, REGISTRY, LEASES, ERRORS, MIGRATIONS, COUNTERS, LISTENERS, READERS)
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,10 @@ def _index_own_collections(wire: Wire) -> None:
     wire.collection(ERRORS).create_index([("output", 1), ("key", 1)], unique=True)
 
 
+def _index_listeners(wire: Wire) -> None:
+    wire.collection(LISTENERS).create_index([("identifier", 1)], unique=True)
+
+
 ALL = (
     Migration(
         1,
@@ -50,6 +57,7 @@ ALL = (
         ),
         _index_own_collections,
     ),
+    Migration(2, (f"create unique index on {LISTENERS} (identifier)",), _index_listeners),
 )
 
 
@@ -71,5 +79,5 @@ def migrate(wire: Wire) -> None:
 
 def own_collections(wire: Wire) -> list[str]:
     """Pinnacle's own collections that exist here, by exact name."""
-    is_state = re.compile(rf"{STATE_PREFIX}\d+").fullmatch
-    return sorted(name for name in wire.database.list_collection_names() if name in OWN or is_state(name))
+    is_numbered = re.compile(rf"({STATE_PREFIX}|{WORK_PREFIX})\d+").fullmatch
+    return sorted(name for name in wire.database.list_collection_names() if name in OWN or is_numbered(name))

@@ -17,9 +17,9 @@ from pinnacle.backends.mongodb.locations import check_location, has_field, requi
 from pinnacle.backends.mongodb.source import MongoSource
 from pinnacle.backends.mongodb.wire import Wire
 from pinnacle.base.document import OUTPUTS_FIELD, StoredAt, default_output_path
-from pinnacle.base.errors import Conflict, NotFound
+from pinnacle.base.errors import ConfigError, Conflict, NotFound
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec
-from pinnacle.base.types import Datetime, output_type_from_json
+from pinnacle.base.types import Datetime, Items, output_type_from_json
 
 REGISTRY, STATE_PREFIX, COUNTERS = "pinnacle_output", "pinnacle_state_", "pinnacle_migration"
 
@@ -104,6 +104,11 @@ class Outputs:
 
     def _checked(self, source: MongoSource, spec: OutputSpec, path: str) -> OutputInfo | None:
         """The registered output at ``path``, after every check that can refuse ``spec``."""
+        if isinstance(spec.type, Items):
+            raise ConfigError(
+                "output=Side(...) needs a table of its own, on SQL databases; on MongoDB a field holds a list: annotate "
+                "the model's result as list and name the field with output="
+            )
         others = self.all(collection=source.table)
         check_location(source, path, [info.name for info in others if info.name != path])
         existing = next((info for info in others if info.name == path), None)

@@ -11,16 +11,18 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pinnacle.backends.mongodb.encoding import key_bytes
+from pinnacle.backends.mongodb.encoding import key_bytes, key_identity
 from pinnacle.backends.mongodb.outputs import REGISTRY
 from pinnacle.backends.mongodb.wire import Wire
-from pinnacle.base.errors import NotFound
+from pinnacle.base.errors import Conflict, NotFound
+from pinnacle.base.failpoints import failpoint
+from pinnacle.base.rows import Key
 
 LEASES = "pinnacle_lease"
 LOCK_TTL_S = 5.0
@@ -72,15 +74,45 @@ class Leases:
             if done:
                 self._leases.delete_many({"lease": {"$in": list(done)}})
                 self._own_releases += 1
-            others = list(self._leases.find({"output": self.output, "run": {"$ne": run}}))
-            live = [other for other in others if not self._is_void(other)]
-            voided = len(others) - len(live)
-            self._drop([other for other in others if other not in live])
-            taken = {key_bytes(key) for other in live for key in other["keys"]}
-            positions = [p for p, key in enumerate(keys) if not taken or key_bytes(key) not in taken]
+            taken, voided = self._taken({"run": {"$ne": run}})
+            positions = [p for p, key in enumerate(keys) if not taken or key_identity(key) not in taken]
             self._insert(lease, run, [keys[p] for p in positions], ttl_s)
             foreign = int(entry["released"]) + voided - self._own_releases
         return lease, positions, foreign != seen
+
+    def lease_work(self, run: str, choose: Callable[[set[Any]], list[Key]], ttl_s: float, *, version: int) -> str:
+        """Lease the keys that ``choose`` finds, given the identities of all that live leases hold; the lease.
+
+        Conflict for a ``version`` of the model that is no longer the newest: it would take for
+        fresh what the newer has yet to compute.
+        """
+        lease = uuid.uuid4().hex
+        with self._lock(released=False) as entry:
+            if entry["version"] > version:
+                raise Conflict(
+                    f"a newer version of the model, {entry['version']}, has taken over from version {version}"
+                )
+            taken, _ = self._taken({})
+            self._insert(lease, run, choose(taken), ttl_s)
+            failpoint("in-claim")
+        return lease
+
+    def release_work(self, lease: str) -> None:
+        """Give up one lease; counted first, as in `release`."""
+        self._registry.update_one({"_id": self.output}, {"$inc": {"released": 1}})
+        self._leases.delete_many({"lease": lease})
+
+    def in_flight(self) -> int:
+        """How many rows live leases hold."""
+        leases = self._leases.find({"output": self.output})
+        return sum(len(lease["keys"]) for lease in leases if not self._is_void(lease))
+
+    def _taken(self, condition: Mapping[str, Any]) -> tuple[set[Any], int]:
+        """The identities of the keys in live leases, and how many void ones were dropped on the way."""
+        others = list(self._leases.find({"output": self.output, **condition}))
+        void = [other for other in others if self._is_void(other)]
+        self._drop(void)
+        return {key_identity(key) for other in others if other not in void for key in other["keys"]}, len(void)
 
     def renew(self, run: str, ttl_s: float) -> None:
         self._leases.update_many({"output": self.output, "run": run}, {"$set": {"expires": self._after(ttl_s)}})
@@ -107,8 +139,7 @@ class Leases:
         return self.clock.now() + timedelta(seconds=seconds)
 
     def _is_void(self, lease: Mapping[str, Any]) -> bool:
-        expires = lease["expires"]
-        return _aware(expires) <= self.clock.now() or is_gone(lease["owner"])
+        return has_expired(lease["expires"], self.clock) or is_gone(lease["owner"])
 
     def _drop(self, void: Sequence[Mapping[str, Any]]) -> None:
         if void:
@@ -149,6 +180,11 @@ class Leases:
         return found
 
 
+def has_expired(expires: datetime, clock: ServerClock) -> bool:
+    """Whether a time that the server gave is over."""
+    return (expires if expires.tzinfo else expires.replace(tzinfo=UTC)) <= clock.now()
+
+
 def this_process() -> str:
     """This process's name in leases: the machine (and its process-id namespace) and the process id."""
     return f"{_machine()}:{os.getpid()}"
@@ -174,10 +210,6 @@ def _machine() -> str:
     except OSError:
         namespace = ""
     return f"{socket.gethostname()}{namespace}"
-
-
-def _aware(moment: datetime) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _parts(keys: list[Any]) -> Iterator[list[Any]]:

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import bson
 
 from pinnacle.backends.mongodb.driver import driver_errors
-from pinnacle.backends.mongodb.encoding import as_input, as_key, check_all
+from pinnacle.backends.mongodb.encoding import as_input, as_key, check_all, key_identity
+from pinnacle.backends.mongodb.failures import ERRORS
 from pinnacle.backends.mongodb.outputs import state_table
 from pinnacle.backends.mongodb.queue import Leases
 from pinnacle.backends.mongodb.raw import SET_ASIDE, fingerprint, inputs_of, stale_among, stamp, without_output
@@ -17,7 +18,10 @@ from pinnacle.backends.mongodb.source import MongoSource
 from pinnacle.backends.mongodb.wire import Shape, Wire
 from pinnacle.backends.mongodb.writer import Writer
 from pinnacle.base.errors import OutputTypeMismatch
+from pinnacle.base.failpoints import failpoint
 from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page
+
+KEYS_AT_ONCE = 10_000
 
 
 class Witness(NamedTuple):
@@ -47,6 +51,18 @@ class MongoTarget:
     def info(self) -> OutputInfo:
         return self._info
 
+    @property
+    def source(self) -> MongoSource:
+        return self._source
+
+    @property
+    def wire(self) -> Wire:
+        return self._wire
+
+    @property
+    def leases(self) -> Leases:
+        return self._leases
+
     def check_all(self, values: Sequence[Any]) -> tuple[Sequence[Any], dict[int, OutputTypeMismatch]]:
         """Check a batch of model values: those to store, and the misfits by position."""
         return check_all(self._info.type, values)
@@ -58,7 +74,8 @@ class MongoTarget:
     def read(self, after: Key | None, limit: int, *, overwrite: bool = False) -> Page:
         with driver_errors(self._server):
             generation = self._leases.generation()
-            rows = self._wire.rows(self._source.table, self._shape, self._source.filter, after, limit)
+            start = self._key_at(after)
+            rows = self._wire.rows(self._source.table, self._shape, self._source.filter, start, limit)
             if not rows:
                 return Page([], [], [], [], 0, 0, 0, None, generation)
             return self._page(rows, overwrite, generation, self._recorded_between)
@@ -92,6 +109,60 @@ class MongoTarget:
         with driver_errors(self._server):
             self._writer.fail(failures)
 
+    # -- rows that are not there any more ------------------------------------------------------------
+
+    def absent(self, keys: Sequence[Key]) -> tuple[list[Key], list[Key]]:
+        with driver_errors(self._server):
+            there, chosen = self._present(keys, {}), self._present(keys, self._source.filter)
+        gone = [key for key in keys if key_identity(key) not in there]
+        return gone, [key for key in keys if key_identity(key) in there and key_identity(key) not in chosen]
+
+    def forget(self, keys: Sequence[Key]) -> None:
+        with driver_errors(self._server):
+            there = self._present(keys, {})
+            failpoint("in-forget")
+            self._erase([key for key in keys if key_identity(key) not in there])
+
+    def blank(self, keys: Sequence[Key]) -> Sequence[Key]:
+        """The server sees to it that a document still does not match. None is left: there are no locks to wait for."""
+        if not self._source.filter:
+            return []
+        unmatched = {"_id": {"$in": list(keys)}, self._info.name: {"$exists": True}, "$nor": [self._source.filter]}
+        with driver_errors(self._server):
+            self._wire.collection(self._source.table).update_many(unmatched, {"$unset": {self._info.name: ""}})
+            chosen = self._present(keys, self._source.filter)
+            self._erase([key for key in keys if key_identity(key) not in chosen])
+        return []
+
+    def orphans(self, after: Key | None, last: Key | None, *, selected: bool) -> list[Key]:
+        condition = self._source.filter if selected else {}
+        found: list[Key] = []
+        first, end, state = self._key_at(after), self._key_at(last), state_table(self._info.id)
+        with driver_errors(self._server):
+            while keys := self._wire.keys(state, first, end, KEYS_AT_ONCE):
+                there = self._present(keys, condition)
+                found += [as_key(key) for key in keys if key_identity(key) not in there]
+                first = keys[-1]
+        return found
+
+    def _present(self, keys: Sequence[Key], condition: Mapping[str, Any]) -> set[Any]:
+        return {key_identity(key) for key in self._wire.keys_at(self._source.table, keys, condition)} if keys else set()
+
+    def _erase(self, keys: Sequence[Key]) -> None:
+        if keys:
+            self._wire.delete(state_table(self._info.id), {"_id": {"$in": list(keys)}})
+            self._wire.delete(ERRORS, {"output": self._info.id, "key": {"$in": list(keys)}})
+
+    # -- pages -------------------------------------------------------------------------------------
+
+    def _place_of(self, key: Any) -> Key:
+        """A key as the end of a page, which callers may keep as text: what is no text or number, as BSON."""
+        is_plain = isinstance(key, (str, int, float))
+        return key if is_plain else bson.encode({"": key}, codec_options=self._wire.codec)
+
+    def _key_at(self, place: Key | None) -> Any:
+        return bson.decode(place, self._wire.codec)[""] if isinstance(place, bytes) else place
+
     def _recorded_between(self, rows: Sequence[bytes]) -> set[bytes]:
         if not self._info.id:
             return set()
@@ -113,7 +184,7 @@ class MongoTarget:
             stale = rows
         else:
             stale = stale_among(rows, computed_by, hashes)
-        last = as_key(self._decode([rows[-1]])[0]["_id"]) if rows else None
+        last = self._place_of(self._decode([rows[-1]])[0]["_id"]) if rows else None
         documents = self._decode(stale)
         witnesses = [
             self._witness(row, document, recorded=bool(hashes)) for row, document in zip(stale, documents, strict=True)
@@ -121,11 +192,12 @@ class MongoTarget:
         if hashes and not overwrite:
             needed = [fingerprint(witness.inputs, computed_by, SET_ASIDE) not in hashes for witness in witnesses]
             documents, witnesses = list(compress(documents, needed)), list(compress(witnesses, needed))
+        missing = sum("o" not in witness.content for witness in witnesses)
         fresh, set_aside = len(rows) - len(stale), len(stale) - len(witnesses)
         keys = [as_key(document.pop("_id")) for document in documents]
         inputs = self._inputs(documents)
         identities = list(self._identities(inputs, witnesses))
-        return Page(keys, inputs, identities, witnesses, len(rows), fresh, set_aside, last, generation)
+        return Page(keys, inputs, identities, witnesses, len(rows), fresh, set_aside, last, generation, missing)
 
     def _decode(self, rows: Sequence[bytes]) -> list[dict[str, Any]]:
         return bson.decode_all(b"".join(rows), self._wire.codec) if rows else []

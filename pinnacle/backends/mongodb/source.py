@@ -43,6 +43,11 @@ def resolve(wire: Wire, query: Any, fields: Fields) -> MongoSource:
     return MongoSource(query.collection, query.filter, fields, is_text_exact)
 
 
+def resolve_stored(wire: Wire, query: Find, fields: Fields) -> MongoSource:
+    """A query that was resolved before, on the collection as it is now: empty it may be, or dropped for a while."""
+    return MongoSource(query.collection, query.filter, fields, _require_collection(wire, query.collection))
+
+
 def _require_find(query: Any) -> None:
     if isinstance(query, FindOne):
         raise UnsupportedQuery("find_one selects an arbitrary document; use find({'_id': ...}) to say which")

@@ -16,11 +16,11 @@ from bson.codec_options import CodecOptions
 from bson.int64 import Int64
 from bson.raw_bson import RawBSONDocument
 from pymongo import ReadPreference
-from pymongo.errors import AutoReconnect, ServerSelectionTimeoutError
+from pymongo.errors import AutoReconnect, DuplicateKeyError, ServerSelectionTimeoutError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from pinnacle.backends.mongodb.driver import raise_write_errors
+from pinnacle.backends.mongodb.driver import DUPLICATE_KEY, raise_write_errors
 from pinnacle.backends.mongodb.encoding import key_bytes
 from pinnacle.backends.mongodb.raw import first_batch, hashes_in, open_cursor, split
 from pinnacle.backends.mongodb.turns import InTurns
@@ -104,6 +104,15 @@ class Wire(Protocol):
     def hashes_at(self, table: str, keys: Sequence[Any]) -> set[bytes]:
         """The fingerprints recorded for ``keys``."""
 
+    def keys(self, table: str, after: Any, last: Any, limit: int) -> list[Any]:
+        """The next keys by ``_id`` after ``after`` and up to ``last`` (None: no bound)."""
+
+    def keys_at(self, table: str, keys: Sequence[Any], condition: Mapping[str, Any]) -> list[Any]:
+        """Those of ``keys`` whose documents are there and match, as they are there."""
+
+    def keys_of(self, rows: Sequence[bytes]) -> list[Any]:
+        """The keys of canonical rows."""
+
     def update(self, table: str, statements: Sequence[Update], *, durable: bool = True) -> int:
         """Run update statements in order; how many documents they matched or inserted.
 
@@ -113,7 +122,10 @@ class Wire(Protocol):
     def insert(self, table: str, documents: Sequence[Mapping[str, Any]]) -> None:
         """Insert documents, all of which are new."""
 
-    def delete(self, table: str, condition: Mapping[str, Any]) -> int:
+    def insert_missing(self, table: str, documents: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Insert those of the documents whose keys are not there; the positions of the others."""
+
+    def delete(self, table: str, condition: Mapping[str, Any], *, durable: bool = True) -> int:
         """Delete the documents that match; how many they were."""
 
 
@@ -155,6 +167,20 @@ class ServerWire:
     def hashes_at(self, table: str, keys: Sequence[Any]) -> set[bytes]:
         return self._hashes(table, {"_id": {"$in": list(keys)}}, len(keys))
 
+    def keys(self, table: str, after: Any, last: Any, limit: int) -> list[Any]:
+        bounds = [{"$gt": ["$_id", {"$literal": after}]}] if after is not None else []
+        bounds += [{"$lte": ["$_id", {"$literal": last}]}] if last is not None else []
+        condition = {"$expr": {"$and": bounds}} if bounds else {}
+        found = self.collection(table).find(condition, {"_id": 1}).sort("_id", 1).limit(limit)
+        return [document["_id"] for document in found]
+
+    def keys_at(self, table: str, keys: Sequence[Any], condition: Mapping[str, Any]) -> list[Any]:
+        conditions = [{"_id": {"$in": list(keys)}}, *([condition] if condition else [])]
+        return [document["_id"] for document in self.collection(table).find(_all_of(conditions), {"_id": 1})]
+
+    def keys_of(self, rows: Sequence[bytes]) -> list[Any]:
+        return [row["_id"] for row in bson.decode_all(b"".join(rows), self.codec)] if rows else []
+
     def _hashes(self, table: str, condition: Mapping[str, Any], count: int) -> set[bytes]:
         find = {"filter": condition, "projection": {"_id": 0, "h": 1}}
         batch = self._cursor(table, {**find, "batchSize": count + 1})
@@ -195,8 +221,15 @@ class ServerWire:
     def insert(self, table: str, documents: Sequence[Mapping[str, Any]]) -> None:
         self._command({"insert": table, "documents": list(documents), "ordered": True})
 
-    def delete(self, table: str, condition: Mapping[str, Any]) -> int:
-        return self._command({"delete": table, "deletes": [{"q": condition, "limit": 0}]})
+    def insert_missing(self, table: str, documents: Sequence[Mapping[str, Any]]) -> list[int]:
+        command = {"insert": table, "documents": list(documents), "ordered": False, "writeConcern": {"w": "majority"}}
+        reply = self._run(command, self.codec)
+        errors = reply.pop("writeErrors", [])
+        raise_write_errors({"writeErrors": [error for error in errors if error["code"] != DUPLICATE_KEY]})
+        return [int(error["index"]) for error in errors]
+
+    def delete(self, table: str, condition: Mapping[str, Any], *, durable: bool = True) -> int:
+        return self._command({"delete": table, "deletes": [{"q": condition, "limit": 0}]}, durable=durable)
 
     def _command(self, command: dict[str, Any], *, durable: bool = True) -> int:
         command["writeConcern"] = {"w": "majority" if durable else 1}
@@ -247,6 +280,19 @@ class MemoryWire:
             if _order(document["_id"]) in wanted
         ]
 
+    def keys(self, table: str, after: Any, last: Any, limit: int) -> list[Any]:
+        found = sorted((document["_id"] for document in self.collection(table).find()), key=_order)
+        found = [key for key in found if after is None or _order(key) > _order(after)]
+        return [key for key in found if last is None or _order(key) <= _order(last)][:limit]
+
+    def keys_at(self, table: str, keys: Sequence[Any], condition: Mapping[str, Any]) -> list[Any]:
+        wanted = {_order(key) for key in keys}
+        found = self.collection(table).find(dict(condition))
+        return [document["_id"] for document in found if _order(document["_id"]) in wanted]
+
+    def keys_of(self, rows: Sequence[bytes]) -> list[Any]:
+        return [bson.decode(row, self.codec)["_id"] for row in rows]
+
     def _encode(self, row: Mapping[str, Any]) -> bytes:
         return bson.encode(row, codec_options=self.codec)
 
@@ -269,7 +315,16 @@ class MemoryWire:
         for document in documents:
             self.collection(table).insert_one(dict(document))
 
-    def delete(self, table: str, condition: Mapping[str, Any]) -> int:
+    def insert_missing(self, table: str, documents: Sequence[Mapping[str, Any]]) -> list[int]:
+        collection, there = self.collection(table), []
+        for position, document in enumerate(documents):
+            try:
+                collection.insert_one(dict(document))
+            except DuplicateKeyError:
+                there.append(position)
+        return there
+
+    def delete(self, table: str, condition: Mapping[str, Any], *, durable: bool = True) -> int:
         return int(self.collection(table).delete_many(condition).deleted_count)
 
 

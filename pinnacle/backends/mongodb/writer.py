@@ -22,6 +22,7 @@ from pinnacle.backends.mongodb.raw import DONE, SET_ASIDE, fingerprint, stamp, w
 from pinnacle.backends.mongodb.source import MongoSource
 from pinnacle.backends.mongodb.statements import Row, grouped_updates, row_updates
 from pinnacle.backends.mongodb.wire import Shape, Update, Wire
+from pinnacle.base.failpoints import failpoint
 from pinnacle.base.rows import Failure, OutputBatch, OutputInfo
 
 MAX_ROWS = 4000
@@ -80,6 +81,7 @@ class Writer:
             written = self._written(chunk)  # the statements before the one that the server refused
             raise
         finally:
+            failpoint("in-write")
             self._record(written)
         return {row.position for row in written}
 

@@ -85,7 +85,7 @@ class PostgresBackend(SqlBackend):
         self._writers = self._prepared(engine, _prepare_writer).execution_options(isolation_level="AUTOCOMMIT")
 
     def _sibling(self, engine: sa.Engine) -> sa.Engine:
-        return self._prepared(engine, _prepare).execution_options(isolation_level="READ COMMITTED")
+        return self._prepared(engine, _prepare_planner).execution_options(isolation_level="READ COMMITTED")
 
     def _prepared(self, engine: sa.Engine, prepare: Callable[[Any, Any], None]) -> sa.Engine:
         sibling = super()._sibling(engine)
@@ -286,6 +286,15 @@ def _prepare(connection: Any, record: Any) -> None:
         cursor.execute("SET row_security = off")
         cursor.execute("SET datestyle = ISO")
         cursor.execute("SET extra_float_digits = 1")
+    connection.commit()
+
+
+def _prepare_planner(connection: Any, record: Any) -> None:
+    """Set up a connection whose statements are planned for the keys they are given: a plan for any
+    number of keys is one for few, and takes the square of their number in time."""
+    _prepare(connection, record)
+    with connection.cursor() as cursor:
+        cursor.execute("SET plan_cache_mode = force_custom_plan")
     connection.commit()
 
 

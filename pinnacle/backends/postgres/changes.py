@@ -123,6 +123,7 @@ class PostgresFeed(SqlFeed):
             f"IF n0 IS NOT NULL THEN {put} ({', '.join(new)}); END IF; "
             f"IF o0 IS NOT NULL AND ({', '.join(old)}) IS DISTINCT FROM ({', '.join(new)}) "
             f"THEN {put} ({', '.join(old)}); END IF; {self._wake()}RETURN false; END $pinnacle$",
+            f"GRANT EXECUTE ON FUNCTION {self._function('row')} TO PUBLIC",  # a WHEN runs with the user's rights
             f"CREATE OR REPLACE FUNCTION {self._function('never')}() RETURNS trigger LANGUAGE plpgsql AS "
             "$pinnacle$ BEGIN RETURN NULL; END $pinnacle$",
         ]

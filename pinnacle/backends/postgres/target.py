@@ -36,6 +36,7 @@ class PostgresTarget(SqlTarget):
     """See `SqlTarget`. A page's witnesses are the hashes of its inputs."""
 
     backend: PostgresBackend
+    keys_a_read = 5_000
 
     def __init__(
         self, backend: PostgresBackend, source: SqlSource, info: OutputInfo, version: int, *, exists: bool

@@ -224,6 +224,10 @@ class SqlBackend:
     def backlog(self, output: int) -> Backlog:
         return listeners.backlog(self, output)
 
+    def remove_listener(self, output: int) -> None:
+        """Triggers first: none must write to a table that is gone."""
+        listeners.remove(self, output)
+
     def capture_drops(self, number: int) -> list[str]:
         """The statements that take a listener's triggers away, whether or not they are there."""
         raise NotImplementedError

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import sqlalchemy as sa
 
-from pinnacle.backends.sql.schema import SCHEMA, WORK_PREFIX, listener, outbox_name, work_table
+from pinnacle.backends.sql.schema import listener, outbox_name, work_table
 from pinnacle.backends.sql.side import SideTarget
 from pinnacle.backends.sql.source import input_columns
 from pinnacle.base.failpoints import failpoint
@@ -117,16 +117,6 @@ class SqlFeed(ABC):
         made = [statement for statements in self.triggers().values() for statement in statements]
         running = self._update(paused=None).where(listener.c.paused.is_(None)) if only_running else None
         return self.backend.alter_all(self.table, [*before, *made], guard=running)
-
-    def remove(self) -> None:
-        """Triggers first: none must write to a table that is gone, nor be made again by a worker that misses it."""
-        self._set(paused="being removed")
-        self.backend.alter_all(self.table, self.drops())
-        with self.backend.writing() as connection:
-            for name in (outbox_name(self.number), f"{WORK_PREFIX}{self.number}"):
-                table = sa.Table(name, sa.MetaData(schema=SCHEMA))
-                connection.execute(sa.schema.DropTable(table, if_exists=True))
-            connection.execute(sa.delete(listener).where(listener.c.output_id == self.number))
 
     def verify(self) -> str | None:
         """Why the listener cannot go on; lost triggers are made again, and a sweep is asked for."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from pinnacle.backends.sql.queue import is_dead
-from pinnacle.backends.sql.schema import WORK_PREFIX, lease, listener, outbox_name, output
+from pinnacle.backends.sql.schema import SCHEMA, WORK_PREFIX, lease, listener, outbox_name, output
 from pinnacle.base.encoding import load_keys
 from pinnacle.base.errors import Conflict
 from pinnacle.base.listening import Backlog, ListenerRecord
@@ -99,3 +99,12 @@ def has_work(backend: SqlBackend, output_id: int) -> bool:
     with backend.reading() as connection:
         tables = (backend.own(outbox_name(output_id)), backend.own(f"{WORK_PREFIX}{output_id}"))
         return any(connection.exec_driver_sql(f"SELECT 1 FROM {table} LIMIT 1").first() for table in tables)
+
+
+def remove(backend: SqlBackend, output_id: int) -> None:
+    """Take away a listener's triggers, then its tables and its row in the registry."""
+    backend.alter_all(sa.table(f"the table of output {output_id}"), backend.capture_drops(output_id))
+    with backend.writing() as connection:
+        for name in (outbox_name(output_id), f"{WORK_PREFIX}{output_id}"):
+            connection.execute(sa.schema.DropTable(sa.Table(name, sa.MetaData(schema=SCHEMA)), if_exists=True))
+        connection.execute(sa.delete(listener).where(listener.c.output_id == output_id))

@@ -38,6 +38,7 @@ class SqlTarget(ABC):
 
     hold_share: ClassVar[float] = 1.0
     """How much of ``write_target_s`` one transaction may hold its locks for."""
+    keys_a_read: ClassVar[int] = KEYS_A_STATEMENT
 
     def __init__(self, backend: SqlBackend, source: SqlSource, info: OutputInfo, version: int, *, exists: bool) -> None:
         self.backend, self.source, self.info, self.version, self.exists = backend, source, info, version, exists
@@ -90,7 +91,7 @@ class SqlTarget(ABC):
         with_state = self.exists and not overwrite
         generation = self.queue.generation() if self.exists else 0
         with self.backend.reading() as connection:
-            for part in self._parts(keys):
+            for part in self._parts(keys, self.keys_a_read):
                 within = partial(self._among, part)
                 rows = self._fetch(connection, self._page_select(within, None, with_state=with_state))
                 pages.append(self._page(rows, generation, with_state=with_state))
@@ -171,7 +172,7 @@ class SqlTarget(ABC):
     def _present(self, keys: Sequence[Key], source: SqlSource) -> set[Key]:
         found: set[Key] = set()
         with self.backend.reading() as connection:
-            for part in self._parts(keys):
+            for part in self._parts(keys, self.keys_a_read):
                 statement = source.select(*source.key).where(self._among(part, source.key))
                 found.update(self._keys(self._fetch(connection, statement)))
         return found
@@ -226,9 +227,9 @@ class SqlTarget(ABC):
         with self.backend.reading() as connection:
             return self._keys(self._fetch(connection, query))
 
-    def _parts(self, keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
-        for start in range(0, len(keys), KEYS_A_STATEMENT):
-            yield keys[start : start + KEYS_A_STATEMENT]
+    def _parts(self, keys: Sequence[Key], size: int = KEYS_A_STATEMENT) -> Iterator[Sequence[Key]]:
+        for start in range(0, len(keys), size):
+            yield keys[start : start + size]
 
     def _among(self, keys: Sequence[Key], key: Sequence[Any]) -> Any:
         """The bound of a read: these keys alone. One parameter of the statement, which expands when it

@@ -1,0 +1,167 @@
+"""The feed of one listener: its work, and how changes become work.
+
+A replica set tells of changes by its change stream, read by one process for all. A
+standalone server and mongomock tell nobody: a sweep compares all rows with their
+fingerprints every two seconds, and on mongomock at once after this process wrote through
+`db.execute`; writes through a mongomock object of the user's own wait for the next sweep.
+Work is written before output is and taken away after it, each step by itself: a crash in
+between leaves rows to be looked at once more.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from pinnacle.backends.mongodb.driver import driver_errors
+from pinnacle.backends.mongodb.encoding import key_identity
+from pinnacle.backends.mongodb.listeners import LISTENERS, Listeners
+from pinnacle.backends.mongodb.pending import is_sweep_due
+from pinnacle.backends.mongodb.reader import ChangeReader
+from pinnacle.backends.mongodb.rows import MongoTarget
+from pinnacle.backends.mongodb.work import Work
+from pinnacle.base.errors import ConfigError
+from pinnacle.base.failpoints import failpoint
+from pinnacle.base.listening import Claim, Watch
+from pinnacle.base.rows import Key
+
+
+def check_watch(watch: Watch) -> None:
+    """Refuse what only triggers can do."""
+    if watch.clears:
+        raise ConfigError(
+            "on_change='clear' needs triggers, which MongoDB has not: the old value stays until the new one is "
+            "written. Leave it out, or clear the field yourself in the update that changes the input"
+        )
+    if watch.replicated:
+        raise ConfigError(
+            "replicated=True is for PostgreSQL: a change stream tells of all changes, however they came; leave it out"
+        )
+
+
+class MongoFeed(ABC):
+    """See `Feed`. Subclasses know how changes are found."""
+
+    def __init__(self, target: MongoTarget, listeners: Listeners, reads: Sequence[str], server: str) -> None:
+        self.target, self.listeners, self.number = target, listeners, target.info.id
+        self._table, self._reads, self._server = target.source.table, list(reads), server
+        self._wire = target.wire
+        self._work = Work(self._wire, listeners, self.number)
+
+    # -- capture -----------------------------------------------------------------------------------
+
+    def plan(self) -> list[str]:
+        watched = ", ".join(map(repr, [*self.target.info.fields.paths, *filter(None, self._reads)]))
+        return [
+            f"insert into {LISTENERS}: watch {watched} of {self._table!r}",
+            "create collection pinnacle_work_<id>",
+            "create index on pinnacle_work_<id> (s, _id)",
+        ]
+
+    def install(self) -> None:
+        """Make the collection of the work, and record what is watched; since when, the registration has done."""
+        with driver_errors(self._server):
+            self._work.create()
+            shape = {
+                "reads": self._reads, "parameters": self.target.info.parameters, "uuid": self._uuids().get(self._table)
+            }  # fmt: skip
+            self.listeners.set(self.number, shape=shape)
+
+    def remove(self) -> None:
+        """The registry first: nothing is queued for a listener that is not in it."""
+        with driver_errors(self._server):
+            self.listeners.remove(self.number)
+            self._work.drop()
+
+    def verify(self) -> str | None:
+        """Why the listener cannot go on: its collection has another name now.
+
+        One that was dropped may come again; when it has, all its documents are looked at.
+        """
+        with driver_errors(self._server):
+            entry = self.listeners.entry(self.number)
+            known, uuids = entry and entry["shape"].get("uuid"), self._uuids()
+            found = uuids.get(self._table)
+            if entry is None or known == found:
+                return None
+            if found is not None:
+                self.listeners.set(self.number, shape={**entry["shape"], "uuid": found})
+                self.listeners.request_sweeps([self.number])
+                return None
+            renamed = next((name for name, uuid in uuids.items() if uuid == known), None)
+        return f"collection {self._table!r} is gone: it was renamed to {renamed!r}" if renamed else None
+
+    def _uuids(self) -> dict[str, Any]:
+        """The collections' own ids, which stay when they are renamed; mongomock's have none."""
+        if self._wire.in_process:
+            return {}
+        return {found["name"]: found["info"].get("uuid") for found in self._wire.database.list_collections()}
+
+    # -- work --------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def fold(self) -> int: ...
+
+    def enqueue(self, keys: Sequence[Key]) -> None:
+        with driver_errors(self._server):
+            self._work.add(keys)
+
+    def claim(self, run: str, limit: int, ttl_s: float) -> Claim:
+        """The longest-waiting rows that nobody else holds."""
+        chosen: list[tuple[Key, int]] = []
+
+        def choose(others: set[Any]) -> list[Key]:
+            found = self._work.first(limit + len(others))
+            free = [(key, revision) for key, revision in found if key_identity(key) not in others] if others else found
+            chosen.extend(free[:limit])
+            return [key for key, _ in chosen]
+
+        with driver_errors(self._server):
+            lease = self.target.leases.lease_work(run, choose, ttl_s, version=self.target.info.version)
+        return Claim(lease, [key for key, _ in chosen], [revision for _, revision in chosen])
+
+    def finish(self, claim: Claim, done: Sequence[int], deferred: Sequence[int]) -> None:
+        if not claim.keys:
+            return
+        with driver_errors(self._server):
+            if done:
+                self._work.clear([claim.revisions[i] for i in done])
+            failpoint("in-finish")
+            if deferred:
+                self._work.defer([claim.revisions[i] for i in deferred])
+            self.target.leases.release_work(claim.lease)
+            self.listeners.count_processed(self.number, len(done))
+
+
+class StreamFeed(MongoFeed):
+    """Changes come from the change stream."""
+
+    def __init__(
+        self, target: MongoTarget, listeners: Listeners, reads: Sequence[str], server: str, reader: ChangeReader
+    ) -> None:
+        super().__init__(target, listeners, reads, server)
+        self._reader = reader
+
+    def install(self) -> None:
+        super().install()
+        self._reader.forget_routes()
+
+    def remove(self) -> None:
+        super().remove()
+        self._reader.forget_routes()
+
+    def fold(self) -> int:
+        return self._reader.fold(self.number)
+
+
+class SweptFeed(MongoFeed):
+    """Changes are found by sweeps."""
+
+    def fold(self) -> int:
+        """Ask for the next sweep where it is due. Finds nothing itself."""
+        with driver_errors(self._server):
+            entry = self.listeners.entry(self.number)
+            if entry is not None and is_sweep_due(entry):
+                self.listeners.request_sweep_where_none_is_due(self.number)
+        return 0
