@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from datetime import UTC, datetime
 from typing import Annotated, Any, Optional, TypedDict, Union
@@ -20,6 +21,7 @@ from pinnacle.base.types import (
     Datetime,
     Float,
     Integer,
+    Items,
     Json,
     OutputType,
     Text,
@@ -268,3 +270,23 @@ def test_an_error_shows_types_and_not_values():
         Integer().check("secret")
     assert "str" in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [["a", "b"], ("a",), []])
+def test_items_takes_a_list_of_its_item(value):
+    assert Items(Text(), many=True).check(value) == list(value)
+
+
+def test_one_item_is_a_list_of_one():
+    assert Items(Integer(), many=False).check(7) == [7]
+
+
+@pytest.mark.parametrize("value", ["text", ["a", 1], ["a", None], 5])
+def test_items_refuses_what_is_no_list_of_its_item(value):
+    with pytest.raises(OutputTypeMismatch):
+        Items(Text(), many=True).check(value)
+
+
+@pytest.mark.parametrize("kind", [Items(Text(), many=True), Items(Vector(3), many=False)])
+def test_items_come_back_from_json(kind):
+    assert output_type_from_json(json.loads(json.dumps(kind.to_json()))) == kind
