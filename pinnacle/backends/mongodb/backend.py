@@ -69,7 +69,7 @@ class MongoBackend:
         with driver_errors(self._server):
             if isinstance(query, Mapping):
                 return resolve_stored(self._wire, thaw(query, self._wire), fields)
-            return resolve(self._wire, query, fields)
+            return resolve(self._wire, query, fields, self._outputs.holds)
 
     def freeze(self, source: Source) -> dict[str, Any]:
         return freeze(_own(source), self._wire)

@@ -51,6 +51,10 @@ class Outputs:
         found = self.all(collection=table, model=model)
         return [info for info in reversed(found) if info.fields == fields]
 
+    def holds(self, table: str, path: str) -> bool:
+        """Whether a path of a collection is an output's field, or within one."""
+        return any(f"{path}.".startswith(f"{info.name}.") for info in self.all(collection=table))
+
     def locator(self, table: str) -> Locator:
         """What documents of ``table`` ask for their outputs' places."""
         return Locator(self, table)
@@ -106,8 +110,8 @@ class Outputs:
         """The registered output at ``path``, after every check that can refuse ``spec``."""
         if isinstance(spec.type, Items):
             raise ConfigError(
-                "output=Side(...) needs a table of its own, on SQL databases; on MongoDB a field holds a list: annotate "
-                "the model's result as list and name the field with output="
+                "output=Side(...) makes a table, on SQL databases; on MongoDB a field holds a list: annotate the "
+                "model's result as list and name the field with output="
             )
         others = self.all(collection=source.table)
         check_location(source, path, [info.name for info in others if info.name != path])

@@ -162,18 +162,24 @@ class Leases:
         token = uuid.uuid4().hex
         entry = self._try_lock(token, int(released))
         while entry is None:
-            if self._registry.find_one({"_id": self.output}) is None:
+            held = self._registry.find_one({"_id": self.output})
+            if held is None:
                 raise NotFound("the output was removed while it was being filled")
-            time.sleep(LOCK_RETRY_S)
-            entry = self._try_lock(token, int(released))
+            is_void = is_gone(held.get("locked_by", ""))
+            if not is_void:
+                time.sleep(LOCK_RETRY_S)
+            entry = self._try_lock(token, int(released), held["lock"] if is_void else None)
         try:
             yield entry
         finally:
             self._registry.update_one({"_id": self.output, "lock": token}, {"$set": {"locked_until": None}})
 
-    def _try_lock(self, token: str, releases: int) -> Mapping[str, Any] | None:
-        is_free = {"$or": [{"locked_until": None}, {"locked_until": {"$lt": self.clock.now()}}]}
-        change = {"$set": {"locked_until": self._after(LOCK_TTL_S), "lock": token}, "$inc": {"released": releases}}
+    def _try_lock(self, token: str, releases: int, void: str | None = None) -> Mapping[str, Any] | None:
+        """Take the lock where nobody has it, or where it still is the ``void`` one of a process that is gone."""
+        free: list[Mapping[str, Any]] = [{"locked_until": None}, {"locked_until": {"$lt": self.clock.now()}}]
+        is_free = {"$or": [*free, {"lock": void}] if void else free}
+        mine = {"locked_until": self._after(LOCK_TTL_S), "lock": token, "locked_by": this_process()}
+        change = {"$set": mine, "$inc": {"released": releases}}
         found: Mapping[str, Any] | None = self._registry.find_one_and_update(
             {"_id": self.output, **is_free}, change, return_document=True
         )

@@ -41,6 +41,8 @@ READERS, THE_READER = "pinnacle_reader", "changes"
 TTL_S = 5.0
 TRY_S = 0.1
 ROUTES_S = 1.0
+OWN_WRITES, REST_S = 50, 0.25
+"""After this many events of outputs alone, which are ours as a rule, the next are let gather: one look serves many."""
 SAVE_S, IDLE_SAVE_S = 0.05, 1.0
 
 
@@ -68,6 +70,7 @@ class ChangeReader:
         self._folded: dict[int, int] = {}
         self._unsaved = 0
         self._has_read = self._has_news = False
+        self._rests_until = 0.0
 
     # -- what feeds and wakes ask for ----------------------------------------------------------------
 
@@ -139,9 +142,13 @@ class ChangeReader:
             self._find_routes()
         if self._stream is None:
             return False
+        time.sleep(max(0.0, self._rests_until - time.monotonic()))
         batch = self._stream.next(1 if self._has_read else wait_ms)
         if batch.events:
+            folds = self._unsaved
             self._fold(batch.events)
+            if folds == self._unsaved and len(batch.events) >= OWN_WRITES:
+                self._rests_until = time.monotonic() + REST_S
         else:
             self._passed = batch.position
         self._position = batch.position

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,14 +32,18 @@ class MongoSource:
     is_text_exact: bool
 
 
-def resolve(wire: Wire, query: Any, fields: Fields) -> MongoSource:
-    """Check a query and its fields against the database; changes nothing."""
+def resolve(wire: Wire, query: Any, fields: Fields, is_output: Callable[[str, str], bool]) -> MongoSource:
+    """Check a query and its fields against the database; changes nothing.
+
+    ``is_output`` tells whether a path of a collection is where an output goes, if no document has it yet.
+    """
     if isinstance(query, Collection):
         query = query.find()
     _require_find(query)
     is_text_exact = _require_collection(wire, query.collection)
     for path in fields.paths:
-        _require_field(wire, query.collection, path)
+        if not is_output(query.collection, path):
+            _require_field(wire, query.collection, path)
     return MongoSource(query.collection, query.filter, fields, is_text_exact)
 
 
