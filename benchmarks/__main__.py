@@ -7,7 +7,24 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 
-from benchmarks import bulk, contention, import_cost, kills, large, minilm
+from benchmarks import (
+    backlog,
+    bulk,
+    contention,
+    idle_snapshot,
+    import_cost,
+    kills,
+    large,
+    latency,
+    minilm,
+    poison,
+    stream_cost,
+    torture,
+    vectors,
+    waits,
+    worker_memory,
+    writer_cost,
+)
 from benchmarks.places import NAMES
 from benchmarks.table import Table
 
@@ -21,6 +38,22 @@ FIGURES: dict[str, tuple[str, Callable[[argparse.Namespace], Iterator[Table]]]] 
     "kills": ("5: kill -9 at random moments", lambda asked: kills.run(asked.database)),
     "import": ("6: what the import and the installation cost", lambda asked: import_cost.run()),
     "contention": ("7: other processes' updates meanwhile", lambda asked: contention.run(asked.database)),
+    "latency": ("listeners 1: from a commit to the output", lambda asked: latency.run(asked.database)),
+    "backlog": ("listeners 2: a backlog beside the bulk predict", lambda asked: backlog.run(asked.database)),
+    "writer_cost": ("listeners 3: inserts beside an outbox by hand", lambda asked: writer_cost.run(asked.database)),
+    "vectors": ("listeners 3: updates of rows with a vector", lambda asked: vectors.run(asked.database)),
+    "stream_cost": ("listeners 3: inserts beside a change stream", lambda asked: stream_cost.run(asked.database)),
+    "torture": (
+        "listeners 4: writers of every kind, workers killed all the time",
+        lambda asked: torture.run(asked.database, seconds=asked.seconds, seed=asked.seed),
+    ),
+    "waits": ("listeners 5: the application's own statements", lambda asked: waits.run(asked.database)),
+    "poison": ("listeners 6: a poison row, and an outage", lambda asked: poison.run(asked.database)),
+    "worker_memory": (
+        "listeners 7: a worker's memory over a large backlog",
+        lambda asked: worker_memory.run(asked.database, rows=asked.rows),
+    ),
+    "idle_snapshot": ("listeners 8: folds beside an idle session", lambda asked: idle_snapshot.run(asked.database)),
 }
 
 
@@ -36,7 +69,7 @@ def main(arguments: list[str]) -> int:
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    listed = "\n".join(f"  {name:<12}{what}" for name, (what, _) in FIGURES.items())
+    listed = "\n".join(f"  {name:<15}{what}" for name, (what, _) in FIGURES.items())
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=f"Measure figures, each beside its ceiling in the same run; all of them by default:\n{listed}",
@@ -45,6 +78,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("figures", nargs="*", metavar="NAME", help="a figure from the list above")
     parser.add_argument("--database", nargs="+", choices=NAMES, default=NAMES, help="only on these, not on all three")
     parser.add_argument("--repeats", type=int, default=5, help="runs of each side in figures 1 and 4 (5)")
+    parser.add_argument("--rows", type=int, default=worker_memory.ROWS, help="the backlog of worker_memory (300,000)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long the torture writes (60)")
+    parser.add_argument("--seed", type=int, default=1, help="of what the torture writes and whom it kills (1)")
     asked = parser.parse_args(arguments)
     if unknown := set(asked.figures) - FIGURES.keys():
         parser.error(f"there is no figure {', '.join(sorted(unknown))}; there are {', '.join(FIGURES)}")

@@ -129,8 +129,10 @@ class MongoPlace:
         base, _, options = server.partition("?")
         self._url = f"{base}run?{options}"
         self._client: pymongo.MongoClient[Any] = pymongo.MongoClient(server)
-        rows = ({"_id": number, "body": body} for number, body in enumerate(bodies(count), 1))
-        self._client.template[TABLE].insert_many(rows)
+        self._client.template.create_collection(TABLE)
+        if count:
+            rows = ({"_id": number, "body": body} for number, body in enumerate(bodies(count), 1))
+            self._client.template[TABLE].insert_many(rows)
 
     def renew(self) -> str:
         self._client.drop_database("run")

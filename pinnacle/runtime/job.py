@@ -59,8 +59,11 @@ class Job:
         self._stop.set()
         self._signal.set()
 
-    def join(self) -> None:
-        self._thread.join()
+    def end(self, timeout_s: float) -> bool:
+        """Stop, and wait at most so long; whether it has ended."""
+        self.stop()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def is_as(self, record: ListenerRecord | None) -> bool:
         """Whether the job still is what the registry says, and lives."""
@@ -102,14 +105,18 @@ class Job:
         failpoint("after-fold")
         if self._stop.is_set():
             return False
-        claim = self._feed.claim(self._lease_id, min(self._run.rows, MAX_CLAIM_ROWS), self._ttl)
+        limit = min(self._run.rows, MAX_CLAIM_ROWS)
+        claim = self._feed.claim(self._lease_id, limit, self._ttl)
         if claim.keys:
             failpoint("after-claim")
             if self._is_superseded():
                 self._feed.finish(claim, [], [])
                 return False
             self._work(claim)
+            if len(claim.keys) < limit and not self._rest_s:
+                self._sweep()  # nothing else waited: a steady trickle of changes must not hold a sweep up for ever
             return True
+        self._rest_s = 0.0
         return bool(folded) or self._sweep()
 
     def _work(self, claim: Claim) -> None:

@@ -205,16 +205,26 @@ class Listening:
             self._thread = None
 
     def drain(self, timeout_s: float) -> None:
-        """Wait until no listener that runs has anything pending; NotDrained when the time is over."""
+        """Wait until no listener that runs has anything pending; NotDrained when the time is over.
+
+        What was quiet when it was asked may have got work since, from another listener of a chain
+        or by a sweep. The registry then shows another state than before, and it is asked again.
+        """
         until = time.monotonic() + timeout_s
+        quiet: dict[int, Any] = {}
         while True:
             running = [record for record in self._backend.listeners() if record.paused is None]
-            waiting = [r for r in running if r.sweep is not None or self._backend.has_work(r.output)]
-            if not waiting:
+            done = sum(record.processed for record in running)
+            states = {record.output: (record.sweep, record.swept_at, done) for record in running}
+            unsure = [record for record in running if quiet.get(record.output) != states[record.output]]
+            if not unsure:
                 return
-            if time.monotonic() >= until:
-                raise NotDrained(self._why(waiting, timeout_s))
-            time.sleep(POLL_S)
+            waiting = [r for r in unsure if r.sweep is not None or self._backend.has_work(r.output)]
+            quiet |= {r.output: states[r.output] for r in unsure if r not in waiting}
+            if waiting:
+                if time.monotonic() >= until:
+                    raise NotDrained(self._why(waiting, timeout_s))
+                time.sleep(POLL_S)
 
     def _why(self, waiting: Sequence[ListenerRecord], timeout_s: float) -> str:
         named = ", ".join(f"{r.identifier}{f' ({r.error})' if r.error else ''}" for r in waiting)

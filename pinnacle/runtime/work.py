@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pinnacle.backends.protocol import Target
-from pinnacle.base.rows import Key
-from pinnacle.components.model import Model
+from pinnacle.base.rows import Key, Page
+from pinnacle.components.model import CallStyle, Model
 from pinnacle.runtime.engine import Run, RunOptions, _Held
 from pinnacle.runtime.memory import RunMemory
 from pinnacle.runtime.writing import Writer, brisk
+
+PORTION_ROWS = 2_500
+"""How many rows of a claim are read at once; a portion of a batch model is of whole batches."""
 
 
 @dataclass
@@ -43,6 +48,8 @@ class WorkRun(Run):
         self.caller.spares_outages = True
         self._unmatched = unmatched
         self._handled: set[Key] = set()
+        a_call = self.batch_size if model.call_style is CallStyle.BATCH else 1
+        self._portion_rows = math.ceil(PORTION_ROWS / a_call) * a_call
 
     def stop_on(self, stop: threading.Event) -> None:
         """Between two portions of a batch, stop when this is set (CancelledError); what is computed is written."""
@@ -55,27 +62,43 @@ class WorkRun(Run):
 
     def work(self, keys: Sequence[Key], lease: str) -> Worked:
         """Bring claimed rows up to date; commits before it returns."""
-        self._handled, self._later = set(), []
-        computed = self.result.computed
+        self._handled, self._later, self.caller.outage = set(), [], None
+        computed, again, pages = self.result.computed, set[Key](), list[Page]()
+        with brisk, self._writing_portions():
+            for start in range(0, len(keys), self._portion_rows):
+                portion = keys[start : start + self._portion_rows]
+                if self._has_met_outage():
+                    again.update(portion)
+                else:
+                    pages.append(self._work_off(portion, lease, again))
+        unwritten = set(self._later)
+        again.update(key for page in pages for key in page.keys if key not in self._handled)
+        self._keep_in_mind(pages, unwritten)
+        return Worked(again | unwritten, self.caller.outage, self.result.computed - computed)
+
+    def _has_met_outage(self) -> bool:
+        return self.caller.outage is not None
+
+    def _work_off(self, keys: Sequence[Key], lease: str, again: set[Key]) -> Page:
+        """Read, compute, and leave the writing to its thread: the next portion is read meanwhile."""
         began = time.perf_counter()
         page = self._reread(keys)
-        locked = self._settle_absent(keys) if page.read < len(keys) else ()
+        if page.read < len(keys):
+            again.update(self._settle_absent(keys))
         if page.keys:
             held = _Held(page, lease, is_retried=True)
-            with brisk:
-                self._work_off(held)
-        unwritten = set(self._later)
-        again = unwritten.union(locked) | {key for key in page.keys if key not in self._handled}
-        self._keep_in_mind(page.identities, page.keys, unwritten)
-        if not page.keys:
-            self._size.after_work(max(1, len(keys)), time.perf_counter() - began)
-        return Worked(again, self.caller.outage, self.result.computed - computed)
-
-    def _work_off(self, held: _Held) -> None:
-        self._held = [held]
-        self._writer = Writer()
-        try:
+            self._held.append(held)
             self._process(held)
+        else:
+            self._size.after_work(max(1, len(keys)), time.perf_counter() - began)
+        return page
+
+    @contextmanager
+    def _writing_portions(self) -> Iterator[None]:
+        """A writer that is done at the end; raises what a write failed with."""
+        self._held, self._writer = [], Writer()
+        try:
+            yield
             self._drain()
             self._writer.raise_failure()
         finally:
@@ -98,8 +121,9 @@ class WorkRun(Run):
         self._handled.update(held.page.keys[item.position] for item in failed)
         super()._set_aside(held, failed)
 
-    def _keep_in_mind(self, identities: Sequence[Any], keys: Sequence[Key], unwritten: set[Key]) -> None:
+    def _keep_in_mind(self, pages: Sequence[Page], unwritten: set[Key]) -> None:
         known, self._memory = self._memory, RunMemory()
-        for identity, key in zip(identities, keys, strict=True):
-            if key in unwritten and known.get(identity)[0]:
-                self._memory.put([identity], [known.get(identity)[1]])
+        for page in pages if unwritten else ():
+            for identity, key in zip(page.identities, page.keys, strict=True):
+                if key in unwritten and known.get(identity)[0]:
+                    self._memory.put([identity], [known.get(identity)[1]])

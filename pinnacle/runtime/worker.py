@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 POLL_S = 1.0
 REGISTRY_S = 0.5
+PATIENCE_S = 0.05
 RELOAD_S = 10.0
 
 
@@ -46,7 +47,7 @@ class Worker:
             self._loop(wake, stop)
         finally:
             wake.close()
-            self._end(list(self._jobs.values()))
+            self._end_all()
             self._step_down()
 
     def _loop(self, wake: object, stop: threading.Event) -> None:
@@ -67,15 +68,19 @@ class Worker:
     # -- the registry ------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """Start, replace and end jobs as the registry says; renew leases."""
+        """Start, replace and end jobs as the registry says; renew leases.
+
+        A job that has rows in hand ends when it is done with them, and only then is it replaced.
+        """
         self.standing_by_for = self._backend.lead(self.identifier, self._settings.lease_ttl_s)
         records = {} if self.standing_by_for else {record.output: record for record in self._backend.listeners()}
-        ended = [job for number, job in self._jobs.items() if not job.is_as(records.get(number))]
-        self._end(ended)
+        for number, job in list(self._jobs.items()):
+            if job.is_as(records.get(number)):
+                job.update(records[number])
+            elif job.end(PATIENCE_S):
+                del self._jobs[number]
         for number, record in records.items():
-            if number in self._jobs:
-                self._jobs[number].update(record)
-            elif record.paused is None:
+            if number not in self._jobs and record.paused is None:
                 self._start(record)
         for job in self._jobs.values():
             job.renew()
@@ -86,20 +91,29 @@ class Worker:
             return
         try:
             job = self._build(record, self.identifier)
-        except PinnacleError as error:
-            log.warning("listener %s cannot be worked on here: %s", record.identifier, error)
+        except Exception as error:  # the unit of work: one listener, beside which the others go on
+            is_ours = isinstance(error, PinnacleError)
+            log.warning("listener %s cannot be worked on here: %s", record.identifier, error, exc_info=not is_ours)
             self._failed[record.output] = (record.version, time.monotonic())
             self._backend.set_listener(record.output, error=str(error), error_at=time.time())
             return
         self._jobs[record.output] = job
         job.start()
 
-    def _end(self, jobs: list[Job]) -> None:
-        for job in jobs:
+    def _end_all(self) -> None:
+        """Let each job finish what it has in hand, under its lease."""
+        for job in self._jobs.values():
             job.stop()
-        for job in jobs:
-            job.join()
-            self._jobs.pop(job.record.output, None)
+        while self._jobs:
+            number, job = next(iter(self._jobs.items()))
+            if job.end(POLL_S):
+                del self._jobs[number]
+                continue
+            try:
+                for other in self._jobs.values():
+                    other.renew()
+            except BackendError as error:
+                log.warning("leases could not be renewed: %s", error)
 
     def _step_down(self) -> None:
         try:

@@ -180,16 +180,12 @@ class PostgresBackend(SqlBackend):
 
         self._alter(table, change, f"{column!r} could not be {'dropped' if drops else 'added'}")
 
-    def alter_all(self, table: sa.TableClause, statements: Sequence[str], *, guard: sa.Update | None = None) -> bool:
-        were_run = False
-
+    def alter_all(self, table: sa.TableClause, statements: Sequence[str], *, guard: sa.Update | None = None) -> None:
         def change(connection: sa.Connection) -> None:
-            nonlocal were_run
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
-            were_run = self._run_guarded(connection, statements, guard)
+            self._run_guarded(connection, statements, guard)
 
         self._alter(table, change, "its triggers could not be changed")
-        return were_run
 
     def _alter(self, table: sa.TableClause, change: Callable[[sa.Connection], None], otherwise: str) -> None:
         """Change a user's table with a short lock timeout, again and again: a waiting ALTER TABLE

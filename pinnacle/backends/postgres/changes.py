@@ -26,10 +26,19 @@ from pinnacle.base.rows import Key
 
 if TYPE_CHECKING:
     from pinnacle.backends.postgres.backend import PostgresBackend
+    from pinnacle.backends.postgres.target import PostgresTarget
 
 CHANNEL = "pinnacle"
 OUR_FAULT = "undefined_column OR undefined_table OR datatype_mismatch OR cannot_coerce"
 SETTINGS = "SECURITY DEFINER SET search_path = pg_catalog, pg_temp"
+BYTEWISE = frozenset(
+    {
+        "smallint", "integer", "bigint", "boolean", "text", "character varying", "uuid", "bytea", "date",
+        "timestamp without time zone", "timestamp with time zone",
+    }
+)  # fmt: skip
+"""Types whose values are equal only where their bytes are, unless a column has a collation of its own."""
+LARGE_WORK_BYTES, FEW_ROWS, RENEW_LOCK_MS = 4 * 2**20, 20_000, 20
 FUNCTIONS = ("row", "insert", "delete", "truncate", "clear", "never")
 
 
@@ -42,6 +51,7 @@ class PostgresFeed(SqlFeed):
     """See `SqlFeed`."""
 
     backend: PostgresBackend
+    target: PostgresTarget
     fold_rows = 20_000
 
     def tables(self) -> list[str]:
@@ -163,7 +173,7 @@ class PostgresFeed(SqlFeed):
 
     def _update_by_row(self) -> dict[str, list[str]]:
         by_others = f"coalesce(current_setting('pinnacle.writer', true), '') <> '{self.number}'"
-        changed = f"record_image_ne({self._record('old')}, {self._record('new')}) AND {by_others}"
+        changed = f"({' OR '.join(self._differences())}) AND {by_others}"
         return self._row_trigger("update", self._key_of("old"), self._key_of("new"), changed)
 
     def _all_by_row(self) -> dict[str, list[str]]:
@@ -217,8 +227,23 @@ class PostgresFeed(SqlFeed):
     def _key_of(self, side: str) -> list[str]:
         return [f"{side}.{self.backend.quote(name)}" for name in self.key]
 
-    def _record(self, side: str) -> str:
-        return f"row({', '.join(f'{side}.{self.backend.quote(column)}' for column in self.watched)})"
+    def _differences(self) -> list[str]:
+        """Tests of the watched columns' bytes. To make records of them takes longer than to compare what can be."""
+        by_image = [column for column in self.watched if not self._is_bytewise(column)]
+        named = [self.backend.quote(column) for column in self.watched if column not in by_image]
+        tests = [f"old.{name} IS DISTINCT FROM new.{name}" for name in named]
+        if by_image:
+            tests.append(f"record_image_ne({self._record('old', by_image)}, {self._record('new', by_image)})")
+        return tests
+
+    def _is_bytewise(self, column: str) -> bool:
+        kind = self.target.kinds.get(column)
+        if kind is None:  # an output that is only planned yet
+            return self.backend.column_declaration(self.info.type, self.table).lower() in BYTEWISE
+        return kind.bare in BYTEWISE and kind.with_collation == kind.declared
+
+    def _record(self, side: str, columns: Sequence[str]) -> str:
+        return f"row({', '.join(f'{side}.{self.backend.quote(column)}' for column in columns)})"
 
     def _shape(self, connection: sa.Connection) -> dict[str, str]:
         kinds = column_kinds(connection, self.backend.quote_table(self.table))
@@ -234,26 +259,16 @@ class PostgresFeed(SqlFeed):
         position = json.loads(found) if found else {}
         keys = ", ".join(f"k{i}" for i in range(len(self.key)))
         work, now = self.backend.own(f"{WORK_PREFIX}{self.number}"), time.time()
-        condition, parameters = "true", {"rows": self.fold_rows, "now": now}
-        if position.get("seen"):
-            condition = (
-                "(xid >= pg_snapshot_xmax(CAST(:seen AS pg_snapshot)) OR xid = ANY(ARRAY("
-                "SELECT pg_snapshot_xip(CAST(:seen AS pg_snapshot)))))"
-            )
-            parameters["seen"] = position["seen"]
-        if position.get("at"):
-            condition += " AND xid >= CAST(:at AS xid8)"
-            parameters["at"] = position["at"]
+        unseen, parameters = self._unseen(position)
         count, last, has_marker, snapshot = connection.execute(
             sa.text(
-                f"WITH taken AS (DELETE FROM {self.outbox} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {self.outbox} "
-                f"WHERE {condition} ORDER BY xid LIMIT :rows)) RETURNING xid, {keys}), "
+                f"WITH taken AS (DELETE FROM {self.outbox} WHERE ctid = ANY(ARRAY({unseen})) RETURNING xid, {keys}), "
                 f"folded AS (INSERT INTO {work} ({keys}, at) SELECT DISTINCT {keys}, CAST(:now AS double precision) "
                 f"FROM taken WHERE k0 IS NOT NULL ON CONFLICT ({keys}) DO UPDATE SET seq = excluded.seq) "
                 "SELECT count(*), CAST(max(xid) AS text), bool_or(k0 IS NULL), "
                 "CAST(pg_current_snapshot() AS text) FROM taken"
             ),
-            parameters,
+            {**parameters, "now": now},
         ).one()
         if not count and "begun" not in position:
             return 0, False
@@ -264,6 +279,25 @@ class PostgresFeed(SqlFeed):
             position = {"seen": begun}
         connection.execute(self._update(position=json.dumps(position), folded_at=now))
         return count, bool(has_marker)
+
+    def _unseen(self, position: dict[str, str]) -> tuple[str, dict[str, Any]]:
+        """The query for rows that no fold has looked at, and its parameters.
+
+        A range of the index for each kind of transaction, begun after the last snapshot or
+        open in it: rows that were taken and cannot be removed yet are not walked over.
+        """
+        kinds, parameters = ["true"], dict[str, Any](rows=self.fold_rows, at=position.get("at", "0"))
+        if "seen" in position:
+            _, end, still_open = position["seen"].split(":")
+            kinds, parameters["end"] = ["xid >= CAST(:end AS xid8)"], end
+            if still_open:
+                kinds.append("xid = ANY(CAST(:open AS xid8[]))")
+                parameters["open"] = still_open.split(",")
+        ranges = [
+            f"(SELECT ctid, xid FROM {self.outbox} WHERE {kind} AND xid >= CAST(:at AS xid8) ORDER BY xid LIMIT :rows)"
+            for kind in kinds
+        ]
+        return f"SELECT ctid FROM ({' UNION ALL '.join(ranges)}) AS unseen ORDER BY xid LIMIT :rows", parameters
 
     def verify(self) -> str | None:
         """Also whether this is still the server that the position is of: a restored one counts anew."""
@@ -276,7 +310,33 @@ class PostgresFeed(SqlFeed):
             is_of_another_server = connection.scalar(is_ahead, {"number": self.number})
         if is_of_another_server:
             self._set(position="", sweep=new_sweep())
+        self._renew_work()
         return super().verify()
+
+    def _renew_work(self) -> None:
+        """Give the work a new file when its own is full of rows that are gone.
+
+        A transaction that idles anywhere keeps vacuum from removing them, and every look-up
+        of a key would pass all its former rows. Only workers use this table; where they do
+        just now, it is for the next time.
+        """
+        work = self.backend.own(f"{WORK_PREFIX}{self.number}")
+        query = sa.text(
+            "SELECT CASE WHEN pg_relation_size(CAST(:work AS regclass)) > :large "
+            f"THEN (SELECT count(*) FROM (SELECT 1 FROM {work} LIMIT :few) AS waiting) END"
+        )
+        with self.backend.reading() as connection:
+            waiting = connection.scalar(query, {"work": work, "large": LARGE_WORK_BYTES, "few": FEW_ROWS})
+        if waiting is None or waiting == FEW_ROWS:
+            return
+        with self.backend.writing(durable=False) as connection:
+            self.backend.run_text(
+                connection,
+                f"DO $pinnacle$ DECLARE kept {work}[]; BEGIN SET LOCAL lock_timeout = {RENEW_LOCK_MS}; "
+                f"LOCK TABLE {work} IN ACCESS EXCLUSIVE MODE; kept := ARRAY(SELECT w FROM {work} AS w); "
+                f"TRUNCATE {work}; INSERT INTO {work} SELECT * FROM unnest(kept); "
+                "EXCEPTION WHEN lock_not_available THEN NULL; END $pinnacle$",
+            )
 
     def _append(self, connection: sa.Connection, keys: Sequence[Key]) -> None:
         raw: Any = connection.connection.driver_connection

@@ -66,8 +66,11 @@ class SqlBackend:
     # -- what the dialects say differently ------------------------------------------------
 
     def _sibling(self, engine: sa.Engine) -> sa.Engine:
-        """An engine of the same database with its own pool."""
-        return sa.Engine(engine.pool.recreate(), engine.dialect, engine.url)
+        """An engine of the same database with its own pool, which runs of several threads find no bound in."""
+        pool = engine.pool.recreate()
+        if isinstance(pool, sa.QueuePool):
+            pool._max_overflow = -1
+        return sa.Engine(pool, engine.dialect, engine.url)
 
     def column_type(self, output: OutputType) -> sa.types.TypeEngine[Any]:
         """The type of a column made for ``output``."""
@@ -135,20 +138,19 @@ class SqlBackend:
             if has_column(connection, table, column) == drops:
                 self.run_text(connection, statement)
 
-    def alter_all(self, table: sa.TableClause, statements: Sequence[str], *, guard: sa.Update | None = None) -> bool:
-        """Run several statements that change a user's table, in one transaction; whether they were run.
+    def alter_all(self, table: sa.TableClause, statements: Sequence[str], *, guard: sa.Update | None = None) -> None:
+        """Run several statements that change a user's table, in one transaction.
 
-        They are not when the ``guard``, an update that comes first and locks its row, finds none.
+        Not when the ``guard``, an update that comes first and locks its row, finds none.
         """
         with self.writing() as connection:
-            return self._run_guarded(connection, statements, guard)
+            self._run_guarded(connection, statements, guard)
 
-    def _run_guarded(self, connection: sa.Connection, statements: Sequence[str], guard: sa.Update | None) -> bool:
+    def _run_guarded(self, connection: sa.Connection, statements: Sequence[str], guard: sa.Update | None) -> None:
         if guard is not None and not connection.execute(guard).rowcount:
-            return False
+            return
         for statement in statements:
             self.run_text(connection, statement)
-        return True
 
     def run_text(self, connection: sa.Connection, statement: str) -> None:
         """Run a statement that has no parameters; a % in a name is not one."""
@@ -376,6 +378,8 @@ def wrapped_errors() -> Iterator[None]:
         if "readonly database" in reason or "read-only transaction" in reason:
             raise UnsupportedTable(f"the database is read-only, so no output can be written: {reason}") from error
         raise BackendError(f"the database refused: {reason}") from error
+    except sa.exc.TimeoutError as error:
+        raise BackendError(f"no connection to the database was free: {error}") from error
 
 
 def has_column(connection: sa.Connection, table: sa.TableClause, column: str) -> bool:

@@ -112,11 +112,11 @@ class SqlFeed(ABC):
             shape = json.dumps(self._shape(connection))
         self._set(shape=shape)
 
-    def _make_triggers(self, before: Sequence[str], *, only_running: bool = False) -> bool:
-        """Make the triggers anew; with ``only_running`` not for a listener that is paused, or being removed."""
+    def _make_triggers(self, before: Sequence[str], *, only_lost: bool = False) -> None:
+        """Make the triggers anew; ``only_lost`` with a sweep, unless the listener is paused or being removed."""
         made = [statement for statements in self.triggers().values() for statement in statements]
-        running = self._update(paused=None).where(listener.c.paused.is_(None)) if only_running else None
-        return self.backend.alter_all(self.table, [*before, *made], guard=running)
+        running = self._update(sweep=new_sweep()).where(listener.c.paused.is_(None)) if only_lost else None
+        self.backend.alter_all(self.table, [*before, *made], guard=running)
 
     def verify(self) -> str | None:
         """Why the listener cannot go on; lost triggers are made again, and a sweep is asked for."""
@@ -125,14 +125,14 @@ class SqlFeed(ABC):
             then = json.loads(
                 connection.scalar(sa.select(listener.c.shape).where(listener.c.output_id == self.number)) or "{}"
             )
-            missing = set(self.triggers()) - self.present(connection)
+            present = self.present(connection)
         for name, kind in then.items():
             if name not in now:
                 return f"column {name!r} of {self.info.table} is gone: it was renamed or dropped"
             if now[name] != kind:
                 return f"column {name!r} of {self.info.table} was {kind} and is {now[name]} now"
-        if missing and self._make_triggers(self.drops(), only_running=True):
-            self.request_sweep()
+        if not present.issuperset(self.triggers()):
+            self._make_triggers(self.drops(), only_lost=True)
         return None
 
     # -- work --------------------------------------------------------------------------------------
@@ -198,9 +198,6 @@ class SqlFeed(ABC):
             failpoint("in-finish")
 
     # -- the registry ------------------------------------------------------------------------------
-
-    def request_sweep(self) -> None:
-        self._set(sweep=new_sweep())
 
     def _set(self, **values: Any) -> None:
         with self.backend.writing() as connection:

@@ -102,7 +102,11 @@ def has_work(backend: SqlBackend, output_id: int) -> bool:
 
 
 def remove(backend: SqlBackend, output_id: int) -> None:
-    """Take away a listener's triggers, then its tables and its row in the registry."""
+    """Take away a listener's triggers, then its tables and its row in the registry.
+
+    It is paused first, so that no worker takes its triggers for lost and makes them again.
+    """
+    change(backend, output_id, {"paused": "being removed"})
     backend.alter_all(sa.table(f"the table of output {output_id}"), backend.capture_drops(output_id))
     with backend.writing() as connection:
         for name in (outbox_name(output_id), f"{WORK_PREFIX}{output_id}"):

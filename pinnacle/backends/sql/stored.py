@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from pinnacle.backends.sql.source import ColumnTypes, SqlSource, key_tuple, named_source
 from pinnacle.base.errors import ComponentError, UnsupportedQuery
 from pinnacle.base.rows import Fields
+from pinnacle.base.types import dump_json
 
 _PLACEHOLDER = re.compile(r"%%|%\((?P<name>.+?)\)s|:")
 
@@ -64,7 +65,9 @@ def _text_of(condition: Any, dialect: sa.Dialect) -> tuple[str, dict[str, Any]]:
     compiled = condition.compile(dialect=named(paramstyle="pyformat"), compile_kwargs={"render_postcompile": True})
     values = dict(compiled.params)
     for name, process in compiled._bind_processors.items():
-        if name in values:
+        if name in values and isinstance(compiled.binds[name].type, sa.JSON):
+            values[name] = dump_json(values[name])  # a driver may have a wrapper for it
+        elif name in values:
             values[name] = process(values[name])
     for name, value in values.items():
         if type(value).__module__ not in ("builtins", "datetime", "decimal", "uuid"):
@@ -73,13 +76,16 @@ def _text_of(condition: Any, dialect: sa.Dialect) -> tuple[str, dict[str, Any]]:
                 "a listener; compare with a plain value"
             )
 
+    # By numbers: SQLAlchemy makes a parameter's name of its column's, which may hold anything.
+    numbered = {compiled.escaped_bind_names.get(name, name): f"p{i}" for i, name in enumerate(values)}
+
     def replaced(match: re.Match[str]) -> str:
         name = match.group("name")
         if name is not None:
-            return f":{name}"
+            return f":{numbered[name]}"
         return "%" if match.group() == "%%" else "\\:"
 
-    return _PLACEHOLDER.sub(replaced, compiled.string), values
+    return _PLACEHOLDER.sub(replaced, compiled.string), dict(zip(numbered.values(), values.values(), strict=True))
 
 
 def _reads(source: SqlSource) -> set[str]:

@@ -40,7 +40,7 @@ class SqliteFeed(SqlFeed):
         listed = ", ".join(f"k{i}" for i in range(len(kinds)))
         work = self.backend.own(f"{WORK_PREFIX}{self.number}")
         return [
-            f"CREATE TABLE IF NOT EXISTS {self.outbox} (id INTEGER PRIMARY KEY AUTOINCREMENT, {', '.join(kinds)})",
+            f"CREATE TABLE IF NOT EXISTS {self.outbox} (id INTEGER PRIMARY KEY, {', '.join(kinds)})",
             f"CREATE TABLE IF NOT EXISTS {work} "
             f"(seq INTEGER PRIMARY KEY, {', '.join(filled)}, at REAL NOT NULL, UNIQUE ({listed}))",
         ]
@@ -136,21 +136,26 @@ class SqliteFeed(SqlFeed):
         return super().fold()
 
     def _fold_some(self, connection: sa.Connection) -> tuple[int, bool]:
+        """``position`` holds the last revision given out. Revisions are counted here, as the outbox's own
+        numbers begin anew when it is empty: AUTOINCREMENT would cost the user's insert a sixth of its time."""
         run = connection.exec_driver_sql
         last = run(f"SELECT id FROM {self.outbox} ORDER BY id LIMIT 1 OFFSET {self.fold_rows - 1}").scalar()
         if last is None:
             last = run(f"SELECT max(id) FROM {self.outbox}").scalar()
         if last is None:
             return 0, False
+        mine = listener.c.output_id == self.number
+        given_out = int(connection.scalar(sa.select(listener.c.position).where(mine)) or 0)
+        ahead = given_out + 1 - int(run(f"SELECT min(id) FROM {self.outbox}").scalar() or 0)
         work, now = self.backend.own(f"{WORK_PREFIX}{self.number}"), time.time()
         keys = ", ".join(f"k{i}" for i in range(len(self.key)))
         run(
-            f"INSERT OR REPLACE INTO {work} (seq, {keys}, at) SELECT max(id), {keys}, {now!r} FROM {self.outbox} "
-            f"WHERE id <= {last} AND k0 IS NOT NULL GROUP BY {keys}"
+            f"INSERT OR REPLACE INTO {work} (seq, {keys}, at) SELECT max(id) + {ahead}, {keys}, {now!r} "
+            f"FROM {self.outbox} WHERE id <= {last} AND k0 IS NOT NULL GROUP BY {keys}"
         )
         wants_sweep = run(f"SELECT 1 FROM {self.outbox} WHERE id <= {last} AND k0 IS NULL LIMIT 1").first() is not None
         count = run(f"DELETE FROM {self.outbox} WHERE id <= {last}").rowcount
-        connection.execute(self._update(folded_at=now))
+        connection.execute(self._update(position=str(last + ahead), folded_at=now))
         return count, wants_sweep
 
     def _append(self, connection: sa.Connection, keys: Sequence[Key]) -> None:
@@ -168,7 +173,7 @@ class SqliteFeed(SqlFeed):
             connection.exec_driver_sql(f"DELETE FROM {work} WHERE seq IN ({chosen})", (json.dumps(list(revisions)),))
 
     def _requeue(self, connection: sa.Connection, revisions: Sequence[int]) -> None:
-        """Through the outbox, whose numbers are the revisions."""
+        """Through the outbox, where they get new revisions."""
         work = self.backend.own(f"{WORK_PREFIX}{self.number}")
         keys = ", ".join(f"k{i}" for i in range(len(self.key)))
         connection.exec_driver_sql(

@@ -7,6 +7,8 @@ import time
 
 import sqlalchemy as sa
 
+from pinnacle.backends.sql.backend import wrapped_errors
+
 POLL_S = 0.005
 
 
@@ -30,7 +32,8 @@ class SqliteWake:
         return False
 
     def _version(self) -> int:
-        return int(self._connection.exec_driver_sql("PRAGMA data_version").scalar() or 0)
+        with wrapped_errors():
+            return int(self._connection.exec_driver_sql("PRAGMA data_version").scalar() or 0)
 
     def close(self) -> None:
         self._connection.close()

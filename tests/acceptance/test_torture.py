@@ -1,0 +1,24 @@
+"""Columns cannot go stale: a short torture of listeners, with workers killed while three programs write.
+
+The long one is ``python -m benchmarks torture``.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.torture import BOUND_S, torture
+from pinnacle.backends.protocol import Capability
+
+SECONDS = 6.0
+SEED = 11
+LEAST_CHECKS = 500
+
+
+@pytest.mark.requires(Capability.TRANSACTIONS)
+def test_no_change_is_lost_or_paid_for_twice_when_workers_are_killed(backend):
+    suffered = torture(backend.name, backend.address, seconds=SECONDS, seed=SEED)
+
+    assert suffered.violations(BOUND_S[backend.name], least_checks=LEAST_CHECKS) == []
+    assert suffered.kills.total() >= 2
+    assert suffered.rows > 0
