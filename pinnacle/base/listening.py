@@ -29,13 +29,15 @@ class Watch:
 
 @dataclass(frozen=True)
 class Claim:
-    """Rows that a worker holds under a lease, with the revision of the change that it knows of.
+    """Rows that a worker holds under a lease, with their places in the queue and the revisions of the
+    changes that it knows of; all row-aligned.
 
-    ``is_run``: the revisions are all there were between the first and the last.
+    ``is_run``: the places are all there were between the first and the last.
     """
 
     lease: str
     keys: Sequence[Key]
+    places: Sequence[int]
     revisions: Sequence[int]
     is_run: bool = False
 

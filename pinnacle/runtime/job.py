@@ -8,7 +8,7 @@ import threading
 import time
 from concurrent.futures import CancelledError
 
-from pinnacle.backends.protocol import Backend, Feed, Target
+from pinnacle.backends.protocol import Backend, Capability, Feed, Target
 from pinnacle.base.encoding import dump_key, load_key
 from pinnacle.base.errors import BackendError, ConfigError, Conflict
 from pinnacle.base.failpoints import failpoint
@@ -124,7 +124,7 @@ class Job:
         done: list[int] = []
         again: list[int] = []
         try:
-            worked = self._run.work(claim.keys, claim.lease)
+            worked = self._run.work(claim.keys, claim.lease, meanwhile=self._fold_ahead)
             for position, key in enumerate(claim.keys):
                 (again if key in worked.again else done).append(position)
         finally:
@@ -141,6 +141,11 @@ class Job:
         if not again and self._has_failed:
             self._backend.set_listener(self.record.output, error=None, error_at=None)
             self._has_failed = False
+
+    def _fold_ahead(self) -> None:
+        """Fold while outputs are written, where that does not wait for the same lock."""
+        if Capability.MANY_PROCESSES in self._backend.capabilities:
+            self._feed.fold()
 
     def _sweep(self) -> bool:
         """Queue the rows of the next slice that need work; whether a sweep is under way."""

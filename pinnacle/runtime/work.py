@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -60,8 +60,9 @@ class WorkRun(Run):
         """How many rows to claim next."""
         return self._size.rows
 
-    def work(self, keys: Sequence[Key], lease: str) -> Worked:
-        """Bring claimed rows up to date; commits before it returns."""
+    def work(self, keys: Sequence[Key], lease: str, *, meanwhile: Callable[[], object] = lambda: None) -> Worked:
+        """Bring claimed rows up to date; commits before it returns. ``meanwhile`` runs once all is computed,
+        while the last outputs are written."""
         self._handled, self._later, self.caller.outage = set(), [], None
         computed, again, pages = self.result.computed, set[Key](), list[Page]()
         with brisk, self._writing_portions():
@@ -71,6 +72,7 @@ class WorkRun(Run):
                     again.update(portion)
                 else:
                     pages.append(self._work_off(portion, lease, again))
+            meanwhile()
         unwritten = set(self._later)
         again.update(key for page in pages for key in page.keys if key not in self._handled)
         self._keep_in_mind(pages, unwritten)

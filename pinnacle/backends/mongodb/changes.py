@@ -56,7 +56,7 @@ class MongoFeed(ABC):
         return [
             f"insert into {LISTENERS}: watch {watched} of {self._table!r}",
             "create collection pinnacle_work_<id>",
-            "create index on pinnacle_work_<id> (s, _id)",
+            "create index on pinnacle_work_<id> (s, _id, r)",
         ]
 
     def install(self) -> None:
@@ -109,27 +109,28 @@ class MongoFeed(ABC):
 
     def claim(self, run: str, limit: int, ttl_s: float) -> Claim:
         """The longest-waiting rows that nobody else holds."""
-        chosen: list[tuple[Key, int]] = []
+        chosen: list[tuple[Key, int, int]] = []
 
         def choose(others: set[Any]) -> list[Key]:
             found = self._work.first(limit + len(others))
-            free = [(key, revision) for key, revision in found if key_identity(key) not in others] if others else found
+            free = [row for row in found if key_identity(row[0]) not in others] if others else found
             chosen.extend(free[:limit])
-            return [key for key, _ in chosen]
+            return [row[0] for row in chosen]
 
         with driver_errors(self._server):
             lease = self.target.leases.lease_work(run, choose, ttl_s, version=self.target.info.version)
-        return Claim(lease, [key for key, _ in chosen], [revision for _, revision in chosen])
+        keys, places, revisions = zip(*chosen, strict=True) if chosen else ((), (), ())
+        return Claim(lease, keys, places, revisions)
 
     def finish(self, claim: Claim, done: Sequence[int], deferred: Sequence[int]) -> None:
         if not claim.keys:
             return
         with driver_errors(self._server):
             if done:
-                self._work.clear([claim.revisions[i] for i in done])
+                self._work.clear([(claim.places[i], claim.revisions[i]) for i in done])
             failpoint("in-finish")
             if deferred:
-                self._work.defer([claim.revisions[i] for i in deferred])
+                self._work.defer([claim.places[i] for i in deferred])
             self.target.leases.release_work(claim.lease)
             self.listeners.count_processed(self.number, len(done))
 

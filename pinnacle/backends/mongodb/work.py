@@ -1,7 +1,8 @@
 """The work of one listener: a document for each row that waits, under the row's own ``_id``.
 
-``s`` is its revision, unlike all others that this listener gave: what is cleared is cleared
-by it, so that a change that came meanwhile stays.
+``s`` is its place in the queue, which stays when the row changes again, and ``r`` the revision
+of its newest change; both are unlike all others that this listener gave. What is cleared is
+cleared by both, so that a change that came meanwhile stays.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pinnacle.base.rows import Key
 WORK_PREFIX = "pinnacle_work_"
 KEYS_A_STATEMENT = 10_000
 FLOOR_S = 5.0
-"""How long the lowest revision seen may serve as the start of claims: what was cleared since is not walked over."""
+"""How long the lowest place seen may serve as the start of claims: what was cleared since is not walked over."""
 
 
 def work_table(output: int) -> str:
@@ -52,7 +53,7 @@ class Work:
             except OperationFailure as error:
                 if error.code != NAMESPACE_EXISTS:
                     raise
-        self._documents.create_index([("s", 1), ("_id", 1)])
+        self._documents.create_index([("s", 1), ("_id", 1), ("r", 1)])
 
     def drop(self) -> None:
         self._documents.drop()
@@ -65,7 +66,9 @@ class Work:
             if first is None:
                 return
             now = time.time()
-            documents = [{"_id": key, "s": Int64(first + i), "at": now} for i, key in enumerate(part)]
+            documents = [
+                {"_id": key, "s": Int64(first + i), "r": Int64(first + i), "at": now} for i, key in enumerate(part)
+            ]
             # An update that inserts looks for its place among all that was deleted lately: it comes second.
             waiting = self.wire.insert_missing(self.table, documents)
             if waiting:
@@ -73,14 +76,15 @@ class Work:
 
     @staticmethod
     def _revised(document: dict[str, Any]) -> Update:
-        change = {"$set": {"s": document["s"]}, "$setOnInsert": {"at": document["at"]}}
+        change = {"$set": {"r": document["r"]}, "$setOnInsert": {"s": document["s"], "at": document["at"]}}
         return Update({"_id": document["_id"]}, change, upsert=True)
 
-    def first(self, limit: int) -> list[tuple[Key, int]]:
-        """Those that wait the longest, with their revisions."""
+    def first(self, limit: int) -> list[tuple[Key, int, int]]:
+        """Those that wait the longest, with their places and revisions."""
         condition = {"s": {"$gte": Int64(self._lowest())}}
-        found = self._documents.find(condition, {"_id": 1, "s": 1}).sort([("s", 1), ("_id", 1)]).limit(limit)
-        return [(as_key(document["_id"]), int(document["s"])) for document in found]
+        order = [("s", 1), ("_id", 1), ("r", 1)]
+        found = self._documents.find(condition, {"_id": 1, "s": 1, "r": 1}).sort(order).limit(limit)
+        return [(as_key(document["_id"]), int(document["s"]), int(document["r"])) for document in found]
 
     def _lowest(self) -> int:
         if time.monotonic() - self._floor_at > FLOOR_S:
@@ -89,18 +93,18 @@ class Work:
             self._floor_at = time.monotonic()
         return self._floor
 
-    def clear(self, revisions: Sequence[int]) -> None:
-        for part in _parts(revisions):
-            self.wire.delete(self.table, {"s": {"$in": [Int64(revision) for revision in part]}}, durable=False)
+    def clear(self, rows: Sequence[tuple[int, int]]) -> None:
+        """Take rows out, by place and revision."""
+        for part in _parts(rows):
+            places, revisions = ([Int64(number) for number in column] for column in zip(*part, strict=True))
+            self.wire.delete(self.table, {"s": {"$in": places}, "r": {"$in": revisions}}, durable=False)
 
-    def defer(self, revisions: Sequence[int]) -> None:
-        """Put rows behind all others, unless a newer change has done so."""
-        first = self.listeners.next_revisions(self.output, len(revisions))
+    def defer(self, places: Sequence[int]) -> None:
+        """Put rows behind all others."""
+        first = self.listeners.next_revisions(self.output, len(places))
         if first is None:
             return
-        moved = [
-            Update({"s": Int64(revision)}, {"$set": {"s": Int64(first + i)}}) for i, revision in enumerate(revisions)
-        ]
+        moved = [Update({"s": Int64(place)}, {"$set": {"s": Int64(first + i)}}) for i, place in enumerate(places)]
         self.wire.update(self.table, moved)
 
     def is_empty(self) -> bool:

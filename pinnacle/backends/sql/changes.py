@@ -1,7 +1,7 @@
 """The feed of one listener: changes that triggers captured, folded into work, claimed and cleared.
 
 Triggers append keys to an outbox inside the user's transaction. `fold` moves them into one
-row of work a key, whose ``seq`` is both its revision and its place in the queue: folds of
+row of work a key, which keeps its place in the queue and gets a new revision: folds of
 one listener are serialised, so that what is folded later has the greater number. A claim
 lists its keys in a lease, which bulk runs respect as well; finished rows are taken out of
 the work where their revision is still the one that was claimed.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pinnacle.backends.sql.target import SqlTarget
 
 FLOOR_S = 5.0
-"""How long the lowest revision seen may serve as the start of claims: rows that were cleared since are skipped."""
+"""How long the lowest place seen may serve as the start of claims: rows that were cleared since are skipped."""
 
 
 class SqlFeed(ABC):
@@ -76,12 +76,15 @@ class SqlFeed(ABC):
         """Put keys into the outbox."""
 
     @abstractmethod
-    def _clear_work(self, connection: sa.Connection, revisions: Sequence[int], *, is_run: bool) -> None:
-        """Take these revisions out of the work; ``is_run``: they are all between the first and the last."""
+    def _clear_work(self, connection: sa.Connection, places: Sequence[int], newest: int, *, is_run: bool) -> None:
+        """Take the rows at these places out of the work, unless their revision is above ``newest``.
+
+        ``is_run``: the places are all between the first and the last.
+        """
 
     @abstractmethod
-    def _requeue(self, connection: sa.Connection, revisions: Sequence[int]) -> None:
-        """Give rows of work new revisions, behind all others."""
+    def _requeue(self, connection: sa.Connection, places: Sequence[int]) -> None:
+        """Put rows of work behind all others."""
 
     @abstractmethod
     def _shape(self, connection: sa.Connection) -> dict[str, str]:
@@ -152,35 +155,36 @@ class SqlFeed(ABC):
     def claim(self, run: str, limit: int, ttl_s: float) -> Claim:
         """The longest-waiting rows that nobody else holds."""
         with self.backend.reading() as connection:  # no write, and so nothing that wakes others, without work
-            if connection.execute(self._work_from(connection, self.work.c.seq).limit(1)).first() is None:
-                return Claim("", [], [])
+            if connection.execute(self._work_from(connection, self.work.c.place).limit(1)).first() is None:
+                return Claim("", [], [], [])
         chosen: list[Key] = []
+        places: list[int] = []
         revisions: list[int] = []
         skipped = False
 
         def choose(connection: sa.Connection, others: set[Any]) -> list[Key]:
             nonlocal skipped
-            query = self._work_from(connection, *self.work_key, self.work.c.seq).order_by(self.work.c.seq)
+            query = self._work_from(connection, *self.work_key, self.work.c.place, self.work.c.revision)
+            query = query.order_by(self.work.c.place)
             rows = self.target._fetch(connection, query.limit(limit + len(others)))
-            for row in rows:
-                key = row[0] if len(row) == 2 else tuple(row[:-1])
-                if key in others:
-                    skipped = True
-                elif len(chosen) < limit:
-                    chosen.append(key)
-                    revisions.append(row[-1])
+            free = [n for n, key in enumerate(self.target._keys(rows)) if key not in others]
+            skipped = len(free) < len(rows)
+            mine = [rows[n] for n in free[:limit]]
+            chosen.extend(self.target._keys(mine))
+            places.extend(row[-2] for row in mine)
+            revisions.extend(row[-1] for row in mine)
             return chosen
 
         lease = self.target.queue.lease_work(run, choose, ttl_s)
-        return Claim(lease, chosen, revisions, is_run=not skipped)
+        return Claim(lease, chosen, places, revisions, is_run=not skipped)
 
     def _work_from(self, connection: sa.Connection, *columns: Any) -> sa.Select[Any]:
-        return sa.select(*columns).where(self.work.c.seq >= self._lowest(connection))
+        return sa.select(*columns).where(self.work.c.place >= self._lowest(connection))
 
     def _lowest(self, connection: sa.Connection) -> int:
-        """A revision that no row of work is below: what was cleared lately is not walked over again."""
+        """A place that no row of work is below: what was cleared lately is not walked over again."""
         if time.monotonic() - self._floor_at > FLOOR_S:
-            self._floor = connection.scalar(sa.select(sa.func.min(self.work.c.seq))) or 0
+            self._floor = connection.scalar(sa.select(sa.func.min(self.work.c.place))) or 0
             self._floor_at = time.monotonic()
         return self._floor
 
@@ -189,10 +193,11 @@ class SqlFeed(ABC):
         with self.backend.writing(durable=False) as connection:
             connection.execute(self._update(processed=listener.c.processed + len(done)))
             if done:
-                revisions = [claim.revisions[i] for i in done]
-                self._clear_work(connection, revisions, is_run=claim.is_run and len(done) == len(claim.keys))
+                newest = max(max(claim.places), max(claim.revisions))
+                is_run = claim.is_run and len(done) == len(claim.keys)
+                self._clear_work(connection, [claim.places[i] for i in done], newest, is_run=is_run)
             if deferred:
-                self._requeue(connection, [claim.revisions[i] for i in deferred])
+                self._requeue(connection, [claim.places[i] for i in deferred])
             if claim.keys:
                 self.target.queue.release_work(connection, claim.lease)
             failpoint("in-finish")

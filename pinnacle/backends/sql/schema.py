@@ -138,12 +138,17 @@ def outbox_name(output_id: int) -> str:
 
 
 def work_table(output_id: int, key: list[sa.Column[object]]) -> sa.Table:
-    """One listener's work: a row a key, ``seq`` being the revision and the order it came in."""
+    """One listener's work: a row a key.
+
+    ``place`` is where it stands in the queue, and stays when the row changes again;
+    ``revision`` is then the place that the newest change would have had, and 0 before.
+    """
     parts = [sa.Column(f"k{i}", column.type, nullable=False) for i, column in enumerate(key)]
     return sa.Table(
         f"{WORK_PREFIX}{output_id}", sa.MetaData(schema=SCHEMA),
-        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+        sa.Column("place", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
         *parts,
+        sa.Column("revision", sa.BigInteger, nullable=False),
         sa.Column("at", sa.Double, nullable=False),
         sa.UniqueConstraint(*(part.name for part in parts)),
     )  # fmt: skip

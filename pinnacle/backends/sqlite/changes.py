@@ -42,7 +42,8 @@ class SqliteFeed(SqlFeed):
         return [
             f"CREATE TABLE IF NOT EXISTS {self.outbox} (id INTEGER PRIMARY KEY, {', '.join(kinds)})",
             f"CREATE TABLE IF NOT EXISTS {work} "
-            f"(seq INTEGER PRIMARY KEY, {', '.join(filled)}, at REAL NOT NULL, UNIQUE ({listed}))",
+            f"(place INTEGER PRIMARY KEY, {', '.join(filled)}, revision INTEGER NOT NULL, at REAL NOT NULL, "
+            f"UNIQUE ({listed}))",
         ]
 
     def _declared(self, name: str) -> str:
@@ -136,7 +137,7 @@ class SqliteFeed(SqlFeed):
         return super().fold()
 
     def _fold_some(self, connection: sa.Connection) -> tuple[int, bool]:
-        """``position`` holds the last revision given out. Revisions are counted here, as the outbox's own
+        """``position`` holds the last place given out. Places are counted here, as the outbox's own
         numbers begin anew when it is empty: AUTOINCREMENT would cost the user's insert a sixth of its time."""
         run = connection.exec_driver_sql
         last = run(f"SELECT id FROM {self.outbox} ORDER BY id LIMIT 1 OFFSET {self.fold_rows - 1}").scalar()
@@ -150,8 +151,9 @@ class SqliteFeed(SqlFeed):
         work, now = self.backend.own(f"{WORK_PREFIX}{self.number}"), time.time()
         keys = ", ".join(f"k{i}" for i in range(len(self.key)))
         run(
-            f"INSERT OR REPLACE INTO {work} (seq, {keys}, at) SELECT max(id) + {ahead}, {keys}, {now!r} "
-            f"FROM {self.outbox} WHERE id <= {last} AND k0 IS NOT NULL GROUP BY {keys}"
+            f"INSERT INTO {work} (place, {keys}, revision, at) SELECT max(id) + {ahead}, {keys}, 0, {now!r} "
+            f"FROM {self.outbox} WHERE id <= {last} AND k0 IS NOT NULL GROUP BY {keys} "
+            f"ON CONFLICT ({keys}) DO UPDATE SET revision = excluded.place"
         )
         wants_sweep = run(f"SELECT 1 FROM {self.outbox} WHERE id <= {last} AND k0 IS NULL LIMIT 1").first() is not None
         count = run(f"DELETE FROM {self.outbox} WHERE id <= {last}").rowcount
@@ -164,20 +166,18 @@ class SqliteFeed(SqlFeed):
         rows = [(key,) for key in keys] if len(self.key) == 1 else [tuple(key) for key in keys]
         raw.executemany(f"INSERT INTO {self.outbox} ({listed}) VALUES ({marks})", rows)
 
-    def _clear_work(self, connection: sa.Connection, revisions: Sequence[int], *, is_run: bool) -> None:
+    def _clear_work(self, connection: sa.Connection, places: Sequence[int], newest: int, *, is_run: bool) -> None:
         work = self.backend.own(f"{WORK_PREFIX}{self.number}")
+        values: list[Any]
+        chosen, values = "place IN (SELECT value FROM json_each(?))", [json.dumps(list(places))]
         if is_run:
-            connection.exec_driver_sql(f"DELETE FROM {work} WHERE seq BETWEEN ? AND ?", (revisions[0], revisions[-1]))
-        else:
-            chosen = "SELECT value FROM json_each(?)"
-            connection.exec_driver_sql(f"DELETE FROM {work} WHERE seq IN ({chosen})", (json.dumps(list(revisions)),))
+            chosen, values = "place BETWEEN ? AND ?", [places[0], places[-1]]
+        connection.exec_driver_sql(f"DELETE FROM {work} WHERE {chosen} AND revision <= {newest}", tuple(values))
 
-    def _requeue(self, connection: sa.Connection, revisions: Sequence[int]) -> None:
-        """Through the outbox, where they get new revisions."""
+    def _requeue(self, connection: sa.Connection, places: Sequence[int]) -> None:
+        mine = listener.c.output_id == self.number
+        given_out = int(connection.scalar(sa.select(listener.c.position).where(mine)) or 0)
         work = self.backend.own(f"{WORK_PREFIX}{self.number}")
-        keys = ", ".join(f"k{i}" for i in range(len(self.key)))
-        connection.exec_driver_sql(
-            f"INSERT INTO {self.outbox} ({keys}) SELECT {keys} FROM {work} "
-            "WHERE seq IN (SELECT value FROM json_each(?))",
-            (json.dumps(list(revisions)),),
-        )
+        moves = [(given_out + n, place) for n, place in enumerate(places, 1)]
+        connection.exec_driver_sql(f"UPDATE {work} SET place = ? WHERE place = ?", moves)
+        connection.execute(self._update(position=str(given_out + len(places))))
