@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import pymongo
 
 from benchmarks.places import TABLE, Place, connected
-from pinnacle import Database, Listener, Model, pinnacle
+from pinnacle import Listener, Model, pinnacle
+from pinnacle.backends.open import open_backend
+from pinnacle.base.settings import Settings
 
-FILL_S = 120.0
+FILL_S, LOOK_S = 120.0, 0.01
 COMMAND = (sys.executable, "-c", "from pinnacle.cli import main; main()", "worker")
 
 
@@ -47,11 +50,20 @@ def worker(url: str) -> Iterator[subprocess.Popen[bytes]]:
             process.communicate()
 
 
-def drained(db: Database, timeout_s: float) -> None:
-    """Wait until nothing is pending; raises where rows were set aside on the way."""
-    db.drain(timeout_s)
-    if errors := db.errors(limit=1):
-        raise RuntimeError(f"a row was set aside: {errors[0].message}")
+@contextmanager
+def progress(url: str) -> Iterator[Callable[[], int]]:
+    """How many rows the only listener has done so far, read from the registry alone: it costs the workers nothing."""
+    with closing(open_backend(url, Settings())) as backend:
+        yield lambda: backend.listeners()[0].processed
+
+
+def wait_for(processed: Callable[[], int], rows: int, timeout_s: float) -> None:
+    """Wait until so many rows have been done."""
+    until = time.monotonic() + timeout_s
+    while (done := processed()) < rows:
+        if time.monotonic() > until:
+            raise RuntimeError(f"{done:,} rows were done, not {rows:,}")
+        time.sleep(LOOK_S)
 
 
 def lengthen_all(name: str, url: str) -> None:

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 
 import psutil  # type: ignore[import-untyped]
 
-from benchmarks.listened import lengthen_all, listen, workers
+from benchmarks.listened import lengthen_all, listen, progress, workers
 from benchmarks.models import word_count
 from benchmarks.places import Place, opened
 from benchmarks.table import Table
-from pinnacle import Database, pinnacle
 
 ROWS, EARLY_SHARE = 300_000, 0.1
 SAMPLE_S, PATIENCE_S = 0.5, 900.0
@@ -41,19 +40,14 @@ def watched(name: str, place: Place, rows: int) -> tuple[float, list[tuple[int, 
     """The worker's MB while it idles, its MB by rows done, and the seconds."""
     url = place.renew()
     listen(place, url, word_count, "words")
-    with workers(url) as (process,), pinnacle(url) as db:
+    with workers(url) as (process,), progress(url) as processed:
         memory = psutil.Process(process.pid).memory_info
-        idle, before, samples = memory().rss / 2**20, processed(db), list[tuple[int, float]]()
+        idle, before, samples = memory().rss / 2**20, processed(), list[tuple[int, float]]()
         lengthen_all(name, url)
         began = time.monotonic()
         while not samples or samples[-1][0] < rows:
             time.sleep(SAMPLE_S)
-            samples.append((processed(db) - before, memory().rss / 2**20))
+            samples.append((processed() - before, memory().rss / 2**20))
             if time.monotonic() - began > PATIENCE_S:
                 raise RuntimeError(f"{samples[-1][0]:,} of {rows:,} rows were done")
         return idle, samples, time.monotonic() - began
-
-
-def processed(db: Database) -> int:
-    """Rows that the only listener has done so far."""
-    return db.listeners()[0].processed

@@ -286,7 +286,7 @@ class Backend(Protocol):
         """
 
     def set_listener(self, output: int, **values: Any) -> None:
-        """Change a listener's ``paused``, ``sweep``, ``swept_at``, ``error``, ``error_at`` or ``rests_until``."""
+        """Change a listener's ``paused``, ``sweep``, ``swept_at``, ``error`` or ``error_at``."""
 
     def errors(self, output: int | None = None, limit: int = 1000) -> list[RowError]:
         """Rows set aside, newest first."""

@@ -64,7 +64,6 @@ class ListenerRecord:
     processed: int
     error: str | None
     error_at: float | None
-    rests_until: float | None
     is_side: bool = False
 
     @property

@@ -46,6 +46,7 @@ class Job:
         self._thread = threading.Thread(target=self._loop, name=f"pinnacle-{record.identifier}", daemon=True)
         self._rest_s, self._verified_at, self._holds = 0.0, float("-inf"), False
         self._has_failed = record.error is not None
+        self._ahead: Claim | None = None
 
     # -- from the worker's thread --------------------------------------------------------------------
 
@@ -77,7 +78,7 @@ class Job:
             self.wake()
 
     def renew(self) -> None:
-        if self._holds:
+        if self._holds or self._ahead is not None:
             self._target.renew(self._lease_id, self._ttl)
 
     # -- the job's own thread --------------------------------------------------------------------------
@@ -88,7 +89,7 @@ class Job:
             try:
                 is_busy = self._step()
             except CancelledError:
-                return
+                break
             except Exception as error:  # the unit of work: noted, verified, tried again after a rest
                 is_busy = False
                 self._fail(error)
@@ -96,35 +97,39 @@ class Job:
                 self._stop.wait(self._rest_s * random.uniform(0.75, 1.25))
             elif not is_busy:
                 self._signal.wait(POLL_S)
+        self._let_go()
 
     def _step(self) -> bool:
         """One round; whether there may be more to do at once."""
         if time.monotonic() - self._verified_at > VERIFY_S:
             self._verify()
-        folded = self._feed.fold()
-        failpoint("after-fold")
-        if self._stop.is_set():
-            return False
         limit = min(self._run.rows, MAX_CLAIM_ROWS)
-        claim = self._feed.claim(self._lease_id, limit, self._ttl)
+        folded, claim = 0, self._ahead
+        if claim is None:
+            folded = self._feed.fold()
+            failpoint("after-fold")
+            if self._stop.is_set():
+                return False
+            claim = self._feed.claim(self._lease_id, limit, self._ttl)
+        self._ahead = None
         if claim.keys:
             failpoint("after-claim")
             if self._is_superseded():
                 self._feed.finish(claim, [], [])
                 return False
-            self._work(claim)
+            self._work(claim, is_full=len(claim.keys) >= limit)
             if len(claim.keys) < limit and not self._rest_s:
                 self._sweep()  # nothing else waited: a steady trickle of changes must not hold a sweep up for ever
             return True
         self._rest_s = 0.0
         return bool(folded) or self._sweep()
 
-    def _work(self, claim: Claim) -> None:
+    def _work(self, claim: Claim, *, is_full: bool) -> None:
         self._holds = True
         done: list[int] = []
         again: list[int] = []
         try:
-            worked = self._run.work(claim.keys, claim.lease, meanwhile=self._fold_ahead)
+            worked = self._run.work(claim.keys, claim.lease, meanwhile=self._look_ahead if is_full else None)
             for position, key in enumerate(claim.keys):
                 (again if key in worked.again else done).append(position)
         finally:
@@ -142,10 +147,21 @@ class Job:
             self._backend.set_listener(self.record.output, error=None, error_at=None)
             self._has_failed = False
 
-    def _fold_ahead(self) -> None:
-        """Fold while outputs are written, where that does not wait for the same lock."""
-        if Capability.MANY_PROCESSES in self._backend.capabilities:
+    def _look_ahead(self) -> None:
+        """Fold and claim what comes next while outputs are written, where that does not wait for the same lock."""
+        if Capability.MANY_PROCESSES in self._backend.capabilities and not self._stop.is_set():
             self._feed.fold()
+            ahead = self._feed.claim(self._lease_id, min(self._run.rows, MAX_CLAIM_ROWS), self._ttl)
+            self._ahead = ahead if ahead.keys else None
+
+    def _let_go(self) -> None:
+        """Give back what was claimed ahead."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            try:
+                self._feed.finish(ahead, [], [])
+            except BackendError as error:  # it expires by itself
+                log.warning("listener %s: a lease could not be given up: %s", self.record.identifier, error)
 
     def _sweep(self) -> bool:
         """Queue the rows of the next slice that need work; whether a sweep is under way."""

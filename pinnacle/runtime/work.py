@@ -60,7 +60,7 @@ class WorkRun(Run):
         """How many rows to claim next."""
         return self._size.rows
 
-    def work(self, keys: Sequence[Key], lease: str, *, meanwhile: Callable[[], object] = lambda: None) -> Worked:
+    def work(self, keys: Sequence[Key], lease: str, *, meanwhile: Callable[[], None] | None = None) -> Worked:
         """Bring claimed rows up to date; commits before it returns. ``meanwhile`` runs once all is computed,
         while the last outputs are written."""
         self._handled, self._later, self.caller.outage = set(), [], None
@@ -72,7 +72,8 @@ class WorkRun(Run):
                     again.update(portion)
                 else:
                     pages.append(self._work_off(portion, lease, again))
-            meanwhile()
+            if meanwhile is not None:
+                meanwhile()
         unwritten = set(self._later)
         again.update(key for page in pages for key in page.keys if key not in self._handled)
         self._keep_in_mind(pages, unwritten)

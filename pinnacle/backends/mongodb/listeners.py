@@ -17,7 +17,7 @@ from pinnacle.base.listening import ListenerRecord, new_sweep
 from pinnacle.base.rows import OutputInfo
 
 LISTENERS = "pinnacle_listener"
-CHANGEABLE = ("paused", "sweep", "swept_at", "error", "error_at", "rests_until")
+CHANGEABLE = ("paused", "sweep", "swept_at", "error", "error_at")
 EVERYTHING = ""
 """Stands among the fields that a condition reads for all of them."""
 
@@ -119,7 +119,7 @@ class Listeners:
 
 _FRESH: Mapping[str, Any] = {
     "sweep": None, "swept_at": 0.0, "asked_at": 0.0, "changed_at": 0.0, "folded_at": 0.0, "processed": 0,
-    "revision": 0, "error": None, "error_at": None, "rests_until": None,
+    "revision": 0, "error": None, "error_at": None,
 }  # fmt: skip
 
 
@@ -137,5 +137,5 @@ def _record(entry: Mapping[str, Any], info: OutputInfo) -> ListenerRecord:
         output=info.id, identifier=entry["identifier"], version=entry["version"], table=info.table,
         column=info.name, fields=info.fields, reads=reads, paused=entry["paused"], sweep=entry["sweep"],
         swept_at=entry["swept_at"], folded_at=entry["folded_at"], processed=entry["processed"],
-        error=entry["error"], error_at=entry["error_at"], rests_until=entry["rests_until"],
+        error=entry["error"], error_at=entry["error_at"],
     )  # fmt: skip

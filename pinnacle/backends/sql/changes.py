@@ -160,23 +160,23 @@ class SqlFeed(ABC):
         chosen: list[Key] = []
         places: list[int] = []
         revisions: list[int] = []
-        skipped = False
+        is_run = False
 
         def choose(connection: sa.Connection, others: set[Any]) -> list[Key]:
-            nonlocal skipped
+            nonlocal is_run
             query = self._work_from(connection, *self.work_key, self.work.c.place, self.work.c.revision)
             query = query.order_by(self.work.c.place)
             rows = self.target._fetch(connection, query.limit(limit + len(others)))
-            free = [n for n, key in enumerate(self.target._keys(rows)) if key not in others]
-            skipped = len(free) < len(rows)
-            mine = [rows[n] for n in free[:limit]]
+            free = [n for n, key in enumerate(self.target._keys(rows)) if key not in others][:limit]
+            is_run = bool(free) and free[-1] - free[0] == len(free) - 1
+            mine = [rows[n] for n in free]
             chosen.extend(self.target._keys(mine))
             places.extend(row[-2] for row in mine)
             revisions.extend(row[-1] for row in mine)
             return chosen
 
         lease = self.target.queue.lease_work(run, choose, ttl_s)
-        return Claim(lease, chosen, places, revisions, is_run=not skipped)
+        return Claim(lease, chosen, places, revisions, is_run=is_run)
 
     def _work_from(self, connection: sa.Connection, *columns: Any) -> sa.Select[Any]:
         return sa.select(*columns).where(self.work.c.place >= self._lowest(connection))

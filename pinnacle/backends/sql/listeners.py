@@ -20,7 +20,7 @@ from pinnacle.base.types import Items, output_type_from_json
 if TYPE_CHECKING:
     from pinnacle.backends.sql.backend import SqlBackend
 
-CHANGEABLE = ("paused", "sweep", "swept_at", "error", "error_at", "rests_until")
+CHANGEABLE = ("paused", "sweep", "swept_at", "error", "error_at")
 
 
 def register(backend: SqlBackend, output_id: int, identifier: str, version: int) -> bool:
@@ -53,7 +53,7 @@ def all_of(backend: SqlBackend) -> list[ListenerRecord]:
             table=".".join(part for part in (row.table_schema, row.table_name) if part), column=row.name,
             fields=Fields.of(json.loads(row.fields)), reads=tuple(json.loads(row.shape)), paused=row.paused,
             sweep=row.sweep, swept_at=row.swept_at, folded_at=row.folded_at, processed=row.processed,
-            error=row.error, error_at=row.error_at, rests_until=row.rests_until,
+            error=row.error, error_at=row.error_at,
             is_side=isinstance(output_type_from_json(json.loads(row.type)), Items),
         )
         for row in rows

@@ -103,7 +103,6 @@ listener = sa.Table(
     sa.Column("processed", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("error", sa.Text),
     sa.Column("error_at", sa.Double),
-    sa.Column("rests_until", sa.Double),
     sa.Column("is_writing", sa.Boolean, nullable=False, server_default=sa.false()),
 )  # fmt: skip
 
