@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from pinnacle import ConfigError, pinnacle
 from pinnacle.backends.sql import migrate, schema
 
 
@@ -69,3 +71,17 @@ def test_the_planned_statements_do_what_upgrade_does(place):
         assert {table.name for table in schema.metadata.sorted_tables} <= set(
             sa.inspect(connection).get_table_names(schema=name)
         )
+
+
+def test_an_older_database_is_brought_to_this_version(tmp_path):
+    url = f"sqlite:///{tmp_path / 'old.db'}"
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE docs (id INTEGER PRIMARY KEY, body TEXT)")
+        command.upgrade(migrate._config(None, connection=connection), "0001")
+    with pinnacle(url) as db:
+        with pytest.raises(ConfigError, match="pinnacle migrate"):
+            db.outputs()
+        assert any("pinnacle_listener" in statement for statement in db.migration_plan())
+        db.migrate()
+        assert (db.migration_plan(), db.listeners()) == ([], [])

@@ -66,10 +66,15 @@ class SqlBackend:
     # -- what the dialects say differently ------------------------------------------------
 
     def _sibling(self, engine: sa.Engine) -> sa.Engine:
-        """An engine of the same database with its own pool, which runs of several threads find no bound in."""
+        """An engine of the same database with its own pool, which runs of several threads find no bound in.
+
+        The connection used last is used next: it has its statements prepared, and on SQLite takes
+        no write of this process's for another's.
+        """
         pool = engine.pool.recreate()
         if isinstance(pool, sa.QueuePool):
             pool._max_overflow = -1
+            pool._pool.use_lifo = True
         return sa.Engine(pool, engine.dialect, engine.url)
 
     def column_type(self, output: OutputType) -> sa.types.TypeEngine[Any]:
@@ -310,10 +315,10 @@ class SqlBackend:
             return
         with self.reading() as connection:
             revision = migrate.current_revision(connection, self.schema)
-        if not (revision and migrate.check_revision(revision)):
+        if migrate.is_behind(revision):
             with self.writing() as connection:
                 self._lock_migration(connection)
-                if not migrate.current_revision(connection, self.schema):
+                if migrate.is_behind(migrate.current_revision(connection, self.schema)):
                     migrate.upgrade(connection, self.schema)
         self._is_migrated = True
 

@@ -45,6 +45,11 @@ def check_revision(revision: str | None) -> bool:
     )
 
 
+def is_behind(revision: str | None) -> bool:
+    """Whether migrations are missing; ConfigError for tables of a newer version."""
+    return revision is None or (revision != HEAD and (revision < HEAD or check_revision(revision)))
+
+
 def upgrade(connection: sa.Connection, schema: str | None) -> None:
     """Run the missing migrations on ``connection``, inside its transaction."""
     from alembic import command
