@@ -21,9 +21,8 @@ COMMAND = (sys.executable, "-c", "from pinnacle.cli import main; main()", "worke
 
 
 def listen(place: Place, url: str, model: Model, output: str, **options: Any) -> None:
-    """Compute all rows, and leave a listener behind that keeps them fresh."""
+    """Add a listener over all rows, which whichever worker runs fills first."""
     with pinnacle(url) as db:
-        model.predict(X="body", db=db, select=place.query(), output=output, progress=False)
         db.add(Listener(model=model, key="body", select=place.query(), output=output, **options))
 
 

@@ -179,13 +179,18 @@ class Caller:
             in_time = int(tried * FLUSH_S / 4 / max(now - began, 1e-6))
             in_memory = MAX_PORTION_BYTES * len(outputs) // max(1, made)
             stride = max(1, min(2 * stride, in_time, in_memory))
-            if interrupted is not None or now >= flush_at or self._is_full(done):
+            if interrupted is not None or now >= flush_at or self._is_full(done) or self._ends_with_outage(done):
                 yield done
                 done, flush_at = Done(), clock() + FLUSH_S
             if interrupted is not None:
                 raise interrupted
         if len(done):
             yield done
+
+    def _ends_with_outage(self, done: Done) -> bool:
+        """Then who counts outages in a row must hear of it: a provider that refuses at once is not asked again and
+        again."""
+        return self.spares_outages and bool(done.failed) and is_outage(done.failed[-1].error)
 
     def _is_full(self, done: Done) -> bool:
         return len(done) >= self.batch_size or done.bytes >= MAX_PORTION_BYTES

@@ -134,7 +134,8 @@ class SqliteFeed(SqlFeed):
         with self.backend.reading() as connection:  # an empty outbox needs no lock of the file
             if connection.exec_driver_sql(f"SELECT 1 FROM {self.outbox} LIMIT 1").first() is None:
                 return 0
-        return super().fold()
+        count = super().fold()  # twice, so that a claim is worth its round, and the file's lock is held briefly
+        return count if count < self.fold_rows else count + super().fold()
 
     def _fold_some(self, connection: sa.Connection) -> tuple[int, bool]:
         """``position`` holds the last place given out. Places are counted here, as the outbox's own
