@@ -182,7 +182,11 @@ class Database:
         target = self._backend.bind(source, spec, create=not dry_run)
         with progress_bar(spec.name or model.identifier, target.count, progress) as move:
             result = Run(model, target, options, lease_ttl_s=self._settings.lease_ttl_s, on_progress=move).execute()
-        if listen:
+        if not dry_run:
+            self._listening.after_predict(target.info.id, spec.parameters)
+            if isinstance(spec.type, Items):
+                target.forget(target.orphans(None, None, selected=False))
+        if listen and not dry_run:
             self.add(Listener(model=model, key=X, select=select, output=output, parameters=dict(parameters)))
         return result
 
@@ -216,8 +220,9 @@ class Database:
         """Compute set-aside rows again, of one model or of all; one result an output that had any.
 
         Rows that fail again are set aside again. A model that cannot be loaded here raises its
-        ComponentError after all others were run. Keyword arguments that an earlier `predict`
-        passed on to the model are not repeated.
+        ComponentError after all others were run. An output that a listener keeps fresh is
+        computed as it says; keyword arguments that an earlier `predict` passed on to the
+        model are not repeated.
         """
         results: list[PredictResult] = []
         unloadable: list[ComponentError] = []
@@ -225,20 +230,33 @@ class Database:
             if not self._backend.errors(info.id, 1):
                 continue
             try:
-                own = model if isinstance(model, Model) else self.load(Model.kind, info.model)
+                ready, target, parameters = self._to_retry(info, model)
             except ComponentError as error:
                 unloadable.append(error)
                 continue
-            ready = self._ready(own, store=True)
-            source, spec = self._spec(ready, info.fields.to_json(), self._backend.rows_of(info), _place(info))
-            target = self._backend.bind(source, spec)
             keys = self._backend.take_errors(info.id)
             with progress_bar(info.name, keys.__len__, progress) as move:
-                run = Run(ready, target, RunOptions(), lease_ttl_s=self._settings.lease_ttl_s, on_progress=move)
+                run = Run(
+                    ready,
+                    target,
+                    RunOptions(parameters=parameters),
+                    lease_ttl_s=self._settings.lease_ttl_s,
+                    on_progress=move,
+                )
                 results.append(run.execute(keys))
         if unloadable:
             raise unloadable[0]
         return results
+
+    def _to_retry(self, info: OutputInfo, model: str | Model | None) -> tuple[Model, Any, Mapping[str, Any]]:
+        """What computes an output's failed rows: its listener's model, rows and keywords, where it has one."""
+        if (found := self._listening.to_retry(info.id)) is not None:
+            listener, target = found
+            return self._ready(listener.model, store=False), target, listener.parameters  # type: ignore[arg-type]
+        own = model if isinstance(model, Model) else self.load(Model.kind, info.model)
+        ready = self._ready(own, store=True)
+        source, spec = self._spec(ready, info.fields.to_json(), self._backend.rows_of(info), _place(info))
+        return ready, self._backend.bind(source, spec), {}
 
     # -- listening --------------------------------------------------------------------------------
 

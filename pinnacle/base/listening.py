@@ -19,11 +19,11 @@ class Watch:
 
     ``clears``: an input that changes blanks the output inside the user's own transaction.
     ``notifies``: a change wakes waiting workers at once, where that costs the writer
-    something. ``replicated``: also changes that a replication applies are captured.
+    something; None leaves it to the database. ``replicated``: also changes that a replication applies are captured.
     """
 
     clears: bool = False
-    notifies: bool = True
+    notifies: bool | None = None
     replicated: bool = False
 
 

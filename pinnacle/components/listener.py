@@ -22,7 +22,8 @@ class Listener(Component):
     happens to the old value when an input changes: kept until the new one is written, or
     cleared in the user's own transaction.
     ``unmatched``: the same for rows that the select no longer matches. ``notify``: wake
-    workers with a NOTIFY a statement on PostgreSQL; without it they poll.
+    workers with a NOTIFY a statement on PostgreSQL; without it they poll. By default yes,
+    but where the server allows prepared transactions, which it refuses after a NOTIFY.
     ``replicated``: capture changes that a logical replication applies as well.
     ``sweep_every_s``: seconds between background sweeps, 0 for none. The identifier is by
     default the output's place, ``table.column``, known once the listener is added.
@@ -39,7 +40,7 @@ class Listener(Component):
     parameters: dict[str, Any] = dataclasses.field(default_factory=dict)
     on_change: Literal["keep", "clear"] = "keep"
     unmatched: Literal["keep", "clear"] = "keep"
-    notify: bool = True
+    notify: bool | None = None
     replicated: bool = False
     sweep_every_s: float = 3600.0
 

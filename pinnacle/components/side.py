@@ -16,9 +16,10 @@ class Side:
     """An output that goes to a side table: ``predict(..., output=Side("chunks"))``.
 
     The table has the source's key (``{table}_{key}``), ``position`` from 0, and ``value``;
-    pinnacle makes it, and takes the rows away when their source row goes. A model that
-    returns a list fills one row an item. ``item`` is the type of one, by default from the
-    model's annotation: of ``-> list[str]`` that is str, and any other output is one item.
+    pinnacle makes it, and takes the rows away when their source row goes: a listener at
+    once, else the next predict. A model that returns a list fills one row an item.
+    ``item`` is the type of one, by default from the model's annotation: of ``-> list[str]``
+    that is str, and any other output is one item.
     """
 
     table: str

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from pinnacle.backends.protocol import Backend, Feed, Target
-from pinnacle.base.errors import ConfigError, Conflict, NotDrained, NotFound
+from pinnacle.base.errors import ConfigError, Conflict, NotDrained, NotFound, PinnacleError
 from pinnacle.base.listening import Freshness, ListenerRecord, ListenerStatus, Watch, new_sweep
 from pinnacle.base.rows import Fields, OutputSpec
 from pinnacle.base.settings import Settings
@@ -24,6 +24,7 @@ from pinnacle.runtime.worker import Worker
 
 POLL_S = 0.02
 PAGE_ROWS = 10_000
+LATER_THAN_ALL = 2**31 - 1
 
 
 class Listening:
@@ -42,19 +43,50 @@ class Listening:
         """Store a listener and begin to capture; its first fill is for a worker to do."""
         stored, source, spec = self._stored(listener)
         self._check_circles(stored, source, spec)
+        newest = replace(spec, version=LATER_THAN_ALL)
+        self._backend.plan(source, newest)  # raises what stands in the way, before anything is stored
+        was_there = self._check_place(stored.identifier, source.table, spec.name)
         stored = self._catalog.add(stored, allow_pickle=allow_pickle)
         listener.identifier, listener.version = stored.identifier, stored.version
         self._added[stored.identifier, stored.version or 0] = replace(stored, model=listener.model)
-        spec = replace(spec, version=listener.model.version or 0)  # type: ignore[union-attr]
-        target = self._backend.bind(source, spec)
-        is_new = self._backend.register_listener(target.info.id, stored.identifier, stored.version or 0)
+        target = self._backend.bind(source, replace(spec, version=_model(listener).version or 0))
+        try:
+            self._begin(stored, target)
+        except PinnacleError as error:
+            if was_there:
+                self._backend.set_listener(target.info.id, paused=str(error))
+            else:
+                self._backend.remove_listener(target.info.id)
+                self._catalog.remove(Listener.kind, stored.identifier, stored.version)
+            raise
+        return listener
+
+    def _check_place(self, identifier: str, table: str, column: str) -> bool:
+        """Whether the listener is there already; Conflict when its name or its output is another's."""
+        for record in self._backend.listeners():
+            place = (record.table, record.column)
+            if record.identifier == identifier and place != (table, column):
+                raise Conflict(
+                    f"listener {identifier!r} keeps {record.table}.{record.column} fresh; choose another identifier, "
+                    "or remove that listener first"
+                )
+            if record.identifier != identifier and place == (table, column):
+                raise Conflict(
+                    f"listener {record.identifier!r} keeps {table}.{column} fresh already; use its identifier, or "
+                    "remove it first"
+                )
+            if record.identifier == identifier:
+                return True
+        return False
+
+    def _begin(self, stored: Listener, target: Target) -> None:
+        """Register the listener and make its capture; only then the first sweep, so that no change is between them."""
         feed = self._feed(stored, target)
-        if is_new:
+        if self._backend.register_listener(target.info.id, stored.identifier, stored.version or 0):
             feed.install()
             self._backend.set_listener(target.info.id, sweep=new_sweep())
         elif reason := feed.verify():
             self._backend.set_listener(target.info.id, paused=reason)
-        return listener
 
     def plan(self, listener: Listener) -> list[str]:
         """The statements that `add` would run."""
@@ -109,6 +141,20 @@ class Listening:
                 if record.writes not in paths and _is_read(place, record.table, record.reads):
                     paths[record.writes] = [*paths[place], record.column]
                     todo.append(record.writes)
+
+    def after_predict(self, output: int, parameters: str) -> None:
+        """Have outputs compared that a run with other keywords than the listener's has written."""
+        for record in self._backend.listeners():
+            if record.output == output and canonical(self._load(record).parameters) != parameters:
+                self._backend.set_listener(output, sweep=new_sweep())
+
+    def to_retry(self, output: int) -> tuple[Listener, Target] | None:
+        """The listener that keeps an output fresh, with the rows it selects; None where there is none."""
+        record = next((r for r in self._backend.listeners() if r.output == output), None)
+        if record is None:
+            return None
+        listener = self._load(record)
+        return listener, self._bound(record, listener)[0]
 
     # -- one listener ------------------------------------------------------------------------------
 

@@ -109,7 +109,7 @@ class PostgresFeed(SqlFeed):
 
     def _clear_name(self) -> str:
         """After all others in the alphabet, by which triggers fire: those of the user may change an input."""
-        return f"zzz_{self._name('clear')}"
+        return f"~{self._name('clear')}"
 
     def _function(self, kind: str) -> str:
         return self.backend.own(capture_function(self.number, kind))
@@ -139,7 +139,14 @@ class PostgresFeed(SqlFeed):
         ]
 
     def _wake(self) -> str:
-        return f"PERFORM pg_notify('{CHANNEL}', ''); " if self.watch.notifies else ""
+        return f"PERFORM pg_notify('{CHANNEL}', ''); " if self._notifies() else ""
+
+    def _notifies(self) -> bool:
+        """Where transactions may be prepared, only if asked for: the server refuses to prepare one that notified."""
+        if self.watch.notifies is not None:
+            return self.watch.notifies
+        with self.backend.reading() as connection:
+            return connection.exec_driver_sql("SHOW max_prepared_transactions").scalar() == "0"
 
     def _by_statement(self) -> dict[str, list[str]]:
         made: dict[str, list[str]] = {}
@@ -207,6 +214,11 @@ class PostgresFeed(SqlFeed):
         made: dict[str, list[str]] = {}
         for kind, before, after in (("insert", nothing, new), ("update", old, new), ("delete", old, nothing)):
             made |= self._row_trigger(kind, before, after, by_others, on=self.side, name=self._name(f"side_{kind}"))
+        name = self._name("side_truncate")
+        made[name] = [
+            f"CREATE TRIGGER {self.backend.quote(name)} AFTER TRUNCATE ON {self.backend.quote_table(self.side)} "
+            f"FOR EACH STATEMENT EXECUTE FUNCTION {self._function('truncate')}()"
+        ]
         return made
 
     def _clear(self) -> dict[str, list[str]]:

@@ -71,34 +71,36 @@ class ColumnStatements(Statements):
         super().__init__(target)
         backend, source, info = target.backend, target.source, target.info
         name, stored = escaped(backend.quote(info.name)), escaped(target.kinds[info.name].bare)
-        same_row = " AND ".join(f"{o} = b.{k}" for o, k in zip(self.own, self.keys, strict=True))
-        unchanged = f"{self.inputs_hash} = b.h"
+        same_row = " AND ".join(f"{o} = pinnacle_b.{k}" for o, k in zip(self.own, self.keys, strict=True))
+        unchanged = f"{self.inputs_hash} = pinnacle_b.h"
         listed, returned = ", ".join(self.keys), ", ".join(self.own)
         arrays = ", ".join([*(f"%b::{kind}[]" for kind in self.kinds), _array(info.type, stored), "%b::bytea[]"])
-        batch = f"b ({listed}, o, h, n) AS MATERIALIZED (SELECT * FROM unnest({arrays}) WITH ORDINALITY), "
+        batch = f"pinnacle_b ({listed}, o, h, n) AS MATERIALIZED (SELECT * FROM unnest({arrays}) WITH ORDINALITY), "
         guard = (
-            f"guard AS MATERIALIZED (SELECT version, set_config('pinnacle.writer', '{info.id}', true), "
+            f"pinnacle_guard AS MATERIALIZED (SELECT version, set_config('pinnacle.writer', '{info.id}', true), "
             f"set_config('synchronous_commit', %s, true) FROM {backend.own(output.name)} WHERE id = {info.id} "
             "FOR KEY SHARE), "
         )
-        allowed = f"(SELECT version FROM guard) <= {target.version}"
+        allowed = f"(SELECT version FROM pinnacle_guard) <= {target.version}"
         tail = (
-            f"RETURNING b.n, {returned}, {_text(target.full_hash, backend)} AS fingerprint), "
-            f"recorded AS (INSERT INTO {self.state} ({listed}, fingerprint, version, failed) "
-            f"SELECT {', '.join(f'u.{k}' for k in self.keys)}, u.fingerprint, {target.version}, false "
-            f"FROM u {self.upsert}) "
-            "(SELECT n, NULL::integer, NULL::boolean FROM b EXCEPT ALL SELECT n, NULL, NULL FROM u) UNION ALL "
-            "SELECT NULL, (SELECT version FROM guard), "
+            f"RETURNING pinnacle_b.n, {returned}, {_text(target.full_hash, backend)} AS fingerprint), "
+            f"pinnacle_recorded AS (INSERT INTO {self.state} ({listed}, fingerprint, version, failed) "
+            f"SELECT {', '.join(f'pinnacle_u.{k}' for k in self.keys)}, pinnacle_u.fingerprint, {target.version}, "
+            f"false FROM pinnacle_u {self.upsert}) "
+            "(SELECT n, NULL::integer, NULL::boolean FROM pinnacle_b "
+            "EXCEPT ALL SELECT n, NULL, NULL FROM pinnacle_u) UNION ALL "
+            "SELECT NULL, (SELECT version FROM pinnacle_guard), "
             f"EXISTS (SELECT 1 FROM {self.errors} WHERE output_id = {info.id})"
         )
-        updated = f"u (n, {listed}, fingerprint) AS (UPDATE {self.table} SET {name} = b.o FROM "
+        updated = f"pinnacle_u (n, {listed}, fingerprint) AS (UPDATE {self.table} SET {name} = pinnacle_b.o FROM "
         matching = f"WHERE {same_row} AND {unchanged} AND {allowed}"
-        self.write = f"WITH {guard}{batch}{updated}b {matching} {tail}"
+        self.write = f"WITH {guard}{batch}{updated}pinnacle_b {matching} {tail}"
         locked = (
-            f"free AS MATERIALIZED (SELECT b.* FROM b JOIN {self.table} ON {same_row} WHERE {unchanged} "
-            f"ORDER BY {returned} FOR NO KEY UPDATE OF {escaped(backend.quote(source.actual.name))} SKIP LOCKED), "
+            f"pinnacle_free AS MATERIALIZED (SELECT pinnacle_b.* FROM pinnacle_b JOIN {self.table} ON {same_row} "
+            f"WHERE {unchanged} ORDER BY {returned} "
+            f"FOR NO KEY UPDATE OF {escaped(backend.quote(source.actual.name))} SKIP LOCKED), "
         )
-        self.write_unlocked = f"WITH {guard}{batch}{locked}{updated}free AS b {matching} {tail}"
+        self.write_unlocked = f"WITH {guard}{batch}{locked}{updated}pinnacle_free AS pinnacle_b {matching} {tail}"
 
 
 def _array(kind: Any, declared: str) -> str:

@@ -211,8 +211,8 @@ class PostgresSideTarget(SideTarget, PostgresTarget):
 
     def _stored_column(self) -> Any:
         kind = self.info.type.item if isinstance(self.info.type, Items) else None
-        value = "CAST(s.value AS text)" if isinstance(kind, (Vector, Json)) else "s.value"
-        return sa.literal_column(f"(SELECT array_agg({value} ORDER BY s.position) {self._side_of_row()})")
+        value = "CAST(pinnacle_item.value AS text)" if isinstance(kind, (Vector, Json)) else "pinnacle_item.value"
+        return sa.literal_column(f"(SELECT array_agg({value} ORDER BY pinnacle_item.position) {self._side_of_row()})")
 
     def _make_statements(self) -> None:
         self._upkeep = Statements(self)

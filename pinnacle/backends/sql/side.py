@@ -59,10 +59,10 @@ class SideTarget(SqlTarget):
         """The rows of the side table that belong to a row of the source, as text."""
         quote, base = self.backend.quote, self.backend.quote_table(self.source.actual)
         same = (
-            f"s.{quote(own.name)} = {base}.{quote(key.name)}"
+            f"pinnacle_item.{quote(own.name)} = {base}.{quote(key.name)}"
             for own, key in zip(self.side_key, self.source.key, strict=True)
         )
-        return f"FROM {self.backend.quote_table(self.side)} AS s WHERE {' AND '.join(same)}"
+        return f"FROM {self.backend.quote_table(self.side)} AS pinnacle_item WHERE {' AND '.join(same)}"
 
     def prepare(self, batch: OutputBatch) -> OutputBatch:
         return batch

@@ -233,7 +233,7 @@ class SqliteSideTarget(SideTarget, SqliteTarget):
     """An output in a side table; a row's items are compared as the text of their literals."""
 
     def _stored_column(self) -> Any:
-        items = f"SELECT quote(s.value) AS item {self._side_of_row()} ORDER BY s.position"
+        items = f"SELECT quote(pinnacle_item.value) AS item {self._side_of_row()} ORDER BY pinnacle_item.position"
         return sa.literal_column(f"(SELECT group_concat(item, char(10)) FROM ({items}))")
 
     def _locked_select(self, part: Sequence[Key]) -> Any:
