@@ -83,12 +83,21 @@ def worker(url: str, verbose: bool) -> None:
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
     )
-    stop = threading.Event()
-    for signal_number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signal_number, lambda *_: stop.set())
-    with opened(url) as db:
+    with stopped_by_signals() as stop, opened(url) as db:
         click.echo(f"Working on {len(db.listeners())} listeners; SIGTERM or Ctrl-C ends it.", err=True)
         db.worker().run(stop)
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set; afterwards they mean what they meant before."""
+    stop = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @main.command(epilog=URL_HELP)
