@@ -301,17 +301,6 @@ class Items(OutputType):
 
     name, python = "items", list
 
-    def check_all(self, values: Sequence[Any]) -> tuple[Sequence[Any], dict[int, OutputTypeMismatch]]:
-        checked, misfits = list(values), {}
-        for position, value in enumerate(values):
-            if value is None:
-                continue
-            try:
-                checked[position] = self.check(value)
-            except OutputTypeMismatch as error:
-                misfits[position] = error
-        return checked, misfits
-
     def check(self, value: Any) -> list[Any]:
         if self.many and not isinstance(value, (list, tuple)):
             raise self.misfit(value)

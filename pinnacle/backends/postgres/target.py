@@ -21,7 +21,6 @@ from pinnacle.backends.sql.side import SideTarget
 from pinnacle.backends.sql.source import SqlSource, key_tuple
 from pinnacle.backends.sql.target import SqlTarget, Within
 from pinnacle.base.encoding import dump_key
-from pinnacle.base.errors import Conflict
 from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page
 from pinnacle.base.types import Items, Json, Vector, dump_json
 
@@ -177,7 +176,7 @@ class PostgresTarget(SqlTarget):
                 statement, ("on" if is_last else "off", *arrays), binary=True
             ).fetchall()
             seconds = time.perf_counter() - began
-            self._check_version(version)
+            self._require_newest(version)
             unwritten = [row[0] - 1 for row in rows]
             if has_errors:
                 missed = set(unwritten)
@@ -190,14 +189,6 @@ class PostgresTarget(SqlTarget):
             from pinnacle.backends.postgres.vectors import PackedVectors, packed_dumper
 
             connection.adapters.register_dumper(PackedVectors, packed_dumper(self._vector_oids[1]))
-
-    def _check_version(self, found: int | None) -> None:
-        if found is None or found > self.version:
-            raise Conflict(
-                f"{self.info.table}.{self.info.name} "
-                + ("was removed" if found is None else f"is now computed by version {found}, not {self.version}")
-                + " while this run was at work; what it wrote before is kept"
-            )
 
     def _mark_failed(self, connection: sa.Connection, failures: Sequence[Failure]) -> Sequence[Failure]:
         raw: Any = connection.connection.driver_connection

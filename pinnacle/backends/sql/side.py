@@ -8,17 +8,19 @@ fail; rows of sources that are gone are taken away by the worker.
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from pinnacle.backends.sql.columns import Raw
-from pinnacle.backends.sql.schema import error, output
+from pinnacle.backends.sql.schema import output
 from pinnacle.backends.sql.source import SqlSource
 from pinnacle.backends.sql.target import SqlTarget
-from pinnacle.base.encoding import dump_key, safe_name
-from pinnacle.base.errors import Conflict, RowRejected
+from pinnacle.base.encoding import safe_name
+from pinnacle.base.errors import RowRejected
 from pinnacle.base.rows import Key, OutputBatch, OutputInfo
 from pinnacle.base.types import Items
 
@@ -65,25 +67,14 @@ class SideTarget(SqlTarget):
         return f"FROM {self.backend.quote_table(self.side)} AS pinnacle_item WHERE {' AND '.join(same)}"
 
     def prepare(self, batch: OutputBatch) -> OutputBatch:
-        return batch
-
-    def write(self, batch: OutputBatch) -> Sequence[int]:
-        """In transactions whose size follows their measured duration."""
-        unwritten: list[int] = []
-        start = 0
-        while start < len(batch.keys):
-            stop = min(len(batch.keys), start + self._chunk_rows)
-            missed, seconds = self._write_chunk(batch, start, stop)
-            unwritten.extend(start + i for i in missed)
-            self._adapt(stop - start, seconds or 0.0)
-            start = stop
-        return unwritten
+        return replace(batch, prepared=batch.outputs)
 
     def _write_chunk(self, batch: OutputBatch, start: int, stop: int) -> tuple[Sequence[int], float | None]:
         try:
             with self.backend.writing_as(self.info.id) as connection:
                 began = time.perf_counter()
-                self._check_newest(connection)
+                newest = sa.select(output.c.version).where(output.c.id == self.info.id)
+                self._require_newest(connection.scalar(newest))
                 unchanged = self._unchanged(connection, batch.keys[start:stop])
                 chosen = [i for i in range(start, stop) if unchanged.get(batch.keys[i]) == (batch.witnesses[i],)]
                 if chosen:
@@ -104,16 +95,17 @@ class SideTarget(SqlTarget):
             found.update((key, (witness,)) for key, witness in zip(page.keys, page.witnesses, strict=True))
         return found
 
+    @abstractmethod
     def _locked_select(self, part: Sequence[Key]) -> Any:
-        raise NotImplementedError
+        """The inputs of these rows, locked against change where locks are by row."""
 
+    @abstractmethod
     def _record(self, connection: sa.Connection, keys: Sequence[Key]) -> None:
         """Record the fingerprints of rows as they are inside this transaction."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _insert(self, table: sa.Table) -> Any:
         """The dialect's INSERT, which knows ON CONFLICT."""
-        raise NotImplementedError
 
     def _replace(self, connection: sa.Connection, keys: Sequence[Key], outputs: Sequence[list[Any] | None]) -> None:
         names = [column.name for column in self.side_key]
@@ -137,19 +129,6 @@ class SideTarget(SqlTarget):
                 index_elements=[*names, POSITION], set_={VALUE: insert.excluded[VALUE]}, where=differs
             )
             connection.execute(upsert, rows)
-
-    def _check_newest(self, connection: sa.Connection) -> None:
-        found = connection.scalar(sa.select(output.c.version).where(output.c.id == self.info.id))
-        if found is None or found > self.version:
-            raise Conflict(
-                f"{self.info.table}.{self.info.name} "
-                + ("was removed" if found is None else f"is now computed by version {found}, not {self.version}")
-                + " while this run was at work; what it wrote before is kept"
-            )
-
-    def _clear_errors(self, connection: sa.Connection, keys: Sequence[Key]) -> None:
-        texts = [dump_key(key) for key in keys]
-        connection.execute(sa.delete(error).where(error.c.output_id == self.info.id, error.c.key.in_(texts)))
 
     def forget(self, keys: Sequence[Key]) -> None:
         with self.backend.writing_as(self.info.id) as connection:

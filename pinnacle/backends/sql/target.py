@@ -17,7 +17,7 @@ from pinnacle.backends.sql.queue import SqlQueue
 from pinnacle.backends.sql.schema import error, state_table
 from pinnacle.backends.sql.source import SqlSource, key_tuple
 from pinnacle.base.encoding import dump_key
-from pinnacle.base.errors import OutputTypeMismatch
+from pinnacle.base.errors import Conflict, OutputTypeMismatch
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page, joined
 
@@ -183,8 +183,7 @@ class SqlTarget(ABC):
             for part in self._parts(keys):
                 connection.execute(sa.delete(self.state).where(self._among(part, self.state_key), gone))
             failpoint("in-forget")
-            texts = [dump_key(key) for key in keys]
-            connection.execute(sa.delete(error).where(error.c.output_id == self.info.id, error.c.key.in_(texts)))
+            self._clear_errors(connection, keys)
 
     def blank(self, keys: Sequence[Key]) -> list[Key]:
         """Where the row still is not selected: the output is NULL, and nothing is recorded of it.
@@ -288,6 +287,19 @@ class SqlTarget(ABC):
 
         Returns the part's positions not written, and the seconds that rows were locked for, if known.
         """
+
+    def _require_newest(self, found: int | None) -> None:
+        """Conflict unless the output, whose version a write has ``found``, is there and not of a newer model."""
+        if found is None or found > self.version:
+            raise Conflict(
+                f"{self.info.table}.{self.info.name} "
+                + ("was removed" if found is None else f"is now computed by version {found}, not {self.version}")
+                + " while this run was at work; what it wrote before is kept"
+            )
+
+    def _clear_errors(self, connection: sa.Connection, keys: Sequence[Key]) -> None:
+        texts = [dump_key(key) for key in keys]
+        connection.execute(sa.delete(error).where(error.c.output_id == self.info.id, error.c.key.in_(texts)))
 
     def fail(self, failures: Sequence[Failure]) -> None:
         now = time.time()

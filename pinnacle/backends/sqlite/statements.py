@@ -10,7 +10,6 @@ import sqlalchemy as sa
 
 from pinnacle.backends.sql.schema import error, listener, output
 from pinnacle.backends.sql.source import SqlSource
-from pinnacle.base.errors import Conflict
 from pinnacle.base.rows import OutputInfo
 
 if TYPE_CHECKING:
@@ -91,19 +90,10 @@ class Statements:
         """The INSERT of one row whose values are marked so."""
         return f"{self._insert}({', '.join(marks)})"
 
-    def guard(self, execute: Callable[[str], Any]) -> tuple[bool, bool]:
-        """Whether the output has rows set aside, and whether a listener keeps it fresh.
-
-        Conflict when a newer version of the model has begun to write, or the output is gone.
-        """
+    def guard(self, execute: Callable[[str], Any]) -> tuple[int | None, bool, bool]:
+        """The output's version in the registry, whether it has rows set aside, and whether it has a listener."""
         version, has_errors, has_listener = execute(self._guard).fetchone()
-        if version is None or version > self._version:
-            raise Conflict(
-                f"{self._info.table}.{self._info.name} "
-                + ("was removed" if version is None else f"is now computed by version {version}, not {self._version}")
-                + " while this run was at work; what it wrote before is kept"
-            )
-        return bool(has_errors), bool(has_listener)
+        return version, bool(has_errors), bool(has_listener)
 
 
 @lru_cache(maxsize=256)

@@ -148,7 +148,8 @@ class SqliteTarget(SqlTarget):
             self._give_way(connection)
             execute("BEGIN IMMEDIATE")
             began = time.perf_counter()
-            has_errors, has_listener = sql.guard(execute)
+            version, has_errors, has_listener = sql.guard(execute)
+            self._require_newest(version)
             missed: list[int] = []
             if has_listener:
                 execute(sql.begin_writing)
