@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pinnacle.base.document import Document as Document
+    from pinnacle.base.errors import AccountRefused as AccountRefused
     from pinnacle.base.errors import BackendError as BackendError
+    from pinnacle.base.errors import BudgetReached as BudgetReached
     from pinnacle.base.errors import ComponentError as ComponentError
     from pinnacle.base.errors import ConfigError as ConfigError
     from pinnacle.base.errors import Conflict as Conflict
     from pinnacle.base.errors import ConnectionLost as ConnectionLost
+    from pinnacle.base.errors import ContextOverflow as ContextOverflow
+    from pinnacle.base.errors import InvalidAnswer as InvalidAnswer
     from pinnacle.base.errors import MissingPlugin as MissingPlugin
     from pinnacle.base.errors import ModelError as ModelError
     from pinnacle.base.errors import NotDrained as NotDrained
@@ -20,11 +24,14 @@ if TYPE_CHECKING:
     from pinnacle.base.errors import OutputTypeConflict as OutputTypeConflict
     from pinnacle.base.errors import OutputTypeMismatch as OutputTypeMismatch
     from pinnacle.base.errors import PinnacleError as PinnacleError
+    from pinnacle.base.errors import ProviderRefused as ProviderRefused
+    from pinnacle.base.errors import ProviderUnavailable as ProviderUnavailable
     from pinnacle.base.errors import RowRejected as RowRejected
     from pinnacle.base.errors import UnknownField as UnknownField
     from pinnacle.base.errors import UnsupportedQuery as UnsupportedQuery
     from pinnacle.base.errors import UnsupportedTable as UnsupportedTable
     from pinnacle.base.errors import UntrustedReference as UntrustedReference
+    from pinnacle.base.metering import Usage as Usage
     from pinnacle.base.settings import Settings as Settings
     from pinnacle.base.types import Datetime as Datetime
     from pinnacle.base.types import Json as Json
@@ -34,6 +41,7 @@ if TYPE_CHECKING:
     from pinnacle.components.artifact import folder_artifacts as folder_artifacts
     from pinnacle.components.artifact import unpack as unpack
     from pinnacle.components.component import Component as Component
+    from pinnacle.components.component import operational as operational
     from pinnacle.components.component import secret as secret
     from pinnacle.components.function import FunctionModel as FunctionModel
     from pinnacle.components.function import model as model
@@ -43,22 +51,45 @@ if TYPE_CHECKING:
     from pinnacle.components.side import Side as Side
     from pinnacle.db import Database as Database
     from pinnacle.db import pinnacle as pinnacle
+    from pinnacle.llm.base import BaseLLM as BaseLLM
+    from pinnacle.llm.base import BaseLLMAPI as BaseLLMAPI
+    from pinnacle.llm.base import BaseLLMModel as BaseLLMModel
+    from pinnacle.llm.embeddings import EmbedModel as EmbedModel
+    from pinnacle.llm.embeddings import cos_sim as cos_sim
+    from pinnacle.llm.http import HttpClient as HttpClient
+    from pinnacle.llm.overflow import PromptCut as PromptCut
+    from pinnacle.llm.prices import Price as Price
+    from pinnacle.llm.prices import listed_price as listed_price
+    from pinnacle.llm.requests import Reply as Reply
+    from pinnacle.llm.requests import Request as Request
+    from pinnacle.llm.sending import Answered as Answered
+    from pinnacle.llm.sending import Unreadable as Unreadable
 
 _NAMES_BY_MODULE = {
     "pinnacle.base.document": ("Document",),
     "pinnacle.base.errors": (
-        "BackendError", "ComponentError", "ConfigError", "Conflict", "ConnectionLost", "MissingPlugin", "ModelError",
-        "NotDrained", "NotFound", "OutputCountMismatch", "OutputTypeConflict", "OutputTypeMismatch", "PinnacleError",
-        "RowRejected", "UnknownField", "UnsupportedQuery", "UnsupportedTable", "UntrustedReference",
+        "AccountRefused", "BackendError", "BudgetReached", "ComponentError", "ConfigError", "Conflict",
+        "ConnectionLost", "ContextOverflow", "InvalidAnswer", "MissingPlugin", "ModelError", "NotDrained", "NotFound",
+        "OutputCountMismatch", "OutputTypeConflict", "OutputTypeMismatch", "PinnacleError", "ProviderRefused",
+        "ProviderUnavailable", "RowRejected", "UnknownField", "UnsupportedQuery", "UnsupportedTable",
+        "UntrustedReference",
     ),
+    "pinnacle.base.metering": ("Usage",),
     "pinnacle.base.settings": ("Settings",),
     "pinnacle.base.types": ("Datetime", "Json", "OutputType", "Vector"),
     "pinnacle.components.artifact": ("Artifact", "folder_artifacts", "unpack"),
-    "pinnacle.components.component": ("Component", "secret"),
+    "pinnacle.components.component": ("Component", "operational", "secret"),
     "pinnacle.components.function": ("FunctionModel", "model"),
     "pinnacle.components.listener": ("Listener",),
     "pinnacle.components.model": ("CallStyle", "Model"),
     "pinnacle.components.side": ("Side",),
+    "pinnacle.llm.base": ("BaseLLM", "BaseLLMAPI", "BaseLLMModel"),
+    "pinnacle.llm.embeddings": ("EmbedModel", "cos_sim"),
+    "pinnacle.llm.http": ("HttpClient",),
+    "pinnacle.llm.overflow": ("PromptCut",),
+    "pinnacle.llm.prices": ("Price", "listed_price"),
+    "pinnacle.llm.requests": ("Reply", "Request"),
+    "pinnacle.llm.sending": ("Answered", "Unreadable"),
     "pinnacle.db": ("Database", "pinnacle"),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}

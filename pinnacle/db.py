@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Literal, TypeVar
@@ -20,8 +20,9 @@ from pinnacle.components.listener import Listener
 from pinnacle.components.model import Model
 from pinnacle.components.side import Side, place_of
 from pinnacle.runtime.arguments import canonical, check_arguments
-from pinnacle.runtime.engine import Run, RunOptions
+from pinnacle.runtime.engine import Run
 from pinnacle.runtime.listening import Listening
+from pinnacle.runtime.options import RunOptions, RunSettings
 from pinnacle.runtime.progress import progress_bar
 from pinnacle.runtime.result import PredictResult
 from pinnacle.runtime.worker import Worker
@@ -181,7 +182,7 @@ class Database:
         spec = replace(spec, parameters=canonical(parameters))
         target = self._backend.bind(source, spec, create=not dry_run)
         with progress_bar(spec.name or model.identifier, target.count, progress) as move:
-            result = Run(model, target, options, lease_ttl_s=self._settings.lease_ttl_s, on_progress=move).execute()
+            result = Run(model, target, options, self._run_settings(move)).execute()
         if not dry_run:
             self._listening.after_predict(target.info.id, spec.parameters)
             if isinstance(spec.type, Items):
@@ -236,13 +237,7 @@ class Database:
                 continue
             keys = self._backend.take_errors(info.id)
             with progress_bar(info.name, keys.__len__, progress) as move:
-                run = Run(
-                    ready,
-                    target,
-                    RunOptions(parameters=parameters),
-                    lease_ttl_s=self._settings.lease_ttl_s,
-                    on_progress=move,
-                )
+                run = Run(ready, target, RunOptions(parameters=parameters), self._run_settings(move))
                 results.append(run.execute(keys))
         if unloadable:
             raise unloadable[0]
@@ -350,6 +345,9 @@ class Database:
         source = self._backend.resolve(select, fields)
         name = chosen or self._backend.default_name(fields, model.identifier)
         return source, OutputSpec(name, kind, model.identifier, model.version or 0, source.fields)
+
+    def _run_settings(self, move: Callable[[int], None]) -> RunSettings:
+        return RunSettings(self._settings.lease_ttl_s, self._settings.outage_patience_s, on_progress=move)
 
     def _outputs_of(self, model: str | Model) -> list[OutputInfo]:
         return self._backend.outputs(model if isinstance(model, str) else model.identifier)

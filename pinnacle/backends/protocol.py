@@ -171,6 +171,9 @@ class CatalogStore(Protocol):
     def save(self, record: Record) -> bool:
         """Store one version; False when that version exists already (another process was faster)."""
 
+    def amend(self, record: Record) -> None:
+        """Put the record's body in place of that of the version it names."""
+
     def get(self, kind: str, identifier: str, version: int | None = None) -> Record | None:
         """One version, or the newest."""
 

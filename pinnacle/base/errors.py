@@ -14,7 +14,13 @@
     │   └── UntrustedReference code that this process may not import
     ├── ModelError             the model failed
     │   ├── OutputTypeMismatch a value that does not fit its output type
-    │   └── OutputCountMismatch a batch call gave too few or too many outputs
+    │   ├── OutputCountMismatch a batch call gave too few or too many outputs
+    │   ├── InvalidAnswer      a language model's answer does not fit its schema or choices
+    │   ├── ContextOverflow    an input longer than the model's context window
+    │   ├── ProviderRefused    the provider answered that it will not take this request
+    │   │   └── AccountRefused takes none: a wrong key, no such model, nothing left to spend
+    │   └── ProviderUnavailable no answer was to be had from the provider (retryable)
+    ├── BudgetReached          the next call would cost more than the budget leaves
     ├── BackendError           the database failed
     │   ├── ConnectionLost     the connection dropped (retryable)
     │   └── RowRejected        the database refused one value (a constraint, a length)
@@ -83,7 +89,12 @@ class UntrustedReference(ComponentError):
 
 
 class ModelError(PinnacleError):
-    """A model call failed; ``keys`` are the rows it was made for."""
+    """A model call failed; ``keys`` are the rows it was made for.
+
+    ``is_final``: the same input would fail again, and is not tried again.
+    """
+
+    is_final: ClassVar[bool] = False
 
     def __init__(self, message: str, *, keys: Sequence[Any] = ()) -> None:
         self.keys = tuple(keys)
@@ -96,6 +107,45 @@ class OutputTypeMismatch(ModelError):
 
 class OutputCountMismatch(ModelError):
     """A batch call returned another number of outputs than it was given inputs."""
+
+
+class InvalidAnswer(ModelError):
+    """A language model's answer does not fit the schema or the choices it was asked for."""
+
+    is_final = True
+
+
+class ContextOverflow(ModelError):
+    """An input does not fit the model's context window, and was not to be cut."""
+
+    is_final = True
+
+
+class ProviderRefused(ModelError):
+    """The provider will not take this request, however often it is sent; ``status`` is its HTTP status, if any."""
+
+    is_final = True
+
+    def __init__(self, message: str, *, status: int | None = None, keys: Sequence[Any] = ()) -> None:
+        self.status = status
+        super().__init__(message, keys=keys)
+
+
+class AccountRefused(ProviderRefused):
+    """The provider takes no request of this kind: a wrong key, no permission, no such model, nothing left to spend.
+
+    It is no row's fault: a run stops, and a listener rests.
+    """
+
+
+class ProviderUnavailable(ModelError):
+    """The provider could not be reached, or was too busy for as long as was waited."""
+
+    retryable = True
+
+
+class BudgetReached(PinnacleError):
+    """A run stopped because its next call would have cost more than its budget leaves."""
 
 
 class BackendError(PinnacleError):

@@ -11,6 +11,7 @@ import asyncio
 import contextvars
 import os
 import threading
+import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, wait
 from typing import Any, Generic, TypeVar
@@ -24,6 +25,7 @@ stop_requested: contextvars.ContextVar[threading.Event | None] = contextvars.Con
 
 _lock = threading.Lock()
 _threads: dict[int, LoopThread] = {}
+_passing: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -76,6 +78,27 @@ def start(coroutine: Coroutine[Any, Any, T]) -> Call[T]:
     call = Call(coroutine, _background().loop)
     call.start()
     return call
+
+
+async def on_own_loop(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on pinnacle's own loop from whatever loop asks; cancelling the caller cancels it.
+
+    On a passing loop, which runs while the own one waits for it, it runs where it is.
+    """
+    here = asyncio.get_running_loop()
+    if here is _background().loop or here in _passing:
+        return await coroutine
+    call = start(coroutine)
+    try:
+        return await asyncio.wrap_future(call.outcome)
+    except asyncio.CancelledError:
+        call.cancel()
+        raise
+
+
+def is_passing() -> bool:
+    """Whether the running loop will be closed soon: nothing that outlives it may be kept on it."""
+    return asyncio.get_running_loop() is not _background().loop
 
 
 class LoopThread:
@@ -146,9 +169,13 @@ def _run_beside(coroutine: Coroutine[Any, Any, T]) -> T:
     outcome: Future[T] = Future()
     context = contextvars.copy_context()
 
+    async def passing() -> T:
+        _passing.add(asyncio.get_running_loop())
+        return await coroutine
+
     def body() -> None:
         try:
-            outcome.set_result(context.run(asyncio.run, coroutine))
+            outcome.set_result(context.run(asyncio.run, passing()))
         except BaseException as error:
             outcome.set_exception(error)
 

@@ -16,6 +16,7 @@ class Settings:
 
     ``lease_ttl_s``: seconds after which a silent run's claim on rows is void.
     ``write_target_s``: how long one write transaction may take; its size adapts.
+    ``outage_patience_s``: how long a predict waits for a provider that does not answer.
     ``trusted_modules``: if set, the only modules (and their submodules) that components
     may be loaded from.
     ``cache_dir``: where artifacts are unpacked for libraries that need files.
@@ -24,13 +25,14 @@ class Settings:
     lease_ttl_s: float = 15.0
     write_target_s: float = 0.02
     trusted_modules: tuple[str, ...] | None = None
+    outage_patience_s: float = 120.0
     cache_dir: Path = field(default_factory=lambda: Path.home() / ".cache" / "pinnacle")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
         env = os.environ if environment is None else environment
         chosen: dict[str, object] = {}
-        for name in ("lease_ttl_s", "write_target_s"):
+        for name in ("lease_ttl_s", "write_target_s", "outage_patience_s"):
             raw = env.get(f"PINNACLE_{name.upper()}")
             if raw is not None:
                 chosen[name] = _positive(f"PINNACLE_{name.upper()}", raw)

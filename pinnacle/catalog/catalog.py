@@ -34,9 +34,10 @@ class Catalog:
     def add(self, component: C, *, allow_pickle: bool = False) -> C:
         """Store ``component`` and those in its fields, and set its ``version``; return it.
 
-        The same content as the newest version is a no-op; changed content, a function's source included, is the next
-        version. Raises Conflict when the identifier belongs to a component of another class, and ComponentError for a
-        field that cannot be stored. Safe beside other processes that add the same component.
+        The same content as the newest version is a no-op, operational fields alone are changed in place, and changed
+        content, a function's source included, is the next version. Raises Conflict when the identifier belongs to a
+        component of another class, and ComponentError for a field that cannot be stored. Safe beside other processes
+        that add the same component.
         """
         return self._save(component, (), allow_pickle=allow_pickle, may_retype=False)
 
@@ -145,6 +146,8 @@ class Catalog:
                     "choose another identifier, or use db.replace to change its class"
                 )
             if newest is not None and draft.is_stored_as(newest):
+                if (amended := draft.amended(newest)) is not None:
+                    self.store.amend(amended)
                 return newest.version
             for sha256, artifact in draft.artifacts.items():
                 if not self.store.has_artifact(sha256):

@@ -13,7 +13,7 @@ from pinnacle.catalog import pickles
 from pinnacle.catalog.bodies import Hooks, canonical, digest_of, encode
 from pinnacle.catalog.references import Reference, reference_to_class, reference_to_function, remember
 from pinnacle.components.artifact import Artifact
-from pinnacle.components.component import Component, content_fields
+from pinnacle.components.component import Component, content_fields, is_operational
 from pinnacle.components.function import FunctionModel
 from pinnacle.components.source import FunctionSource
 
@@ -29,11 +29,12 @@ class Draft:
     pickles: dict[str, str]
     local_code: list[tuple[Reference, Any]]
     defaults: Mapping[str, Any]
+    operational: frozenset[str]
 
     @property
     def digest(self) -> str:
         """A hash of the content; pickles do not count, the source they were made from does."""
-        return digest_of({"type": self.type.name, "fields": self.fields, "source": self.type.digest})
+        return digest_of({"type": self.type.name, "fields": self._content(self.fields), "source": self.type.digest})
 
     def is_stored_as(self, record: Record) -> bool:
         """Whether ``record`` has this content already; fields it lacks count as their defaults."""
@@ -41,8 +42,21 @@ class Draft:
             return False
         if record.digest == self.digest:
             return True
-        stored = {**self.defaults, **record.body["fields"]}
-        return record.body.get("source") == self.type.digest and canonical(stored) == canonical(self.fields)
+        stored = self._content({**self.defaults, **record.body["fields"]})
+        return record.body.get("source") == self.type.digest and canonical(stored) == canonical(
+            self._content(self.fields)
+        )
+
+    def amended(self, record: Record) -> Record | None:
+        """``record``, which has this content, with the operational fields of now; None where these are as stored."""
+        news = {name: value for name, value in self.fields.items() if name in self.operational}
+        fields = record.body["fields"]
+        if canonical({name: fields.get(name, self.defaults.get(name)) for name in news}) == canonical(news):
+            return None
+        return dataclasses.replace(record, body={**record.body, "fields": {**fields, **news}})
+
+    def _content(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in fields.items() if name not in self.operational}
 
     def record(self, version: int) -> Record:
         body = {
@@ -52,6 +66,7 @@ class Draft:
             "distribution": self.type.distribution,
             "pickles": self.pickles,
             "python": pickles.PYTHON if self.pickles else None,
+            "purpose": getattr(self.component, "purpose", None),
         }
         body = {name: value for name, value in body.items() if name == "fields" or value}
         component = self.component
@@ -89,8 +104,9 @@ class _Drafting:
             self._keep_local(reference, cls, f"the class {cls.__qualname__}")
         fields = {name: self._field(name, value) for name, value in self.component.content().items()}
         return Draft(
-            self.component, reference, fields, self.artifacts, self.pickles, self.local_code, self._defaults(cls)
-        )
+            self.component, reference, fields, self.artifacts, self.pickles, self.local_code, self._defaults(cls),
+            frozenset(field.name for field in content_fields(cls) if is_operational(field)),
+        )  # fmt: skip
 
     def _field(self, name: str, value: Any) -> Any:
         path = f"{self.component.kind} {self.component.identifier!r}: field {name!r}"

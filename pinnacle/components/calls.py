@@ -36,6 +36,14 @@ def call_batch(model: Model, inputs: list[Any], **kwargs: Any) -> Sequence[Any]:
     return outputs
 
 
+def raise_errors(outputs: Sequence[Any]) -> Sequence[Any]:
+    """``outputs``, unless one of them is an error: then the first is raised."""
+    for output in outputs if isinstance(outputs, (list, tuple)) else ():
+        if isinstance(output, BaseException):
+            raise output
+    return outputs
+
+
 def call_values(model: Model, inputs: Sequence[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
     """Call a per-value model on each input; on ``model.concurrency`` threads where that is above one."""
     if model.concurrency == 1 or len(inputs) < 2:
@@ -55,7 +63,7 @@ def call_in_batches(
     order = by_length(model, rows)
     outputs: list[Sequence[Any]] = []
     for positions in _chunks(order, batch_size or model.batch_size or DEFAULT_BATCH_SIZE):
-        outputs.append(call_batch(model, [rows[i] for i in positions], **kwargs))
+        outputs.append(raise_errors(call_batch(model, [rows[i] for i in positions], **kwargs)))
     return _restore(outputs, order)
 
 

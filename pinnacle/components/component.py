@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import Any, ClassVar
 
 from pinnacle.base.errors import ConfigError
@@ -16,8 +17,9 @@ SECRET_PREFIX = "env:"
 class Component:
     """Something with a name that can be stored, versioned and loaded again.
 
-    Subclass it as a dataclass; every field that ``__init__`` takes is content, and changed
-    content is a new version. ``version`` is None until the component is stored or loaded.
+    Subclass it as a dataclass; every field that ``__init__`` takes is content, but for
+    `operational` ones, and changed content is a new version. ``version`` is None until the
+    component is stored or loaded.
     """
 
     kind: ClassVar[str] = "component"
@@ -55,7 +57,30 @@ class Component:
 
 def secret(default: str | None = None) -> Any:
     """A dataclass field that is never stored or shown, but for the name in ``"env:NAME"``."""
-    return dataclasses.field(default=default, repr=False, metadata={"secret": True})
+    return dataclasses.field(default=default, repr=False, metadata={"secret": True, "operational": True})
+
+
+def operational(default: Any, **options: Any) -> Any:
+    """A dataclass field that says how a component is run and not what it computes.
+
+    It is stored, and a change of it alone makes no new version: nothing is computed again for it.
+    """
+    return dataclasses.field(default=default, metadata={"operational": True}, **options)
+
+
+def is_operational(field: dataclasses.Field[Any]) -> bool:
+    """Whether a field says how a component is run, and not what it computes."""
+    return bool(field.metadata.get("operational"))
+
+
+def resolved_secret(value: str | None, where: str) -> str | None:
+    """A secret itself: what an ``"env:NAME"`` stands for. ConfigError where that variable is not set."""
+    if value is None or not value.startswith(SECRET_PREFIX):
+        return value
+    name = value.removeprefix(SECRET_PREFIX)
+    if name not in os.environ:
+        raise ConfigError(f"{where} takes its key from the environment variable {name}, which is not set here")
+    return os.environ[name]
 
 
 def content_fields(cls: type[Component]) -> list[dataclasses.Field[Any]]:

@@ -12,13 +12,17 @@ from pinnacle.base import loop
 from pinnacle.base.errors import ConfigError
 from pinnacle.base.types import OutputType, output_type_of
 from pinnacle.components.annotations import list_item_from_annotation, output_type_from_annotation
-from pinnacle.components.calls import call_batch, call_concurrently, call_in_batches, call_values
-from pinnacle.components.component import Component
+from pinnacle.components.calls import call_batch, call_concurrently, call_in_batches, call_values, raise_errors
+from pinnacle.components.component import Component, operational
+from pinnacle.components.plugins import FUNCTIONS, PROVIDERS, parse_model_url, plugin_class
 
 if TYPE_CHECKING:
     from pinnacle.db import Database
 
 ASYNC_CONCURRENCY = 16
+PURPOSES = (
+    "GENERIC_COMPLETION", "TEXT_EMBEDDING_EXTRACTION", "IMAGE_EMBEDDING_EXTRACTION", "IMAGE_GENERATION", "RERANKING",
+)  # fmt: skip
 _MISSING: Any = object()
 
 
@@ -38,18 +42,21 @@ class Model(Component):
     method is annotated to return. ``batch_size``: rows handed over and committed together.
     ``concurrency``: calls in flight; 0 is one, or 16 for an async model. ``max_attempts``,
     ``retry_delay_s``: calls before a row counts as failed, and the first pause between them.
-    ``skip_null``: a row whose input is NULL gets a NULL output and no call.
+    ``skip_null``: a row whose input is NULL gets a NULL output and no call. ``description``: a line for people.
     """
 
     kind: ClassVar[str] = "model"
+    purpose: ClassVar[str | None] = None
+    """What it is for, one of `PURPOSES`, where it is for one of these."""
 
     _: dataclasses.KW_ONLY
     output_type: Any = None
-    batch_size: int | None = None
-    concurrency: int = dataclasses.field(default=0, repr=False)
-    max_attempts: int = 3
-    retry_delay_s: float = 0.05
+    batch_size: int | None = operational(None)
+    concurrency: int = operational(0, repr=False)
+    max_attempts: int = operational(3)
+    retry_delay_s: float = operational(0.05)
     skip_null: bool = True
+    description: str = operational("")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,6 +85,8 @@ class Model(Component):
     def predict_batch(self, inputs: list[Any], **kwargs: Any) -> Any:
         """A list or array with one output for each input, in order. Models called in batches implement this.
 
+        An exception in an output's place is that input's error, and the others keep their outputs.
+
         An input is a value; a tuple where X is a tuple of fields, a dict where X is a dict.
         """
         raise NotImplementedError(f"{type(self).__name__} is not called in batches")
@@ -89,6 +98,10 @@ class Model(Component):
     def length_of(self, value: Any) -> int | None:
         """How long an input is: batches are made of inputs of similar length. None: order does not matter."""
         return None
+
+    def holds_many(self, value: Any) -> bool:
+        """Whether ``predict(value)`` is asked for a list of outputs."""
+        return isinstance(value, list)
 
     def check_arguments(self, positional: int, named: Sequence[str]) -> None:
         """ConfigError when a call with so many positional arguments and these named ones cannot work.
@@ -111,6 +124,26 @@ class Model(Component):
         """The type of one item, where an output is annotated as a list of them; None where it is not."""
         style = self.call_style
         return list_item_from_annotation(getattr(type(self), _METHODS[style]), is_batch=style is CallStyle.BATCH)
+
+    @classmethod
+    def from_function(cls, identifier: str, fn: Any, **options: Any) -> Any:
+        """A language model that a function calls; `EmbedModel.from_function` makes an embedder.
+
+        ``fn(model, prompt, **kwargs)``, async or not, returns the text, or (text, (input tokens, output tokens)).
+        ``setup_fn(api_key)`` is called once, and its result is ``model.client``; ``model.args`` is a dict of the
+        user's. Other options are those of `BaseLLMAPI`: ``api_key``, ``cost``, ``rate_limit``, ``context_window``, ...
+        """
+        return plugin_class(FUNCTIONS, "FunctionLLM")(identifier, fn=fn, **options)
+
+    @classmethod
+    def from_url(cls, url: str, identifier: str = "", **options: Any) -> Any:
+        """A language model behind a URL: ``provider+https://{KEY_VARIABLE}@host/path;model=name``.
+
+        The key is the value of an environment variable, and is never stored. MissingPlugin where the
+        provider's plug-in is not installed.
+        """
+        provider, parts = parse_model_url(url)
+        return plugin_class(PROVIDERS, provider)(identifier, **parts, **options)
 
     def predict(
         self,
@@ -161,12 +194,12 @@ class Model(Component):
             return await loop.in_thread(self.predict, *arguments, **kwargs)
         _require_value(self.identifier, value, None, {name: kwargs.pop(name, None) for name in _ENGINE_DEFAULTS})
         kwargs = {name: given for name, given in kwargs.items() if name not in ("db", "X", "batch_size")}
-        if isinstance(value, list):
+        if self.holds_many(value):
             return await call_concurrently(self, value, args, kwargs)
         return await self.apredict_one(value, *args, **kwargs)
 
     def _predict_values(self, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any], batch_size: int | None) -> Any:
-        is_list = isinstance(value, list)
+        is_list = self.holds_many(value)
         if self.call_style is CallStyle.ASYNC:
             return loop.run(
                 call_concurrently(self, value, args, kwargs) if is_list else self.apredict_one(value, *args, **kwargs)
@@ -175,7 +208,7 @@ class Model(Component):
             return call_values(self, value, args, kwargs) if is_list else self.predict_one(value, *args, **kwargs)
         if is_list:
             return call_in_batches(self, value, args, kwargs, batch_size)
-        return call_batch(self, [(value, *args) if args else value], **kwargs)[0]
+        return raise_errors(call_batch(self, [(value, *args) if args else value], **kwargs))[0]
 
 
 _METHODS = {

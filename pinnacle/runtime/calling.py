@@ -10,37 +10,48 @@ alone; failing inputs are tried again after all others.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import queue
 import random
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pinnacle.base import loop
+from pinnacle.base.errors import AccountRefused, BudgetReached, ModelError
+from pinnacle.base.outages import is_outage
 from pinnacle.base.rows import Fields
 from pinnacle.components.calls import by_length, call_batch
 from pinnacle.components.model import CallStyle, Model
 from pinnacle.runtime.memory import bytes_of
-from pinnacle.runtime.outages import is_outage
 
 FLUSH_S = 0.2
 MAX_PORTION_BYTES = 8 * 2**20
 MESSAGE_LIMIT = 2_000
 OUTAGES_IN_A_ROW = 3
 INTERRUPTS = (KeyboardInterrupt, SystemExit)
+HALTING = (BudgetReached, AccountRefused)
+"""Errors that are about the whole run and no input's: nothing more is asked, and what is in flight is kept."""
+
 BATCH_SIZES = {CallStyle.VALUE: 5000, CallStyle.BATCH: 256, CallStyle.ASYNC: 64}
 
 
 @dataclass(frozen=True)
 class Failed:
-    """One input that raised."""
+    """One input that raised; ``others_served``: it met an outage, and later inputs met none."""
 
     position: int
     error: BaseException
     attempts: int
+    others_served: bool = False
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it would fail again."""
+        return isinstance(self.error, ModelError) and self.error.is_final
 
     @property
     def message(self) -> str:
@@ -73,11 +84,15 @@ def _storable(text: str) -> str:
 
 @dataclass
 class Done:
-    """A portion of finished inputs: outputs aligned with positions, and the failed ones."""
+    """A portion of finished inputs: outputs aligned with positions, and the failed ones.
+
+    ``unanswered``: those that met an outage.
+    """
 
     positions: list[int] = field(default_factory=list)
     outputs: list[Any] = field(default_factory=list)
     failed: list[Failed] = field(default_factory=list)
+    unanswered: list[Failed] = field(default_factory=list)
     bytes: int = 0
 
     def __len__(self) -> int:
@@ -93,50 +108,70 @@ class Done:
 class Caller:
     """A model bound to how its arguments are filled; counts its calls.
 
-    With ``spares_outages`` inputs that met an outage do not come back, and after some in a
-    row the rest is not tried: ``outage`` is then the error.
+    Inputs that met an outage do not come back as failed, and after some in a row the rest is
+    not tried: ``outage`` is then the error. ``halted`` is why nothing more is asked at all.
     """
 
     model: Model
     fields: Fields
     parameters: Mapping[str, Any]
     batch_size: int
-    spares_outages: bool = False
     calls: int = 0
     outage: BaseException | None = None
+    halted: BaseException | None = None
 
     def run(self, inputs: Sequence[Any]) -> Generator[Done, None, None]:
         """Call the model on all of ``inputs``; every position comes back at most once, and without an outage
         exactly once."""
         failed: list[Failed] = []
-        self.outage, in_a_row = None, 0
+        final: list[Failed] = []
+        unanswered: list[Failed] = []
+        self.outage, in_a_row, served = None, 0, 0
         for done in self._first_attempt(inputs):
-            real = self._without_outages(done.failed)
+            real, met = self._sorted_out(done.failed)
+            if done.positions:
+                served = len(unanswered)
             in_a_row = 0 if done.positions or real else in_a_row + len(done.failed)
-            failed += real
+            failed += [item for item in real if not item.is_final]
+            final += [item for item in real if item.is_final]
+            unanswered += met
             if done.positions:
                 yield Done(done.positions, done.outputs)
             if in_a_row >= OUTAGES_IN_A_ROW:
                 break
         for attempt in range(2, self.model.max_attempts + 1):
-            if not failed:
-                return
+            if not failed or self.halted is not None:
+                break
             time.sleep(self.model.retry_delay_s * 2 ** (attempt - 2) * random.uniform(0.5, 1.5))
             again, failed = [item.position for item in failed], []
             for done in self._units([[position] for position in again], inputs, attempt):
-                failed += self._without_outages(done.failed)
+                real, _ = self._sorted_out(done.failed)
+                failed += [item for item in real if not item.is_final]
+                final += [item for item in real if item.is_final]
                 if done.positions:
                     yield Done(done.positions, done.outputs)
-        if failed:
-            yield Done(failed=failed)
+        if failed or final or unanswered:
+            seen = [replace(item, others_served=number < served) for number, item in enumerate(unanswered)]
+            yield Done(failed=final + failed, unanswered=seen)
 
-    def _without_outages(self, failed: list[Failed]) -> list[Failed]:
-        if not self.spares_outages:
-            return failed
+    def _sorted_out(self, failed: list[Failed]) -> tuple[list[Failed], list[Failed]]:
+        """The failures that are the inputs' own, and those that met an outage."""
+        real: list[Failed] = []
+        met: list[Failed] = []
         for item in failed:
+            if isinstance(item.error, HALTING):
+                continue
             if is_outage(item.error):
                 self.outage = item.error
-        return [item for item in failed if not is_outage(item.error)]
+                met.append(item)
+            else:
+                real.append(item)
+        return real, met
+
+    def _failed(self, position: int, error: BaseException, attempt: int) -> Failed:
+        if isinstance(error, HALTING) and self.halted is None:
+            self.halted = error
+        return Failed(position, error, attempt)
 
     def _first_attempt(self, inputs: Sequence[Any]) -> Iterator[Done]:
         if self.model.call_style is CallStyle.VALUE and self.model.concurrency == 1:
@@ -155,7 +190,7 @@ class Caller:
     def _serial(self, inputs: Sequence[Any]) -> Iterator[Done]:
         call, clock = self._one(), time.monotonic
         done, flush_at, start, stride = Done(), clock() + FLUSH_S, 0, 1
-        while start < len(inputs):
+        while start < len(inputs) and self.halted is None:
             room = self.batch_size - len(done)
             part = inputs[start : start + min(stride, room)]
             outputs: list[Any] = []
@@ -167,7 +202,7 @@ class Caller:
             except INTERRUPTS as error:
                 interrupted = error
             except Exception as error:  # the unit of work: recorded, retried, then set aside
-                done.failed.append(Failed(start + len(outputs), error, 1))
+                done.failed.append(self._failed(start + len(outputs), error, 1))
             done.positions += range(start, start + len(outputs))
             done.outputs += outputs
             made = bytes_of(outputs)
@@ -190,7 +225,7 @@ class Caller:
     def _ends_with_outage(self, done: Done) -> bool:
         """Then who counts outages in a row must hear of it: a provider that refuses at once is not asked again and
         again."""
-        return self.spares_outages and bool(done.failed) and is_outage(done.failed[-1].error)
+        return bool(done.failed) and is_outage(done.failed[-1].error)
 
     def _is_full(self, done: Done) -> bool:
         return len(done) >= self.batch_size or done.bytes >= MAX_PORTION_BYTES
@@ -201,7 +236,7 @@ class Caller:
         if self.model.call_style is CallStyle.ASYNC:
             finished = self._async_units(units, inputs, attempt)
         elif self.model.concurrency == 1:
-            finished = (self._call_unit(unit, inputs, attempt) for unit in units)
+            finished = (self._call_unit(unit, inputs, attempt) for unit in units if self.halted is None)
         else:
             finished = self._threaded_units(units, inputs, attempt)
         return self._portions(finished)
@@ -231,14 +266,14 @@ class Caller:
         and all others go in one call at the end. Where that fails too, every half is called.
         """
         whole = self._try_unit(unit, inputs, attempt)
-        if len(unit) == 1 or not whole.failed or self._is_spared(whole.failed[0]):
+        if len(unit) == 1 or len(whole.failed) < len(unit) or self._is_spared(whole.failed[0]):
             return whole
         done, suspects, rest = Done(), whole, []
         while len(suspects.failed) > 1:
             positions = [item.position for item in suspects.failed]
             left, right = positions[: len(positions) // 2], suspects.failed[len(positions) // 2 :]
             tried = self._try_unit(left, inputs, attempt)
-            if tried.failed:
+            if len(tried.failed) == len(left):
                 suspects = tried
                 rest += [item.position for item in right]
             else:
@@ -254,7 +289,7 @@ class Caller:
 
     def _halved(self, unit: list[int], inputs: Sequence[Any], attempt: int) -> Done:
         whole = self._try_unit(unit, inputs, attempt)
-        if len(unit) == 1 or not whole.failed or self._is_spared(whole.failed[0]):
+        if len(unit) == 1 or len(whole.failed) < len(unit) or self._is_spared(whole.failed[0]):
             return whole
         done, middle = Done(), len(unit) // 2
         for half in (unit[:middle], unit[middle:]):
@@ -265,12 +300,19 @@ class Caller:
         """One call; where it raises, all of the unit has failed."""
         self.calls += 1
         try:
-            return Done(unit, self._outputs(unit, inputs))
+            outputs = self._outputs(unit, inputs)
         except Exception as error:  # the unit of work: searched, retried, then set aside
-            return Done(failed=[Failed(position, error, attempt) for position in unit])
+            return Done(failed=[self._failed(position, error, attempt) for position in unit])
+        wrong = {i: output for i, output in enumerate(outputs) if isinstance(output, Exception)}
+        if not wrong:
+            return Done(unit, outputs)
+        sound = [i for i in range(len(unit)) if i not in wrong]
+        failed = [self._failed(unit[i], error, attempt) for i, error in wrong.items()]
+        return Done([unit[i] for i in sound], [outputs[i] for i in sound], failed)
 
-    def _is_spared(self, failed: Failed) -> bool:
-        return self.spares_outages and is_outage(failed.error)
+    @staticmethod
+    def _is_spared(failed: Failed) -> bool:
+        return is_outage(failed.error) or isinstance(failed.error, HALTING)
 
     def _outputs(self, unit: list[int], inputs: Sequence[Any]) -> list[Any]:
         if self.model.call_style is CallStyle.VALUE:
@@ -292,9 +334,9 @@ class Caller:
         with ThreadPoolExecutor(self.model.concurrency, thread_name_prefix="pinnacle-model") as pool:
 
             def start() -> bool:
-                unit = next(waiting, None)
+                unit = next(waiting, None) if self.halted is None else None
                 if unit is not None:
-                    pool.submit(work, unit)
+                    pool.submit(contextvars.copy_context().run, work, unit)
                 return unit is not None
 
             running = sum(start() for _ in range(self.model.concurrency))
@@ -316,12 +358,12 @@ class Caller:
                 output = await self.model.apredict_one(*arguments, **named, **self.parameters)
                 finished.put(Done([position], [output]))
             except (Exception, asyncio.CancelledError) as error:  # the unit of work: retried, then set aside
-                finished.put(Done(failed=[Failed(position, error, attempt)]))
+                finished.put(Done(failed=[self._failed(position, error, attempt)]))
             except BaseException as error:  # an interrupt, raised again where the run goes on
                 finished.put(error)
 
         def start() -> bool:
-            unit = next(waiting, None)
+            unit = next(waiting, None) if self.halted is None else None
             if unit is not None:
                 started = loop.start(call(unit[0]))
                 running.add(started)

@@ -12,41 +12,33 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from pinnacle.backends.protocol import Target
-from pinnacle.base.errors import BackendError, ModelError, RowRejected
+from pinnacle.base.errors import BackendError, BudgetReached, ModelError, RowRejected
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.loop import stop_requested
+from pinnacle.base.metering import Meter, meter
 from pinnacle.base.rows import Failure, Key, OutputBatch, Page
 from pinnacle.components.model import Model
 from pinnacle.runtime.calling import BATCH_SIZES, Caller, Done, Failed
 from pinnacle.runtime.memory import RunMemory
+from pinnacle.runtime.options import RunOptions, RunSettings
+from pinnacle.runtime.patience import Patience
 from pinnacle.runtime.result import PredictResult
 from pinnacle.runtime.sizing import PageSize
 from pinnacle.runtime.writing import Writer, brisk, reconnecting
 
 log = logging.getLogger(__name__)
 
+BILL_EVERY_S = 1.0
 PATIENCE_S = 60.0
 """How long rows that others keep locked or changing are tried again before they are left to the next run."""
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What `predict` over a database was asked to do."""
-
-    limit: int | None = None
-    batch_size: int | None = None
-    overwrite: bool = False
-    on_error: Literal["isolate", "raise"] = "isolate"
-    dry_run: bool = False
-    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 Claim = tuple[str, Sequence[int], bool]
@@ -60,6 +52,7 @@ class _Held:
     lease: str
     is_retried: bool = False
     writes: list[Future[None]] = field(default_factory=list)
+    answered: set[int] = field(default_factory=set)
 
     def is_settled(self) -> bool:
         return all(write.done() for write in self.writes)
@@ -68,15 +61,16 @@ class _Held:
 class Run:
     """One predict over a target."""
 
-    def __init__(
-        self, model: Model, target: Target, options: RunOptions, *, lease_ttl_s: float,
-        on_progress: Callable[[int], None] = lambda rows: None,
-    ) -> None:  # fmt: skip
+    def __init__(self, model: Model, target: Target, options: RunOptions, settings: RunSettings) -> None:
         self.model, self.target, self.options = model, target, options
         self.batch_size = options.batch_size or model.batch_size or BATCH_SIZES[model.call_style]
         self.caller = Caller(model, target.info.fields, options.parameters, self.batch_size)
         self.result = PredictResult(f"{target.info.table}.{target.info.name}", dry_run=options.dry_run)
-        self._id, self._ttl, self._progress = uuid.uuid4().hex, lease_ttl_s, on_progress
+        self._id, self._ttl, self._settings = uuid.uuid4().hex, settings.lease_ttl_s, settings
+        self._progress = settings.on_progress
+        self._meter, self._billed_at = Meter(options.budget), time.monotonic()
+        self._patience = Patience(model.identifier, settings.outage_patience_s)
+        self._is_blaming = False
         self._memory = RunMemory()
         self._held: list[_Held] = []
         self._later: list[Key] = []
@@ -93,7 +87,7 @@ class Run:
             if self.options.dry_run:
                 self._count_only()
             else:
-                with brisk, self._writing(), self._heartbeat():
+                with brisk, self._writing(), self._heartbeat(), self._metering():
                     self._run(keys)
         finally:
             self.result.calls = self.caller.calls
@@ -108,9 +102,31 @@ class Run:
             else:
                 for held in self._claimed_pages():
                     self._process(held)
-            self._finish_later()
+                    self._rest_after_outage()
+                    if self._is_halted():
+                        break
+            if not self._is_halted():
+                self._finish_later()
+            if self._is_halted():
+                self.result.pending = len(set(self._later))
         finally:
             self._drain()
+
+    def _is_halted(self) -> bool:
+        """Whether nothing more is to be asked: the budget is reached; raises where the account is refused."""
+        if self.caller.halted is None:
+            return False
+        if not isinstance(self.caller.halted, BudgetReached):
+            raise self.caller.halted
+        self.result.budget_reached = True
+        return True
+
+    def _rest_after_outage(self) -> None:
+        """Wait while the provider does not answer; ProviderUnavailable when that takes longer than is waited for."""
+        until = time.monotonic() + self._patience.rest_s(self.caller.outage, time.monotonic())
+        while (left := until - time.monotonic()) > 0:
+            self._check_stop()
+            time.sleep(min(0.1, left))
 
     # -- pages ------------------------------------------------------------------------------------
 
@@ -184,11 +200,20 @@ class Run:
         owners, followers = self._distinct(page, todo, held)
         if owners:
             inputs = [page.inputs[i] for i in owners] if len(owners) < len(page.keys) else page.inputs
+            left = len(owners)
             with closing(self.caller.run(inputs)) as portions:
                 for done in portions:
-                    self._finish(held, done, owners, followers)
+                    left -= self._finish(held, done, owners, followers)
                     self._check_stop()
+            if left:
+                self._leave(held, owners, followers)
         self._size.after_work(max(1, len(page.keys)), time.perf_counter() - began)
+
+    def _leave(self, held: _Held, owners: list[int], followers: dict[int, list[int]]) -> None:
+        """Rows whose inputs were not answered come back later."""
+        for owner in owners:
+            if owner not in held.answered:
+                self._later.extend(held.page.keys[i] for i in (owner, *followers.get(owner, ())))
 
     def _without_nulls(self, held: _Held) -> list[int]:
         """Positions whose inputs go to the model; the others get their NULL output at once."""
@@ -232,13 +257,16 @@ class Run:
             self._write(held, *known)
         return owners, followers
 
-    def _finish(self, held: _Held, done: Done, owners: list[int], followers: dict[int, list[int]]) -> None:
-        """Check finished outputs, share them, and hand them to the writer."""
+    def _finish(self, held: _Held, done: Done, owners: list[int], followers: dict[int, list[int]]) -> int:
+        """Check finished outputs, share them, and hand them to the writer; how many inputs are settled."""
         failpoint("after-model")
         positions = [owners[i] for i in done.positions]
-        self.result.computed += len(done)
         values, misfits = self.target.check_all(done.outputs) if done.outputs else ([], {})
         failed = [Failed(owners[f.position], f.error, f.attempts) for f in done.failed]
+        failed += self._blamed(held, done.unanswered, owners)
+        settled = len(positions) + len(failed)
+        self.result.computed += settled
+        held.answered.update(positions, (f.position for f in failed))
         if misfits:
             failed += [Failed(positions[i], error, 1) for i, error in misfits.items()]
             positions = [p for i, p in enumerate(positions) if i not in misfits]
@@ -257,6 +285,27 @@ class Run:
             self._write(held, positions, outputs)
         if failed:
             self._set_aside(held, failed)
+        if time.monotonic() - self._billed_at > BILL_EVERY_S:
+            self._billed_at = time.monotonic()
+            held.writes.append(self._writer.write(self._bill))
+        return settled
+
+    def _blamed(self, held: _Held, unanswered: Sequence[Failed], owners: list[int]) -> list[Failed]:
+        """Those that met no answer so often, while others were served, that it is their own failure."""
+        blamed = []
+        for item in unanswered:
+            position = owners[item.position]
+            served = item.others_served or self._is_blaming
+            attempts = self._patience.is_to_blame(held.page.keys[position], item.error, were_others_served=served)
+            if attempts:
+                blamed.append(Failed(position, item.error, attempts))
+        return blamed
+
+    def _bill(self) -> None:
+        """Record what was spent since the last time."""
+        usage = self._meter.take()
+        if usage:
+            self._settings.on_usage(usage)
 
     # -- writing, on the writer thread --------------------------------------------------------------
 
@@ -338,6 +387,7 @@ class Run:
             keys, self._later = self._later, []
             if not keys:
                 return
+            self._is_blaming = self._patience.are_refused(keys)
             progress_before = self.result.written + self.result.fresh
             waiting_for_others = False
             for start in range(0, len(keys), self._size.rows):
@@ -347,6 +397,11 @@ class Run:
                     held.is_retried = True  # outputs it remembers are these rows' own
                     waiting_for_others |= len(held.page.keys) < len(page.keys)
                     self._process(held)
+                    self._rest_after_outage()
+                    waiting_for_others |= self.caller.outage is not None
+                    if self._is_halted():
+                        self._later.extend(keys[start + self._size.rows :])
+                        return
             self._drain()
             if self.result.written + self.result.fresh > progress_before or waiting_for_others:
                 quiet_since = time.monotonic()
@@ -369,6 +424,17 @@ class Run:
                 self.target.release(self._id)
             except BackendError as error:  # they expire by themselves, and the first error matters more
                 log.warning("leases of run %s could not be released: %s", self._id, error)
+
+    @contextmanager
+    def _metering(self) -> Iterator[None]:
+        """Have what is called below count here; what it cost is recorded at the end, however it ends."""
+        token = meter.set(self._meter)
+        try:
+            yield
+        finally:
+            meter.reset(token)
+            self.result.spent(self._meter.total)
+            self._bill()
 
     @contextmanager
     def _heartbeat(self) -> Iterator[None]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pinnacle.base.metering import Usage
+
 
 @dataclass
 class PredictResult:
@@ -15,8 +17,10 @@ class PredictResult:
     earlier one; ``changed`` were edited, deleted or locked by others while the run was at
     work and are left to the next. ``computed`` inputs went to the model in ``calls``
     calls (a batch is one call; retries count); ``deduplicated`` rows shared another
-    row's output. With ``dry_run`` nothing was written or called, and ``computed`` says
-    how many inputs would be.
+    row's output. ``pending`` rows were not asked for, because the budget was reached
+    (``budget_reached``). ``requests``, tokens and ``cost`` (US dollars) are what a hosted
+    model counted, failed and repeated requests included. With ``dry_run`` nothing was
+    written or called, and ``computed`` says how many inputs would be.
     """
 
     output: str
@@ -30,8 +34,21 @@ class PredictResult:
     computed: int = 0
     calls: int = 0
     deduplicated: int = 0
+    pending: int = 0
+    requests: int = 0
+    failed_requests: int = 0
+    retried_requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float = 0.0
+    budget_reached: bool = False
     seconds: float = 0.0
     dry_run: bool = False
+
+    def spent(self, usage: Usage) -> None:
+        """Take over what the run's meter says."""
+        self.requests, self.failed_requests, self.retried_requests = usage.calls, usage.failed, usage.retried
+        self.input_tokens, self.output_tokens, self.cost = usage.input_tokens, usage.output_tokens, usage.cost
 
     @property
     def skipped(self) -> int:
@@ -51,6 +68,7 @@ class PredictResult:
                 (self.empty, "with NULL input"), (self.deduplicated, "shared another row's output"),
                 (self.failed, "failed (see db.errors())"), (self.set_aside, "set aside earlier (see db.errors())"),
                 (self.changed, "changed meanwhile"),
+                (self.pending, "not asked for: the budget was reached"),
             )
             if count
         ]  # fmt: skip
@@ -58,7 +76,18 @@ class PredictResult:
         return (
             f"{self.output}: {_count(self.read, 'row')} read; {', '.join(parts)}\n"
             f"  {_count(self.computed, 'input')} computed in {_count(self.calls, 'model call')}; "
-            f"{self.seconds:.1f} s{rate}"
+            f"{self.seconds:.1f} s{rate}{self._bill()}"
+        )
+
+    def _bill(self) -> str:
+        """A line for models that count tokens; empty for others."""
+        if not self.input_tokens and not self.output_tokens:
+            return ""
+        repeats = f", {_count(self.retried_requests, 'repeat')}" if self.retried_requests else ""
+        cost = f", ${self.cost:.6f}" if self.cost else ""
+        return (
+            f"\n  {_count(self.requests, 'request')}{repeats}; {self.input_tokens:,} tokens in, "
+            f"{self.output_tokens:,} out{cost}"
         )
 
 

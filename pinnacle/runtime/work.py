@@ -13,8 +13,9 @@ from typing import Any, Literal
 from pinnacle.backends.protocol import Target
 from pinnacle.base.rows import Key, Page
 from pinnacle.components.model import CallStyle, Model
-from pinnacle.runtime.engine import Run, RunOptions, _Held
+from pinnacle.runtime.engine import Run, _Held
 from pinnacle.runtime.memory import RunMemory
+from pinnacle.runtime.options import RunOptions, RunSettings
 from pinnacle.runtime.writing import Writer, brisk
 
 PORTION_ROWS = 2_500
@@ -42,10 +43,9 @@ class WorkRun(Run):
 
     def __init__(
         self, model: Model, target: Target, *, unmatched: Literal["keep", "clear"],
-        parameters: Mapping[str, Any], lease_ttl_s: float,
+        parameters: Mapping[str, Any], settings: RunSettings,
     ) -> None:  # fmt: skip
-        super().__init__(model, target, RunOptions(parameters=parameters), lease_ttl_s=lease_ttl_s)
-        self.caller.spares_outages = True
+        super().__init__(model, target, RunOptions(parameters=parameters), settings)
         self._unmatched = unmatched
         self._handled: set[Key] = set()
         a_call = self.batch_size if model.call_style is CallStyle.BATCH else 1
@@ -63,9 +63,10 @@ class WorkRun(Run):
     def work(self, keys: Sequence[Key], lease: str, *, meanwhile: Callable[[], None] | None = None) -> Worked:
         """Bring claimed rows up to date; commits before it returns. ``meanwhile`` runs once all is computed,
         while the last outputs are written."""
-        self._handled, self._later, self.caller.outage = set(), [], None
+        self._handled, self._later = set(), []
+        self.caller.outage = self.caller.halted = None
         computed, again, pages = self.result.computed, set[Key](), list[Page]()
-        with brisk, self._writing_portions():
+        with brisk, self._writing_portions(), self._metering():
             for start in range(0, len(keys), self._portion_rows):
                 portion = keys[start : start + self._portion_rows]
                 if self._has_met_outage():
@@ -77,10 +78,11 @@ class WorkRun(Run):
         unwritten = set(self._later)
         again.update(key for page in pages for key in page.keys if key not in self._handled)
         self._keep_in_mind(pages, unwritten)
-        return Worked(again | unwritten, self.caller.outage, self.result.computed - computed)
+        outage = self.caller.outage or self.caller.halted
+        return Worked(again | unwritten, outage, self.result.computed - computed)
 
     def _has_met_outage(self) -> bool:
-        return self.caller.outage is not None
+        return self.caller.outage is not None or self.caller.halted is not None
 
     def _work_off(self, keys: Sequence[Key], lease: str, again: set[Key]) -> Page:
         """Read, compute, and leave the writing to its thread: the next portion is read meanwhile."""

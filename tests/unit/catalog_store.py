@@ -28,6 +28,10 @@ class MemoryStore:
             versions = self.records.setdefault((record.kind, record.identifier), {})
             return versions.setdefault(record.version, stored) is stored
 
+    def amend(self, record: Record) -> None:
+        with self.lock:
+            self.records[record.kind, record.identifier][record.version] = record
+
     def get(self, kind: str, identifier: str, version: int | None = None) -> Record | None:
         versions = self.records.get((kind, identifier), {})
         return versions.get(max(versions, default=-1) if version is None else version)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pinnacle.runtime.outages import is_outage
+from pinnacle.base.outages import is_outage
 
 
 class Answered(Exception):

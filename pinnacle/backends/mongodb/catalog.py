@@ -31,7 +31,7 @@ class MongoCatalog:
         entry = {
             "_id": json.dumps([record.kind, record.identifier, record.version]),
             "kind": record.kind, "identifier": record.identifier, "version": record.version, "type": record.type,
-            "body": json.dumps(dict(record.body), ensure_ascii=False), "digest": record.digest,
+            "body": _body(record), "digest": record.digest,
             "created_at": record.created_at or datetime.now(UTC), "artifacts": list(record.artifacts),
         }  # fmt: skip
         with driver_errors(self.server):
@@ -40,6 +40,11 @@ class MongoCatalog:
             except DuplicateKeyError:
                 return False
         return True
+
+    def amend(self, record: Record) -> None:
+        with driver_errors(self.server):
+            this = _named(record.kind, record.identifier, record.version)
+            self._components.update_one(this, {"$set": {"body": _body(record)}})
 
     def get(self, kind: str, identifier: str, version: int | None = None) -> Record | None:
         found = self._find(kind, identifier, version)
@@ -129,3 +134,7 @@ def _pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
     for chunk in chunks:
         for start in range(0, len(chunk), CHUNK_BYTES):
             yield chunk[start : start + CHUNK_BYTES]
+
+
+def _body(record: Record) -> str:
+    return json.dumps(dict(record.body), ensure_ascii=False)

@@ -28,7 +28,7 @@ class SqlCatalogStore:
         self._backend.migrate()
         row = {
             "kind": record.kind, "identifier": record.identifier, "version": record.version, "type": record.type,
-            "body": json.dumps(record.body, ensure_ascii=False, sort_keys=True), "digest": record.digest,
+            "body": _body(record), "digest": record.digest,
             "created_at": datetime.now(UTC),
         }  # fmt: skip
         try:
@@ -45,6 +45,12 @@ class SqlCatalogStore:
         except sa.exc.IntegrityError:
             return False
         return True
+
+    def amend(self, record: Record) -> None:
+        c = component.c
+        this = (c.kind == record.kind, c.identifier == record.identifier, c.version == record.version)
+        with self._backend.writing() as connection:
+            connection.execute(sa.update(component).where(*this).values(body=_body(record)))
 
     def get(self, kind: str, identifier: str, version: int | None = None) -> Record | None:
         query = sa.select(component).where(component.c.kind == kind, component.c.identifier == identifier)
@@ -129,3 +135,7 @@ class SqlCatalogStore:
             row.kind, row.identifier, row.version, row.type, json.loads(row.body), row.digest, row.created_at,
             tuple(connection.scalars(used)),
         )  # fmt: skip
+
+
+def _body(record: Record) -> str:
+    return json.dumps(record.body, ensure_ascii=False, sort_keys=True)

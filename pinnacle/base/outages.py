@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from pinnacle.base.errors import ModelError, ProviderUnavailable
+
+THROTTLED = 429
 BUSY_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 CONNECTION_ERRORS = frozenset(
     {
@@ -25,7 +29,9 @@ def is_outage(error: BaseException) -> bool:
     """
     seen: BaseException | None = error
     while seen is not None:
-        status = _status(seen)
+        if isinstance(seen, ModelError):  # raised by pinnacle, which has judged what it was raised from
+            return isinstance(seen, ProviderUnavailable)
+        status = status_of(seen)
         if status is not None:
             return status in BUSY_STATUSES
         if isinstance(seen, (ConnectionError, TimeoutError)):
@@ -36,10 +42,20 @@ def is_outage(error: BaseException) -> bool:
     return False
 
 
-def _status(error: BaseException) -> int | None:
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status that an error or its response carries; None where there is none."""
     for holder in (error, getattr(error, "response", None)):
         for name in ("status_code", "status", "code"):
             value: Any = getattr(holder, name, None)
             if isinstance(value, int) and not isinstance(value, bool) and 100 <= value < 600:
                 return value
     return None
+
+
+def headers_of(error: BaseException) -> Mapping[str, str]:
+    """The headers of the answer that an error tells of, by lower-case name; empty where it has none."""
+    for holder in (error, getattr(error, "response", None)):
+        headers = getattr(holder, "headers", None)
+        if isinstance(headers, Mapping):
+            return {str(name).lower(): str(value) for name, value in headers.items()}
+    return {}

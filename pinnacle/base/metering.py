@@ -1,0 +1,85 @@
+"""Counts what model calls cost, and says no before a budget is passed.
+
+A run puts its `Meter` into a context variable; whatever makes paid calls below it, in
+coroutines or threads, counts there.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from dataclasses import dataclass, fields
+
+from pinnacle.base.errors import BudgetReached
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What calls cost: requests sent, of these failed ones and repeats; tokens; US dollars.
+
+    ``cached`` counts outputs that were paid for before, and cost nothing now.
+    """
+
+    calls: int = 0
+    failed: int = 0
+    retried: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached: int = 0
+    cost: float = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(*(getattr(self, name) + getattr(other, name) for name in _NAMES))
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, name) for name in _NAMES)
+
+
+_NAMES = tuple(field.name for field in fields(Usage))
+
+
+class Meter:
+    """What one run has spent; ``budget`` is its limit in US dollars. Safe to use from several threads."""
+
+    def __init__(self, budget: float | None = None) -> None:
+        self.budget = budget
+        self.total = Usage()
+        self._untaken, self._reserved, self._most = Usage(), 0.0, 0.0
+        self._lock = threading.Lock()
+
+    def reserve(self, expected: float) -> float:
+        """Set aside what a call is expected to cost, and return it; BudgetReached where that is not left.
+
+        A call is expected to cost no less than the dearest one so far.
+        """
+        with self._lock:
+            amount = max(expected, self._most)
+            if self.budget is not None and self.total.cost + self._reserved + amount > self.budget:
+                raise BudgetReached(
+                    f"the budget of ${self.budget:g} leaves ${self.budget - self.total.cost - self._reserved:.6f}, and "
+                    f"the next call may cost ${amount:.6f}; what was computed is kept: go on with a larger budget="
+                )
+            self._reserved += amount
+            return amount
+
+    def settle(self, reserved: float, usage: Usage) -> None:
+        """Count what a call did cost, and give back what was set aside for it."""
+        with self._lock:
+            self._reserved -= reserved
+            self._most = max(self._most, usage.cost)
+            self.total += usage
+            self._untaken += usage
+
+    def count(self, usage: Usage) -> None:
+        """Count what nothing was set aside for."""
+        self.settle(0.0, usage)
+
+    def take(self) -> Usage:
+        """What was counted since the last `take`."""
+        with self._lock:
+            taken, self._untaken = self._untaken, Usage()
+            return taken
+
+
+meter: contextvars.ContextVar[Meter | None] = contextvars.ContextVar("pinnacle_meter", default=None)
+"""Where calls are counted now; None where nobody asked."""

@@ -1,0 +1,1 @@
+"""Faces of plug-ins, under import paths that users write."""

@@ -1,0 +1,1 @@
+"""Language models and embedders: one request pipeline behind every way to ask them."""

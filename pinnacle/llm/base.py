@@ -1,0 +1,295 @@
+"""Language models as pinnacle models: what all of them share, and the bases that users subclass.
+
+Every way to ask one is the same pipeline: resolve -> context -> template -> prepare ->
+guard (`prompts`) -> call (`sending`: limit, retry, record) -> process (`schemas`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
+from typing import Any, ClassVar, Literal
+
+from pinnacle.base.errors import ConfigError, InvalidAnswer, ModelError, OutputCountMismatch
+from pinnacle.base.metering import Meter, Usage, meter
+from pinnacle.base.types import Json, OutputType, Text
+from pinnacle.components.component import operational
+from pinnacle.components.model import CallStyle, Model
+from pinnacle.llm.hosted import HostedModel, Meters, check_whole, default_identifier
+from pinnacle.llm.overflow import OUTPUT_LIMITS, estimated_cut, estimated_tokens, tokens_of
+from pinnacle.llm.prompts import Prompting, prompting
+from pinnacle.llm.requests import Reply, Request, as_reply, is_dialog
+from pinnacle.llm.schemas import AnswerForm, answer_form
+from pinnacle.llm.sending import Answered
+
+
+@dataclasses.dataclass
+class BaseLLM(Model):
+    """What all language models share. Subclass `BaseLLMAPI` or `BaseLLMModel`.
+
+    A string gives a string, a list of strings a list in order; a list of message dicts is one
+    dialog and gives one string. ``prompt_template``: text with ``{input}``, and optionally ``{context}`` and
+    names of keywords. ``prompt_func``: a function of the input and of the keywords it names, whose
+    result goes into the template. ``examples``: (input, answer) pairs. Keywords that neither
+    names are sent to the model; ``inference_kwargs`` are sent with every call, and `predict`'s win.
+    ``output_schema`` (a Pydantic model, or a JSON Schema) or ``choices`` give the answer a form: an answer that
+    does not fit is asked for again, ``max_reasks`` times. ``context_window``: tokens that prompt and
+    answer may have together; longer input is cut with a warning, or refused with ``overflow="error"``.
+    """
+
+    purpose: ClassVar[str | None] = "GENERIC_COMPLETION"
+    takes_schema: ClassVar[bool] = False
+    """Whether the interface takes a JSON Schema; where it does not, the prompt tells of it."""
+
+    identifier: str = ""
+    _: dataclasses.KW_ONLY
+    prompt_template: str = "{input}"
+    prompt_func: Callable[..., Any] | None = None
+    system_prompt: str | None = None
+    examples: Any = None
+    inference_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
+    output_schema: Any = None
+    choices: list[str] | None = None
+    max_reasks: int = 2
+    context_window: int | None = None
+    overflow: Literal["cut", "error"] = "cut"
+
+    def __post_init__(self) -> None:
+        if not self.identifier:
+            self.identifier = default_identifier(self)
+        self.form: AnswerForm | None = answer_form(self.output_schema, self.choices)
+        if self.form is not None and self.output_schema is not None:
+            self.output_schema = dict(self.form.schema)
+        super().__post_init__()
+        _check_fields(self)
+        self.prompting  # noqa: B018 - what cannot work is refused now
+        self.spent = Meter()
+
+    @cached_property
+    def prompting(self) -> Prompting:
+        return prompting(self, is_told_by_schema=self.takes_schema)
+
+    def holds_many(self, value: Any) -> bool:
+        return isinstance(value, list) and not is_dialog(value)
+
+    def resolved_output_type(self) -> OutputType:
+        if isinstance(self.output_type, OutputType):
+            return self.output_type
+        return Json() if self.form is not None and self.choices is None else Text()
+
+    def check_arguments(self, positional: int, named: Sequence[str]) -> None:
+        if positional != 1:
+            raise ConfigError(
+                f"model {self.identifier!r} reads one input and any keywords: for several fields pass X as a dict, "
+                "{'input': ..., 'name': ...}, with the names in prompt_template or prompt_func"
+            )
+        lacking = self.prompting.template.names - {"input", *named}
+        if lacking:
+            name = sorted(lacking)[0]
+            raise ConfigError(
+                f"prompt_template {self.prompt_template!r} of model {self.identifier!r} has {{{name}}}, and nothing "
+                f"fills it: pass {name}=, or a field as X={{'input': ..., {name!r}: ...}}"
+            )
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens in a text: here estimated, one for three bytes; models with a tokenizer count."""
+        return estimated_tokens(text)
+
+    def cut_text(self, text: str, tokens: int) -> str:
+        """The beginning of a text, of at most so many tokens."""
+        return estimated_cut(text, tokens)
+
+    def length_of(self, value: Any) -> int | None:
+        return len(value) if isinstance(value, str) else None
+
+    def _request(self, value: Any, given: Mapping[str, Any]) -> Request:
+        return self.prompting.request(self, value, given)
+
+    def _processed(self, reply: Reply) -> Any:
+        if self.form is None:
+            return reply.text
+        try:
+            return self.form.parse(reply.text)
+        except InvalidAnswer as error:
+            raise InvalidAnswer(f"model {self.identifier!r}: its answer cannot be used: {error}") from error
+
+    def _asked_again(self, request: Request, reply: Reply, error: InvalidAnswer) -> Request:
+        """The dialog goes on with what is wrong with the answer."""
+        form = "" if self.form is None else f"\n{self.form.instruction}"
+        return request.followed_by(
+            {"role": "assistant", "content": reply.text},
+            {"role": "user", "content": f"{error}{form}"},
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in self._unshared}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
+        self.spent = Meter()
+
+    _unshared: ClassVar[tuple[str, ...]] = ("spent", "prompting", "threads", "client", "price")
+    """What stays behind when a model is copied to another process."""
+
+
+@dataclasses.dataclass
+class BaseLLMAPI(BaseLLM, HostedModel):
+    """A language model behind an interface. Subclass it and write ``_generate(self, prompt, **kwargs)``.
+
+    ``_generate`` is a function or a coroutine function. It gets the templated string, or the
+    messages of a dialog, and what is to be sent as keywords; it returns the answer, or (answer,
+    (input tokens, output tokens)). For limits, price and key see `HostedModel`.
+    """
+
+    @property
+    def call_style(self) -> CallStyle:
+        return CallStyle.ASYNC
+
+    @abstractmethod
+    def _generate(self, prompt: Any, **kwargs: Any) -> Any:
+        """The answer to one prompt; written by subclasses."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how it generates")
+
+    async def apredict_one(self, value: Any, /, **kwargs: Any) -> Any:
+        request = self._request(value, kwargs)
+        for left in range(self.max_reasks, -1, -1):
+            reply = await self.send(partial(self._call, request), self.expected_cost(request))
+            try:
+                return self._processed(reply)
+            except InvalidAnswer as error:
+                if not left:
+                    raise
+                request = self._asked_again(request, reply, error)
+        return None
+
+    async def _call(self, request: Request) -> Answered[Reply]:
+        """One request, with what it cost. Subclasses that see headers override this."""
+        reply = as_reply(await self.called(self._generate, request.content, **request.parameters))
+        return Answered(reply, self.usage_of(request, reply))
+
+    def usage_of(self, request: Request, reply: Reply) -> Usage:
+        """Tokens and cost of one answer: as the provider counted, else by `count_tokens` where there is a price."""
+        price = self.price
+        if price is None:
+            return Usage(input_tokens=reply.input_tokens or 0, output_tokens=reply.output_tokens or 0)
+        read = tokens_of(request, self) if reply.input_tokens is None else reply.input_tokens
+        written = self.count_tokens(reply.text) if reply.output_tokens is None else reply.output_tokens
+        return Usage(input_tokens=read, output_tokens=written, cost=price.of(read, written))
+
+    def expected_cost(self, request: Request) -> float:
+        """What a request may cost, by estimate: its own tokens, and for the answer as many as it allows at most."""
+        if self.price is None:
+            return 0.0
+        limits = (request.parameters.get(name) for name in OUTPUT_LIMITS)
+        return self.price.of(tokens_of(request, self), next((n for n in limits if isinstance(n, int)), 0))
+
+
+@dataclasses.dataclass
+class BaseLLMModel(BaseLLM):
+    """A language model inside this process. Subclass it and write ``init`` and ``_generate``.
+
+    ``init(self)`` is called once, at the first predict. ``_generate(self, messages, **kwargs)`` gets the templated
+    string, or the messages of a dialog, and returns the answer, or (answer, (input tokens, output tokens)). A model
+    that is faster with many at once overrides ``_generate_batch`` too. ``max_batch_size``: inputs of one batch.
+    """
+
+    _: dataclasses.KW_ONLY
+    max_batch_size: int = operational(32)
+
+    def __post_init__(self) -> None:
+        check_whole("max_batch_size", self.max_batch_size)
+        if self.batch_size is None:
+            self.batch_size = self.max_batch_size
+        super().__post_init__()
+        self._is_ready = False
+
+    @property
+    def call_style(self) -> CallStyle:
+        return CallStyle.BATCH
+
+    def init(self) -> None:
+        """Load what generating needs; called once, before the first call."""
+
+    @abstractmethod
+    def _generate(self, messages: Any, **kwargs: Any) -> Any:
+        """The answer to one prompt; written by subclasses."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how it generates")
+
+    def _generate_batch(self, prompts: list[Any], **kwargs: Any) -> Sequence[Any]:
+        """The answers to many prompts that share their keywords, in order."""
+        return [self._generate(prompt, **kwargs) for prompt in prompts]
+
+    def predict_batch(self, inputs: list[Any], **kwargs: Any) -> list[Any]:
+        self._get_ready()
+        outputs: list[Any] = [None] * len(inputs)
+        waiting: dict[int, Request] = {}
+        for position, item in enumerate(inputs):
+            try:
+                waiting[position] = self._request(*_value_and_keywords(item, kwargs))
+            except (ModelError, ConfigError) as error:
+                outputs[position] = error
+        for left in range(self.max_reasks, -1, -1):
+            asked, waiting = waiting, {}
+            for position, reply in zip(asked, self._replies(list(asked.values())), strict=True):
+                try:
+                    outputs[position] = self._processed(reply)
+                except InvalidAnswer as error:
+                    outputs[position] = error
+                    if left:
+                        waiting[position] = self._asked_again(asked[position], reply, error)
+        return outputs
+
+    def _replies(self, requests: Sequence[Request]) -> list[Reply]:
+        """One batch for each set of keywords; replies in the order of ``requests``."""
+        groups: dict[str, list[int]] = {}
+        for position, request in enumerate(requests):
+            groups.setdefault(repr(sorted(request.parameters.items())), []).append(position)
+        replies: dict[int, Reply] = {}
+        for positions in groups.values():
+            contents = [requests[i].content for i in positions]
+            answers = self._generate_batch(contents, **requests[positions[0]].parameters)
+            if len(answers) != len(positions):
+                raise OutputCountMismatch(
+                    f"model {self.identifier!r} generated {len(answers)} answers for {len(positions)} prompts"
+                )
+            replies |= dict(zip(positions, map(as_reply, answers), strict=True))
+        self._count(list(replies.values()))
+        return [replies[i] for i in range(len(requests))]
+
+    def _count(self, replies: Sequence[Reply]) -> None:
+        read = sum(reply.input_tokens or 0 for reply in replies)
+        written = sum(reply.output_tokens or 0 for reply in replies)
+        Meters(meter.get(), self.spent).settle(0.0, Usage(len(replies), 0, 0, read, written))
+
+    def _get_ready(self) -> None:
+        if not self._is_ready:
+            with _getting_ready:
+                if not self._is_ready:
+                    self.init()
+                    self._is_ready = True
+
+
+_getting_ready = threading.RLock()
+
+
+def _value_and_keywords(item: Any, kwargs: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+    """A row's input and its own keywords, where X is a dict."""
+    if isinstance(item, dict) and "input" in item:
+        return item["input"], {**kwargs, **{name: value for name, value in item.items() if name != "input"}}
+    return item, kwargs
+
+
+def _check_fields(model: BaseLLM) -> None:
+    if not isinstance(model.inference_kwargs, dict) or not all(
+        isinstance(name, str) for name in model.inference_kwargs
+    ):
+        raise ConfigError(f"inference_kwargs is a dict of keywords for the model, not {model.inference_kwargs!r}")
+    if model.overflow not in ("cut", "error"):
+        raise ConfigError(f"overflow= is 'cut' or 'error', not {model.overflow!r}")
+    if model.context_window is not None:
+        check_whole("context_window", model.context_window)
+    if isinstance(model.max_reasks, bool) or not isinstance(model.max_reasks, int) or model.max_reasks < 0:
+        raise ConfigError(f"max_reasks is a whole number from 0, not {model.max_reasks!r}")

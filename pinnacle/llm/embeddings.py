@@ -1,0 +1,171 @@
+"""Embedding models behind interfaces: lists of texts in batches, under the same limits and bills."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+from pinnacle.base import loop
+from pinnacle.base.errors import ConfigError, ContextOverflow, OutputCountMismatch
+from pinnacle.base.metering import Usage
+from pinnacle.base.types import OutputType, Vector
+from pinnacle.components.component import operational
+from pinnacle.components.model import CallStyle
+from pinnacle.llm.hosted import ByFunction, HostedModel
+from pinnacle.llm.overflow import estimated_cut, estimated_tokens
+from pinnacle.llm.sending import Answered
+
+
+@dataclasses.dataclass
+class EmbedModel(HostedModel):
+    """Embeds texts through an interface. Subclass it and write ``_embed(self, texts)``.
+
+    ``predict("a")`` is one vector, ``predict(["a", "b"])`` a list; ``embed("a")`` is a list of
+    one vector, ``embed(["a", "b"])`` of two. ``_embed`` returns (vectors, tokens), the tokens
+    an int or None. ``batch_size``: texts in one request, ``max_batch_size``: requests in flight.
+    ``context_window``: tokens that one text may have; longer ones are cut with ``text_overflow_mode="TRUNCATE"``, and
+    are that row's error with ``"FAIL"``. ``dimensions``: the vectors' size, else asked by embedding one word.
+    """
+
+    purpose: ClassVar[str | None] = "TEXT_EMBEDDING_EXTRACTION"
+
+    _: dataclasses.KW_ONLY
+    dimensions: int | None = None
+    batch_size: int | None = operational(256)
+    max_batch_size: int = operational(8)
+    context_window: int | None = None
+    text_overflow_mode: Literal["FAIL", "TRUNCATE"] = "FAIL"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.text_overflow_mode not in ("FAIL", "TRUNCATE"):
+            raise ConfigError(f"text_overflow_mode= is 'FAIL' or 'TRUNCATE', not {self.text_overflow_mode!r}")
+
+    @classmethod
+    def from_function(cls, identifier: str, fn: Any, **options: Any) -> Any:
+        """An embedder that ``fn(model, texts)`` computes, async or not: it returns (vectors, tokens).
+
+        ``setup_fn(api_key)`` is called once, and its result is ``model.client``.
+        """
+        return FunctionEmbedModel(identifier, fn=fn, **options)
+
+    @property
+    def call_style(self) -> CallStyle:
+        return CallStyle.BATCH
+
+    @abstractmethod
+    def _embed(self, texts: list[str], **kwargs: Any) -> Any:
+        """(vectors, tokens) of some texts; written by subclasses, as a function or a coroutine function."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how it embeds")
+
+    def embed(self, texts: str | Sequence[str], **kwargs: Any) -> list[Any]:
+        """A list with one vector a text, also for a single one; lists of floats, or as the interface gives them."""
+        many = [texts] if isinstance(texts, str) else list(texts)
+        return list(self.predict(many, **kwargs)) if many else []
+
+    def predict_batch(self, inputs: list[Any], **kwargs: Any) -> list[Any]:
+        outputs: list[Any] = [self._checked(text) for text in inputs]
+        sound = [i for i, text in enumerate(outputs) if isinstance(text, str)]
+        if sound:
+            vectors = loop.run(self._embedded([outputs[i] for i in sound], kwargs))
+            for position, vector in zip(sound, vectors, strict=True):
+                outputs[position] = vector
+        return outputs
+
+    def length_of(self, value: Any) -> int | None:
+        return len(value) if isinstance(value, str) else None
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens in a text: estimated, one for three bytes; models with a tokenizer count."""
+        return estimated_tokens(text)
+
+    def cut_text(self, text: str, tokens: int) -> str:
+        """The beginning of a text, of at most so many tokens."""
+        return estimated_cut(text, tokens)
+
+    def resolved_output_type(self) -> OutputType:
+        """``Vector(dim)``; asks for the embedding of one word where ``dimensions`` does not tell."""
+        if isinstance(self.output_type, OutputType):
+            return self.output_type
+        if self.dimensions is None:
+            self.dimensions = len(self.embed("size")[0])
+        return Vector(self.dimensions)
+
+    def expected_cost(self, texts: Sequence[str]) -> float:
+        """What a request may cost, by estimate."""
+        return self.price.of(sum(map(self.count_tokens, texts)), 0) if self.price else 0.0
+
+    def _checked(self, text: Any) -> str | Exception:
+        """The text as it is sent, or what is wrong with it."""
+        if not isinstance(text, str):
+            return ConfigError(f"model {self.identifier!r} embeds text, not {type(text).__name__}")
+        if self.context_window is None or (tokens := self.count_tokens(text)) <= self.context_window:
+            return text
+        if self.text_overflow_mode == "TRUNCATE":
+            return self.cut_text(text, self.context_window)
+        return ContextOverflow(
+            f"model {self.identifier!r}: a text of {tokens} tokens is longer than its {self.context_window}; "
+            "shorten it, or let text_overflow_mode='TRUNCATE' cut its end off"
+        )
+
+    async def _embedded(self, texts: list[str], given: Mapping[str, Any]) -> Sequence[Any]:
+        return await self.send(partial(self._call, texts, given), self.expected_cost(texts))
+
+    async def _call(self, texts: list[str], given: Mapping[str, Any]) -> Answered[Sequence[Any]]:
+        """One request, with what it cost. Subclasses that see headers override this."""
+        vectors, tokens = _pair(await self.called(self._embed, texts, **given))
+        return Answered(self._aligned(texts, vectors), self.usage_of(texts, tokens))
+
+    def _aligned(self, texts: Sequence[str], vectors: Sequence[Any]) -> Sequence[Any]:
+        if len(vectors) != len(texts):
+            raise OutputCountMismatch(
+                f"model {self.identifier!r} returned {len(vectors)} vectors for {len(texts)} texts; "
+                "it must return one for each, in order"
+            )
+        return vectors
+
+    def usage_of(self, texts: Sequence[str], tokens: int | None) -> Usage:
+        """Tokens and cost of one request: as the provider counted, else by `count_tokens`."""
+        read = sum(map(self.count_tokens, texts)) if tokens is None else tokens
+        return Usage(input_tokens=read, cost=self.price.of(read, 0) if self.price else 0.0)
+
+
+@dataclasses.dataclass
+class FunctionEmbedModel(EmbedModel, ByFunction):
+    """An embedder that ``fn(model, texts)`` computes. Made by `EmbedModel.from_function`."""
+
+    _: dataclasses.KW_ONLY
+    fn: Callable[..., Any]
+    setup_fn: Callable[..., Any] | None = None
+    args: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.check_functions()
+        super().__post_init__()
+
+    def _embed(self, texts: list[str], **kwargs: Any) -> Any:
+        return self.fn(self, texts, **kwargs)
+
+    async def _call(self, texts: list[str], given: Mapping[str, Any]) -> Answered[Sequence[Any]]:
+        self.client  # noqa: B018 - made before the first call, and in no thread of its own
+        vectors, tokens = _pair(await self.called(self.fn, self, texts, **given))
+        return Answered(self._aligned(texts, vectors), self.usage_of(texts, tokens))
+
+
+def cos_sim(left: Sequence[float], right: Sequence[float]) -> float:
+    """The cosine similarity of two vectors, from -1 to 1; ConfigError where their sizes differ, 0.0 for a zero one."""
+    a, b = [float(x) for x in left], [float(x) for x in right]
+    if len(a) != len(b):
+        raise ConfigError(f"cos_sim takes two vectors of one size, not of {len(a)} and {len(b)} numbers")
+    norms = math.sqrt(math.fsum(x * x for x in a)) * math.sqrt(math.fsum(y * y for y in b))
+    return math.fsum(x * y for x, y in zip(a, b, strict=True)) / norms if norms else 0.0
+
+
+def _pair(answer: Any) -> tuple[Sequence[Any], int | None]:
+    if isinstance(answer, tuple) and len(answer) == 2 and (answer[1] is None or isinstance(answer[1], int)):
+        return answer
+    raise TypeError(f"an embedder returns (vectors, tokens), tokens an int or None, not {type(answer).__name__}")

@@ -1,0 +1,249 @@
+"""When a request may start: one limiter for each provider and account of the process.
+
+Every model, thread and listener that shares an account waits in one queue, first come
+first served. Declared limits are exact; without any the pace is learned. While a provider
+is down nothing is sent to it but one probe now and then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+
+from pinnacle.base.errors import ConfigError, ProviderUnavailable
+from pinnacle.llm.pace import Pace
+
+FAILURES_TO_OPEN = 5
+FIRST_BREAK_S, LONGEST_BREAK_S = 0.5, 15.0
+
+RateLimit = tuple[int, float]
+
+
+class Window:
+    """At most ``count`` starts in any ``seconds``, as early as that allows."""
+
+    def __init__(self, count: int, seconds: float) -> None:
+        self.count, self.seconds = count, seconds
+        self._starts: deque[float] = deque(maxlen=count)
+
+    def wait_s(self, now: float) -> float:
+        return self._starts[0] + self.seconds - now if len(self._starts) == self.count else 0.0
+
+    def started(self, now: float) -> None:
+        self._starts.append(now)
+
+
+class Breaker:
+    """Whether a provider answers at all: opened by failures in a row, closed by the first success."""
+
+    def __init__(self) -> None:
+        self.reason: BaseException | None = None
+        self._in_a_row, self._break_s, self._retry_at, self._is_probing = 0, 0.0, 0.0, False
+
+    @property
+    def is_open(self) -> bool:
+        return self.reason is not None
+
+    def admit(self, now: float) -> None:
+        """ProviderUnavailable while it is open, but for one probe when the break is over."""
+        if self.reason is None:
+            return
+        if now < self._retry_at or self._is_probing:
+            raise ProviderUnavailable(
+                f"the provider does not answer ({type(self.reason).__name__}: {self.reason}); "
+                f"it is tried again every {self._break_s:.1f} s"
+            ) from self.reason
+        self._is_probing = True
+
+    def succeeded(self) -> None:
+        self.reason, self._in_a_row, self._break_s, self._is_probing = None, 0, 0.0, False
+
+    def failed(self, now: float, reason: BaseException) -> None:
+        self._in_a_row += 1
+        if self._is_probing or (self.reason is None and self._in_a_row >= FAILURES_TO_OPEN):
+            self.reason, self._is_probing = reason, False
+            self._break_s = min(LONGEST_BREAK_S, max(FIRST_BREAK_S, 2 * self._break_s)) * random.uniform(0.9, 1.1)
+            self._retry_at = now + self._break_s
+
+    def gave_up(self) -> None:
+        """The probe was cancelled and told nothing."""
+        self._is_probing = False
+
+
+class _Waiter:
+    """A coroutine's place in the queue, on whatever loop it runs."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.turn: asyncio.Future[None] = self.loop.create_future()
+
+    def wake(self) -> None:
+        self.loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        if not self.turn.done():
+            self.turn.set_result(None)
+
+
+class Account:
+    """One account with one provider. Safe to use from several threads and event loops."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.pace, self.breaker, self.successes = Pace(), Breaker(), 0
+        self._clock, self._lock = clock, threading.Lock()
+        self._windows: dict[RateLimit, Window] = {}
+        self._waiting: deque[_Waiter] = deque()
+
+    def declare(self, limit: RateLimit) -> None:
+        """Keep a limit from now on, for all who share the account."""
+        with self._lock:
+            self._windows.setdefault(limit, Window(*limit))
+
+    async def start(self) -> None:
+        """Wait for the turn and the time of one request; ProviderUnavailable while the provider is down."""
+        waiter: _Waiter | None = None
+        try:
+            while (delay := self._start_or_delay(waiter)) is not None:
+                if waiter is None:
+                    waiter = self._queue_up()
+                    continue
+                if self._waiting and self._waiting[0] is waiter:
+                    await asyncio.sleep(delay)
+                else:
+                    await waiter.turn
+        finally:
+            if waiter is not None:
+                self._leave(waiter)
+
+    def succeeded(self, headers: Mapping[str, str]) -> None:
+        with self._lock:
+            self.successes += 1
+            self.breaker.succeeded()
+            self.pace.accepted(self._clock(), headers)
+
+    def throttled(self, headers: Mapping[str, str]) -> None:
+        """A 429: the provider is there, and says to slow down."""
+        with self._lock:
+            self.breaker.succeeded()
+            self.pace.refused(self._clock(), headers)
+
+    def failed(self, reason: BaseException) -> None:
+        """No answer, or one that means the provider cannot serve now."""
+        with self._lock:
+            self.breaker.failed(self._clock(), reason)
+
+    def refused(self) -> None:
+        """The provider is there, and does not take the request itself."""
+        with self._lock:
+            self.breaker.succeeded()
+
+    def gave_up(self) -> None:
+        """A request was cancelled."""
+        with self._lock:
+            self.breaker.gave_up()
+
+    def _start_or_delay(self, waiter: _Waiter | None) -> float | None:
+        """None when the request starts now; else how long to wait, at the head of the queue."""
+        with self._lock:
+            now = self._clock()
+            if self._waiting and self._waiting[0] is not waiter:
+                return 0.0
+            delay = max(self.pace.wait_s(now), *(w.wait_s(now) for w in self._windows.values()), 0.0)
+            if delay > 0:
+                return delay
+            self.breaker.admit(now)
+            self.pace.started(now)
+            for window in self._windows.values():
+                window.started(now)
+            return None
+
+    def _queue_up(self) -> _Waiter:
+        waiter = _Waiter()
+        with self._lock:
+            self._waiting.append(waiter)
+        return waiter
+
+    def _leave(self, waiter: _Waiter) -> None:
+        with self._lock:
+            was_first = self._waiting[0] is waiter
+            self._waiting.remove(waiter)
+            following = self._waiting[0] if was_first and self._waiting else None
+        if following is not None:
+            following.wake()
+
+
+class Gate:
+    """At most ``limit`` requests in flight, first come first served, across threads and loops."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self._free = limit, limit
+        self._lock, self._waiting = threading.Lock(), deque[_Waiter]()
+
+    async def __aenter__(self) -> None:
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return
+            waiter = _Waiter()
+            self._waiting.append(waiter)
+        try:
+            await waiter.turn
+        except asyncio.CancelledError:
+            with self._lock:
+                if waiter in self._waiting:
+                    self._waiting.remove(waiter)
+                    raise
+            self._release()  # the place was given to it already
+            raise
+
+    async def __aexit__(self, *error: object) -> None:
+        self._release()
+
+    def _release(self) -> None:
+        """Give the place to the one who waits longest."""
+        with self._lock:
+            following = self._waiting.popleft() if self._waiting else None
+            if following is None:
+                self._free += 1
+        if following is not None:
+            following.wake()
+
+
+_accounts: dict[tuple[str, str], Account] = {}
+_gates: dict[tuple[str, str, str, int], Gate] = {}
+_registry = threading.Lock()
+
+
+def account_of(provider: str, secret: str | None) -> Account:
+    """The account of a key with a provider; the key itself is not kept."""
+    with _registry:
+        return _accounts.setdefault((provider, _digest(secret)), Account())
+
+
+def gate_of(provider: str, secret: str | None, model: str, limit: int) -> Gate:
+    """The gate of all operators of this process that ask one model under one account."""
+    with _registry:
+        return _gates.setdefault((provider, _digest(secret), model, limit), Gate(limit))
+
+
+def check_rate_limit(rate_limit: object) -> RateLimit | None:
+    """``(n, seconds)`` as it is kept; None for None. ConfigError for anything else."""
+    if rate_limit is None:
+        return None
+    if isinstance(rate_limit, (tuple, list)) and len(rate_limit) == 2:
+        count, seconds = rate_limit
+        is_count = isinstance(count, int) and not isinstance(count, bool) and count > 0
+        if is_count and isinstance(seconds, (int, float)) and 0 < seconds < float("inf"):
+            return count, float(seconds)
+    raise ConfigError(
+        f"rate_limit is (requests, seconds), at most so many starts in any so many seconds, not {rate_limit!r}"
+    )
+
+
+def _digest(secret: str | None) -> str:
+    return blake2b(secret.encode(), digest_size=16).hexdigest() if secret else ""

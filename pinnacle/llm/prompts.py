@@ -1,0 +1,158 @@
+"""From what a user passes to what a model is sent: resolve, context, template, dialog, guard."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pinnacle.base.errors import ConfigError
+from pinnacle.llm.overflow import fitted
+from pinnacle.llm.requests import Message, Request, is_dialog
+from pinnacle.llm.templates import CONTEXT, INPUT, Template
+
+if TYPE_CHECKING:
+    from pinnacle.llm.base import BaseLLM
+
+EXAMPLES = "examples"
+
+
+@dataclass(frozen=True)
+class Prompting:
+    """How one model's prompts are made; built once from its fields."""
+
+    template: Template
+    function: Callable[..., Any] | None
+    function_names: frozenset[str]
+    opening: tuple[Message, ...]
+    instruction: str | None
+    schema: Mapping[str, Any] | None
+
+    def request(self, model: BaseLLM, value: Any, given: Mapping[str, Any]) -> Request:
+        """What is sent for one input and the keywords given with it.
+
+        ConfigError for an input that is neither text nor a dialog, or a place of the
+        template that nothing fills.
+        """
+        context = joined_context(given.get(CONTEXT))
+        named = {name: item for name, item in given.items() if name not in (CONTEXT, EXAMPLES)}
+        opening = (*self.opening, *_shots(given[EXAMPLES])) if EXAMPLES in given else self.opening
+        value, used = self._called(value, named, context)
+        places = {name: named[name] for name in self.template.names if name in named}
+        sent = {name: item for name, item in named.items() if name not in places and name not in used}
+        parameters = {**model.inference_kwargs, **sent}
+        dialog = value if is_dialog(value) else None
+        if dialog is not None and not self.template.is_plain and not _ends_with_text(dialog):
+            raise ConfigError(
+                f"prompt_template {self.template.text!r} is filled with the last message of a dialog, "
+                "and that is no text of the user's"
+            )
+        text = _text_of(value) if dialog is None else _last_text(dialog)
+
+        def build(text: str, context: str | None) -> Request:
+            values = {**places, INPUT: text, **({} if context is None else {CONTEXT: context})}
+            prompt = text if self.template.is_plain else self.template.fill(values)
+            if self.instruction is not None:
+                prompt = f"{prompt}\n\n{self.instruction}"
+            content: str | list[Message] = prompt
+            if dialog is not None:
+                content = [*opening, *_with_last_text(dialog, prompt)]
+            elif opening:
+                content = [*opening, {"role": "user", "content": prompt}]
+            return Request(content, parameters, self.schema)
+
+        if model.context_window is None:
+            return build(text, context)
+        return fitted(
+            build, text, context, model, window=model.context_window, overflow=model.overflow, model=model.identifier
+        )
+
+    def names(self) -> frozenset[str]:
+        """The keywords that go into prompts and are not sent."""
+        return (self.template.names | self.function_names | {CONTEXT, EXAMPLES}) - {INPUT}
+
+    def _called(self, value: Any, named: Mapping[str, Any], context: str | None) -> tuple[Any, frozenset[str]]:
+        """What ``prompt_func`` makes of an input, and the keywords that went to it."""
+        if self.function is None:
+            return value, frozenset()
+        arguments = {name: named[name] for name in self.function_names if name in named}
+        if CONTEXT in self.function_names and context is not None:
+            arguments[CONTEXT] = context
+        return self.function(value, **arguments), frozenset(arguments)
+
+
+def prompting(model: BaseLLM, *, is_told_by_schema: bool) -> Prompting:
+    """How ``model``'s fields say that prompts are made. ConfigError for fields that cannot work."""
+    form = model.form
+    return Prompting(
+        Template(model.prompt_template), model.prompt_func, _names_of(model.prompt_func),
+        (*_system(model.system_prompt), *_shots(model.examples)),
+        form.instruction if form is not None and not is_told_by_schema else None,
+        form.schema if form is not None and is_told_by_schema else None,
+    )  # fmt: skip
+
+
+def joined_context(context: Any) -> str | None:
+    """The text that fills ``{context}``: as it is, or a list of texts joined by newlines."""
+    if context is None or isinstance(context, str):
+        return context
+    if isinstance(context, Sequence) and all(isinstance(text, str) for text in context):
+        return "\n".join(context)
+    raise ConfigError(f"context= is text, or a list of texts, not {context!r:.80}")
+
+
+def _text_of(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    raise ConfigError(
+        "a language model takes text, or the messages of a dialog as a list of {'role': ..., 'content': ...}, "
+        f"not {type(value).__name__}"
+    )
+
+
+def _last_text(dialog: Sequence[Message]) -> str:
+    content = dialog[-1].get("content")
+    return content if isinstance(content, str) else ""
+
+
+def _ends_with_text(dialog: Sequence[Message]) -> bool:
+    return isinstance(dialog[-1].get("content"), str) and dialog[-1]["role"] == "user"
+
+
+def _with_last_text(dialog: Sequence[Message], prompt: str) -> list[Message]:
+    if not _ends_with_text(dialog):
+        return list(dialog)
+    return [*dialog[:-1], {**dialog[-1], "content": prompt}]
+
+
+def _names_of(function: Callable[..., Any] | None) -> frozenset[str]:
+    """The keywords that a ``prompt_func`` names, beside the input."""
+    if function is None:
+        return frozenset()
+    if not callable(function):
+        raise ConfigError(f"prompt_func is a function of the input and of keywords, not {function!r}")
+    parameters = list(inspect.signature(function).parameters.values())
+    if not parameters or parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
+        raise ConfigError("prompt_func takes the input as its first argument, and has none")
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return frozenset(parameter.name for parameter in parameters[1:] if parameter.kind in named)
+
+
+def _system(prompt: str | None) -> tuple[Message, ...]:
+    if prompt is not None and not isinstance(prompt, str):
+        raise ConfigError(f"system_prompt is text, not {prompt!r}")
+    return ({"role": "system", "content": prompt},) if prompt else ()
+
+
+def _shots(examples: Any) -> tuple[Message, ...]:
+    """Few-shot examples as turns of the dialog before the input."""
+    messages: list[Message] = []
+    for example in examples or ():
+        if not isinstance(example, (tuple, list)) or len(example) != 2:
+            raise ConfigError(f"examples is a list of (input, answer) pairs, and {example!r:.80} is none")
+        asked, answered = example
+        messages += [{"role": "user", "content": str(asked)}, {"role": "assistant", "content": str(answered)}]
+    return tuple(messages)

@@ -1,0 +1,88 @@
+"""What goes to a language model and what comes back, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+Message = dict[str, Any]
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt: a string, or the messages of a dialog, with the parameters that are sent along.
+
+    ``response_schema``: the JSON Schema that the answer is asked to fit, where the model is told
+    by its interface and not in the prompt.
+    """
+
+    content: str | list[Message]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    response_schema: Mapping[str, Any] | None = None
+
+    @property
+    def messages(self) -> list[Message]:
+        """The content as a dialog."""
+        return [{"role": "user", "content": self.content}] if isinstance(self.content, str) else self.content
+
+    @property
+    def texts(self) -> list[str]:
+        """All text that is sent."""
+        if isinstance(self.content, str):
+            return [self.content]
+        return [text for message in self.content for text in _texts(message.get("content"))]
+
+    def followed_by(self, *messages: Message) -> Request:
+        """The dialog goes on."""
+        return replace(self, content=[*self.messages, *messages])
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a model answered. Token counts are the provider's, or None where it told none."""
+
+    text: str
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    finish_reason: str | None = None
+
+
+def as_reply(answer: Any) -> Reply:
+    """What a ``_generate`` returned: a string, (text, (input tokens, output tokens)), or a Reply; TypeError else."""
+    if isinstance(answer, Reply):
+        return answer
+    if isinstance(answer, str):
+        return Reply(answer)
+    if isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[0], str):
+        counts = answer[1]
+        if counts is None:
+            return Reply(answer[0])
+        if isinstance(counts, Sequence) and len(counts) == 2 and all(isinstance(n, int) and n >= 0 for n in counts):
+            return Reply(answer[0], counts[0], counts[1])
+    raise TypeError(
+        f"a language model answers with a string, or (string, (input tokens, output tokens)), not {_shape(answer)}"
+    )
+
+
+def is_dialog(value: Any) -> bool:
+    """Whether a value is the messages of one dialog."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(message, dict) and message.get("role") in ROLES for message in value)
+    )
+
+
+def _texts(content: Any) -> list[str]:
+    if isinstance(content, str):
+        return [content]
+    parts = content if isinstance(content, list) else []
+    return [part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str)]
+
+
+def _shape(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"({', '.join(type(item).__name__ for item in value)})"
+    return type(value).__name__

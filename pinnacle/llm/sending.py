@@ -1,0 +1,143 @@
+"""Sends one request: waits for its place and time, tries again where that may help, counts what it cost."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from pinnacle.base.errors import (
+    AccountRefused,
+    BudgetReached,
+    ModelError,
+    PinnacleError,
+    ProviderRefused,
+    ProviderUnavailable,
+)
+from pinnacle.base.metering import Usage
+from pinnacle.base.outages import THROTTLED, headers_of, is_outage, status_of
+from pinnacle.llm.limiter import Account, Gate
+
+T = TypeVar("T")
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 8.0
+THROTTLED_PATIENCE_S = 600.0
+ACCOUNT_STATUSES = frozenset({401, 402, 403, 404})
+ACCOUNT_CODES = ("insufficient_quota", "billing_hard_limit_reached", "account_deactivated")
+
+
+@dataclass(frozen=True)
+class Answered(Generic[T]):
+    """What a request brought: its value, what it cost, and the answer's headers by lower-case name."""
+
+    value: T
+    usage: Usage
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Unreadable(Exception):
+    """An answer came that is none: no JSON, cut off, or without content."""
+
+
+class Counting(Protocol):
+    """Where calls are counted: see `Meter`."""
+
+    def reserve(self, expected: float) -> float: ...
+
+    def settle(self, reserved: float, usage: Usage) -> None: ...
+
+
+@dataclass(frozen=True)
+class Sender:
+    """How one model's requests are sent.
+
+    ``max_tries``: requests for one answer that met no answer; refusals for being too fast
+    (429) are not counted, the limiter slows down instead.
+    """
+
+    model: str
+    account: Account
+    gate: Gate
+    timeout_s: float
+    max_tries: int
+
+    async def send(self, attempt: Callable[[], Awaitable[Answered[T]]], meter: Counting, expected_cost: float) -> T:
+        """The value of the first answer that is one.
+
+        Raises ProviderUnavailable where none was to be had, ProviderRefused for a request that the
+        provider does not take or that alone met no answer while others were served, AccountRefused
+        where it takes none, and BudgetReached before a call that the meter's budget does not cover.
+        """
+        sent, tries, pause, served, began = 0, 0, FIRST_PAUSE_S, self.account.successes, time.monotonic()
+        while True:
+            try:
+                return await self._attempt(attempt, meter, expected_cost, is_repeat=sent > 0)
+            except Exception as error:
+                sent += 1
+                if isinstance(error, PinnacleError) or not (is_outage(error) or isinstance(error, Unreadable)):
+                    raise
+                if status_of(error) == THROTTLED and time.monotonic() - began < THROTTLED_PATIENCE_S:
+                    continue
+                tries += 1
+                if tries >= self.max_tries:
+                    raise self._final(error, sent, self.account.successes > served) from error
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+            pause = min(LONGEST_PAUSE_S, 2 * pause)
+
+    async def _attempt(
+        self, attempt: Callable[[], Awaitable[Answered[T]]], meter: Counting, expected_cost: float, *, is_repeat: bool
+    ) -> T:
+        async with self.gate:
+            await self.account.start()
+            usage, reserved = Usage(calls=1, failed=1, retried=int(is_repeat)), self._reserve(meter, expected_cost)
+            try:
+                async with asyncio.timeout(self.timeout_s):
+                    answered = await attempt()
+                usage = Usage(1, 0, int(is_repeat)) + answered.usage
+                self.account.succeeded(answered.headers)
+                return answered.value
+            except Exception as error:
+                if (judged := self._judged(error)) is error:
+                    raise
+                raise judged from error
+            except BaseException:
+                self.account.gave_up()
+                raise
+            finally:
+                meter.settle(reserved, usage)
+
+    def _reserve(self, meter: Counting, expected_cost: float) -> float:
+        try:
+            return meter.reserve(expected_cost)
+        except BudgetReached:
+            self.account.gave_up()
+            raise
+
+    def _judged(self, error: Exception) -> Exception:
+        """The error to go on with; the account learns what it says of the provider."""
+        status = status_of(error)
+        if status == THROTTLED and not _is_about_account(error):
+            self.account.throttled(headers_of(error))
+        elif is_outage(error) or isinstance(error, Unreadable):
+            self.account.failed(error)
+        else:
+            self.account.refused()
+            if status in ACCOUNT_STATUSES or _is_about_account(error):
+                return AccountRefused(f"model {self.model!r}: {error}", status=status)
+            if status is not None:
+                return ProviderRefused(f"model {self.model!r}: {error}", status=status)
+        return error
+
+    def _final(self, error: Exception, sent: int, others_were_served: bool) -> ModelError:
+        told = f"model {self.model!r}: {sent} requests met no answer; the last: {type(error).__name__}: {error}"
+        if others_were_served:
+            return ProviderRefused(f"{told}. Others were served meanwhile", status=status_of(error))
+        return ProviderUnavailable(told)
+
+
+def _is_about_account(error: Exception) -> bool:
+    text = f"{getattr(error, 'code', '')} {error}"
+    return any(code in text for code in ACCOUNT_CODES)

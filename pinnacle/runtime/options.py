@@ -1,0 +1,32 @@
+"""What a run was asked to do, and what it takes from its surroundings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pinnacle.base.metering import Usage
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What `predict` over a database was asked to do."""
+
+    limit: int | None = None
+    batch_size: int | None = None
+    overwrite: bool = False
+    on_error: Literal["isolate", "raise"] = "isolate"
+    dry_run: bool = False
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    budget: float | None = None
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Leases, patience, and whom to tell of progress (rows) and of spending."""
+
+    lease_ttl_s: float
+    outage_patience_s: float = 120.0
+    on_progress: Callable[[int], None] = lambda rows: None
+    on_usage: Callable[[Usage], None] = lambda usage: None

@@ -1,0 +1,53 @@
+"""How long a run waits for a provider, and when a row that meets no answer is itself to blame."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from pinnacle.base.errors import ProviderUnavailable
+from pinnacle.base.outages import THROTTLED, status_of
+from pinnacle.base.rows import Key
+
+FIRST_REST_S, LONGEST_REST_S = 0.25, 8.0
+REFUSALS = 5
+"""So often a row meets no answer while others do before it is set aside: outages pass, such rows do not."""
+
+
+class Patience:
+    """One run's patience with its model's provider."""
+
+    def __init__(self, model: str, patience_s: float) -> None:
+        self._model, self._patience_s = model, patience_s
+        self._since: float | None = None
+        self._rest_s = 0.0
+        self._refused: Counter[Key] = Counter()
+
+    def rest_s(self, outage: BaseException | None, now: float) -> float:
+        """Seconds to wait before the next call; ProviderUnavailable when an outage has lasted too long."""
+        if outage is None:
+            self._since, self._rest_s = None, 0.0
+            return 0.0
+        if self._since is None:
+            self._since = now
+        if now - self._since > self._patience_s:
+            raise ProviderUnavailable(
+                f"model {self._model!r} got no answer for {self._patience_s:g} s: {type(outage).__name__}: {outage}; "
+                "what was computed is written, and the same call goes on from there"
+            ) from outage
+        self._rest_s = min(LONGEST_REST_S, max(FIRST_REST_S, 2 * self._rest_s))
+        return self._rest_s
+
+    def are_refused(self, keys: Iterable[Key]) -> bool:
+        """Whether all of these met no answer before, while other rows were served."""
+        return all(key in self._refused for key in keys)
+
+    def is_to_blame(self, key: Key, error: BaseException, *, were_others_served: bool) -> int:
+        """Note that a row met no answer; how often it did, where that is often enough to be its own fault, else 0.
+
+        Too many requests, and what pinnacle itself judged an outage, is never a row's fault.
+        """
+        if not were_others_served or status_of(error) == THROTTLED or isinstance(error, ProviderUnavailable):
+            return 0
+        self._refused[key] += 1
+        return self._refused.pop(key) if self._refused[key] >= REFUSALS else 0
