@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pinnacle.base.types import Json as Json
     from pinnacle.base.types import OutputType as OutputType
     from pinnacle.base.types import Vector as Vector
+    from pinnacle.base.usage import UsageRow as UsageRow
     from pinnacle.components.artifact import Artifact as Artifact
     from pinnacle.components.artifact import folder_artifacts as folder_artifacts
     from pinnacle.components.artifact import unpack as unpack
@@ -77,6 +78,7 @@ _NAMES_BY_MODULE = {
     "pinnacle.base.metering": ("Usage",),
     "pinnacle.base.settings": ("Settings",),
     "pinnacle.base.types": ("Datetime", "Json", "OutputType", "Vector"),
+    "pinnacle.base.usage": ("UsageRow",),
     "pinnacle.components.artifact": ("Artifact", "folder_artifacts", "unpack"),
     "pinnacle.components.component": ("Component", "operational", "secret"),
     "pinnacle.components.function": ("FunctionModel", "model"),

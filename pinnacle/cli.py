@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pinnacle.base.errors import ConfigError, PinnacleError
+from pinnacle.base.usage import utc_day
 
 if TYPE_CHECKING:
+    from pinnacle.base.usage import UsageRow
     from pinnacle.db import Database
 
 MAX_COUNTED_ERRORS = 100_000
 RATE_S = 1.0
+USAGE_DAYS = 7
 URL_HELP = """URL names the database: sqlite:///file.db, postgresql://user@host/name,
 postgresql+embedded:///dir or mongodb://host/name."""
 
@@ -103,15 +106,16 @@ def stopped_by_signals() -> Iterator[threading.Event]:
 @main.command(epilog=URL_HELP)
 @click.argument("url")
 def status(url: str) -> None:
-    """Show the listeners, outputs, components and set-aside rows of a database.
+    """Show the listeners, outputs, components, set-aside rows and recent costs of a database.
 
-    Changes nothing. Rates are of one second.
+    Changes nothing. Rates are of one second. Days are in UTC, costs in US dollars.
     """
     with opened(url) as db:
         show_listeners(db)
         outputs = db.outputs()
         failed = Counter(error.output for error in db.errors(limit=MAX_COUNTED_ERRORS))
         components = [(*pair, str(len(db.show(*pair)["versions"]))) for pair in db.show()]
+        usage = db.usage()
     click.echo(f"Outputs ({len(outputs)})")
     click.echo(
         table(
@@ -132,6 +136,7 @@ def status(url: str) -> None:
     )
     click.echo(f"\nComponents ({len(components)})")
     click.echo(table(("kind", "identifier", "versions"), components))
+    show_usage(usage)
 
 
 @main.command(epilog=URL_HELP)
@@ -217,6 +222,22 @@ def show_listeners(db: Database) -> None:
         if listener.last_error:
             click.echo(f"  {listener.identifier} last failed with: {listener.last_error}")
     click.echo()
+
+
+def show_usage(usage: Sequence[UsageRow]) -> None:
+    """What the calls of the last days cost, today's included; nothing where there were none."""
+    first = utc_day(time.time() - (USAGE_DAYS - 1) * 86_400)
+    rows = [
+        (
+            row.day, row.model, row.output or "-", row.calls, row.failed, row.retried, row.input_tokens,
+            row.output_tokens, f"${row.cost:.4f}",
+        )
+        for row in usage if row.day >= first
+    ]  # fmt: skip
+    if rows:
+        header = ("day", "model", "output", "calls", "failed", "retried", "input tokens", "output tokens", "cost")
+        click.echo(f"\nUsage (last {USAGE_DAYS} days)")
+        click.echo(table(header, rows))
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from pinnacle.base.listening import Freshness, ListenerStatus
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec, RowError
 from pinnacle.base.settings import Settings
 from pinnacle.base.types import Items
+from pinnacle.base.usage import UsageRow
 from pinnacle.catalog.catalog import Catalog
 from pinnacle.components.component import Component
 from pinnacle.components.listener import Listener
@@ -291,6 +292,14 @@ class Database:
         return self._listening.worker()
 
     # -- housekeeping -------------------------------------------------------------------------------
+
+    def usage(self, model: str | Model | None = None) -> list[UsageRow]:
+        """What model calls cost so far, of one model or of all: a row a day, model and output, newest day first.
+
+        Tokens are exact; costs, in US dollars, are summed as double. Rows stay when their
+        model or output is removed.
+        """
+        return self._backend.usage(model.identifier if isinstance(model, Model) else model)
 
     def migration_plan(self) -> list[str]:
         """Statements that `migrate` would run."""

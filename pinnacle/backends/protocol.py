@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from pinnacle.base.errors import OutputTypeMismatch
@@ -25,6 +25,7 @@ from pinnacle.base.rows import (
     Record,
     RowError,
 )
+from pinnacle.base.usage import BatchJob, UsageRow
 
 
 class Capability(enum.Enum):
@@ -241,7 +242,7 @@ class Backend(Protocol):
         """The outputs that exist, of one model or of all."""
 
     def forget_output(self, output: int, *, drop_column: bool) -> None:
-        """Remove an output's bookkeeping, and with ``drop_column`` the column if pinnacle made it."""
+        """Remove an output's bookkeeping and batches, and with ``drop_column`` the column if pinnacle made it."""
 
     def output_column(self, entity: Any, info: OutputInfo) -> Any:
         """What a query of this database selects to get the output."""
@@ -296,6 +297,38 @@ class Backend(Protocol):
 
     def take_errors(self, output: int) -> list[Key]:
         """Make an output's set-aside rows eligible again; return their keys."""
+
+    def add_usage(self, rows: Sequence[UsageRow]) -> None:
+        """Add to the counters of each row's day, model and output, whoever else adds to them at the same time.
+
+        Makes pinnacle's own tables if they are not there. Commits before it returns: all rows
+        or none where there are transactions, row by row elsewhere.
+        """
+
+    def usage(self, model: str | None = None) -> list[UsageRow]:
+        """The counters, of one model or of all: the newest day first, within a day by model and output."""
+
+    def cached(self, digests: Sequence[bytes]) -> dict[bytes, str]:
+        """What the cache of paid results has under these digests: the JSON texts that have not expired."""
+
+    def cache(self, entries: Mapping[bytes, str], ttl_s: float) -> None:
+        """Keep JSON texts under digests of 16 bytes for ``ttl_s`` seconds, each in place of an earlier one.
+
+        Makes pinnacle's own tables if they are not there. Commits before it returns. Now and
+        then entries that have expired are deleted, and the oldest beyond `MAX_CACHE_ENTRIES`.
+        """
+
+    def clear_cache(self) -> None:
+        """Erase the cache of paid results."""
+
+    def save_batch(self, job: BatchJob) -> None:
+        """Record a batch that a provider has accepted; saving it again changes nothing. Commits before it returns."""
+
+    def batches(self, output: int) -> list[BatchJob]:
+        """The recorded batches of an output, oldest first."""
+
+    def delete_batch(self, batch: str) -> None:
+        """Forget the batch of that id, if it is there."""
 
     def rows_of(self, info: OutputInfo) -> Any:
         """The query for all rows of an output's table or collection."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
+import time
 from contextlib import closing
 
 import pytest
 import sqlalchemy as sa
+from alembic import command as migrations
 from click.testing import CliRunner
 
 import pinnacle
+from pinnacle.backends.sql import migrate
+from pinnacle.base.usage import utc_day
 from pinnacle.cli import main
 from pinnacle.demo.models import word_count
 from tests.databases import DocumentDatabase, SqlDatabase
@@ -67,6 +72,33 @@ def test_status_counts_rows_that_were_set_aside(url):
     assert row.split()[-1] == "2"
 
 
+def spend(url: str, *days_ago: int) -> list[str]:
+    """Record calls of the model gpt on those days; the days."""
+    days = [utc_day(time.time() - 86_400 * ago) for ago in days_ago]
+    numbers = {"calls": 12, "failed": 2, "retried": 1, "input_tokens": 3456, "output_tokens": 78, "cost": 0.00125}
+    with closing(pinnacle.pinnacle(url)) as db:
+        db._backend.add_usage([pinnacle.UsageRow(day, "gpt", "docs.summary", **numbers) for day in days])
+    return days
+
+
+def test_status_shows_what_the_calls_of_the_last_seven_days_cost(filled):
+    assert "Usage" not in run("status", filled)
+    today, last, before = spend(filled, 0, 6, 7)
+    shown = run("status", filled)
+    assert before not in shown
+    title, header, *rows = shown[shown.index("Usage") :].splitlines()
+    assert title == "Usage (last 7 days)"
+    columns = ["day", "model", "output", "calls", "failed", "retried", "input tokens", "output tokens", "cost"]
+    assert re.split(" {2,}", header.strip()) == columns
+    numbers = ["gpt", "docs.summary", "12", "2", "1", "3456", "78", "$0.0013"]
+    assert [row.split() for row in rows] == [[today, *numbers], [last, *numbers]]
+
+
+def test_status_shows_no_usage_where_the_last_calls_are_long_ago(filled):
+    spend(filled, 30)
+    assert "Usage" not in run("status", filled)
+
+
 def test_status_of_a_database_without_outputs_changes_nothing(url):
     before = names(url)
     assert "Outputs (0)" in run("status", url)
@@ -111,6 +143,18 @@ def test_migrate_makes_the_tables_once(url):
     assert "Nothing to do" in run("migrate", url)
 
 
+def test_migrate_brings_an_older_database_along(url):
+    with sa.create_engine(url, poolclass=sa.NullPool).begin() as connection:
+        migrations.upgrade(migrate._config(None, connection=connection), "0002")
+    assert "pinnacle migrate" in run("status", url, exit_code=1)
+    planned = run("plan", url)
+    assert "CREATE TABLE pinnacle_usage" in planned
+    assert "CREATE TABLE pinnacle_component" not in planned
+    assert "statements" in run("migrate", url)
+    spend(url, 0)
+    assert "Usage" in run("status", url)
+
+
 def test_remove_asks_to_be_meant(filled):
     before = names(filled)
     run("remove", filled, exit_code=2)
@@ -120,6 +164,7 @@ def test_remove_asks_to_be_meant(filled):
 
 
 def test_remove_takes_all_of_ours_and_leaves_the_data(filled):
+    spend(filled, 0)
     run("remove", filled, "--all", "--yes")
     left = names(filled)
     assert not [name for name in left if name.startswith("pinnacle")]
@@ -146,7 +191,8 @@ def served(request):
 
 def test_the_commands_work_on_servers(served):
     url = served.address
-    assert "word_count" in run("status", url)
+    spend(url, 0)
+    assert {"word_count", "$0.0013"} <= set(run("status", url).split())
     assert "Nothing to do" in run("migrate", url)
     planned = run("plan", url, "--model", "word_count", "--table", "docs", "--x", "body", "--output", "again")
     assert "again" in planned

@@ -11,6 +11,7 @@ from pinnacle.backends.mongodb.catalog import MongoCatalog
 from pinnacle.backends.mongodb.changes import MongoFeed, StreamFeed, SweptFeed, check_watch
 from pinnacle.backends.mongodb.driver import driver_errors
 from pinnacle.backends.mongodb.execute import execute
+from pinnacle.backends.mongodb.ledger import Ledger
 from pinnacle.backends.mongodb.listeners import Listeners
 from pinnacle.backends.mongodb.outputs import Outputs
 from pinnacle.backends.mongodb.pending import Pending, StreamPending, SweptPending
@@ -29,6 +30,7 @@ from pinnacle.base.document import default_output_path
 from pinnacle.base.errors import UnsupportedQuery
 from pinnacle.base.listening import Backlog, ListenerRecord, Watch
 from pinnacle.base.rows import Fields, Key, OutputInfo, OutputSpec, RowError
+from pinnacle.base.usage import BatchJob, UsageRow
 
 
 class MongoBackend:
@@ -40,7 +42,7 @@ class MongoBackend:
         self.name, self.capabilities = name, capabilities
         self.catalog: CatalogStore = MongoCatalog(wire, server)
         self._wire, self._server, self._owns_client = wire, server, owns_client
-        self._outputs = Outputs(wire, server)
+        self._outputs, self._ledger = Outputs(wire, server), Ledger(wire)
         self._clock, self._listeners = ServerClock(wire), Listeners(wire)
         self._reader = ChangeReader(wire, server, self._clock, self._outputs, self._listeners)
         self._pending: Pending = (
@@ -100,6 +102,7 @@ class MongoBackend:
             Work(self._wire, self._listeners, output).drop()
             for table in (LEASES, failures.ERRORS):
                 self._wire.delete(table, {"output": output})
+            self._ledger.forget_output(output)
             self._outputs.remove(output)
 
     def output_column(self, entity: Any, info: OutputInfo) -> str:
@@ -174,6 +177,45 @@ class MongoBackend:
     def take_errors(self, output: int) -> list[Key]:
         with driver_errors(self._server):
             return failures.take_errors(self._wire, output)
+
+    # -- what calls cost, and what is kept of paid ones --------------------------------------------
+
+    def add_usage(self, rows: Sequence[UsageRow]) -> None:
+        if rows:
+            self.migrate()
+        with driver_errors(self._server):
+            self._ledger.add_usage(rows)
+
+    def usage(self, model: str | None = None) -> list[UsageRow]:
+        with driver_errors(self._server):
+            return self._ledger.usage(model)
+
+    def cached(self, digests: Sequence[bytes]) -> dict[bytes, str]:
+        with driver_errors(self._server):
+            return self._ledger.cached(digests)
+
+    def cache(self, entries: Mapping[bytes, str], ttl_s: float) -> None:
+        if entries:
+            self.migrate()
+        with driver_errors(self._server):
+            self._ledger.cache(entries, ttl_s)
+
+    def clear_cache(self) -> None:
+        with driver_errors(self._server):
+            self._ledger.clear_cache()
+
+    def save_batch(self, job: BatchJob) -> None:
+        self.migrate()
+        with driver_errors(self._server):
+            self._ledger.save_batch(job)
+
+    def batches(self, output: int) -> list[BatchJob]:
+        with driver_errors(self._server):
+            return self._ledger.batches(output)
+
+    def delete_batch(self, batch: str) -> None:
+        with driver_errors(self._server):
+            self._ledger.delete_batch(batch)
 
     # -- pinnacle's own collections ------------------------------------------------------------------
 

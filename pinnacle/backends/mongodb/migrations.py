@@ -11,6 +11,7 @@ from pymongo.errors import DuplicateKeyError
 
 from pinnacle.backends.mongodb.catalog import ARTIFACTS, CHUNKS, COMPONENTS
 from pinnacle.backends.mongodb.failures import ERRORS
+from pinnacle.backends.mongodb.ledger import BATCHES, CACHE, USAGE
 from pinnacle.backends.mongodb.listeners import LISTENERS
 from pinnacle.backends.mongodb.outputs import COUNTERS, REGISTRY, STATE_PREFIX
 from pinnacle.backends.mongodb.queue import LEASES
@@ -19,7 +20,10 @@ from pinnacle.backends.mongodb.wire import Wire
 from pinnacle.backends.mongodb.work import WORK_PREFIX
 
 MIGRATIONS = "pinnacle_migration"
-OWN = (COMPONENTS, ARTIFACTS, CHUNKS, REGISTRY, LEASES, ERRORS, MIGRATIONS, COUNTERS, LISTENERS, READERS)
+OWN = (
+    COMPONENTS, ARTIFACTS, CHUNKS, REGISTRY, LEASES, ERRORS, MIGRATIONS, COUNTERS, LISTENERS, READERS, USAGE, CACHE,
+    BATCHES,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,13 @@ def _index_listeners(wire: Wire) -> None:
     wire.collection(LISTENERS).create_index([("identifier", 1)], unique=True)
 
 
+def _index_ledger(wire: Wire) -> None:
+    wire.collection(CACHE).create_index([("cached_at", 1)])
+    wire.collection(CACHE).create_index([("expires_at", 1)])
+    wire.collection(BATCHES).create_index([("output", 1)])
+    wire.collection(BATCHES).create_index([("batch", 1)])
+
+
 ALL = (
     Migration(
         1,
@@ -58,6 +69,16 @@ ALL = (
         _index_own_collections,
     ),
     Migration(2, (f"create unique index on {LISTENERS} (identifier)",), _index_listeners),
+    Migration(
+        3,
+        (
+            f"create index on {CACHE} (cached_at)",
+            f"create index on {CACHE} (expires_at)",
+            f"create index on {BATCHES} (output)",
+            f"create index on {BATCHES} (batch)",
+        ),
+        _index_ledger,
+    ),
 )
 
 

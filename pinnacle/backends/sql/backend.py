@@ -15,6 +15,7 @@ from pinnacle.backends.protocol import Capability
 from pinnacle.backends.sql import listeners, migrate, queue
 from pinnacle.backends.sql.catalog import SqlCatalogStore
 from pinnacle.backends.sql.columns import ADOPTABLE, Encoder, decoder, unfit
+from pinnacle.backends.sql.ledger import SqlLedger
 from pinnacle.backends.sql.outputs import SqlOutputs, default_name, outputs_on, side_outputs
 from pinnacle.backends.sql.schema import (
     OUTBOX_PREFIX,
@@ -33,6 +34,7 @@ from pinnacle.base.listening import Backlog, ListenerRecord
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec, RowError
 from pinnacle.base.settings import Settings
 from pinnacle.base.types import Items, OutputType
+from pinnacle.base.usage import BatchJob, UsageRow
 
 
 class SqlBackend:
@@ -62,6 +64,7 @@ class SqlBackend:
         self._is_migrated = False
         self.catalog = SqlCatalogStore(self)
         self._outputs = SqlOutputs(self)
+        self._ledger = SqlLedger(self)
 
     # -- what the dialects say differently ------------------------------------------------
 
@@ -296,6 +299,32 @@ class SqlBackend:
 
     def rows_of(self, info: OutputInfo) -> sa.Select[Any]:
         return sa.select(self._outputs.table_of(info))
+
+    # -- what calls cost, and what is kept of paid ones ---------------------------------------
+
+    def add_usage(self, rows: Sequence[UsageRow]) -> None:
+        self._ledger.add_usage(rows)
+
+    def usage(self, model: str | None = None) -> list[UsageRow]:
+        return self._ledger.usage(model)
+
+    def cached(self, digests: Sequence[bytes]) -> dict[bytes, str]:
+        return self._ledger.cached(digests)
+
+    def cache(self, entries: Mapping[bytes, str], ttl_s: float) -> None:
+        self._ledger.cache(entries, ttl_s)
+
+    def clear_cache(self) -> None:
+        self._ledger.clear_cache()
+
+    def save_batch(self, job: BatchJob) -> None:
+        self._ledger.save_batch(job)
+
+    def batches(self, output: int) -> list[BatchJob]:
+        return self._ledger.batches(output)
+
+    def delete_batch(self, batch: str) -> None:
+        self._ledger.delete_batch(batch)
 
     # -- pinnacle's own tables ----------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.schema import CreateTable
 
-from pinnacle.backends.sql.schema import error, lease, output, state_name, state_table
+from pinnacle.backends.sql.schema import batch, error, lease, output, state_name, state_table
 from pinnacle.backends.sql.side import side_table
 from pinnacle.backends.sql.source import SqlSource, input_columns
 from pinnacle.base.encoding import safe_name
@@ -172,7 +172,7 @@ class SqlOutputs:
         with self._backend.writing() as connection:
             state = sa.Table(state_name(info.id), sa.MetaData(schema=output.schema))
             connection.execute(sa.schema.DropTable(state, if_exists=True))
-            for table in (lease, error):
+            for table in (lease, error, batch):
                 connection.execute(sa.delete(table).where(table.c.output_id == info.id))
             connection.execute(sa.delete(output).where(output.c.id == info.id))
 

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 SCHEMA = "pinnacle"
 """The schema on databases that have schemas; SQLite has none and the prefix alone separates."""
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration; a test checks it against `alembic/`."""
 
 STATE_PREFIX = "pinnacle_state_"
@@ -104,6 +104,39 @@ listener = sa.Table(
     sa.Column("error", sa.Text),
     sa.Column("error_at", sa.Double),
     sa.Column("is_writing", sa.Boolean, nullable=False, server_default=sa.false()),
+)  # fmt: skip
+
+usage = sa.Table(
+    "pinnacle_usage", metadata,
+    sa.Column("day", sa.Text, primary_key=True),
+    sa.Column("model", sa.Text, primary_key=True),
+    sa.Column("output", sa.Text, primary_key=True),
+    sa.Column("calls", sa.BigInteger, nullable=False),
+    sa.Column("failed", sa.BigInteger, nullable=False),
+    sa.Column("retried", sa.BigInteger, nullable=False),
+    sa.Column("input_tokens", sa.BigInteger, nullable=False),
+    sa.Column("output_tokens", sa.BigInteger, nullable=False),
+    sa.Column("cached", sa.BigInteger, nullable=False),
+    sa.Column("cost", sa.Double, nullable=False),
+)  # fmt: skip
+
+cache = sa.Table(
+    "pinnacle_cache", metadata,
+    sa.Column("digest", sa.LargeBinary, primary_key=True),
+    sa.Column("cached_at", sa.Double, nullable=False),
+    sa.Column("expires_at", sa.Double, nullable=False, index=True),
+    sa.Column("value", sa.Text, nullable=False),
+)  # fmt: skip
+
+batch = sa.Table(
+    "pinnacle_batch", metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("output_id", sa.Integer, nullable=False, index=True),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("parameters", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("items", sa.Text, nullable=False),
 )  # fmt: skip
 
 
