@@ -1,4 +1,4 @@
-"""What your own tests can use: a fake OpenAI-compatible server."""
+"""What your own tests can use: a fake OpenAI-compatible server, in this process or in one of its own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pinnacle.testing.answers import Refuse as Refuse
     from pinnacle.testing.answers import unit_vector as unit_vector
     from pinnacle.testing.faults import Faults as Faults
+    from pinnacle.testing.process import ServerProcess as ServerProcess
     from pinnacle.testing.record import Received as Received
     from pinnacle.testing.server import FakeOpenAI as FakeOpenAI
 
@@ -17,6 +18,7 @@ _MODULE_OF = {
     "Faults": "pinnacle.testing.faults",
     "Received": "pinnacle.testing.record",
     "Refuse": "pinnacle.testing.answers",
+    "ServerProcess": "pinnacle.testing.process",
     "unit_vector": "pinnacle.testing.answers",
 }
 

@@ -337,7 +337,7 @@ def test_options_that_make_no_sense_are_refused_at_once():
         FakeOpenAI([])
 
 
-@pytest.mark.parametrize("name", ["FakeOpenAI"])
+@pytest.mark.parametrize("name", ["FakeOpenAI", "ServerProcess"])
 def test_without_aiohttp_the_missing_package_is_named(name):
     code = (
         "import sys; sys.modules['aiohttp'] = None\n"
