@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import dataclasses
 import inspect
+import os
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from typing import Any, ClassVar, TypeVar
 from pinnacle.base import loop
 from pinnacle.base.errors import ConfigError
 from pinnacle.base.metering import Meter, Usage, meter
-from pinnacle.components.component import operational, resolved_secret, secret
+from pinnacle.components.component import SECRET_PREFIX, operational, resolved_secret, secret
 from pinnacle.components.model import Model
 from pinnacle.llm.limiter import account_of, check_rate_limit, gate_of
 from pinnacle.llm.prices import Price, price_of
@@ -67,7 +68,18 @@ class HostedModel(Model):
 
     def key(self) -> str | None:
         """The key itself; ConfigError where the variable that holds it is not set."""
-        return resolved_secret(self.api_key, f"model {self.identifier!r}")
+        return self.key_of(self.api_key)
+
+    def resolved_key(self, default: str, *, is_required: bool) -> str | None:
+        """The key itself, or what ``default`` (``"env:NAME"``) stands for; None where neither is set and none needed."""
+        if self.api_key is not None:
+            return self.key_of(self.api_key)
+        name = default.removeprefix(SECRET_PREFIX)
+        return self.key_of(default) if is_required or name in os.environ else None
+
+    def key_of(self, secret: str | None) -> str | None:
+        """What a secret stands for; ConfigError where the variable that holds it is not set."""
+        return resolved_secret(secret, f"model {self.identifier!r}")
 
     def provider(self) -> str:
         """Who limits these requests, by a name that all models of one provider share."""

@@ -1,0 +1,106 @@
+"""OpenAI: chat completions of any service that speaks OpenAI's API."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, ClassVar
+
+from pinnacle import Answered, BaseLLMAPI, ConfigError, Price, Reply, Request, Unreadable
+from pinnacle_openai.service import DEFAULT_KEY, OpenAIService, Wire
+
+ENGINE_WORDS = frozenset({"messages", "model", "stream", "stream_options"})
+
+
+@dataclasses.dataclass
+class OpenAI(OpenAIService, BaseLLMAPI):
+    """A chat model of OpenAI, or of any service that speaks its API.
+
+    ``OpenAI().predict("1+1=")`` asks gpt-3.5-turbo. Any ``model_name`` goes to the service as it is. Keywords of
+    `predict` and ``inference_kwargs`` are sent with each request (``temperature``, ``max_tokens``, ...). ``cost``: by
+    default as the offline list of the ``genai-prices`` package has it for the service. For the address and the key
+    see `OpenAIService`, for limits and retries `HostedModel`, for prompts `BaseLLM`.
+    """
+
+    takes_schema: ClassVar[bool] = True
+    _unshared: ClassVar[tuple[str, ...]] = (*BaseLLMAPI._unshared, "_wire")
+
+    _: dataclasses.KW_ONLY
+    model_name: str = "gpt-3.5-turbo"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model_name, str) or not self.model_name:
+            raise ConfigError(f"model_name is the name of a model, not {self.model_name!r}")
+        if wrong := sorted(ENGINE_WORDS & set(self.inference_kwargs)):
+            raise ConfigError(f"inference_kwargs cannot set {wrong[0]!r}: it is made from the model's other fields")
+        self.settle_address()
+        super().__post_init__()
+        self._refuses_schema = False
+
+    def key(self) -> str | None:
+        """The key; where none was given, OPENAI_API_KEY if it is set."""
+        return self.resolved_key(DEFAULT_KEY, is_required=self.base_url is None)
+
+    def provider(self) -> str:
+        return self._wire.host
+
+    @cached_property
+    def _wire(self) -> Wire:
+        return self.wire(self.key())
+
+    @cached_property
+    def price(self) -> Price | None:
+        return super().price or self._wire.price(self.model_name)
+
+    def _generate(self, prompt: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError("OpenAI is asked through _call, which sees the answers' headers")
+
+    async def _call(self, request: Request) -> Answered[Reply]:
+        body = self._body(request)
+        try:
+            answer, headers = await self._wire.post("/chat/completions", body)
+        except Exception as error:
+            if "response_format" not in body or not _is_about_format(error):
+                raise
+            self._refuses_schema = True  # from now on the prompt tells of the schema
+            answer, headers = await self._wire.post("/chat/completions", self._body(request))
+        reply = _reply(answer)
+        return Answered(reply, self.usage_of(request, reply), headers)
+
+    def _body(self, request: Request) -> dict[str, Any]:
+        body = {"model": self.model_name, "messages": request.messages, **request.parameters}
+        if request.response_schema is None:
+            return body
+        if self._refuses_schema:
+            return {**body, "messages": self._told_in_words(request)}
+        schema = {"name": "answer", "schema": dict(request.response_schema)}
+        return {**body, "response_format": {"type": "json_schema", "json_schema": schema}}
+
+    def _told_in_words(self, request: Request) -> list[dict[str, Any]]:
+        instruction = self.form.instruction if self.form is not None else ""
+        return [*request.messages, {"role": "system", "content": instruction}]
+
+
+def _reply(answer: Any) -> Reply:
+    """The first choice's text; Unreadable for an answer without one."""
+    try:
+        choice = answer["choices"][0]
+        text = choice["message"]["content"]
+    except (KeyError, IndexError, TypeError) as error:
+        raise Unreadable("the answer has no choice with a message") from error
+    if not isinstance(text, str):
+        refusal = choice["message"].get("refusal")
+        raise Unreadable(f"the answer's message has no content{f': {refusal}' if refusal else ''}")
+    usage = answer.get("usage")
+    return Reply(text, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"), choice.get("finish_reason"))
+
+
+def _count(usage: Any, name: str) -> int | None:
+    value = usage.get(name) if isinstance(usage, Mapping) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _is_about_format(error: Exception) -> bool:
+    told = str(getattr(error, "body", ""))
+    return getattr(error, "status", None) in (400, 404, 422) and ("response_format" in told or "json_schema" in told)

@@ -1,0 +1,84 @@
+"""OpenAIEmbedding: embeddings of any service that speaks OpenAI's API."""
+
+from __future__ import annotations
+
+import array
+import base64
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, ClassVar
+
+from pinnacle import Answered, EmbedModel, Price, Unreadable, operational
+from pinnacle_openai.service import DEFAULT_KEY, OpenAIService, Wire
+
+MAX_TEXTS_A_REQUEST = 2048
+
+
+@dataclasses.dataclass
+class OpenAIEmbedding(OpenAIService, EmbedModel):
+    """An embedding model of OpenAI, or of any service that speaks its API.
+
+    ``embed("a")`` is a list of one vector, ``embed(["a", "b"])`` one each; float32 numbers as lists.
+    ``dimensions`` is sent where it is given, and shortens the vectors of models that can do that.
+    """
+
+    _unshared: ClassVar[tuple[str, ...]] = (*EmbedModel._unshared, "_wire")
+
+    _: dataclasses.KW_ONLY
+    model_name: str = "text-embedding-3-small"
+    batch_size: int | None = operational(256)
+    context_window: int | None = 8191
+
+    def __post_init__(self) -> None:
+        self.settle_address()
+        super().__post_init__()
+        self._asked_dimensions = self.dimensions
+
+    def key(self) -> str | None:
+        """The key; where none was given, OPENAI_API_KEY if it is set."""
+        return self.resolved_key(DEFAULT_KEY, is_required=self.base_url is None)
+
+    def provider(self) -> str:
+        return self._wire.host
+
+    @cached_property
+    def _wire(self) -> Wire:
+        return self.wire(self.key())
+
+    @cached_property
+    def price(self) -> Price | None:
+        return super().price or self._wire.price(self.model_name)
+
+    def _embed(self, texts: list[str], **kwargs: Any) -> Any:
+        raise NotImplementedError("OpenAIEmbedding is asked through _call, which sees the answers' headers")
+
+    async def _call(self, texts: list[str], given: Mapping[str, Any]) -> Answered[Sequence[Any]]:
+        body = {"model": self.model_name, "input": texts, "encoding_format": "base64", **given}
+        if self._asked_dimensions is not None:
+            body["dimensions"] = self._asked_dimensions
+        answer, headers = await self._wire.post("/embeddings", body)
+        vectors = _vectors(answer)
+        usage = answer.get("usage")
+        tokens = usage.get("prompt_tokens") if isinstance(usage, Mapping) else None
+        return Answered(self._aligned(texts, vectors), self.usage_of(texts, tokens), headers)
+
+
+def _vectors(answer: Any) -> list[list[float]]:
+    """Vectors in the order of the texts; Unreadable for an answer that has none."""
+    try:
+        items = sorted(answer["data"], key=lambda item: item["index"])
+        return [_numbers(item["embedding"]) for item in items]
+    except (KeyError, TypeError, ValueError) as error:
+        raise Unreadable("the answer holds no embeddings") from error
+
+
+def _numbers(embedding: Any) -> list[float]:
+    """A list of numbers as it is; base64 of little-endian float32 decoded."""
+    if isinstance(embedding, list):
+        return embedding
+    numbers = array.array("f", base64.b64decode(embedding, validate=True))
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tolist()
