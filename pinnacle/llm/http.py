@@ -7,6 +7,7 @@ needs is a body out, a body in, and the headers.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import json
 import threading
 import weakref
@@ -20,6 +21,7 @@ from pinnacle.base.errors import MissingPlugin
 from pinnacle.llm.sending import Unreadable
 
 MAX_SHOWN = 300
+CLOSE_TIMEOUT_S = 2.0
 
 
 class HttpError(Exception):
@@ -98,8 +100,16 @@ async def _session() -> AsyncIterator[Any]:
             # The limiter says how many; cookies would tie rows together.
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
             session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+            if not _sessions:
+                atexit.register(_close_all)
             _sessions[here] = session
     yield session
+
+
+def _close_all() -> None:
+    """Close connections while the loop still runs, so that none is left to be warned of."""
+    for session in list(_sessions.values()):
+        loop.start(session.close()).outcome.exception(timeout=CLOSE_TIMEOUT_S)
 
 
 def _timeout(connect_s: float) -> Any:
