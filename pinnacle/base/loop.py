@@ -80,6 +80,11 @@ def start(coroutine: Coroutine[Any, Any, T]) -> Call[T]:
     return call
 
 
+def own() -> asyncio.AbstractEventLoop:
+    """The loop itself, for what starts many coroutines there."""
+    return _background().loop
+
+
 async def on_own_loop(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on pinnacle's own loop from whatever loop asks; cancelling the caller cancels it.
 
