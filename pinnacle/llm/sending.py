@@ -91,16 +91,16 @@ class Sender:
         self, attempt: Callable[[], Awaitable[Answered[T]]], meter: Counting, expected_cost: float, *, is_repeat: bool
     ) -> T:
         async with self.gate:
-            await self.account.start()
+            began = await self.account.start()
             usage, reserved = Usage(calls=1, failed=1, retried=int(is_repeat)), self._reserve(meter, expected_cost)
             try:
                 async with asyncio.timeout(self.timeout_s):
                     answered = await attempt()
                 usage = Usage(1, 0, int(is_repeat)) + answered.usage
-                self.account.succeeded(answered.headers)
+                self.account.succeeded(answered.headers, began)
                 return answered.value
             except Exception as error:
-                if (judged := self._judged(error)) is error:
+                if (judged := self._judged(error, began)) is error:
                     raise
                 raise judged from error
             except BaseException:
@@ -116,11 +116,11 @@ class Sender:
             self.account.gave_up()
             raise
 
-    def _judged(self, error: Exception) -> Exception:
+    def _judged(self, error: Exception, began: float) -> Exception:
         """The error to go on with; the account learns what it says of the provider."""
         status = status_of(error)
         if status == THROTTLED and not _is_about_account(error):
-            self.account.throttled(headers_of(error))
+            self.account.throttled(headers_of(error), began)
         elif is_outage(error) or isinstance(error, Unreadable):
             self.account.failed(error)
         else:
