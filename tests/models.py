@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from typing import Any
@@ -72,3 +73,30 @@ class Sized(Model):
 
     def length_of(self, value: Any) -> int:
         return len(value)
+
+
+PRICE = (1e-6, 2e-6)
+
+
+async def say(model: Model, prompt: Any, **kwargs: Any) -> tuple[str, tuple[int, int]]:
+    """Repeats the prompt in capitals; tokens are words."""
+    words = len(str(note(prompt)).split())
+    return str(prompt).upper(), (words, words)
+
+
+chat = Model.from_function("chat", fn=say, cost=PRICE, max_batch_size=4)
+asking = Model.from_function("asking", fn=say, prompt_template="{context} | {input}")
+
+
+async def answer_in_json(model: Model, prompt: Any) -> str:
+    return json.dumps({"city": str(note(prompt)).split("\n")[0].title(), "size": 3, "old": True})
+
+
+places = Model.from_function(
+    "places", fn=answer_in_json,
+    output_schema={
+        "type": "object",
+        "properties": {"city": {"type": "string"}, "size": {"type": "integer"}, "old": {"type": "boolean"}},
+        "required": ["city", "size", "old"],
+    },
+)  # fmt: skip
