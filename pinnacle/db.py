@@ -200,8 +200,11 @@ class Database:
         job = PredictJob(model, X, select, output, parameters)
         options = replace(options, parameters=parameters)
         if mode == "batch":
-            if listen or dry_run:
-                raise ConfigError('listen= and dry_run= do not go with mode="batch"; add a Listener, or use estimate()')
+            if listen or dry_run or budget is not None:
+                raise ConfigError(
+                    'listen=, dry_run= and budget= do not go with mode="batch": add a Listener, ask estimate(), and '
+                    "bound what is submitted by limit="
+                )
             return self._predicting.predict_in_batches(job, options)
         return self._predicting.predict(job, options, progress=progress, listen=listen)
 

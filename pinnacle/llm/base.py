@@ -26,6 +26,10 @@ from pinnacle.llm.schemas import AnswerForm, answer_form
 from pinnacle.llm.sending import Answered
 
 
+CHOICE_FORM_TOKENS = 8
+"""What the JSON around a choice takes."""
+
+
 @dataclasses.dataclass
 class BaseLLM(Model):
     """What all language models share. Subclass `BaseLLMAPI` or `BaseLLMModel`.
@@ -135,7 +139,10 @@ class BaseLLM(Model):
     def tokens_expected(self, value: Any, given: Mapping[str, Any]) -> tuple[int, int | None]:
         """Tokens that an input would send, and those its answer may have at most; None where nothing limits it."""
         request = self._request(value, given)
-        return tokens_of(request, self), most_output(request)
+        most = most_output(request)
+        if most is None and self.choices is not None:
+            most = max(map(self.count_tokens, self.choices)) + CHOICE_FORM_TOKENS
+        return tokens_of(request, self), most
 
     _unshared: ClassVar[tuple[str, ...]] = ("spent", "prompting", "threads", "client", "price")
     """What stays behind when a model is copied to another process."""

@@ -18,7 +18,7 @@ from typing import Any
 from pinnacle.backends.protocol import Backend, Target
 from pinnacle.base.batches import BatchAnswers
 from pinnacle.base.encoding import dump_key, load_key
-from pinnacle.base.errors import ConfigError, ProviderRefused
+from pinnacle.base.errors import ProviderRefused
 from pinnacle.base.rows import Failure, Key, OutputBatch, Page
 from pinnacle.base.usage import BatchJob
 from pinnacle.components.model import Model
@@ -42,8 +42,6 @@ class BatchRun:
     def __init__(
         self, backend: Backend, model: Model, target: Target, options: RunOptions, settings: RunSettings
     ) -> None:
-        if options.budget is not None:
-            raise ConfigError('budget= is for calls one by one; limit= bounds what mode="batch" submits')
         self._backend, self._model, self._target, self._options = backend, model, target, options
         self._settings, self._info, self._run = settings, target.info, uuid.uuid4().hex
         self._caller = Caller(model, target.info.fields, options.parameters, 1)

@@ -148,8 +148,7 @@ def test_a_field_that_the_schema_lacks_is_refused(backend, db, calls):
     with pytest.raises(ConfigError, match="'town'"):
         places.predict(X="body", db=db, select=backend.query("docs"), output={"town": "town"})
     with pytest.raises(ConfigError, match="output_schema"):
-        run_spread = {"city": "city"}
-        chat.predict(X="body", db=db, select=backend.query("docs"), output=run_spread)
+        chat.predict(X="body", db=db, select=backend.query("docs"), output={"city": "city"})
     assert (calls, db.outputs()) == ([], [])
 
 
