@@ -7,7 +7,7 @@ import os
 import signal
 from typing import Any
 
-from pinnacle import Model, model
+from pinnacle import EmbedModel, Model, model
 
 CALLS: list[Any] = []
 """What the models of this process were called with; a global, so that recording changes no model's content."""
@@ -100,3 +100,10 @@ places = Model.from_function(
         "required": ["city", "size", "old"],
     },
 )  # fmt: skip
+
+
+def measure(model: Model, texts: list[str]) -> tuple[list[list[float]], int]:
+    return [[float(len(note(text))), 1.0] for text in texts], len(texts)
+
+
+lengths = EmbedModel.from_function("lengths", fn=measure)

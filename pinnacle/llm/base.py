@@ -25,7 +25,6 @@ from pinnacle.llm.requests import Reply, Request, as_reply, is_dialog
 from pinnacle.llm.schemas import AnswerForm, answer_form
 from pinnacle.llm.sending import Answered
 
-
 CHOICE_FORM_TOKENS = 8
 """What the JSON around a choice takes."""
 

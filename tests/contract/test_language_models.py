@@ -9,7 +9,7 @@ from pinnacle import ConfigError, Listener, Model, UnknownField
 from pinnacle.backends.mongodb import Collection
 from pinnacle.backends.protocol import Capability
 from tests.contract.documents import create_docs
-from tests.models import PRICE, asking, chat, places, say, word_count
+from tests.models import PRICE, asking, chat, lengths, places, say, word_count
 
 
 def values(backend, column: str):
@@ -177,3 +177,27 @@ def test_a_model_without_batches_says_so(backend, db):
     create_docs(backend, "one")
     with pytest.raises(ConfigError, match="batch"):
         run(backend, db, mode="batch")
+
+
+def test_asking_for_the_size_of_vectors_makes_no_new_version(backend, db):
+    create_docs(backend, "one", "three")
+    db.add(lengths)
+    first = lengths.predict(X="body", db=db, select=backend.query("docs"), output="vector")
+    again = lengths.predict(X="body", db=db, select=backend.query("docs"), output="vector")
+    assert (first.written, again.fresh, lengths.version) == (2, 2, 0)
+
+
+def test_a_model_made_of_a_function_loads_by_its_module(backend, db):
+    db.add(chat)
+    with backend.open() as other:
+        loaded = other.load("model", "chat")
+        assert (loaded.predict("hi"), loaded.fn, loaded.cost) == ("HI", say, PRICE)
+
+
+def test_changed_terms_of_a_provider_are_stored_and_compute_nothing_again(backend, db):
+    create_docs(backend, "one", "two")
+    run(backend, db)
+    cheaper = Model.from_function("chat", fn=say, cost=(1e-7, 2e-7), rate_limit=(100, 1), max_batch_size=2)
+    assert (db.add(cheaper).version, run(backend, db, cheaper).fresh) == (0, 2)
+    loaded = db.load("model", "chat")
+    assert (loaded.cost, loaded.rate_limit, loaded.max_batch_size) == ((1e-7, 2e-7), (100, 1.0), 2)
