@@ -72,9 +72,9 @@ class BatchRun:
             return
         for start in range(0, len(found.items), PAGE_ROWS):
             self._write(answers, found.items[start : start + PAGE_ROWS])
-        self._settings.on_usage(answers.usage)
-        self.result.spent(answers.usage)
-        self._backend.delete_batch(found.id)
+        if self._backend.delete_batch(found.id):  # of two that collect it, one books it
+            self._settings.on_usage(answers.usage)
+            self.result.spent(answers.usage)
         if answers.failure is not None:
             raise ProviderRefused(f"the provider took nothing of batch {found.id}: {answers.failure}")
 
