@@ -352,7 +352,7 @@ class Caller:
 
         async def ask(position: int) -> Any:
             self.calls += 1
-            arguments, named = self._arguments(inputs[position])
+            arguments, named = self.arguments(inputs[position])
             return await self.model.apredict_one(*arguments, **named, **self.parameters)
 
         going_on = (position for position in positions if self.halted is None)
@@ -393,12 +393,17 @@ class Caller:
             return (lambda value: predict(value, **parameters)) if parameters else predict
 
         def call(value: Any) -> Any:
-            arguments, named = self._arguments(value)
+            arguments, named = self.arguments(value)
             return predict(*arguments, **named, **parameters)
 
         return call
 
-    def _arguments(self, value: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def has_null(self, value: Any) -> bool:
+        """Whether one of a row's inputs is NULL."""
+        return any(part is None for part in (value if len(self.fields.paths) > 1 else (value,)))
+
+    def arguments(self, value: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """A row's inputs as positional and named arguments of the model."""
         if self.fields.is_single:
             return (value,), {}
         values = value if len(self.fields.paths) > 1 else (value,)
