@@ -125,7 +125,7 @@ class Listening:
         """Refuse a listener whose output would, through others, change what it reads."""
         reads = {*source.fields.paths, *listener.select.get("reads", ())}
         is_side = isinstance(spec.type, Items)
-        start: tuple[str, str | None] = (spec.name, None) if is_side else (source.table, spec.name)
+        start: tuple[str, str | None] = (source.beside(spec.name), None) if is_side else (source.table, spec.name)
         others = [r for r in self._backend.listeners() if (r.table, r.column) != (source.table, spec.name)]
         paths: dict[tuple[str, str | None], list[str]] = {start: [spec.name]}
         todo: list[tuple[str, str | None]] = [start]
