@@ -14,6 +14,7 @@ from typing import Any
 
 from pymongo.errors import OperationFailure
 
+from pinnacle.backends.mongodb.canonical import rows_of, shape_of
 from pinnacle.backends.mongodb.driver import is_duplicate
 from pinnacle.backends.mongodb.encoding import encode_outputs, output_element
 from pinnacle.backends.mongodb.failures import Failures
@@ -21,7 +22,7 @@ from pinnacle.backends.mongodb.outputs import REGISTRY, require_newest, state_ta
 from pinnacle.backends.mongodb.raw import DONE, SET_ASIDE, fingerprint, stamp, with_output
 from pinnacle.backends.mongodb.source import MongoSource
 from pinnacle.backends.mongodb.statements import Row, grouped_updates, row_updates
-from pinnacle.backends.mongodb.wire import Shape, Update, Wire
+from pinnacle.backends.mongodb.wire import Update, Wire
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.rows import Failure, OutputBatch, OutputInfo
 
@@ -35,7 +36,7 @@ class Writer:
     def __init__(self, wire: Wire, source: MongoSource, info: OutputInfo) -> None:
         self._wire, self._source, self._info = wire, source, info
         self._state = state_table(info.id)
-        self._shape = Shape(info.fields.paths, info.name)
+        self._rows = rows_of(wire, source.table, shape_of(info), info.side)
         self._failures = Failures(wire, info)
         self._computed_by = stamp(info.version, info.parameters)
 
@@ -101,7 +102,7 @@ class Writer:
         if not rows:
             return rows
         if not self._wire.in_process:
-            statements = grouped_updates(rows, self._shape)
+            statements = grouped_updates(rows, self._rows.shape)
             if self._wire.update(self._source.table, statements, durable=False) == len(rows):
                 return rows
         return self._write_singly(rows)
@@ -111,7 +112,7 @@ class Writer:
         current = self._current([row.key for row in rows])
         left = [row for row in rows if row.before in current]
         if left:
-            statements = row_updates(left, self._shape, is_compared=not self._wire.in_process)
+            statements = row_updates(left, self._rows.shape, is_compared=not self._wire.in_process)
             self._wire.update(self._source.table, statements, durable=False)
         return self._written(rows)
 
@@ -139,7 +140,7 @@ class Writer:
         return True
 
     def _current(self, keys: Sequence[Any]) -> set[bytes]:
-        return set(self._wire.rows_at(self._source.table, self._shape, keys, {}))
+        return set(self._rows.at(keys, {}))
 
 
 def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
