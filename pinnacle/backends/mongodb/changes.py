@@ -164,6 +164,10 @@ class StreamFeed(MongoFeed):
     def fold(self) -> int:
         return self._reader.fold(self.number)
 
+    def claim(self, run: str, limit: int, ttl_s: float) -> Claim:
+        self.target.tell_of_writes(self._reader.own_writes)
+        return super().claim(run, limit, ttl_s)
+
 
 class SweptFeed(MongoFeed):
     """Changes are found by sweeps."""

@@ -12,7 +12,7 @@ from pymongo.errors import DuplicateKeyError
 
 from pinnacle.backends.mongodb.encoding import is_key, key_bytes, key_identity
 from pinnacle.backends.mongodb.turns import InTurns
-from pinnacle.backends.mongodb.wire import Shape, Update
+from pinnacle.backends.mongodb.wire import Shape, Update, Updated
 from pinnacle.base.document import MISSING, value_at
 
 
@@ -77,14 +77,15 @@ class MemoryWire:
     def hashes_at(self, table: str, keys: Sequence[Any]) -> set[bytes]:
         return self.hashes(table, None, None, 0)
 
-    def update(self, table: str, statements: Sequence[Update], *, durable: bool = True) -> int:
-        collection, matched = self.collection(table), 0
+    def update(self, table: str, statements: Sequence[Update], *, durable: bool = True) -> Updated:
+        collection, matched, changed = self.collection(table), 0, 0
         for condition, change, upsert, _ in statements:
             is_change = any(name.startswith("$") for name in change)
             verb = collection.update_one if is_change else collection.replace_one
             result = verb(condition, change, upsert=upsert)
             matched += result.matched_count or int(upsert)
-        return matched
+            changed += result.modified_count or int(upsert and not result.matched_count)
+        return Updated(matched, changed)
 
     def insert(self, table: str, documents: Sequence[Mapping[str, Any]]) -> None:
         for document in documents:

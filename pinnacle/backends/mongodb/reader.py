@@ -28,6 +28,7 @@ from pinnacle.backends.mongodb.encoding import as_key, key_identity
 from pinnacle.backends.mongodb.items import SideCollection, owner_field, owner_named
 from pinnacle.backends.mongodb.listeners import Listeners, moment
 from pinnacle.backends.mongodb.outputs import Outputs, state_table
+from pinnacle.backends.mongodb.own_writes import OwnWrites
 from pinnacle.backends.mongodb.queue import ServerClock, has_expired, is_gone, this_process
 from pinnacle.backends.mongodb.raw import stale_among
 from pinnacle.backends.mongodb.routes import Route, Routes, Touch
@@ -64,6 +65,7 @@ class ChangeReader:
     def __init__(self, wire: Wire, server: str, clock: ServerClock, outputs: Outputs, listeners: Listeners) -> None:
         self._wire, self._server, self._clock = wire, server, clock
         self._outputs, self._listeners = outputs, listeners
+        self.own_writes = OwnWrites()
         self._turn, self._counting = threading.Lock(), threading.Lock()
         self._stream: ChangeStream | None = None
         self._epoch: int | None = None
@@ -174,10 +176,12 @@ class ChangeReader:
                     lost.update(dict.fromkeys(r.output for r in (*self._routes.on(name), *self._routes.kept_in(name))))
                 continue
             for route, touch in self._routes.concerned(table, event.get("names")):
+                key, identity = event["key"], key_identity(event["key"])
+                if self.own_writes.meet(route.output, identity) and touch is Touch.OUTPUT:
+                    continue
                 keys = found.setdefault(route.output, _Keys())
                 routes[route.output] = route
-                key = event["key"]
-                (keys.of_work if touch is Touch.INPUT else keys.to_check)[key_identity(key)] = key
+                (keys.of_work if touch is Touch.INPUT else keys.to_check)[identity] = key
             for route in self._routes.kept_in(table):
                 if route.touches_item(event.get("names")):
                     routes[route.output] = route
@@ -233,6 +237,7 @@ class ChangeReader:
         if self._stream is not None and is_same:
             return
         self._close_stream()
+        self.own_writes.begin_era(is_reading=bool(found))
         if not found:
             self._covered = {}
             return
@@ -245,6 +250,7 @@ class ChangeReader:
     def _start_over(self, outputs: Sequence[int]) -> None:
         """Go on from now, and have all rows looked at: in this order, so that no change is between the two."""
         self._close_stream()
+        self.own_writes.begin_era(is_reading=True)
         self._position = self._now()
         self._listeners.request_sweeps(outputs)
         self._keep()
@@ -311,6 +317,7 @@ class ChangeReader:
 
     def _let_go(self) -> None:
         self._close_stream()
+        self.own_writes.begin_era(is_reading=False)
         self._epoch = None
 
     def _expiry(self) -> Any:

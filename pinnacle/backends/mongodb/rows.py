@@ -13,6 +13,7 @@ from pinnacle.backends.mongodb.driver import driver_errors
 from pinnacle.backends.mongodb.encoding import as_input, as_key, check_all, key_identity
 from pinnacle.backends.mongodb.failures import ERRORS
 from pinnacle.backends.mongodb.outputs import state_table
+from pinnacle.backends.mongodb.own_writes import OwnWrites
 from pinnacle.backends.mongodb.queue import Leases
 from pinnacle.backends.mongodb.raw import SET_ASIDE, fingerprint, inputs_of, stale_among, stamp, without_output
 from pinnacle.backends.mongodb.source import MongoSource
@@ -63,6 +64,10 @@ class MongoTarget:
     @property
     def leases(self) -> Leases:
         return self._leases
+
+    def tell_of_writes(self, own_writes: OwnWrites) -> None:
+        """From now on only rows are written that are in the work; ``own_writes`` is told of them."""
+        self._writer.own_writes = own_writes
 
     def check_all(self, values: Sequence[Any]) -> tuple[Sequence[Any], dict[int, OutputTypeMismatch]]:
         """Check a batch of model values: those to store, and the misfits by position."""

@@ -86,6 +86,13 @@ class Update(NamedTuple):
     multi: bool = False
 
 
+class Updated(NamedTuple):
+    """How many documents an update matched or inserted, and how many of these it changed or inserted."""
+
+    matched: int
+    changed: int
+
+
 class Wire(Protocol):
     """Reads canonical rows and fingerprints, and runs write statements."""
 
@@ -127,8 +134,8 @@ class Wire(Protocol):
     def keys_of(self, rows: Sequence[bytes]) -> list[Any]:
         """The keys of canonical rows."""
 
-    def update(self, table: str, statements: Sequence[Update], *, durable: bool = True) -> int:
-        """Run update statements in order; how many documents they matched or inserted.
+    def update(self, table: str, statements: Sequence[Update], *, durable: bool = True) -> Updated:
+        """Run update statements in order.
 
         Not ``durable``: a later durable write makes this one so.
         """
@@ -239,13 +246,14 @@ class ServerWire:
     def _abandon(self, table: str, cursor: int) -> None:
         self.database.command({"killCursors": table, "cursors": [Int64(cursor)]})
 
-    def update(self, table: str, statements: Sequence[Update], *, durable: bool = True) -> int:
+    def update(self, table: str, statements: Sequence[Update], *, durable: bool = True) -> Updated:
         updates = [
             {"q": s.condition, "u": s.change, "upsert": s.upsert, "multi": s.multi} if s.upsert or s.multi
             else {"q": s.condition, "u": s.change}
             for s in statements
         ]  # fmt: skip
-        return self._command({"update": table, "updates": updates, "ordered": True}, durable=durable)
+        reply = self._command({"update": table, "updates": updates, "ordered": True}, durable=durable)
+        return Updated(int(reply["n"]), int(reply["nModified"]) + len(reply.get("upserted", ())))
 
     def insert(self, table: str, documents: Sequence[Mapping[str, Any]]) -> None:
         self._command({"insert": table, "documents": list(documents), "ordered": True})
@@ -259,13 +267,14 @@ class ServerWire:
         return [int(error["index"]) for error in errors]
 
     def delete(self, table: str, condition: Mapping[str, Any], *, durable: bool = True) -> int:
-        return self._command({"delete": table, "deletes": [{"q": condition, "limit": 0}]}, durable=durable)
+        return int(self._command({"delete": table, "deletes": [{"q": condition, "limit": 0}]}, durable=durable)["n"])
 
-    def _command(self, command: dict[str, Any], *, durable: bool = True) -> int:
+    def _command(self, command: dict[str, Any], *, durable: bool = True) -> Mapping[str, Any]:
         command["writeConcern"] = {"w": "majority" if durable else 1}
         reply = self._run(command, self.codec)
         raise_write_errors(reply)
-        return int(reply["n"])
+        found: Mapping[str, Any] = reply
+        return found
 
     def _run(self, command: Mapping[str, Any], codec: CodecOptions[Any]) -> Any:
         """Run a command, a second time if the connection dropped or the primary changed.
