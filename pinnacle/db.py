@@ -172,7 +172,7 @@ class Database:
         ``X``: a field, a dotted path, a tuple of fields (positional arguments) or a dict
         (argument -> field; ``input`` is the first). ``output``: the column's name, by default
         ``{X}__{identifier}``; created if absent, adopted if it has the right type. Or
-        ``Side("chunks")``: a table of its own, one row an item of what the model returns. Or, for
+        ``Side("chunks")``: a table or collection of its own, one row an item of what the model returns. Or, for
         a model with an ``output_schema``, a dict of field to column beside the default one.
         Rows whose stored output is current are not computed again unless ``overwrite``:
         inputs, output, model version and the keywords for the model are as they were.

@@ -29,6 +29,11 @@ def word_count(body: str) -> int:
     return len(note(body).split())
 
 
+@model
+def words(body: str) -> list[str]:
+    return str(note(body)).split()
+
+
 @model(retry_delay_s=0)
 def picky(body: str) -> str:
     """Refuses what starts with "bad"."""

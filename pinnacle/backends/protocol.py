@@ -52,6 +52,9 @@ class Source(Protocol):
     def fields(self) -> Fields:
         """The fields, by the names the database knows."""
 
+    def beside(self, name: str) -> str:
+        """The full name of a side table that is called ``name``, as `table` would give it."""
+
 
 class Target(Protocol):
     """One output over one source, ready to be filled. Safe to use from two threads:
