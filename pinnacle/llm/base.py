@@ -102,6 +102,14 @@ class BaseLLM(Model):
         """The beginning of a text, of at most so many tokens."""
         return estimated_cut(text, tokens)
 
+    def count_request(self, request: Request) -> int:
+        """Tokens of everything that is sent; models that know their chat format count that too."""
+        return tokens_of(request, self)
+
+    def token_limit(self) -> int | None:
+        """Tokens that prompt and answer may have together; None where that is not known."""
+        return self.context_window
+
     def length_of(self, value: Any) -> int | None:
         return len(value) if isinstance(value, str) else None
 
@@ -175,7 +183,7 @@ class BaseLLMAPI(BaseLLM, HostedModel):
         price = self.price
         if price is None:
             return Usage(input_tokens=reply.input_tokens or 0, output_tokens=reply.output_tokens or 0)
-        read = tokens_of(request, self) if reply.input_tokens is None else reply.input_tokens
+        read = self.count_request(request) if reply.input_tokens is None else reply.input_tokens
         written = self.count_tokens(reply.text) if reply.output_tokens is None else reply.output_tokens
         return Usage(input_tokens=read, output_tokens=written, cost=price.of(read, written))
 
@@ -184,7 +192,7 @@ class BaseLLMAPI(BaseLLM, HostedModel):
         if self.price is None:
             return 0.0
         limits = (request.parameters.get(name) for name in OUTPUT_LIMITS)
-        return self.price.of(tokens_of(request, self), next((n for n in limits if isinstance(n, int)), 0))
+        return self.price.of(self.count_request(request), next((n for n in limits if isinstance(n, int)), 0))
 
 
 @dataclasses.dataclass

@@ -7,6 +7,7 @@ needs is a body out, a body in, and the headers.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import json
 import threading
 import weakref
@@ -20,6 +21,7 @@ from pinnacle.base.errors import MissingPlugin
 from pinnacle.llm.sending import Unreadable
 
 MAX_SHOWN = 300
+CLOSE_TIMEOUT_S = 2.0
 
 
 class HttpError(Exception):
@@ -99,7 +101,14 @@ async def _session() -> AsyncIterator[Any]:
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
             session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
             _sessions[here] = session
+            # aiohttp complains on the user's terminal of a session that is open when the process ends.
+            atexit.register(_close, here, session)
     yield session
+
+
+def _close(at: asyncio.AbstractEventLoop, session: Any) -> None:
+    if at.is_running() and not session.closed:
+        asyncio.run_coroutine_threadsafe(session.close(), at).result(CLOSE_TIMEOUT_S)
 
 
 def _timeout(connect_s: float) -> Any:
