@@ -16,6 +16,7 @@ from benchmarks import (
     kills,
     large,
     latency,
+    local_llm,
     minilm,
     poison,
     stream_cost,
@@ -53,6 +54,7 @@ FIGURES: dict[str, tuple[str, Callable[[argparse.Namespace], Iterator[Table]]]] 
         "listeners 7: a worker's memory over a large backlog",
         lambda asked: worker_memory.run(asked.database, rows=asked.rows),
     ),
+    "local_llm": ("language models 5: a local model over rows", lambda asked: local_llm.run()),
     "idle_snapshot": ("listeners 8: folds beside an idle session", lambda asked: idle_snapshot.run(asked.database)),
 }
 
