@@ -327,8 +327,8 @@ class Backend(Protocol):
     def batches(self, output: int) -> list[BatchJob]:
         """The recorded batches of an output, oldest first."""
 
-    def delete_batch(self, batch: str) -> None:
-        """Forget the batch of that id, if it is there."""
+    def delete_batch(self, batch: str) -> bool:
+        """Forget the batch of that id; whether it was there, which it is for one of all who ask."""
 
     def rows_of(self, info: OutputInfo) -> Any:
         """The query for all rows of an output's table or collection."""

@@ -50,6 +50,10 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         raise
 
 
+run_coroutine = run
+"""`run`, by the name that plug-ins import it under."""
+
+
 async def in_thread(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     """Run a blocking function in a thread; when the waiting task is cancelled, ask it to stop.
 

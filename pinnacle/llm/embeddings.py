@@ -6,7 +6,7 @@ import dataclasses
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, ClassVar, Literal
 
 from pinnacle.base import loop
@@ -91,13 +91,20 @@ class EmbedModel(HostedModel):
         """``Vector(dim)``; asks for the embedding of one word where ``dimensions`` does not tell."""
         if isinstance(self.output_type, OutputType):
             return self.output_type
-        if self.dimensions is None:
-            self.dimensions = len(self.embed("size")[0])
-        return Vector(self.dimensions)
+        return Vector(self.dimensions or self._found_dimensions)
+
+    @cached_property
+    def _found_dimensions(self) -> int:
+        return len(self.embed("size")[0])
 
     def expected_cost(self, texts: Sequence[str]) -> float:
         """What a request may cost, by estimate."""
         return self.price.of(sum(map(self.count_tokens, texts)), 0) if self.price else 0.0
+
+    def tokens_expected(self, value: Any, given: Mapping[str, Any]) -> tuple[int, int | None]:
+        """Tokens that a text would send; an embedding has none of its own."""
+        text = self._checked(value)
+        return (self.count_tokens(text) if isinstance(text, str) else 0), 0
 
     def _checked(self, text: Any) -> str | Exception:
         """The text as it is sent, or what is wrong with it."""

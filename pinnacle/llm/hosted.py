@@ -36,6 +36,8 @@ class HostedModel(Model):
     outage. ``api_key``: ``"env:NAME"``, or the key itself, which is then never stored.
     """
 
+    is_paid: ClassVar[bool] = True
+
     _unshared: ClassVar[tuple[str, ...]] = ("spent", "prompting", "threads", "client", "price")
     """What stays behind when a model is copied to another process."""
 
@@ -71,7 +73,7 @@ class HostedModel(Model):
         return self.key_of(self.api_key)
 
     def resolved_key(self, default: str, *, is_required: bool) -> str | None:
-        """The key itself, or what ``default`` (``"env:NAME"``) stands for; None where neither is set nor needed."""
+        """The key itself, or what ``default`` (``"env:NAME"``) stands for; None where it is neither set nor needed."""
         if self.api_key is not None:
             return self.key_of(self.api_key)
         name = default.removeprefix(SECRET_PREFIX)

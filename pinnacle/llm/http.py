@@ -100,15 +100,16 @@ async def _session() -> AsyncIterator[Any]:
             # The limiter says how many; cookies would tie rows together.
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
             session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+            if not _sessions:
+                atexit.register(_close_all)
             _sessions[here] = session
-            # aiohttp complains on the user's terminal of a session that is open when the process ends.
-            atexit.register(_close, here, session)
     yield session
 
 
-def _close(at: asyncio.AbstractEventLoop, session: Any) -> None:
-    if at.is_running() and not session.closed:
-        asyncio.run_coroutine_threadsafe(session.close(), at).result(CLOSE_TIMEOUT_S)
+def _close_all() -> None:
+    """Close connections while the loop still runs, so that none is left to be warned of."""
+    for session in list(_sessions.values()):
+        loop.start(session.close()).outcome.exception(timeout=CLOSE_TIMEOUT_S)
 
 
 def _timeout(connect_s: float) -> Any:

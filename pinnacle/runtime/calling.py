@@ -354,7 +354,7 @@ class Caller:
         async def call(position: int) -> None:
             self.calls += 1
             try:
-                arguments, named = self._arguments(inputs[position])
+                arguments, named = self.arguments(inputs[position])
                 output = await self.model.apredict_one(*arguments, **named, **self.parameters)
                 finished.put(Done([position], [output]))
             except (Exception, asyncio.CancelledError) as error:  # the unit of work: retried, then set aside
@@ -389,12 +389,17 @@ class Caller:
             return (lambda value: predict(value, **parameters)) if parameters else predict
 
         def call(value: Any) -> Any:
-            arguments, named = self._arguments(value)
+            arguments, named = self.arguments(value)
             return predict(*arguments, **named, **parameters)
 
         return call
 
-    def _arguments(self, value: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def has_null(self, value: Any) -> bool:
+        """Whether one of a row's inputs is NULL."""
+        return any(part is None for part in (value if len(self.fields.paths) > 1 else (value,)))
+
+    def arguments(self, value: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """A row's inputs as positional and named arguments of the model."""
         if self.fields.is_single:
             return (value,), {}
         values = value if len(self.fields.paths) > 1 else (value,)

@@ -18,8 +18,8 @@ from pinnacle.catalog.catalog import Catalog
 from pinnacle.components.listener import Listener
 from pinnacle.components.side import Side, place_of
 from pinnacle.runtime.arguments import canonical, check_arguments
+from pinnacle.runtime.books import run_settings
 from pinnacle.runtime.job import Job
-from pinnacle.runtime.options import RunSettings
 from pinnacle.runtime.work import WorkRun
 from pinnacle.runtime.worker import Worker
 
@@ -289,7 +289,7 @@ class Listening:
             raise
         run = WorkRun(
             _model(listener), target, unmatched=listener.unmatched, parameters=listener.parameters,
-            settings=RunSettings(self._settings.lease_ttl_s),
+            settings=run_settings(self._backend, self._settings, _model(listener), target),
         )  # fmt: skip
         return Job(
             self._backend, listener, record, target, feed, run, worker=worker, lease_ttl_s=self._settings.lease_ttl_s

@@ -213,9 +213,9 @@ class MongoBackend:
         with driver_errors(self._server):
             return self._ledger.batches(output)
 
-    def delete_batch(self, batch: str) -> None:
+    def delete_batch(self, batch: str) -> bool:
         with driver_errors(self._server):
-            self._ledger.delete_batch(batch)
+            return self._ledger.delete_batch(batch)
 
     # -- pinnacle's own collections ------------------------------------------------------------------
 

@@ -93,3 +93,10 @@ def test_a_device_or_a_batch_size_is_no_new_version(db, base):
     assert db.load("model", "tiny").version == 0
     db.add(LLM("tiny", model_name_or_path=base, bits=8))
     assert db.load("model", "tiny").version == 1
+
+
+def test_an_estimate_counts_by_the_tokenizer_and_loads_no_weights(db, docs, base):
+    llm = LLM("tiny", model_name_or_path=base, prompt_template="{input} =>")
+    estimate = db.estimate(llm, "q", sa.select(docs))
+    assert llm._model is None
+    assert estimate.input_tokens == sum(llm.count_tokens(f"{question} =>") for question, _ in PAIRS)
