@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pinnacle.base.errors import InvalidAnswer as InvalidAnswer
     from pinnacle.base.errors import MissingPlugin as MissingPlugin
     from pinnacle.base.errors import ModelError as ModelError
+    from pinnacle.base.errors import ModelUnavailable as ModelUnavailable
     from pinnacle.base.errors import NotDrained as NotDrained
     from pinnacle.base.errors import NotFound as NotFound
     from pinnacle.base.errors import OutputCountMismatch as OutputCountMismatch
@@ -73,10 +74,10 @@ _NAMES_BY_MODULE = {
     "pinnacle.base.document": ("Document",),
     "pinnacle.base.errors": (
         "AccountRefused", "BackendError", "BudgetReached", "ComponentError", "ConfigError", "Conflict",
-        "ConnectionLost", "ContextOverflow", "InvalidAnswer", "MissingPlugin", "ModelError", "NotDrained", "NotFound",
-        "OutputCountMismatch", "OutputTypeConflict", "OutputTypeMismatch", "PinnacleError", "ProviderRefused",
-        "ProviderUnavailable", "RowRejected", "UnknownField", "UnsupportedQuery", "UnsupportedTable",
-        "UntrustedReference",
+        "ConnectionLost", "ContextOverflow", "InvalidAnswer", "MissingPlugin", "ModelError", "ModelUnavailable",
+        "NotDrained", "NotFound", "OutputCountMismatch", "OutputTypeConflict", "OutputTypeMismatch", "PinnacleError",
+        "ProviderRefused", "ProviderUnavailable", "RowRejected", "UnknownField", "UnsupportedQuery",
+        "UnsupportedTable", "UntrustedReference",
     ),
     "pinnacle.base.loop": ("run_coroutine",),
     "pinnacle.base.metering": ("Usage",),

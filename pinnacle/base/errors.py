@@ -6,7 +6,8 @@
     ├── ConfigError            the call or the settings are wrong; change them
     │   ├── UnknownField       a field or column that is not there (near names offered)
     │   ├── UnsupportedQuery   a query predict cannot work on
-    │   └── UnsupportedTable   a table without a usable key, a view, a read-only database
+    │   ├── UnsupportedTable   a table without a usable key, a view, a read-only database
+    │   └── ModelUnavailable   weights, a package or a device that a local model needs and cannot have
     ├── NotFound               no such component, version, output or artifact
     ├── Conflict               something else owns the name, or still depends on it
     │   └── OutputTypeConflict an existing column has another type
@@ -66,6 +67,10 @@ class UnsupportedQuery(ConfigError):
 
 class UnsupportedTable(ConfigError):
     """A table, view or database whose rows pinnacle cannot write outputs to."""
+
+
+class ModelUnavailable(ConfigError):
+    """A model that cannot be loaded in this process. It is no row's fault: a run stops, and a listener rests."""
 
 
 class NotFound(PinnacleError):

@@ -106,6 +106,14 @@ class BaseLLM(Model):
         """The beginning of a text, of at most so many tokens."""
         return estimated_cut(text, tokens)
 
+    def count_request(self, request: Request) -> int:
+        """Tokens of everything that is sent; models that know their chat format count that too."""
+        return tokens_of(request, self)
+
+    def token_limit(self) -> int | None:
+        """Tokens that prompt and answer may have together; None where that is not known."""
+        return self.context_window
+
     def length_of(self, value: Any) -> int | None:
         return len(value) if isinstance(value, str) else None
 
@@ -141,7 +149,7 @@ class BaseLLM(Model):
         most = most_output(request)
         if most is None and self.choices is not None:
             most = max(map(self.count_tokens, self.choices)) + CHOICE_FORM_TOKENS
-        return tokens_of(request, self), most
+        return self.count_request(request), most
 
     _unshared: ClassVar[tuple[str, ...]] = ("spent", "prompting", "threads", "client", "price")
     """What stays behind when a model is copied to another process."""
@@ -187,7 +195,7 @@ class BaseLLMAPI(BaseLLM, HostedModel):
         price = self.price
         if price is None:
             return Usage(input_tokens=reply.input_tokens or 0, output_tokens=reply.output_tokens or 0)
-        read = tokens_of(request, self) if reply.input_tokens is None else reply.input_tokens
+        read = self.count_request(request) if reply.input_tokens is None else reply.input_tokens
         written = self.count_tokens(reply.text) if reply.output_tokens is None else reply.output_tokens
         return Usage(input_tokens=read, output_tokens=written, cost=price.of(read, written))
 
@@ -195,7 +203,7 @@ class BaseLLMAPI(BaseLLM, HostedModel):
         """What a request may cost, by estimate: its own tokens, and for the answer as many as it allows at most."""
         if self.price is None:
             return 0.0
-        return self.price.of(tokens_of(request, self), most_output(request) or 0)
+        return self.price.of(self.count_request(request), most_output(request) or 0)
 
 
 @dataclasses.dataclass

@@ -30,6 +30,8 @@ class Counter(Protocol):
 
     def cut_text(self, text: str, tokens: int) -> str: ...
 
+    def count_request(self, request: Request) -> int: ...
+
 
 def estimated_tokens(text: str) -> int:
     """One token for every three bytes of UTF-8, rounded up."""
@@ -52,7 +54,7 @@ def fitted(
     """
     request = build(value, context)
     room = window - output_reserve(request, window)
-    excess = tokens_of(request, counter) - room
+    excess = counter.count_request(request) - room
     if excess <= 0:
         return request
     told = f"model {model!r}: the prompt is {excess} tokens longer than the {room} that fit its context window"
@@ -66,7 +68,7 @@ def fitted(
         else:
             break
         request = build(value, context)
-        excess = tokens_of(request, counter) - room
+        excess = counter.count_request(request) - room
         if excess <= 0:
             warnings.warn(f"{told} of {window}: its end was cut off", PromptCut, stacklevel=2)
             return request

@@ -62,11 +62,10 @@ class Prompting:
                 content = [*opening, {"role": "user", "content": prompt}]
             return Request(content, parameters, self.schema)
 
-        if model.context_window is None:
+        window = model.token_limit()
+        if window is None:
             return build(text, context)
-        return fitted(
-            build, text, context, model, window=model.context_window, overflow=model.overflow, model=model.identifier
-        )
+        return fitted(build, text, context, model, window=window, overflow=model.overflow, model=model.identifier)
 
     def names(self) -> frozenset[str]:
         """The keywords that go into prompts and are not sent."""

@@ -21,7 +21,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pinnacle.base.errors import AccountRefused, BudgetReached, ModelError
+from pinnacle.base.errors import AccountRefused, BudgetReached, MissingPlugin, ModelError, ModelUnavailable
 from pinnacle.base.outages import is_outage
 from pinnacle.base.rows import Fields
 from pinnacle.components.calls import by_length, call_batch
@@ -32,7 +32,7 @@ from pinnacle.runtime.memory import bytes_of
 MESSAGE_LIMIT = 2_000
 OUTAGES_IN_A_ROW = 3
 INTERRUPTS = (KeyboardInterrupt, SystemExit)
-HALTING = (BudgetReached, AccountRefused)
+HALTING = (BudgetReached, AccountRefused, MissingPlugin, ModelUnavailable)
 """Errors that are about the whole run and no input's: nothing more is asked, and what is in flight is kept."""
 
 BATCH_SIZES = {CallStyle.VALUE: 5000, CallStyle.BATCH: 256, CallStyle.ASYNC: 64}

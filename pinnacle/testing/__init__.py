@@ -1,4 +1,4 @@
-"""What your own tests can use: a fake OpenAI-compatible server, in this process or in one of its own."""
+"""What your own tests can use: a fake OpenAI-compatible server, and language models that train in seconds."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from pinnacle.testing.process import ServerProcess as ServerProcess
     from pinnacle.testing.record import Received as Received
     from pinnacle.testing.server import FakeOpenAI as FakeOpenAI
+    from pinnacle.testing.tiny import almanac as almanac
+    from pinnacle.testing.tiny import tiny_adapter as tiny_adapter
+    from pinnacle.testing.tiny import tiny_causal_lm as tiny_causal_lm
 
 _MODULE_OF = {
     "FakeOpenAI": "pinnacle.testing.server",
@@ -19,6 +22,9 @@ _MODULE_OF = {
     "Received": "pinnacle.testing.record",
     "Refuse": "pinnacle.testing.answers",
     "ServerProcess": "pinnacle.testing.process",
+    "almanac": "pinnacle.testing.tiny",
+    "tiny_adapter": "pinnacle.testing.tiny",
+    "tiny_causal_lm": "pinnacle.testing.tiny",
     "unit_vector": "pinnacle.testing.answers",
 }
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pinnacle import Model, model
+from pinnacle import MissingPlugin, Model, ModelUnavailable, model
 from pinnacle.base.rows import Fields
 from pinnacle.runtime.calling import Caller, Failed
 
@@ -194,3 +194,17 @@ def test_messages_and_traces_can_be_stored_whatever_the_error():
         assert "\x00" not in text
         text.encode()
     assert len(failure.message) <= 2_000
+
+
+@pytest.mark.parametrize("error", [MissingPlugin("torch", "torch"), ModelUnavailable("no such weights")])
+@pytest.mark.parametrize("style", ["value", "batch", "async"])
+def test_a_model_that_cannot_be_loaded_is_asked_once_and_is_no_rows_fault(style, error):
+    def refuse(value):
+        raise error
+
+    caller = Caller(made(style, refuse, max_attempts=3, concurrency=1), Fields(("x",)), {}, 4)
+    for done in caller.run(list(range(12))):
+        assert not done.positions
+        assert not done.failed
+    assert caller.halted is error
+    assert caller.calls == 1

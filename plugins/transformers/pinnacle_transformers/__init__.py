@@ -1,0 +1,5 @@
+"""Language models of transformers as pinnacle models."""
+
+from pinnacle_transformers.model import LLM
+
+__all__ = ["LLM"]

@@ -1,0 +1,182 @@
+"""LLM: a language model of transformers, loaded when it is first used."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pinnacle import (
+    Artifact,
+    BaseLLMModel,
+    ConfigError,
+    InvalidAnswer,
+    Reply,
+    Request,
+    folder_artifacts,
+    operational,
+    unpack,
+)
+from pinnacle_transformers.bases import Adapter, Base, loaded
+from pinnacle_transformers.generation import MAX_NEW_TOKENS, check_names, configured, generate
+from pinnacle_transformers.loading import Weights, load_tokenizer, require_libraries
+from pinnacle_transformers.tokens import Tokens
+
+BITS = (None, 4, 8)
+DTYPES = (None, "float32", "bfloat16", "float16")
+
+
+@dataclasses.dataclass
+class LLM(BaseLLMModel):
+    """A causal language model in this process: ``LLM(model_name_or_path="facebook/opt-350m").predict("Once")``.
+
+    A string goes to the model as it is, the messages of a dialog through the tokenizer's chat template; the answer is
+    what was generated, without special tokens. Keywords are those of `generate`. It is greedy unless
+    ``do_sample=True``, and writes up to 256 tokens (a quarter of a small model's positions) unless ``max_new_tokens``
+    says otherwise.
+
+    ``model_name_or_path``: a folder, or a name on the Hugging Face hub; models of the same weights share them.
+    ``bits``: 4 or 8 through bitsandbytes. ``adapter_id``: a PEFT adapter's folder, or its name on the hub; with
+    ``store_adapter`` its files go into the database with the component (`adapter`), so that it loads where the folder
+    is not. ``device``: None chooses. ``dtype``: "float32", "bfloat16" or "float16"; None is as the weights are stored.
+    ``model_kwargs``, ``tokenizer_kwargs``: for their `from_pretrained`. ``context_window``: None is what the model's
+    config says. ``max_batch_size``: prompts generated together.
+    """
+
+    _: dataclasses.KW_ONLY
+    model_name_or_path: str = ""
+    bits: int | None = None
+    adapter_id: str | None = None
+    store_adapter: bool = False
+    adapter: dict[str, Artifact] | None = dataclasses.field(default=None, repr=False)
+    dtype: str | None = None
+    device: str | None = operational(None)
+    model_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
+    tokenizer_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.model_name_or_path = str(self.model_name_or_path)
+        self.adapter_id = None if self.adapter_id is None else str(self.adapter_id)
+        _check(self)
+        super().__post_init__()
+        if self.store_adapter and self.adapter is None:
+            self.adapter = _files_of(self.identifier, self.adapter_id)
+        self._model: tuple[Base, Adapter | None] | None = None
+        self._tokenizer: Tokens | None = None
+
+    @property
+    def model_name(self) -> str:
+        """What the identifier is made of where none is given."""
+        return self.model_name_or_path
+
+    def init(self) -> None:
+        """Load the weights and the adapter, or share those that are loaded."""
+        require_libraries()
+        weights = Weights(self.model_name_or_path, self.bits, self.dtype, self.device, self.model_kwargs)
+        self._model = loaded(weights, self._adapter_source(), self.identifier)
+
+    def check_arguments(self, positional: int, named: Sequence[str]) -> None:
+        super().check_arguments(positional, named)
+        if sent := [name for name in named if name not in self.prompting.names()]:
+            require_libraries()
+            check_names(self.identifier, sent)
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text by the model's tokenizer, with those it puts before any text."""
+        return self._tokens().count(text)
+
+    def cut_text(self, text: str, tokens: int) -> str:
+        return self._tokens().cut(text, tokens)
+
+    def count_request(self, request: Request) -> int:
+        """Tokens the model reads, exactly: of a dialog, those of its chat template too."""
+        return len(self._tokens().encode(request.content))
+
+    def token_limit(self) -> int | None:
+        """``context_window``, else the positions that a loaded model has."""
+        if self.context_window is not None or self._model is None:
+            return self.context_window
+        return self._model[0].position_limit
+
+    def _generate(self, messages: Any, **kwargs: Any) -> Reply:
+        return self._generate_batch([messages], **kwargs)[0]
+
+    def _generate_batch(self, prompts: list[Any], **kwargs: Any) -> list[Reply]:
+        base, adapter = self._ready()
+        tokens = self._tokens()
+        config = configured(base.recommended, tokens, kwargs)
+        rows = [tokens.encode(prompt) for prompt in prompts]
+        with base.using(adapter) as model:
+            return generate(model, tokens, rows, config, at_once=self.max_batch_size)
+
+    def _request(self, value: Any, given: Mapping[str, Any]) -> Request:
+        """As for every model, and with the length of the answer settled, which the prompt must leave room for."""
+        if "max_new_tokens" in given or "max_new_tokens" in self.inference_kwargs:
+            return super()._request(value, given)
+        limit = self.token_limit()
+        new_tokens = MAX_NEW_TOKENS if limit is None else max(1, min(MAX_NEW_TOKENS, limit // 4))
+        return super()._request(value, {**given, "max_new_tokens": new_tokens})
+
+    def _asked_again(self, request: Request, reply: Reply, error: InvalidAnswer) -> Request:
+        """Without a chat template the text goes on, as a dialog would."""
+        if not isinstance(request.content, str) or self._tokens().has_template:
+            return super()._asked_again(request, reply, error)
+        dialog = super()._asked_again(request, reply, error).messages
+        return dataclasses.replace(request, content="\n\n".join(str(turn["content"]) for turn in dialog))
+
+    def _ready(self) -> tuple[Base, Adapter | None]:
+        self._get_ready()
+        if self._model is None:
+            raise ConfigError(f"model {self.identifier!r}: init() was overridden and did not call super().init()")
+        return self._model
+
+    def _tokens(self) -> Tokens:
+        """The tokenizer: the adapter's own, where it was stored with it, else the model's."""
+        if self._tokenizer is None:
+            with _loading_tokenizer:
+                if self._tokenizer is None:
+                    require_libraries()
+                    adapter = self._adapter_source()
+                    is_own = adapter is not None and (Path(adapter) / "tokenizer_config.json").is_file()
+                    source = adapter if adapter is not None and is_own else self.model_name_or_path
+                    tokenizer = load_tokenizer(source, self.tokenizer_kwargs, self.identifier)
+                    self._tokenizer = Tokens(tokenizer, self.identifier)
+        return self._tokenizer
+
+    def _adapter_source(self) -> str | None:
+        """Where the adapter is: what was stored, unpacked, or as given."""
+        if self.adapter and (self.adapter_id is None or any(file.cache_dir for file in self.adapter.values())):
+            return str(unpack(self.adapter))
+        return self.adapter_id
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_model": None, "_tokenizer": None, "_is_ready": False}
+
+
+_loading_tokenizer = threading.Lock()
+
+
+def _check(model: LLM) -> None:
+    if not model.model_name_or_path:
+        raise ConfigError("LLM needs model_name_or_path=, a folder or a name on the Hugging Face hub")
+    if model.bits not in BITS or isinstance(model.bits, float):
+        raise ConfigError(f"bits is 4, 8 or None, not {model.bits!r}")
+    if model.dtype not in DTYPES:
+        raise ConfigError(f"dtype is {', '.join(map(repr, DTYPES[1:]))} or None, not {model.dtype!r}")
+    if model.adapter_id == "":
+        raise ConfigError("adapter_id is an adapter's folder or its name on the Hugging Face hub, not ''")
+    for name in ("model_kwargs", "tokenizer_kwargs"):
+        if not isinstance(getattr(model, name), dict):
+            raise ConfigError(f"{name} is a dict of keywords for from_pretrained, not {getattr(model, name)!r}")
+
+
+def _files_of(identifier: str, folder: str | None) -> dict[str, Artifact]:
+    files = folder_artifacts(folder) if folder is not None and Path(folder).is_dir() else {}
+    if "adapter_config.json" not in files:
+        raise ConfigError(
+            f"model {identifier!r} has store_adapter=True, and adapter_id={folder!r} is no folder with an "
+            "adapter_config.json"
+        )
+    return files

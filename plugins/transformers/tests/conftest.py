@@ -1,0 +1,42 @@
+"""A tiny model that knows an almanac by heart, and adapters that know other answers; trained once a session."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from pinnacle_transformers import LLM
+
+from pinnacle.testing import almanac, tiny_adapter, tiny_causal_lm
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory):
+    return tiny_causal_lm(tmp_path_factory.mktemp("tiny") / "base")
+
+
+@pytest.fixture(scope="session")
+def adapter(base, tmp_path_factory):
+    return tiny_adapter(tmp_path_factory.mktemp("tiny") / "adapter", base)
+
+
+@pytest.fixture(scope="session")
+def other_adapter(base, tmp_path_factory):
+    return tiny_adapter(tmp_path_factory.mktemp("tiny") / "other", base, pairs=almanac(shift=2), steps=40)
+
+
+@pytest.fixture(scope="session")
+def llm(base):
+    return LLM("tiny", model_name_or_path=base)
+
+
+@pytest.fixture(scope="session")
+def prompts():
+    """Hundreds of prompts of many lengths: what the model knows, parts of it, and what it never saw."""
+    asked = [question for question, _ in almanac()]
+    known = [f"{question} =>" for question in asked]
+    parts = [known[number][: 1 + number % len(known[number])] for number in range(len(known))]
+    begun = [f"{question} => {answer[: len(answer) // 2]}" for question, answer in almanac()]
+    strange = [" ".join(asked[number : number + number % 5 + 1])[::-1] for number in range(len(asked))]
+    return known + parts + begun + strange
