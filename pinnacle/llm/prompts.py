@@ -64,8 +64,9 @@ class Prompting:
 
         if model.context_window is None:
             return build(text, context)
+        placed = context if CONTEXT in self.template.names else None
         return fitted(
-            build, text, context, model, window=model.context_window, overflow=model.overflow, model=model.identifier
+            build, text, placed, model, window=model.context_window, overflow=model.overflow, model=model.identifier
         )
 
     def names(self) -> frozenset[str]:

@@ -1,0 +1,76 @@
+"""Language models and embedders of the tests, made of functions; those that are stored are importable from here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from pinnacle import Model, ProviderUnavailable
+from pinnacle.ext.llm import EmbedModel
+from pinnacle.testing import unit_vector
+from tests.models import note
+
+DOWN: list[bool] = []
+"""Not empty while the provider of the functions here does not answer."""
+
+DIMENSIONS = 4
+
+
+@dataclass
+class Recorder:
+    """A language model that answers as it is told, and what it was asked."""
+
+    model: Any = None
+    asked: list[tuple[Any, dict[str, Any]]] = field(default_factory=list)
+
+    @property
+    def prompts(self) -> list[Any]:
+        return [prompt for prompt, _ in self.asked]
+
+    @property
+    def sent(self) -> list[dict[str, Any]]:
+        return [parameters for _, parameters in self.asked]
+
+
+def recorder(answer: Callable[[Any], Any] | str = "ok", **options: Any) -> Recorder:
+    """A `Recorder`; ``answer`` is a text, or makes one of a prompt."""
+    found = Recorder()
+
+    def call(model: Any, prompt: Any, **parameters: Any) -> Any:
+        found.asked.append((prompt, parameters))
+        return answer if isinstance(answer, str) else answer(prompt)
+
+    found.model = Model.from_function("recorder", fn=call, **options)
+    return found
+
+
+def reply(model: Any, prompt: str, **parameters: Any) -> tuple[str, tuple[int, int]]:
+    """The prompt in capitals, with its words counted; refuses what starts with "bad"."""
+    note(prompt)
+    if DOWN:
+        raise ProviderUnavailable("nobody is there")
+    if prompt.startswith("bad"):
+        raise ValueError(f"refused: {prompt}")
+    words = len(prompt.split())
+    return prompt.upper(), (words, words)
+
+
+async def areply(model: Any, prompt: str, **parameters: Any) -> tuple[str, tuple[int, int]]:
+    return reply(model, prompt, **parameters)
+
+
+def vectors(model: Any, texts: list[str], **parameters: Any) -> tuple[list[list[float]], int]:
+    """A vector of each text that depends on nothing but the text, and all their words."""
+    note(tuple(texts))
+    if DOWN:
+        raise ProviderUnavailable("nobody is there")
+    return [unit_vector(text, DIMENSIONS) for text in texts], sum(len(text.split()) for text in texts)
+
+
+def llm(**options: Any) -> Any:
+    return Model.from_function("replies", **{"fn": areply, "retry_delay_s": 0, **options})
+
+
+def embedder(**options: Any) -> Any:
+    return EmbedModel.from_function("vectors", **{"fn": vectors, "retry_delay_s": 0, **options})
