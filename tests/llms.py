@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from pinnacle import Model, ProviderUnavailable
-from pinnacle.ext.llm import EmbedModel
-from pinnacle.testing import unit_vector
+from pinnacle.ext.llm import EmbedModel, OpenAI
+from pinnacle.testing import FakeOpenAI, unit_vector
 from tests.models import note
 
 DOWN: list[bool] = []
@@ -41,8 +42,16 @@ def recorder(answer: Callable[[Any], Any] | str = "ok", **options: Any) -> Recor
         found.asked.append((prompt, parameters))
         return answer if isinstance(answer, str) else answer(prompt)
 
-    found.model = Model.from_function("recorder", fn=call, **options)
+    found.model = Model.from_function("recorder", **{"fn": call, "api_key": new_key(), **options})
     return found
+
+
+def new_key() -> str:
+    """A key that no other test has: limits and outages are an account's, for as long as the process lives."""
+    return f"key-{next(_numbers)}"
+
+
+_numbers = itertools.count()
 
 
 def reply(model: Any, prompt: str, **parameters: Any) -> tuple[str, tuple[int, int]]:
@@ -74,3 +83,8 @@ def llm(**options: Any) -> Any:
 
 def embedder(**options: Any) -> Any:
     return EmbedModel.from_function("vectors", **{"fn": vectors, "retry_delay_s": 0, **options})
+
+
+def openai(server: FakeOpenAI, **options: Any) -> Any:
+    """A chat model of OpenAI at a fake server."""
+    return OpenAI(**{"base_url": server.url, "api_key": "any", "retry_delay_s": 0, **options})

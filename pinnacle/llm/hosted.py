@@ -71,7 +71,7 @@ class HostedModel(Model):
         return self.key_of(self.api_key)
 
     def resolved_key(self, default: str, *, is_required: bool) -> str | None:
-        """The key itself, or what ``default`` (``"env:NAME"``) stands for; None where that is neither set nor needed."""
+        """The key itself, or what ``default`` (``"env:NAME"``) stands for; None where it is neither set nor needed."""
         if self.api_key is not None:
             return self.key_of(self.api_key)
         name = default.removeprefix(SECRET_PREFIX)

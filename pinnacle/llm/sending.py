@@ -119,13 +119,14 @@ class Sender:
     def _judged(self, error: Exception) -> Exception:
         """The error to go on with; the account learns what it says of the provider."""
         status = status_of(error)
-        if status == THROTTLED and not _is_about_account(error):
+        is_final = status is not None and _is_about_account(error)  # also as a 429
+        if status == THROTTLED and not is_final:
             self.account.throttled(headers_of(error))
-        elif is_outage(error) or isinstance(error, Unreadable):
+        elif not is_final and (is_outage(error) or isinstance(error, Unreadable)):
             self.account.failed(error)
         else:
             self.account.refused()
-            if status in ACCOUNT_STATUSES or _is_about_account(error):
+            if status in ACCOUNT_STATUSES or is_final:
                 return AccountRefused(f"model {self.model!r}: {error}", status=status)
             if status is not None:
                 return ProviderRefused(f"model {self.model!r}: {error}", status=status)

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar
 
-from pinnacle import Answered, BaseLLMAPI, ConfigError, Price, Reply, Request, Unreadable
+from pinnacle import Answered, BaseLLMAPI, ConfigError, Price, ProviderRefused, Reply, Request, Unreadable
 from pinnacle_openai.service import DEFAULT_KEY, OpenAIService, Wire
 
+CUT_SHORT = ("length", "content_filter")
 ENGINE_WORDS = frozenset({"messages", "model", "stream", "stream_options"})
 
 
@@ -83,17 +84,21 @@ class OpenAI(OpenAIService, BaseLLMAPI):
 
 
 def _reply(answer: Any) -> Reply:
-    """The first choice's text; Unreadable for an answer without one."""
+    """The first choice's text; Unreadable for an answer without one, ProviderRefused where the model declines."""
     try:
         choice = answer["choices"][0]
-        text = choice["message"]["content"]
+        text, refusal = choice["message"]["content"], choice["message"].get("refusal")
     except (KeyError, IndexError, TypeError) as error:
         raise Unreadable("the answer has no choice with a message") from error
+    reason = choice.get("finish_reason")
+    if not text and refusal:
+        raise ProviderRefused(f"the model declines to answer: {refusal}")
+    if not text and reason in CUT_SHORT:
+        raise ProviderRefused(f"the answer ended before its first word, with finish_reason {reason!r}")
     if not isinstance(text, str):
-        refusal = choice["message"].get("refusal")
-        raise Unreadable(f"the answer's message has no content{f': {refusal}' if refusal else ''}")
+        raise Unreadable("the answer's message has no content")
     usage = answer.get("usage")
-    return Reply(text, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"), choice.get("finish_reason"))
+    return Reply(text, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"), reason)
 
 
 def _count(usage: Any, name: str) -> int | None:
