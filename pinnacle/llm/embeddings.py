@@ -6,7 +6,7 @@ import dataclasses
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, ClassVar, Literal
 
 from pinnacle.base import loop
@@ -91,9 +91,11 @@ class EmbedModel(HostedModel):
         """``Vector(dim)``; asks for the embedding of one word where ``dimensions`` does not tell."""
         if isinstance(self.output_type, OutputType):
             return self.output_type
-        if self.dimensions is None:
-            self.dimensions = len(self.embed("size")[0])
-        return Vector(self.dimensions)
+        return Vector(self.dimensions or self._found_dimensions)
+
+    @cached_property
+    def _found_dimensions(self) -> int:
+        return len(self.embed("size")[0])
 
     def expected_cost(self, texts: Sequence[str]) -> float:
         """What a request may cost, by estimate."""

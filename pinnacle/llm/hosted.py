@@ -14,7 +14,7 @@ from functools import cached_property, partial
 from typing import Any, ClassVar, TypeVar
 
 from pinnacle.base import loop
-from pinnacle.base.errors import ConfigError
+from pinnacle.base.errors import AccountRefused, ConfigError
 from pinnacle.base.metering import Meter, Usage, meter
 from pinnacle.components.component import SECRET_PREFIX, operational, resolved_secret, secret
 from pinnacle.components.model import Model
@@ -89,8 +89,12 @@ class HostedModel(Model):
         """The value of an answer, under the account's limits, counted for the run and for the model.
 
         Runs on pinnacle's own loop, whichever loop asks: clients keep to the loop they began on.
+        AccountRefused where the key is not there.
         """
-        key, provider = self.key(), self.provider()
+        try:
+            key, provider = self.key(), self.provider()
+        except ConfigError as error:  # a key that is missing is no row's fault
+            raise AccountRefused(str(error)) from error
         account = account_of(provider, key)
         if self.rate_limit is not None:
             account.declare(self.rate_limit)

@@ -97,7 +97,7 @@ def test_a_refused_request_is_sent_once_and_told_with_its_status(status):
         raise Refuse(status, "the prompt is not nice")
 
     with FakeOpenAI(refuse) as server:
-        with pytest.raises(ProviderRefused, match="'gpt-3.5-turbo'.*the prompt is not nice") as caught:
+        with pytest.raises(ProviderRefused, match=r"'gpt-3\.5-turbo'.*the prompt is not nice") as caught:
             openai(server).predict("x")
         assert (caught.value.status, type(caught.value), server.received) == (status, ProviderRefused, 1)
 

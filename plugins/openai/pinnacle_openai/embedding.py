@@ -34,7 +34,6 @@ class OpenAIEmbedding(OpenAIService, EmbedModel):
     def __post_init__(self) -> None:
         self.settle_address()
         super().__post_init__()
-        self._asked_dimensions = self.dimensions
 
     def key(self) -> str | None:
         """The key; where none was given, OPENAI_API_KEY if it is set."""
@@ -56,8 +55,8 @@ class OpenAIEmbedding(OpenAIService, EmbedModel):
 
     async def _call(self, texts: list[str], given: Mapping[str, Any]) -> Answered[Sequence[Any]]:
         body = {"model": self.model_name, "input": texts, "encoding_format": "base64", **given}
-        if self._asked_dimensions is not None:
-            body["dimensions"] = self._asked_dimensions
+        if self.dimensions is not None:
+            body["dimensions"] = self.dimensions
         answer, headers = await self._wire.post("/embeddings", body)
         vectors = _vectors(answer)
         usage = answer.get("usage")
