@@ -64,10 +64,14 @@ class HostedModel(Model):
     @cached_property
     def price(self) -> Price | None:
         """What a token costs; None where that is not known."""
-        return price_of(self.cost)
+        return price_of(self.cost) or self.usual_price()
+
+    def usual_price(self) -> Price | None:
+        """What a token costs where the user does not say."""
+        return None
 
     def key(self) -> str | None:
-        """The key itself; ConfigError where the variable that holds it is not set."""
+        """The key itself; AccountRefused where the variable that holds it is not set."""
         return self.key_of(self.api_key)
 
     def resolved_key(self, default: str, *, is_required: bool) -> str | None:
@@ -78,8 +82,11 @@ class HostedModel(Model):
         return self.key_of(default) if is_required or name in os.environ else None
 
     def key_of(self, secret: str | None) -> str | None:
-        """What a secret stands for; ConfigError where the variable that holds it is not set."""
-        return resolved_secret(secret, f"model {self.identifier!r}")
+        """What a secret stands for; AccountRefused where the variable that holds it is not set: no row's fault."""
+        try:
+            return resolved_secret(secret, f"model {self.identifier!r}")
+        except ConfigError as error:
+            raise AccountRefused(str(error)) from error
 
     def provider(self) -> str:
         """Who limits these requests, by a name that all models of one provider share."""
@@ -89,12 +96,8 @@ class HostedModel(Model):
         """The value of an answer, under the account's limits, counted for the run and for the model.
 
         Runs on pinnacle's own loop, whichever loop asks: clients keep to the loop they began on.
-        AccountRefused where the key is not there.
         """
-        try:
-            key, provider = self.key(), self.provider()
-        except ConfigError as error:  # a key that is missing is no row's fault
-            raise AccountRefused(str(error)) from error
+        key, provider = self.key(), self.provider()
         account = account_of(provider, key)
         if self.rate_limit is not None:
             account.declare(self.rate_limit)
