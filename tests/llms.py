@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pinnacle import Model, ProviderUnavailable
+from pinnacle import BaseLLMModel, Model
 from pinnacle.ext.llm import EmbedModel, OpenAI
 from pinnacle.testing import FakeOpenAI, unit_vector
-from tests.models import note
+from tests.models import CALLS, note
 
 DOWN: list[bool] = []
 """Not empty while the provider of the functions here does not answer."""
+
+DOWN_AFTER: list[int] = []
+"""After so many calls it goes down."""
 
 DIMENSIONS = 4
 
@@ -57,8 +61,10 @@ _numbers = itertools.count()
 def reply(model: Any, prompt: str, **parameters: Any) -> tuple[str, tuple[int, int]]:
     """The prompt in capitals, with its words counted; refuses what starts with "bad"."""
     note(prompt)
+    if DOWN_AFTER and len(CALLS) > DOWN_AFTER[0]:
+        DOWN.append(bool(DOWN_AFTER.pop()))
     if DOWN:
-        raise ProviderUnavailable("nobody is there")
+        raise ConnectionRefusedError("nobody is there")
     if prompt.startswith("bad"):
         raise ValueError(f"refused: {prompt}")
     words = len(prompt.split())
@@ -73,16 +79,30 @@ def vectors(model: Any, texts: list[str], **parameters: Any) -> tuple[list[list[
     """A vector of each text that depends on nothing but the text, and all their words."""
     note(tuple(texts))
     if DOWN:
-        raise ProviderUnavailable("nobody is there")
+        raise ConnectionRefusedError("nobody is there")
     return [unit_vector(text, DIMENSIONS) for text in texts], sum(len(text.split()) for text in texts)
 
 
+class Local(BaseLLMModel):
+    """A model of this process: the prompt in capitals."""
+
+    def _generate(self, messages: Any, **kwargs: Any) -> str:
+        return str(note(messages)).upper()
+
+
+def person(model: Any, prompt: Any, **parameters: Any) -> str:
+    """JSON of a name and an age; of what starts with "bad" only the name."""
+    note(prompt)
+    text = prompt if isinstance(prompt, str) else prompt[0]["content"]
+    return json.dumps({"name": text.split()[0]} | ({} if text.startswith("bad") else {"age": 7}))
+
+
 def llm(**options: Any) -> Any:
-    return Model.from_function("replies", **{"fn": areply, "retry_delay_s": 0, **options})
+    return Model.from_function("replies", **{"fn": areply, "api_key": new_key(), "retry_delay_s": 0, **options})
 
 
 def embedder(**options: Any) -> Any:
-    return EmbedModel.from_function("vectors", **{"fn": vectors, "retry_delay_s": 0, **options})
+    return EmbedModel.from_function("vectors", **{"fn": vectors, "api_key": new_key(), "retry_delay_s": 0, **options})
 
 
 def openai(server: FakeOpenAI, **options: Any) -> Any:

@@ -48,6 +48,8 @@ class Model(Component):
     kind: ClassVar[str] = "model"
     purpose: ClassVar[str | None] = None
     """What it is for, one of `PURPOSES`, where it is for one of these."""
+    takes_row_keywords: ClassVar[bool] = False
+    """Whether a batch model's items have keywords of their own: dicts where X is a dict."""
 
     _: dataclasses.KW_ONLY
     output_type: Any = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import socket
@@ -72,6 +73,26 @@ def test_a_request_that_alone_meets_no_answer_is_refused_while_others_are_served
         with pytest.raises(ProviderRefused, match="Others were served meanwhile") as caught:
             asyncio.run(main(model))
         assert (caught.value.status, type(caught.value)) == (500, ProviderRefused)
+
+
+@pytest.mark.parametrize("max_tries", [1, 2, 3])
+def test_an_outage_that_begins_while_requests_are_in_flight_is_no_requests_fault(max_tries):
+    begun, served = itertools.count(), []
+
+    async def answer(model, prompt):
+        if next(begun) < 3:
+            served.append(prompt)
+            return "fine"
+        while len(served) < 3:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.01)  # the answers of the others have arrived
+        raise ConnectionResetError("down")
+
+    async def main(model):
+        return await asyncio.gather(*(model.apredict("x") for _ in range(8)), return_exceptions=True)
+
+    results = asyncio.run(main(recorder(fn=answer, max_tries=max_tries).model))
+    assert [type(result) for result in results] == [str] * 3 + [ProviderUnavailable] * 5
 
 
 @pytest.mark.parametrize("retry_after_s", [None, 0.05])
