@@ -15,6 +15,10 @@ from tests.llms import DIMENSIONS, DOWN_AFTER, Local, embedder, llm, person, rep
 PERSON = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["name", "age"]}
 
 
+def local(**options):
+    return Local("local", **options)
+
+
 def run(backend, db, model, X="body", **options):  # noqa: N803
     return model.predict(X=X, db=db, select=backend.query("docs"), **options)
 
@@ -58,7 +62,7 @@ def test_the_second_run_asks_for_nothing_whoever_holds_the_model(backend, db, ca
     assert [call for call in calls if call != ("size",)] == []
 
 
-@pytest.mark.parametrize("make", [llm, lambda **options: Local("local", **options)], ids=["hosted", "local"])
+@pytest.mark.parametrize("make", [llm, local])
 def test_fields_of_a_row_fill_a_template_by_name(backend, db, make):
     create_docs(backend, "one", "two")
     model = make(prompt_template="{input} of {number} {tone}")
@@ -66,8 +70,10 @@ def test_fields_of_a_row_fill_a_template_by_name(backend, db, make):
     assert [row["answer"] for row in backend.read_all("docs").values()] == ["ONE OF 0 X", "TWO OF 1 X"]
 
 
-@pytest.mark.parametrize("make", [llm, lambda **options: Local("local", **options)], ids=["hosted", "local"])
-@pytest.mark.parametrize("X", ["body", ("body", "n"), {"input": "body", "other": "n"}])
+@pytest.mark.parametrize(
+    ("make", "X"),
+    [(llm, ("body", "n")), (llm, {"input": "body", "other": "n"}), (local, ("body", "n")), (local, "body")],
+)
 def test_a_template_that_nothing_fills_is_refused_before_anything_is_written(backend, db, make, X):  # noqa: N803
     create_docs(backend, "one")
     before = snapshot(backend)
@@ -177,7 +183,7 @@ def plain(value):
 
 @pytest.mark.parametrize(
     "change",
-    [{"prompt_template": "Say {input}"}, {"inference_kwargs": {"seed": 1}}, {"system_prompt": "S"}, {"args": {"a": 1}}],
+    [{"prompt_template": "Say {input}"}, {"inference_kwargs": {"seed": 1}, "system_prompt": "S", "args": {"a": 1}}],
 )
 def test_what_a_model_is_asked_may_not_change_without_one(backend, db, calls, change):
     create_docs(backend, "one", "two")
