@@ -13,7 +13,7 @@ CONNECTION_ERRORS = frozenset(
     {
         "APIConnectionError", "APITimeoutError",  # openai, anthropic
         "TransportError",  # httpx
-        "ClientConnectionError", "ServerTimeoutError",  # aiohttp
+        "ClientConnectionError", "ClientPayloadError", "ServerTimeoutError",  # aiohttp
         "ConnectTimeout", "ReadTimeout", "ChunkedEncodingError",  # requests
         "HTTPError", "MaxRetryError", "ProtocolError",  # urllib3, and urllib with a status of its own
     }

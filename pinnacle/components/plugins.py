@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from importlib.metadata import entry_points
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pinnacle.base.errors import ConfigError, MissingPlugin
 
@@ -32,11 +32,18 @@ def parse_model_url(url: str) -> tuple[str, dict[str, Any]]:
     provider, _, rest = url.partition("+")
     address, *settings = rest.split(";")
     given = dict(setting.partition("=")[::2] for setting in settings)
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname or set(given) != {"model"} or not given["model"]:
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname, parts.port
+    except ValueError:  # whose message may repeat the key
+        raise _bad_url() from None
+    is_plain = not any(sign in address for sign in "?#") and "@" not in parts.path
+    if parts.scheme not in ("http", "https") or not host or not is_plain:
         raise _bad_url()
-    host = parts.hostname if ":" not in parts.hostname else f"[{parts.hostname}]"
-    place = host if parts.port is None else f"{host}:{parts.port}"
+    if set(given) != {"model"} or not given["model"]:
+        raise _bad_url()
+    bracketed = f"[{host}]" if ":" in host else host
+    place = bracketed if port is None else f"{bracketed}:{port}"
     arguments = {"base_url": urlunsplit((parts.scheme, place, parts.path, "", "")), "model_name": given["model"]}
     return provider, arguments | _key(parts.netloc.rpartition("@")[0])
 
@@ -45,8 +52,11 @@ def _key(text: str) -> dict[str, str]:
     """``{NAME}`` is the environment variable NAME; anything else is the key itself, which is not stored."""
     if not text:
         return {}
-    variable = _VARIABLE.fullmatch(text)
-    return {"api_key": f"env:{variable[1]}" if variable else text}
+    if variable := _VARIABLE.fullmatch(text):
+        return {"api_key": f"env:{variable[1]}"}
+    if "{" in text or "}" in text:
+        raise _bad_url()
+    return {"api_key": unquote(text)}
 
 
 def _bad_url() -> ConfigError:

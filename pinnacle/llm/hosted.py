@@ -14,7 +14,7 @@ from functools import cached_property, partial
 from typing import Any, ClassVar, TypeVar
 
 from pinnacle.base import loop
-from pinnacle.base.errors import ConfigError
+from pinnacle.base.errors import AccountRefused, ConfigError
 from pinnacle.base.metering import Meter, Usage, meter
 from pinnacle.components.component import SECRET_PREFIX, operational, resolved_secret, secret
 from pinnacle.components.model import Model
@@ -66,10 +66,14 @@ class HostedModel(Model):
     @cached_property
     def price(self) -> Price | None:
         """What a token costs; None where that is not known."""
-        return price_of(self.cost)
+        return price_of(self.cost) or self.usual_price()
+
+    def usual_price(self) -> Price | None:
+        """What a token costs where the user does not say."""
+        return None
 
     def key(self) -> str | None:
-        """The key itself; ConfigError where the variable that holds it is not set."""
+        """The key itself; AccountRefused where the variable that holds it is not set."""
         return self.key_of(self.api_key)
 
     def resolved_key(self, default: str, *, is_required: bool) -> str | None:
@@ -80,8 +84,11 @@ class HostedModel(Model):
         return self.key_of(default) if is_required or name in os.environ else None
 
     def key_of(self, secret: str | None) -> str | None:
-        """What a secret stands for; ConfigError where the variable that holds it is not set."""
-        return resolved_secret(secret, f"model {self.identifier!r}")
+        """What a secret stands for; AccountRefused where the variable that holds it is not set: no row's fault."""
+        try:
+            return resolved_secret(secret, f"model {self.identifier!r}")
+        except ConfigError as error:
+            raise AccountRefused(str(error)) from error
 
     def provider(self) -> str:
         """Who limits these requests, by a name that all models of one provider share."""

@@ -135,7 +135,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
 
 def seconds_of(text: str | None) -> float | None:
     """``"1.5"``, ``"20ms"``, ``"1s"`` or ``"6m0s"`` as seconds; None for what is none of these."""
-    if not text:
+    if text is None or not text.strip():
         return None
     plain = _number(text)
     if plain is not None:

@@ -65,7 +65,8 @@ class Prompting:
         window = model.token_limit()
         if window is None:
             return build(text, context)
-        return fitted(build, text, context, model, window=window, overflow=model.overflow, model=model.identifier)
+        placed = context if CONTEXT in self.template.names else None
+        return fitted(build, text, placed, model, window=window, overflow=model.overflow, model=model.identifier)
 
     def names(self) -> frozenset[str]:
         """The keywords that go into prompts and are not sent."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,19 +35,22 @@ class AnswerForm:
     def parse(self, text: str) -> Any:
         """The value in an answer; InvalidAnswer with what is wrong, for the model to read."""
         bare = _without_fence(text)
-        if self._choices is not None and (chosen := self._chosen(bare)) is not None:
+        if self._choices is not None and (chosen := self._chosen(text, bare)) is not None:
             return chosen
         try:
-            value = json.loads(bare)
+            value = json.loads(bare, parse_constant=_no_json)
         except ValueError as error:
             raise InvalidAnswer(self._not_a_choice(text) if self._choices else f"it is not JSON: {error}") from None
         value = self._validated(value)
         return value[CHOICE] if self._choices is not None else value
 
-    def _chosen(self, text: str) -> str | None:
-        """A choice given as plain text; capitals, quotes and a full stop do not matter."""
-        bare = text.strip().strip("\"'`").rstrip(".").casefold()
-        return next((choice for choice in self._choices or () if choice.casefold() == bare), None)
+    def _chosen(self, *texts: str) -> str | None:
+        """A choice given as plain text: as it is written, or where capitals, quotes and full stops alone differ."""
+        choices = self._choices or ()
+        if written := [text for text in texts if text in choices]:
+            return written[0]
+        likely = [choice for choice in choices if _folded(choice) in map(_folded, texts)]
+        return likely[0] if len(likely) == 1 else None
 
     def _not_a_choice(self, text: str) -> str:
         return f"{text.strip()[:80]!r} is none of {', '.join(map(repr, self._choices or ()))}"
@@ -54,7 +58,7 @@ class AnswerForm:
     def _validated(self, value: Any) -> Any:
         if self._pydantic is not None:
             try:
-                return self._pydantic.model_validate(value).model_dump(mode="json")
+                return self._pydantic.model_validate_json(json.dumps(value)).model_dump(mode="json", by_alias=True)
             except ValueError as error:  # pydantic's ValidationError is one
                 raise InvalidAnswer(str(error)) from error
         jsonschema = _jsonschema()
@@ -92,6 +96,18 @@ def _form_of_choices(choices: Any) -> AnswerForm:
         "required": [CHOICE], "additionalProperties": False,
     }  # fmt: skip
     return AnswerForm(schema, list(choices))
+
+
+def _folded(text: str) -> str:
+    return text.strip(_AROUND).casefold()
+
+
+_AROUND = string.whitespace + "\"'`."
+
+
+def _no_json(constant: str) -> None:
+    """NaN and infinities, which Python's reader takes and databases do not."""
+    raise ValueError(f"{constant} is no JSON")
 
 
 def _without_fence(text: str) -> str:

@@ -54,7 +54,8 @@ class Counting(Protocol):
 class Sender:
     """How one model's requests are sent.
 
-    ``max_tries``: requests for one answer that met no answer; refusals for being too fast
+    ``max_tries``: requests for one answer that met no answer, of which two at least tell a request
+    that alone meets none from an outage; refusals for being too fast
     (429) are not counted, the limiter slows down instead.
     """
 
@@ -71,7 +72,7 @@ class Sender:
         provider does not take or that alone met no answer while others were served, AccountRefused
         where it takes none, and BudgetReached before a call that the meter's budget does not cover.
         """
-        sent, tries, pause, served, began = 0, 0, FIRST_PAUSE_S, self.account.successes, time.monotonic()
+        sent, tries, pause, served, began = 0, 0, FIRST_PAUSE_S, -1, time.monotonic()
         while True:
             try:
                 return await self._attempt(attempt, meter, expected_cost, is_repeat=sent > 0)
@@ -82,8 +83,9 @@ class Sender:
                 if status_of(error) == THROTTLED and time.monotonic() - began < THROTTLED_PATIENCE_S:
                     continue
                 tries += 1
-                if tries >= self.max_tries:
-                    raise self._final(error, sent, self.account.successes > served) from error
+                if tries >= self.max_tries:  # an outage that began after the last try but one is still an outage
+                    raise self._final(error, sent, -1 < served < self.account.successes) from error
+                served = self.account.successes
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))
             pause = min(LONGEST_PAUSE_S, 2 * pause)
 
@@ -119,13 +121,14 @@ class Sender:
     def _judged(self, error: Exception, began: float) -> Exception:
         """The error to go on with; the account learns what it says of the provider."""
         status = status_of(error)
-        if status == THROTTLED and not _is_about_account(error):
+        is_final = status is not None and _is_about_account(error)  # also as a 429
+        if status == THROTTLED and not is_final:
             self.account.throttled(headers_of(error), began)
-        elif is_outage(error) or isinstance(error, Unreadable):
+        elif not is_final and (is_outage(error) or isinstance(error, Unreadable)):
             self.account.failed(error)
         else:
             self.account.refused()
-            if status in ACCOUNT_STATUSES or _is_about_account(error):
+            if status in ACCOUNT_STATUSES or is_final:
                 return AccountRefused(f"model {self.model!r}: {error}", status=status)
             if status is not None:
                 return ProviderRefused(f"model {self.model!r}: {error}", status=status)

@@ -70,7 +70,7 @@ class FakeOpenAI:
         keep_requests: int = 10_000,
         port: int = 0,
     ) -> None:
-        if isinstance(answer, Sequence) and not answer:
+        if isinstance(answer, Sequence) and not isinstance(answer, str) and not answer:
             raise ConfigError("answer is an empty list; give at least one text")
         options = Options(
             answer, embed, latency_s, faults, rate_limit, headers, api_key, models, batch_polls, keep_requests

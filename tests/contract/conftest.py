@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from pinnacle import Database, Settings, pinnacle
+from tests.llms import DOWN, DOWN_AFTER
 from tests.models import CALLS
 
 
@@ -16,3 +18,18 @@ def calls() -> Iterator[list[Any]]:
     CALLS.clear()
     yield CALLS
     CALLS.clear()
+
+
+@pytest.fixture
+def outage() -> Iterator[list[bool]]:
+    """Not empty while the provider of `tests.llms` does not answer."""
+    yield DOWN
+    DOWN.clear()
+    DOWN_AFTER.clear()
+
+
+@pytest.fixture
+def impatient(backend) -> Iterator[Database]:
+    """A handle whose runs wait for a provider no longer than this."""
+    with pinnacle(backend.address, settings=Settings(outage_patience_s=0.2)) as handle:
+        yield handle

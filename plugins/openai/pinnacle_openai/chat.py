@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Mapping
-from functools import cached_property
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import openai
@@ -15,7 +14,6 @@ from pinnacle import (
     BatchAnswers,
     ConfigError,
     InvalidAnswer,
-    Price,
     ProviderRefused,
     Reply,
     Request,
@@ -29,6 +27,7 @@ from pinnacle_openai.service import DEFAULT_KEY, OpenAIService, Wire
 
 T = TypeVar("T")
 
+CUT_SHORT = ("length", "content_filter")
 ENGINE_WORDS = frozenset({"messages", "model", "stream", "stream_options"})
 
 
@@ -44,7 +43,7 @@ class OpenAI(OpenAIService, BaseLLMAPI):
     """
 
     takes_schema: ClassVar[bool] = True
-    _unshared: ClassVar[tuple[str, ...]] = (*BaseLLMAPI._unshared, "_wire")
+    _unshared: ClassVar[tuple[str, ...]] = (*BaseLLMAPI._unshared, "_made")
 
     _: dataclasses.KW_ONLY
     model_name: str = "gpt-3.5-turbo"
@@ -53,10 +52,9 @@ class OpenAI(OpenAIService, BaseLLMAPI):
     def __post_init__(self) -> None:
         if not isinstance(self.model_name, str) or not self.model_name:
             raise ConfigError(f"model_name is the name of a model, not {self.model_name!r}")
-        if wrong := sorted(ENGINE_WORDS & set(self.inference_kwargs)):
-            raise ConfigError(f"inference_kwargs cannot set {wrong[0]!r}: it is made from the model's other fields")
         self.settle_address()
         super().__post_init__()
+        _refuse_engine_words(self.inference_kwargs)
         self._refuses_schema = False
 
     def key(self) -> str | None:
@@ -66,26 +64,33 @@ class OpenAI(OpenAIService, BaseLLMAPI):
     def provider(self) -> str:
         return self._wire.host
 
-    @cached_property
+    @property
     def _wire(self) -> Wire:
         return self.wire(self.key())
-
-    @cached_property
-    def price(self) -> Price | None:
-        return super().price or self._wire.price(self.model_name)
 
     def _generate(self, prompt: Any, **kwargs: Any) -> Any:
         raise NotImplementedError("OpenAI is asked through _call, which sees the answers' headers")
 
-    async def _call(self, request: Request) -> Answered[Reply]:
-        body = self._body(request)
+    def check_arguments(self, positional: int, named: Sequence[str]) -> None:
+        super().check_arguments(positional, named)
+        _refuse_engine_words(set(named) - self.prompting.names())
+
+    def _request(self, value: Any, given: Mapping[str, Any]) -> Request:
+        request = super()._request(value, given)
+        _refuse_engine_words(request.parameters)
+        return request
+
+    async def apredict_one(self, value: Any, /, **kwargs: Any) -> Any:
         try:
-            answer, headers = await self._wire.post("/chat/completions", body)
-        except Exception as error:
-            if "response_format" not in body or not _is_about_format(error):
+            return await super().apredict_one(value, **kwargs)
+        except ProviderRefused as error:
+            if self.form is None or not _is_about_format(error.__cause__):
                 raise
-            self._refuses_schema = True  # from now on the prompt tells of the schema
-            answer, headers = await self._wire.post("/chat/completions", self._body(request))
+        self._refuses_schema = True  # from now on the prompt tells of the schema
+        return await super().apredict_one(value, **kwargs)
+
+    async def _call(self, request: Request) -> Answered[Reply]:
+        answer, headers = await self._wire.post("/chat/completions", self._body(request))
         reply = _reply(answer)
         return Answered(reply, self.usage_of(request, reply), headers)
 
@@ -144,18 +149,21 @@ class OpenAI(OpenAIService, BaseLLMAPI):
 
 
 def _reply(answer: Any) -> Reply:
-    """The first choice's text; Unreadable for an answer without one."""
+    """The first choice's text; Unreadable for an answer without one, ProviderRefused where the model declines."""
     try:
         choice = answer["choices"][0]
-        text = choice["message"]["content"]
+        text, refusal = choice["message"]["content"], choice["message"].get("refusal")
     except (KeyError, IndexError, TypeError) as error:
         raise Unreadable("the answer has no choice with a message") from error
+    reason = choice.get("finish_reason")
+    if not text and refusal:
+        raise ProviderRefused(f"the model declines to answer: {refusal}")
+    if not text and reason in CUT_SHORT:
+        raise ProviderRefused(f"the answer ended before its first word, with finish_reason {reason!r}")
     if not isinstance(text, str):
-        if refusal := choice["message"].get("refusal"):
-            raise InvalidAnswer(f"the model refused to answer: {refusal}")
         raise Unreadable("the answer's message has no content")
     usage = answer.get("usage")
-    return Reply(text, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"), choice.get("finish_reason"))
+    return Reply(text, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"), reason)
 
 
 def _count(usage: Any, name: str) -> int | None:
@@ -163,6 +171,11 @@ def _count(usage: Any, name: str) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _is_about_format(error: Exception) -> bool:
+def _refuse_engine_words(names: Iterable[str]) -> None:
+    if wrong := sorted(ENGINE_WORDS.intersection(names)):
+        raise ConfigError(f"a keyword cannot set {wrong[0]!r}: it is made from the model's other fields")
+
+
+def _is_about_format(error: BaseException | None) -> bool:
     told = str(getattr(error, "body", ""))
     return getattr(error, "status", None) in (400, 404, 422) and ("response_format" in told or "json_schema" in told)

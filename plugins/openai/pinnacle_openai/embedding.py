@@ -7,10 +7,9 @@ import base64
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any, ClassVar
 
-from pinnacle import Answered, EmbedModel, Price, Unreadable, operational
+from pinnacle import Answered, EmbedModel, Unreadable, operational
 from pinnacle_openai.service import DEFAULT_KEY, OpenAIService, Wire
 
 MAX_TEXTS_A_REQUEST = 2048
@@ -24,7 +23,7 @@ class OpenAIEmbedding(OpenAIService, EmbedModel):
     ``dimensions`` is sent where it is given, and shortens the vectors of models that can do that.
     """
 
-    _unshared: ClassVar[tuple[str, ...]] = (*EmbedModel._unshared, "_wire")
+    _unshared: ClassVar[tuple[str, ...]] = (*EmbedModel._unshared, "_made")
 
     _: dataclasses.KW_ONLY
     model_name: str = "text-embedding-3-small"
@@ -42,13 +41,9 @@ class OpenAIEmbedding(OpenAIService, EmbedModel):
     def provider(self) -> str:
         return self._wire.host
 
-    @cached_property
+    @property
     def _wire(self) -> Wire:
         return self.wire(self.key())
-
-    @cached_property
-    def price(self) -> Price | None:
-        return super().price or self._wire.price(self.model_name)
 
     def _embed(self, texts: list[str], **kwargs: Any) -> Any:
         raise NotImplementedError("OpenAIEmbedding is asked through _call, which sees the answers' headers")
@@ -59,9 +54,11 @@ class OpenAIEmbedding(OpenAIService, EmbedModel):
             body["dimensions"] = self.dimensions
         answer, headers = await self._wire.post("/embeddings", body)
         vectors = _vectors(answer)
+        if len(vectors) != len(texts):
+            raise Unreadable(f"the answer holds {len(vectors)} embeddings for {len(texts)} texts")
         usage = answer.get("usage")
         tokens = usage.get("prompt_tokens") if isinstance(usage, Mapping) else None
-        return Answered(self._aligned(texts, vectors), self.usage_of(texts, tokens), headers)
+        return Answered(vectors, self.usage_of(texts, tokens), headers)
 
 
 def _vectors(answer: Any) -> list[list[float]]:

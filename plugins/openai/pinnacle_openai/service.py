@@ -32,6 +32,7 @@ class OpenAIService(Model):
 
     identifier: str = ""
     _: dataclasses.KW_ONLY
+    model_name: str = ""
     base_url: str | None = None
     openai_api_base: str | None = None
     client_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -45,7 +46,7 @@ class OpenAIService(Model):
                 f"base_url={self.base_url!r} and openai_api_base={self.openai_api_base!r} are one thing by two names; "
                 "pass one of them"
             )
-        self.base_url = self.base_url or self.openai_api_base
+        self.base_url = self.openai_api_base if self.base_url is None else self.base_url
         self.openai_api_base = None
         if self.base_url is not None and urlsplit(self.base_url).scheme not in ("http", "https"):
             raise ConfigError(f"base_url is the address of a service, http://... or https://..., not {self.base_url!r}")
@@ -59,6 +60,17 @@ class OpenAIService(Model):
         )  # fmt: skip
 
     def wire(self, key: str | None) -> Wire:
+        """The service, asked with a key; made once for as long as that is the key."""
+        made: tuple[str | None, Wire] | None = vars(self).get("_made")
+        if made is None or made[0] != key:
+            made = vars(self)["_made"] = (key, self._new_wire(key))
+        return made[1]
+
+    def usual_price(self) -> Price | None:
+        """What the service's provider charges, from an offline list of prices; None where it is not listed."""
+        return listed_price(self.model_name, self._new_wire(None).url)
+
+    def _new_wire(self, key: str | None) -> Wire:
         """The address and headers that the library would use, on pinnacle's connections."""
         client = self.openai_client(key)
         headers = {**client.default_headers, **client.auth_headers}
@@ -81,7 +93,3 @@ class Wire:
     @property
     def host(self) -> str:
         return urlsplit(self.url).netloc
-
-    def price(self, model_name: str) -> Price | None:
-        """What the service's provider charges, from an offline list of prices; None where it is not listed."""
-        return listed_price(model_name, self.url)
