@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import shutil
 import subprocess
 import sys
@@ -137,19 +138,29 @@ def test_an_adapters_own_tokenizer_is_used_where_it_was_saved_with_it(base, adap
     assert llm.predict([{"role": "user", "content": question}]).strip() == answer
 
 
-def test_a_stored_adapter_loads_in_another_process_where_its_folder_is_gone(base, adapter, tmp_path):
+def test_components_answer_the_same_in_another_process_also_where_a_stored_adapters_folder_is_gone(
+    base, adapter, tmp_path
+):
     mine = shutil.copytree(adapter, tmp_path / "mine")
     url = f"sqlite:///{tmp_path}/docs.db"
+    bare = LLM("bare", model_name_or_path=base, inference_kwargs={"max_new_tokens": 5}, model_kwargs={"dtype": "auto"})
     with pinnacle(url) as db:
+        db.add(bare)
         db.add(LLM("tuned", model_name_or_path=base, adapter_id=mine, store_adapter=True))
+        assert db.load("model", "bare") == bare
     shutil.rmtree(mine)
     code = (
-        "import sys, torch; torch.set_num_threads(1); from pinnacle import pinnacle\n"
-        f"with pinnacle({url!r}) as db: sys.stdout.write(db.load('model', 'tuned').predict({ASKED[1]!r}))"
+        "import sys, json, torch; torch.set_num_threads(1); from pinnacle import pinnacle\n"
+        f"with pinnacle({url!r}) as db:\n"
+        f"    answers = [db.load('model', name).predict({ASKED[:5]!r}) for name in ('bare', 'tuned')]\n"
+        "print(json.dumps(answers))"
     )
-    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": ":".join(sys.path), "HOME": str(tmp_path)},
-                          capture_output=True, text=True, timeout=100)  # fmt: skip
-    assert done.stdout.strip() == SHIFTED[1], done.stderr
+    environment = {"PYTHONPATH": ":".join(sys.path), "HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=100)
+    first, second = json.loads(done.stdout)
+    assert first == bare.predict(ASKED[:5])
+    assert [answer.strip() for answer in second] == SHIFTED[:5]
+    assert done.stderr == ""
 
 
 def test_a_changed_adapter_is_a_new_version(base, adapter, other_adapter, tmp_path):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import sqlalchemy as sa
 from pinnacle_transformers import LLM
@@ -54,23 +51,6 @@ def test_keywords_and_fields_by_name_reach_prompt_and_model(db, docs, base):
     known = dict(almanac())
     expected = [f" {known[f'what fears the {question.split()[-1]}']}" for question, _ in PAIRS]
     assert column(db, "a") == expected
-
-
-def test_the_component_answers_the_same_in_a_fresh_process(db, base, tmp_path):
-    llm = LLM("tiny", model_name_or_path=base, inference_kwargs={"max_new_tokens": 30}, model_kwargs={"dtype": "auto"})
-    db.add(llm)
-    asked = [f"{question} =>" for question, _ in PAIRS[:5]]
-    code = (
-        "import sys, json, torch; torch.set_num_threads(1); from pinnacle import pinnacle\n"
-        f"with pinnacle('sqlite:///{tmp_path}/docs.db') as db: "
-        f"print(json.dumps(db.load('model', 'tiny').predict({asked!r})))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": ":".join(sys.path)}, capture_output=True,
-                          text=True, timeout=100)  # fmt: skip
-    import json
-
-    assert json.loads(done.stdout) == llm.predict(asked), done.stderr
-    assert db.load("model", "tiny") == llm
 
 
 def test_a_misspelt_keyword_is_refused_before_anything_is_written(db, docs, base):
