@@ -16,6 +16,9 @@ from benchmarks import (
     kills,
     large,
     latency,
+    llm_faults,
+    llm_limits,
+    llm_rate,
     minilm,
     poison,
     stream_cost,
@@ -53,6 +56,9 @@ FIGURES: dict[str, tuple[str, Callable[[argparse.Namespace], Iterator[Table]]]] 
         "listeners 7: a worker's memory over a large backlog",
         lambda asked: worker_memory.run(asked.database, rows=asked.rows),
     ),
+    "llm_rate": ("llm 1: a language model beside a bare loop", lambda asked: llm_rate.run()),
+    "llm_limits": ("llm 2: a limit that is learned, and one that is declared", lambda asked: llm_limits.run()),
+    "llm_faults": ("llm 3: a provider that fails, or is not there", lambda asked: llm_faults.run()),
     "idle_snapshot": ("listeners 8: folds beside an idle session", lambda asked: idle_snapshot.run(asked.database)),
 }
 

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pinnacle.base.batches import BatchAnswers as BatchAnswers
     from pinnacle.base.document import Document as Document
     from pinnacle.base.errors import AccountRefused as AccountRefused
     from pinnacle.base.errors import BackendError as BackendError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pinnacle.base.errors import UnsupportedQuery as UnsupportedQuery
     from pinnacle.base.errors import UnsupportedTable as UnsupportedTable
     from pinnacle.base.errors import UntrustedReference as UntrustedReference
+    from pinnacle.base.loop import run_coroutine as run_coroutine
     from pinnacle.base.metering import Usage as Usage
     from pinnacle.base.settings import Settings as Settings
     from pinnacle.base.types import Datetime as Datetime
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
     from pinnacle.llm.sending import Unreadable as Unreadable
 
 _NAMES_BY_MODULE = {
+    "pinnacle.base.batches": ("BatchAnswers",),
     "pinnacle.base.document": ("Document",),
     "pinnacle.base.errors": (
         "AccountRefused", "BackendError", "BudgetReached", "ComponentError", "ConfigError", "Conflict",
@@ -75,6 +78,7 @@ _NAMES_BY_MODULE = {
         "ProviderUnavailable", "RowRejected", "UnknownField", "UnsupportedQuery", "UnsupportedTable",
         "UntrustedReference",
     ),
+    "pinnacle.base.loop": ("run_coroutine",),
     "pinnacle.base.metering": ("Usage",),
     "pinnacle.base.settings": ("Settings",),
     "pinnacle.base.types": ("Datetime", "Json", "OutputType", "Vector"),

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 from pinnacle.backends.open import open_backend
 from pinnacle.backends.protocol import Backend
-from pinnacle.base.errors import ComponentError, ConfigError, Conflict, NotFound
+from pinnacle.base.errors import ConfigError, Conflict, NotFound
 from pinnacle.base.listening import Freshness, ListenerStatus
-from pinnacle.base.rows import Fields, OutputInfo, OutputSpec, RowError
+from pinnacle.base.rows import Fields, OutputInfo, RowError
 from pinnacle.base.settings import Settings
-from pinnacle.base.types import Items
 from pinnacle.base.usage import UsageRow
-from pinnacle.catalog.catalog import Catalog
+from pinnacle.catalog.catalog import Catalog, ModelInfo
 from pinnacle.components.component import Component
 from pinnacle.components.listener import Listener
 from pinnacle.components.model import Model
-from pinnacle.components.side import Side, place_of
-from pinnacle.runtime.arguments import canonical, check_arguments
-from pinnacle.runtime.engine import Run
+from pinnacle.components.side import Side
+from pinnacle.runtime.estimate import Estimate
 from pinnacle.runtime.listening import Listening
-from pinnacle.runtime.options import RunOptions, RunSettings
-from pinnacle.runtime.progress import progress_bar
+from pinnacle.runtime.options import RunOptions
+from pinnacle.runtime.predicting import Predicting, PredictJob
 from pinnacle.runtime.result import PredictResult
 from pinnacle.runtime.worker import Worker
 
@@ -59,6 +56,7 @@ class Database:
         self._backend, self._settings = backend, settings
         self._catalog = Catalog(backend.catalog, settings)
         self._listening = Listening(backend, self._catalog, settings)
+        self._predicting = Predicting(backend, self._catalog, settings, self._listening)
 
     # -- components -----------------------------------------------------------------------------
 
@@ -90,6 +88,13 @@ class Database:
     def show(self, kind: str | None = None, identifier: str | None = None) -> Any:
         """What is stored: kinds with identifiers; the identifiers of a kind; or one component's versions."""
         return self._catalog.show(kind, identifier)
+
+    def models(self, purpose: str | None = None) -> list[ModelInfo]:
+        """The stored models, all or those for one purpose, by identifier: ``id``, ``description``, ``type``.
+
+        Purposes are those of `pinnacle.components.model.PURPOSES`; ConfigError names them for any other.
+        """
+        return self._catalog.models(purpose)
 
     def remove(
         self, kind: str, identifier: str, version: int | None = None, *,
@@ -155,16 +160,20 @@ class Database:
     # -- predicting -------------------------------------------------------------------------------
 
     def predict(
-        self, model: Model | str, X: Any, select: Any, *, output: str | Side | None = None, limit: int | None = None,  # noqa: N803
+        self, model: Model | str, X: Any, select: Any = None, *, output: Any = None, limit: int | None = None,  # noqa: N803
         batch_size: int | None = None, overwrite: bool = False, on_error: Literal["isolate", "raise"] = "isolate",
-        progress: bool | None = None, dry_run: bool = False, listen: bool = False, **parameters: Any,
-    ) -> PredictResult:  # fmt: skip
+        progress: bool | None = None, dry_run: bool = False, listen: bool = False, budget: float | None = None,
+        mode: Literal["live", "batch"] = "live",
+        context_select: Any = None, context_key: str | None = None, example_keys: tuple[str, str] | None = None,
+        **parameters: Any,
+    ) -> Any:  # fmt: skip
         """Compute a model's output for every row of a query and write it beside the row.
 
         ``X``: a field, a dotted path, a tuple of fields (positional arguments) or a dict
         (argument -> field; ``input`` is the first). ``output``: the column's name, by default
         ``{X}__{identifier}``; created if absent, adopted if it has the right type. Or
-        ``Side("chunks")``: a table of its own, one row an item of what the model returns.
+        ``Side("chunks")``: a table or collection of its own, one row an item of what the model returns. Or, for
+        a model with an ``output_schema``, a dict of field to column beside the default one.
         Rows whose stored output is current are not computed again unless ``overwrite``:
         inputs, output, model version and the keywords for the model are as they were.
         ``limit``: only the first rows of the query, in key order. ``on_error="raise"`` stops
@@ -172,25 +181,41 @@ class Database:
         Other keywords go to the model. Each batch is committed as it is done: after an
         abort of any kind the same call goes on where it stopped. ``listen``: afterwards a
         `Listener` for the same is added, for a worker to keep the output fresh.
+        ``budget``: US dollars; the run stops before a call that would pass it, and says so in its result.
+        ``mode="batch"``: rows go to the provider as batches of its own, cheaper and later; the call returns at once
+        with them ``pending``, and the same call collects what is done, in any process, and submits the rest.
+        Raises ProviderUnavailable when a hosted model does not answer for `Settings.outage_patience_s`.
+
+        ``context_select``: a query whose rows fill ``{context}`` of a prompt, from ``context_key`` or its
+        first column; ``examples`` may be a query too, of (input, answer) pairs or with ``example_keys``. With
+        ``context_select`` and without ``select``, ``X`` is the input itself and its output is returned.
         """
-        options = _options(limit, batch_size, overwrite, on_error, dry_run, parameters)
-        if isinstance(model, str):
-            model = self.load(Model.kind, model)
-        if isinstance(model, Model) and X is not None:
-            check_arguments(model, Fields.of(X), parameters)
-        model = self._ready(model, store=not dry_run)
-        source, spec = self._spec(model, X, select, output)
-        spec = replace(spec, parameters=canonical(parameters))
-        target = self._backend.bind(source, spec, create=not dry_run)
-        with progress_bar(spec.name or model.identifier, target.count, progress) as move:
-            result = Run(model, target, options, self._run_settings(move)).execute()
-        if not dry_run:
-            self._listening.after_predict(target.info.id, spec.parameters)
-            if isinstance(spec.type, Items):
-                target.forget(target.orphans(None, None, selected=False))
-        if listen and not dry_run:
-            self.add(Listener(model=model, key=X, select=select, output=output, parameters=dict(parameters)))
-        return result
+        if mode not in ("live", "batch"):
+            raise ConfigError(f"mode= is 'live' or 'batch', not {mode!r}")
+        options = _options(limit, batch_size, overwrite, on_error, dry_run, budget)
+        parameters = self._predicting.with_queries(parameters, context_select, context_key, example_keys)
+        model = self._predicting.ready(model, store=False)
+        if select is None and context_select is not None:
+            return self._predicting.answer(model, X, parameters)
+        job = PredictJob(model, X, select, output, parameters)
+        options = replace(options, parameters=parameters)
+        if mode == "batch":
+            if listen or dry_run or budget is not None:
+                raise ConfigError(
+                    'listen=, dry_run= and budget= do not go with mode="batch": add a Listener, ask estimate(), and '
+                    "bound what is submitted by limit="
+                )
+            return self._predicting.predict_in_batches(job, options)
+        return self._predicting.predict(job, options, progress=progress, listen=listen)
+
+    def estimate(
+        self, model: Model | str, X: Any, select: Any, *, output: Any = None, limit: int | None = None,  # noqa: N803
+        overwrite: bool = False, **parameters: Any,
+    ) -> Estimate:  # fmt: skip
+        """What a `predict` would read, send and cost, before its first call; changes nothing."""
+        options = replace(_options(limit, None, overwrite, "isolate", True, None), parameters=parameters)
+        ready = self._predicting.ready(model, store=False)
+        return self._predicting.estimate(PredictJob(ready, X, select, output, parameters), options)
 
     def plan(
         self,
@@ -208,9 +233,8 @@ class Database:
             return Plan(tuple(self._listening.plan(component)))
         if X is None and select is None:
             return Plan(tuple(self._backend.migration_plan()))
-        model = self._ready(component, store=False)
-        source, spec = self._spec(model, X, select, output)
-        return Plan(tuple(self._backend.plan(source, spec)))
+        model = self._predicting.ready(component, store=False)
+        return Plan(tuple(self._predicting.plan(PredictJob(model, X, select, output))))
 
     def errors(self, model: str | Model | None = None, *, limit: int = 1000) -> list[RowError]:
         """Rows set aside with their errors, newest first."""
@@ -226,33 +250,8 @@ class Database:
         computed as it says; keyword arguments that an earlier `predict` passed on to the
         model are not repeated.
         """
-        results: list[PredictResult] = []
-        unloadable: list[ComponentError] = []
-        for info in self.outputs() if model is None else self._outputs_of(model):
-            if not self._backend.errors(info.id, 1):
-                continue
-            try:
-                ready, target, parameters = self._to_retry(info, model)
-            except ComponentError as error:
-                unloadable.append(error)
-                continue
-            keys = self._backend.take_errors(info.id)
-            with progress_bar(info.name, keys.__len__, progress) as move:
-                run = Run(ready, target, RunOptions(parameters=parameters), self._run_settings(move))
-                results.append(run.execute(keys))
-        if unloadable:
-            raise unloadable[0]
-        return results
-
-    def _to_retry(self, info: OutputInfo, model: str | Model | None) -> tuple[Model, Any, Mapping[str, Any]]:
-        """What computes an output's failed rows: its listener's model, rows and keywords, where it has one."""
-        if (found := self._listening.to_retry(info.id)) is not None:
-            listener, target = found
-            return self._ready(listener.model, store=False), target, listener.parameters  # type: ignore[arg-type]
-        own = model if isinstance(model, Model) else self.load(Model.kind, info.model)
-        ready = self._ready(own, store=True)
-        source, spec = self._spec(ready, info.fields.to_json(), self._backend.rows_of(info), _place(info))
-        return ready, self._backend.bind(source, spec), {}
+        infos = self.outputs() if model is None else self._outputs_of(model)
+        return self._predicting.retry_errors(infos, model, progress)
 
     # -- listening --------------------------------------------------------------------------------
 
@@ -336,47 +335,18 @@ class Database:
     def __repr__(self) -> str:
         return f"Database({self._backend.name})"
 
-    # -- parts of predict -----------------------------------------------------------------------------
-
-    def _ready(self, model: Component | str, *, store: bool) -> Model:
-        """The model with its version: stored if it is new or changed; a loaded version stays what it is."""
-        if isinstance(model, str):
-            model = self.load(Model.kind, model)
-        if not isinstance(model, Model):
-            raise ConfigError(f"predict takes a model or its identifier, not {type(model).__name__}")
-        return self.add(model) if store and not self._catalog.holds(model) else model
-
-    def _spec(self, model: Model, X: Any, select: Any, output: Any) -> tuple[Any, OutputSpec]:  # noqa: N803
-        if X is None or select is None:
-            raise ConfigError("predict over a database needs X= (the field or fields to read) and select= (the rows)")
-        chosen, kind = place_of(output, model)
-        fields = Fields.of(X)
-        source = self._backend.resolve(select, fields)
-        name = chosen or self._backend.default_name(fields, model.identifier)
-        return source, OutputSpec(name, kind, model.identifier, model.version or 0, source.fields)
-
-    def _run_settings(self, move: Callable[[int], None]) -> RunSettings:
-        return RunSettings(self._settings.lease_ttl_s, self._settings.outage_patience_s, on_progress=move)
-
     def _outputs_of(self, model: str | Model) -> list[OutputInfo]:
         return self._backend.outputs(model if isinstance(model, str) else model.identifier)
 
 
-def _place(info: OutputInfo) -> str | Side:
-    return Side(info.name, info.type.item) if isinstance(info.type, Items) else info.name
-
-
 def _options(
-    limit: int | None,
-    batch_size: int | None,
-    overwrite: bool,
-    on_error: Any,
-    dry_run: bool,
-    parameters: Mapping[str, Any],
+    limit: int | None, batch_size: int | None, overwrite: bool, on_error: Any, dry_run: bool, budget: float | None
 ) -> RunOptions:
     if on_error not in ("isolate", "raise"):
         raise ConfigError(f"on_error is 'isolate' or 'raise', not {on_error!r}")
     for name, value in (("limit", limit), ("batch_size", batch_size)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise ConfigError(f"{name} is a whole number from 1, not {value!r}")
-    return RunOptions(limit, batch_size, overwrite, on_error, dry_run, parameters)
+    if budget is not None and (isinstance(budget, bool) or not isinstance(budget, (int, float)) or not budget >= 0):
+        raise ConfigError(f"budget is a number of US dollars from 0, not {budget!r}")
+    return RunOptions(limit, batch_size, overwrite, on_error, dry_run, budget=budget)

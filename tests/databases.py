@@ -65,11 +65,25 @@ class UserDatabase(Protocol):
     def read_all(self, table: str) -> dict[Any, dict[str, Any]]:
         """All rows by key, in key order."""
 
-    def query(self, table: str) -> Any:
-        """What ``select=`` takes for all rows of a table."""
+    def query(self, table: str, **equal: Any) -> Any:
+        """What ``select=`` takes for all rows of a table, or those with these values."""
 
     def entity(self, table: str) -> Any:
         """What ``db.output`` takes for a table."""
+
+    def has(self, table: str) -> bool:
+        """Whether there is a table of that name."""
+
+    # A side table has no key ``id``; what follows is for any table.
+
+    def rows(self, table: str, *columns: str) -> list[tuple[Any, ...]]:
+        """These columns of all rows, sorted; None where a row has no value."""
+
+    def add(self, table: str, row: Mapping[str, Any]) -> None: ...
+
+    def update_where(self, table: str, equal: Mapping[str, Any], changes: Mapping[str, Any]) -> None: ...
+
+    def delete_where(self, table: str, equal: Mapping[str, Any]) -> None: ...
 
 
 class SqlDatabase:
@@ -114,11 +128,34 @@ class SqlDatabase:
             found = connection.execute(sa.select(target).order_by(target.c.id)).mappings().all()
         return {row["id"]: {name: value for name, value in row.items() if name != "id"} for row in found}
 
-    def query(self, table: str) -> sa.Select[Any]:
-        return sa.select(self.tables[table])
+    def query(self, table: str, **equal: Any) -> sa.Select[Any]:
+        target = self.tables[table] if table in self.tables else self.reflected(table)
+        return sa.select(target).where(*(target.c[name] == value for name, value in equal.items()))
 
     def entity(self, table: str) -> sa.Table:
         return self.tables[table]
+
+    def has(self, table: str) -> bool:
+        return sa.inspect(self.engine).has_table(table)
+
+    def rows(self, table: str, *columns: str) -> list[tuple[Any, ...]]:
+        target = self.reflected(table)
+        chosen = [target.c[name] for name in columns]
+        with self.engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(sa.select(*chosen).order_by(*chosen))]
+
+    def add(self, table: str, row: Mapping[str, Any]) -> None:
+        with self.engine.begin() as connection:
+            connection.execute(sa.insert(self.reflected(table)).values(dict(row)))
+
+    def update_where(self, table: str, equal: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
+        target = self.reflected(table)
+        with self.engine.begin() as connection:
+            connection.execute(sa.update(target).filter_by(**equal).values(dict(changes)))
+
+    def delete_where(self, table: str, equal: Mapping[str, Any]) -> None:
+        with self.engine.begin() as connection:
+            connection.execute(sa.delete(self.reflected(table)).filter_by(**equal))
 
     def reflected(self, table: str) -> sa.Table:
         """The table with the columns it has now."""
@@ -164,11 +201,26 @@ class DocumentDatabase:
     def read_all(self, table: str) -> dict[Any, dict[str, Any]]:
         return {row["_id"]: without(row, "_id") for row in self.database[table].find().sort("_id")}
 
-    def query(self, table: str) -> Any:
-        return Collection(table).find()
+    def query(self, table: str, **equal: Any) -> Any:
+        return Collection(table).find(equal)
 
     def entity(self, table: str) -> str:
         return table
+
+    def has(self, table: str) -> bool:
+        return table in self.database.list_collection_names()
+
+    def rows(self, table: str, *columns: str) -> list[tuple[Any, ...]]:
+        return sorted(tuple(row.get(name) for name in columns) for row in self.database[table].find())
+
+    def add(self, table: str, row: Mapping[str, Any]) -> None:
+        self.database[table].insert_one(dict(row))
+
+    def update_where(self, table: str, equal: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
+        self.database[table].update_many(dict(equal), {"$set": dict(changes)})
+
+    def delete_where(self, table: str, equal: Mapping[str, Any]) -> None:
+        self.database[table].delete_many(dict(equal))
 
     def close(self) -> None:
         client = self.database.client

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from typing import Any
 
-from pinnacle import Model, model
+from pinnacle import EmbedModel, Model, model
 
 CALLS: list[Any] = []
 """What the models of this process were called with; a global, so that recording changes no model's content."""
@@ -26,6 +27,11 @@ def shout(body: str) -> str:
 @model
 def word_count(body: str) -> int:
     return len(note(body).split())
+
+
+@model
+def words(body: str) -> list[str]:
+    return str(note(body)).split()
 
 
 @model(retry_delay_s=0)
@@ -72,3 +78,37 @@ class Sized(Model):
 
     def length_of(self, value: Any) -> int:
         return len(value)
+
+
+PRICE = (1e-6, 2e-6)
+
+
+async def say(model: Model, prompt: Any, **kwargs: Any) -> tuple[str, tuple[int, int]]:
+    """Repeats the prompt in capitals; tokens are words."""
+    words = len(str(note(prompt)).split())
+    return str(prompt).upper(), (words, words)
+
+
+chat = Model.from_function("chat", fn=say, cost=PRICE, max_batch_size=4)
+asking = Model.from_function("asking", fn=say, prompt_template="{context} | {input}")
+
+
+async def answer_in_json(model: Model, prompt: Any) -> str:
+    return json.dumps({"city": str(note(prompt)).split("\n")[0].title(), "size": 3, "old": True})
+
+
+places = Model.from_function(
+    "places", fn=answer_in_json,
+    output_schema={
+        "type": "object",
+        "properties": {"city": {"type": "string"}, "size": {"type": "integer"}, "old": {"type": "boolean"}},
+        "required": ["city", "size", "old"],
+    },
+)  # fmt: skip
+
+
+def measure(model: Model, texts: list[str]) -> tuple[list[list[float]], int]:
+    return [[float(len(note(text))), 1.0] for text in texts], len(texts)
+
+
+lengths = EmbedModel.from_function("lengths", fn=measure)

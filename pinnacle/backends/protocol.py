@@ -52,6 +52,9 @@ class Source(Protocol):
     def fields(self) -> Fields:
         """The fields, by the names the database knows."""
 
+    def beside(self, name: str) -> str:
+        """The full name of a side table that is called ``name``, as `table` would give it."""
+
 
 class Target(Protocol):
     """One output over one source, ready to be filled. Safe to use from two threads:
@@ -327,8 +330,8 @@ class Backend(Protocol):
     def batches(self, output: int) -> list[BatchJob]:
         """The recorded batches of an output, oldest first."""
 
-    def delete_batch(self, batch: str) -> None:
-        """Forget the batch of that id, if it is there."""
+    def delete_batch(self, batch: str) -> bool:
+        """Forget the batch of that id; whether it was there, which it is for one of all who ask."""
 
     def rows_of(self, info: OutputInfo) -> Any:
         """The query for all rows of an output's table or collection."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,10 +24,14 @@ _ESCAPED = {"%": "%25", ".": "%2E", "$": "%24", "\x00": "%00"}
 
 @dataclass(frozen=True)
 class StoredAt:
-    """Where an output is kept in its document; ``aware`` for datetimes with a time zone."""
+    """Where an output is kept in its document; ``aware`` for datetimes with a time zone.
+
+    ``fetch``: asks for an output that is kept elsewhere, by the document's key; MISSING where there is none.
+    """
 
     path: str
     aware: bool = False
+    fetch: Callable[[Any], Any] | None = None
 
 
 Locate = Callable[[Fields, str], Sequence[StoredAt]]
@@ -59,13 +63,14 @@ class Document(dict[str, Any]):
         """The value computed by ``model`` (its identifier, or the model) on ``key``.
 
         ``key`` takes all that X takes; the value is found wherever it is stored. A vector
-        is a float32 numpy array of shape (dim,). Raises KeyError where there is no output.
+        is a float32 numpy array of shape (dim,). Of `Side` outputs the list of items, which
+        the database is asked for at each call. Raises KeyError where there is no output.
         """
         identifier = model if isinstance(model, str) else model.identifier
         fields = fields_of(key)
         default = StoredAt(default_output_path(fields, identifier))
         for place in (*(self._locate(fields, identifier) if self._locate else ()), default):
-            value = value_at(self, place.path)
+            value = value_at(self, place.path) if place.fetch is None else place.fetch(self.get("_id"))
             if value is not MISSING:
                 return _as_output(value, place)
         raise KeyError(f"no output of model {identifier!r} on {key!r} in the document with _id {self.get('_id')!r}")
@@ -157,6 +162,8 @@ def vector_bytes(array: Any) -> bytes:
 def _as_output(value: Any, place: StoredAt) -> Any:
     if is_float_vector(value):
         return vector_of(value)
+    if isinstance(value, list) and place.fetch is not None:
+        return [_as_output(item, replace(place, fetch=None)) for item in value]
     if place.aware and isinstance(value, datetime) and value.tzinfo is None:
         return value.replace(tzinfo=UTC)
     return plain(value)

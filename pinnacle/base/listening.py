@@ -47,7 +47,8 @@ class ListenerRecord:
     """One listener as its database's registry has it.
 
     ``sweep`` is None when no sweep is due, else what `new_sweep` or `next_sweep` made.
-    ``paused`` is the reason, None while it runs.
+    ``paused`` is the reason, None while it runs. ``side``: the side table that it fills, with
+    its schema where it has one.
     """
 
     output: int
@@ -64,15 +65,12 @@ class ListenerRecord:
     processed: int
     error: str | None
     error_at: float | None
-    is_side: bool = False
+    side: str | None = None
 
     @property
     def writes(self) -> tuple[str, str | None]:
         """The table and column that the listener fills; of a side table all columns."""
-        if not self.is_side:
-            return self.table, self.column
-        schema, _, _ = self.table.rpartition(".")
-        return (f"{schema}.{self.column}" if schema else self.column), None
+        return (self.table, self.column) if self.side is None else (self.side, None)
 
 
 def new_sweep() -> str:

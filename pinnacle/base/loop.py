@@ -50,6 +50,10 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         raise
 
 
+run_coroutine = run
+"""`run`, by the name that plug-ins import it under."""
+
+
 async def in_thread(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     """Run a blocking function in a thread; when the waiting task is cancelled, ask it to stop.
 
@@ -78,6 +82,11 @@ def start(coroutine: Coroutine[Any, Any, T]) -> Call[T]:
     call = Call(coroutine, _background().loop)
     call.start()
     return call
+
+
+def own() -> asyncio.AbstractEventLoop:
+    """The loop itself, for what starts many coroutines there."""
+    return _background().loop
 
 
 async def on_own_loop(coroutine: Coroutine[Any, Any, T]) -> T:

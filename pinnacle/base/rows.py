@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from pinnacle.base.errors import ConfigError
-from pinnacle.base.types import OutputType
+from pinnacle.base.types import Items, OutputType
 
 Key = Any
 """A row's key as its driver gives it: a scalar, or a tuple for a composite key."""
@@ -188,6 +188,11 @@ class OutputInfo:
     type: OutputType
     created_column: bool
     parameters: str = ""
+
+    @property
+    def side(self) -> str | None:
+        """The name of the table of its own that holds the output; None for a column or field."""
+        return self.name if isinstance(self.type, Items) else None
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ class Settings:
     ``lease_ttl_s``: seconds after which a silent run's claim on rows is void.
     ``write_target_s``: how long one write transaction may take; its size adapts.
     ``outage_patience_s``: how long a predict waits for a provider that does not answer.
+    ``cache_ttl_s``: how long answers of hosted models are kept, so that they are not paid for twice; 0 keeps none.
     ``trusted_modules``: if set, the only modules (and their submodules) that components
     may be loaded from.
     ``cache_dir``: where artifacts are unpacked for libraries that need files.
@@ -26,6 +27,7 @@ class Settings:
     write_target_s: float = 0.02
     trusted_modules: tuple[str, ...] | None = None
     outage_patience_s: float = 120.0
+    cache_ttl_s: float = 30 * 86400.0
     cache_dir: Path = field(default_factory=lambda: Path.home() / ".cache" / "pinnacle")
 
     @classmethod
@@ -36,6 +38,12 @@ class Settings:
             raw = env.get(f"PINNACLE_{name.upper()}")
             if raw is not None:
                 chosen[name] = _positive(f"PINNACLE_{name.upper()}", raw)
+        if "PINNACLE_CACHE_TTL_S" in env:
+            chosen["cache_ttl_s"] = (
+                0.0
+                if env["PINNACLE_CACHE_TTL_S"] == "0"
+                else _positive("PINNACLE_CACHE_TTL_S", env["PINNACLE_CACHE_TTL_S"])
+            )
         if "PINNACLE_TRUSTED_MODULES" in env:
             chosen["trusted_modules"] = tuple(
                 m.strip() for m in env["PINNACLE_TRUSTED_MODULES"].split(",") if m.strip()

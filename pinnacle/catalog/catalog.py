@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from pinnacle.backends.protocol import CatalogStore
-from pinnacle.base.errors import ComponentError, Conflict, NotFound
+from pinnacle.base.errors import ComponentError, ConfigError, Conflict, NotFound
 from pinnacle.base.rows import Record
 from pinnacle.base.settings import Settings
 from pinnacle.catalog.drafts import Draft, draft_of
 from pinnacle.catalog.loading import Loading
 from pinnacle.catalog.references import Resolver
 from pinnacle.components.component import Component
+from pinnacle.components.model import PURPOSES, Model
 
 KINDS = (
     "model", "listener", "vector_index", "knowledge_bank", "dataset", "tool", "pipeline", "run",
@@ -89,6 +91,14 @@ class Catalog:
         self._find(kind, identifier)
         versions = [_describe(record) for record in self.store.versions(kind, identifier)]
         return {"kind": kind, "identifier": identifier, "versions": versions}
+
+    def models(self, purpose: str | None = None) -> list[ModelInfo]:
+        """The newest version of each model, all or those for one purpose; needs none of their code."""
+        if purpose is not None and purpose not in PURPOSES:
+            raise ConfigError(f"there is no purpose {purpose!r}; there are {', '.join(PURPOSES)}")
+        newest = [self.store.get(*pair) for pair in self.store.identifiers(Model.kind)]
+        found = [_model_info(record) for record in newest if record is not None]
+        return [info for info in found if purpose in (None, info.purpose)]
 
     def remove(self, kind: str, identifier: str, version: int | None = None) -> int:
         """Remove one version or all of them, with artifacts nothing else uses; return how many.
@@ -184,6 +194,21 @@ class Catalog:
         raise NotFound(
             f"there is no {kind} {identifier!r}{_did_you_mean(identifier, [n for k, n in known if k == kind])}"
         )
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A stored model: its identifier, a line for people, its class, and what it is for."""
+
+    id: str
+    description: str
+    type: str
+    purpose: str | None
+
+
+def _model_info(record: Record) -> ModelInfo:
+    description = record.body["fields"].get("description") or ""
+    return ModelInfo(record.identifier, description, record.type.rpartition(":")[2], record.body.get("purpose"))
 
 
 class _NotHeld(Exception):

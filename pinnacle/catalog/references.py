@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from pinnacle.base.errors import ComponentError, MissingPlugin, UntrustedReference
-from pinnacle.components.component import Component
+from pinnacle.components.component import Component, content_fields
 from pinnacle.components.function import FunctionModel
+from pinnacle.components.source import FunctionSource
 
 PLUGIN_GROUP = "pinnacle.models"
 BUILT_IN = {"FunctionModel": "pinnacle.components.function:FunctionModel"}
@@ -109,9 +110,9 @@ class Resolver:
 
     def function(self, reference: Reference) -> Callable[..., Any] | None:
         """The function inside the component that ``reference`` names; None and errors as for `component_class`."""
-        found = self._find(reference, _function_digest)
-        if isinstance(found, FunctionModel):
-            return found.function
+        found = self._find(reference, lambda found: _function_digest(found, reference.digest))
+        if isinstance(found, Component):
+            return _functions_of(found).get(reference.digest or "")
         if found is None or reference.is_local:
             return found  # type: ignore[no-any-return]
         raise _untrusted(reference.name, found)
@@ -219,15 +220,32 @@ def _is_own(name: str) -> bool:
 
 
 def _is_made_of(candidate: Any, function: Any) -> bool:
-    return isinstance(candidate, FunctionModel) and candidate.function is function
+    return isinstance(candidate, Component) and any(value is function for value in _functions_in(candidate))
+
+
+def _functions_in(component: Component) -> list[Any]:
+    """The plain functions in a component's fields."""
+    values = [getattr(component, field.name, None) for field in content_fields(type(component))]
+    return [value for value in values if callable(value) and not isinstance(value, (type, Component))]
+
+
+def _functions_of(component: Component) -> dict[str, Any]:
+    """The functions that a component is made of, by the digest of their source."""
+    if isinstance(component, FunctionModel):
+        return {component.source.digest: component.function}
+    return {FunctionSource(function).digest: function for function in _functions_in(component)}
 
 
 def _class_digest(found: Any) -> str | None:
     return found.class_source.digest if isinstance(found, type) and issubclass(found, Component) else None
 
 
-def _function_digest(found: Any) -> str | None:
-    return found.source.digest if isinstance(found, FunctionModel) else None
+def _function_digest(found: Any, wanted: str | None) -> str | None:
+    """``wanted``, where the component is made of a function with it; else the digest of one that it is made of."""
+    if not isinstance(found, Component):
+        return None
+    digests = _functions_of(found)
+    return wanted if wanted in digests else next(iter(digests), None)
 
 
 def _untrusted(reference: str, found: Any) -> UntrustedReference:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pinnacle.base import loop
+from pinnacle.base.batches import BatchAnswers
 from pinnacle.base.errors import ConfigError
 from pinnacle.base.types import OutputType, output_type_of
 from pinnacle.components.annotations import list_item_from_annotation, output_type_from_annotation
@@ -48,8 +49,12 @@ class Model(Component):
     kind: ClassVar[str] = "model"
     purpose: ClassVar[str | None] = None
     """What it is for, one of `PURPOSES`, where it is for one of these."""
+
+    is_paid: ClassVar[bool] = False
+    """Whether a call costs money: its answers are kept, and not asked for twice."""
+
     takes_row_keywords: ClassVar[bool] = False
-    """Whether a batch model's items have keywords of their own: dicts where X is a dict."""
+    """Whether a batch model's items may bring keywords of their own, where X is a dict."""
 
     _: dataclasses.KW_ONLY
     output_type: Any = None
@@ -96,6 +101,21 @@ class Model(Component):
     async def apredict_one(self, *args: Any, **kwargs: Any) -> Any:
         """Compute one output in a coroutine. Async models implement this."""
         raise NotImplementedError(f"{type(self).__name__} is not an async model")
+
+    def submit_batch(self, requests: Mapping[str, tuple[Any, Mapping[str, Any]]], token: str) -> str:
+        """Submit inputs with their keywords, by name, as one batch of the provider's; its id.
+
+        ``token`` goes along, so that `find_batch` finds the batch. ConfigError for models without batches.
+        """
+        raise ConfigError(f'model {self.identifier!r} has no batches of a provider\'s: leave out mode="batch"')
+
+    def find_batch(self, token: str) -> str | None:
+        """The id of the batch that was submitted with a token; None where there is none."""
+        raise NotImplementedError(f"{type(self).__name__} has no batches")
+
+    def fetch_batch(self, batch: str) -> BatchAnswers | None:
+        """What a batch brought; None while the provider works on it."""
+        raise NotImplementedError(f"{type(self).__name__} has no batches")
 
     def length_of(self, value: Any) -> int | None:
         """How long an input is: batches are made of inputs of similar length. None: order does not matter."""
@@ -163,6 +183,8 @@ class Model(Component):
         progress: bool | None = None,
         dry_run: bool = False,
         listen: bool = False,
+        budget: float | None = None,
+        mode: str = "live",
         **kwargs: Any,
     ) -> Any:
         """One output for a value, a list of outputs for a list, or with ``X`` and ``db`` the rows of a query.
@@ -173,7 +195,8 @@ class Model(Component):
         """
         engine = {
             "select": select, "output": output, "limit": limit, "overwrite": overwrite, "on_error": on_error,
-            "progress": progress, "dry_run": dry_run, "listen": listen,
+            "progress": progress, "dry_run": dry_run, "listen": listen, "budget": budget,
+            "mode": mode,
         }  # fmt: skip
         if db is not None:
             _refuse_values(self.identifier, value, X)
@@ -220,7 +243,8 @@ _METHODS = {
 }
 _ENGINE_DEFAULTS: dict[str, Any] = {
     "select": None, "output": None, "limit": None, "overwrite": False, "on_error": "isolate",
-    "progress": None, "dry_run": False, "listen": False,
+    "progress": None, "dry_run": False, "listen": False, "budget": None,
+    "mode": "live",
 }  # fmt: skip
 
 

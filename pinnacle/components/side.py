@@ -1,4 +1,4 @@
-"""Outputs in a table of their own, one or many values a row."""
+"""Outputs in a table or collection of their own, one or many values a row."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ class Side:
     once, else the next predict. A model that returns a list fills one row an item.
     ``item`` is the type of one, by default from the model's annotation: of ``-> list[str]``
     that is str, and any other output is one item.
+
+    On MongoDB it is a collection: a document an item, with the source's key in
+    ``{collection}_id`` (a dot in the collection's name as ``%2E``). Its ``_id`` is made of
+    key and position, so that an item keeps it when its value changes. Without a
+    transaction, readers may see a document's items half written for a moment.
     """
 
     table: str

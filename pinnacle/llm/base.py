@@ -19,11 +19,14 @@ from pinnacle.base.types import Json, OutputType, Text
 from pinnacle.components.component import operational
 from pinnacle.components.model import CallStyle, Model
 from pinnacle.llm.hosted import HostedModel, Meters, check_whole, default_identifier
-from pinnacle.llm.overflow import OUTPUT_LIMITS, estimated_cut, estimated_tokens, tokens_of
+from pinnacle.llm.overflow import estimated_cut, estimated_tokens, most_output, tokens_of
 from pinnacle.llm.prompts import Prompting, prompting
 from pinnacle.llm.requests import Reply, Request, as_reply, is_dialog
 from pinnacle.llm.schemas import AnswerForm, answer_form
 from pinnacle.llm.sending import Answered
+
+CHOICE_FORM_TOKENS = 8
+"""What the JSON around a choice takes."""
 
 
 @dataclasses.dataclass
@@ -41,6 +44,7 @@ class BaseLLM(Model):
     """
 
     purpose: ClassVar[str | None] = "GENERIC_COMPLETION"
+    takes_row_keywords: ClassVar[bool] = True
     takes_schema: ClassVar[bool] = False
     """Whether the interface takes a JSON Schema; where it does not, the prompt tells of it."""
 
@@ -131,6 +135,14 @@ class BaseLLM(Model):
         vars(self).update(state)
         self.spent = Meter()
 
+    def tokens_expected(self, value: Any, given: Mapping[str, Any]) -> tuple[int, int | None]:
+        """Tokens that an input would send, and those its answer may have at most; None where nothing limits it."""
+        request = self._request(value, given)
+        most = most_output(request)
+        if most is None and self.choices is not None:
+            most = max(map(self.count_tokens, self.choices)) + CHOICE_FORM_TOKENS
+        return tokens_of(request, self), most
+
     _unshared: ClassVar[tuple[str, ...]] = ("spent", "prompting", "threads", "client", "price")
     """What stays behind when a model is copied to another process."""
 
@@ -183,8 +195,7 @@ class BaseLLMAPI(BaseLLM, HostedModel):
         """What a request may cost, by estimate: its own tokens, and for the answer as many as it allows at most."""
         if self.price is None:
             return 0.0
-        limits = (request.parameters.get(name) for name in OUTPUT_LIMITS)
-        return self.price.of(tokens_of(request, self), next((n for n in limits if isinstance(n, int)), 0))
+        return self.price.of(tokens_of(request, self), most_output(request) or 0)
 
 
 @dataclasses.dataclass
@@ -195,8 +206,6 @@ class BaseLLMModel(BaseLLM):
     string, or the messages of a dialog, and returns the answer, or (answer, (input tokens, output tokens)). A model
     that is faster with many at once overrides ``_generate_batch`` too. ``max_batch_size``: inputs of one batch.
     """
-
-    takes_row_keywords: ClassVar[bool] = True
 
     _: dataclasses.KW_ONLY
     max_batch_size: int = operational(32)

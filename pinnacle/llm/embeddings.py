@@ -101,6 +101,11 @@ class EmbedModel(HostedModel):
         """What a request may cost, by estimate."""
         return self.price.of(sum(map(self.count_tokens, texts)), 0) if self.price else 0.0
 
+    def tokens_expected(self, value: Any, given: Mapping[str, Any]) -> tuple[int, int | None]:
+        """Tokens that a text would send; an embedding has none of its own."""
+        text = self._checked(value)
+        return (self.count_tokens(text) if isinstance(text, str) else 0), 0
+
     def _checked(self, text: Any) -> str | Exception:
         """The text as it is sent, or what is wrong with it."""
         if not isinstance(text, str):

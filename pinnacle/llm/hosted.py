@@ -36,6 +36,8 @@ class HostedModel(Model):
     outage. ``api_key``: ``"env:NAME"``, or the key itself, which is then never stored.
     """
 
+    is_paid: ClassVar[bool] = True
+
     _unshared: ClassVar[tuple[str, ...]] = ("spent", "prompting", "threads", "client", "price")
     """What stays behind when a model is copied to another process."""
 

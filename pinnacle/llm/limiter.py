@@ -19,7 +19,8 @@ from pinnacle.base.errors import ConfigError, ProviderUnavailable
 from pinnacle.llm.pace import Pace
 
 FAILURES_TO_OPEN = 5
-FIRST_BREAK_S, LONGEST_BREAK_S = 0.5, 15.0
+FIRST_BREAK_S, LONGEST_BREAK_S = 0.5, 8.0
+PROBE_LOOK_S = 0.02
 
 RateLimit = tuple[int, float]
 
@@ -43,7 +44,7 @@ class Breaker:
 
     def __init__(self) -> None:
         self.reason: BaseException | None = None
-        self._in_a_row, self._break_s, self._retry_at, self._is_probing = 0, 0.0, 0.0, False
+        self._in_a_row, self._break_s, self._retry_at, self.is_probing = 0, 0.0, 0.0, False
 
     @property
     def is_open(self) -> bool:
@@ -53,26 +54,26 @@ class Breaker:
         """ProviderUnavailable while it is open, but for one probe when the break is over."""
         if self.reason is None:
             return
-        if now < self._retry_at or self._is_probing:
+        if now < self._retry_at or self.is_probing:
             raise ProviderUnavailable(
                 f"the provider does not answer ({type(self.reason).__name__}: {self.reason}); "
                 f"it is tried again every {self._break_s:.1f} s"
             ) from self.reason
-        self._is_probing = True
+        self.is_probing = True
 
     def succeeded(self) -> None:
-        self.reason, self._in_a_row, self._break_s, self._is_probing = None, 0, 0.0, False
+        self.reason, self._in_a_row, self._break_s, self.is_probing = None, 0, 0.0, False
 
     def failed(self, now: float, reason: BaseException) -> None:
         self._in_a_row += 1
-        if self._is_probing or (self.reason is None and self._in_a_row >= FAILURES_TO_OPEN):
-            self.reason, self._is_probing = reason, False
+        if self.is_probing or (self.reason is None and self._in_a_row >= FAILURES_TO_OPEN):
+            self.reason, self.is_probing = reason, False
             self._break_s = min(LONGEST_BREAK_S, max(FIRST_BREAK_S, 2 * self._break_s)) * random.uniform(0.9, 1.1)
             self._retry_at = now + self._break_s
 
     def gave_up(self) -> None:
         """The probe was cancelled and told nothing."""
-        self._is_probing = False
+        self.is_probing = False
 
 
 class _Waiter:
@@ -104,8 +105,8 @@ class Account:
         with self._lock:
             self._windows.setdefault(limit, Window(*limit))
 
-    async def start(self) -> None:
-        """Wait for the turn and the time of one request; ProviderUnavailable while the provider is down."""
+    async def start(self) -> float:
+        """Wait for one request's turn and time, and tell when it is; ProviderUnavailable while the provider is down."""
         waiter: _Waiter | None = None
         try:
             while (delay := self._start_or_delay(waiter)) is not None:
@@ -116,21 +117,23 @@ class Account:
                     await asyncio.sleep(delay)
                 else:
                     await waiter.turn
+            return self._clock()
         finally:
             if waiter is not None:
                 self._leave(waiter)
 
-    def succeeded(self, headers: Mapping[str, str]) -> None:
+    def succeeded(self, headers: Mapping[str, str], started: float | None = None) -> None:
+        """An answer, to a request that ``started`` then, by default just now."""
         with self._lock:
             self.successes += 1
             self.breaker.succeeded()
-            self.pace.accepted(self._clock(), headers)
+            self.pace.accepted(self._clock(), headers, started)
 
-    def throttled(self, headers: Mapping[str, str]) -> None:
+    def throttled(self, headers: Mapping[str, str], started: float | None = None) -> None:
         """A 429: the provider is there, and says to slow down."""
         with self._lock:
             self.breaker.succeeded()
-            self.pace.refused(self._clock(), headers)
+            self.pace.refused(self._clock(), headers, started)
 
     def failed(self, reason: BaseException) -> None:
         """No answer, or one that means the provider cannot serve now."""
@@ -156,6 +159,8 @@ class Account:
             delay = max(self.pace.wait_s(now), *(w.wait_s(now) for w in self._windows.values()), 0.0)
             if delay > 0:
                 return delay
+            if self.breaker.is_probing:  # what comes of it is known soon, and then is true for this one too
+                return PROBE_LOOK_S
             self.breaker.admit(now)
             self.pace.started(now)
             for window in self._windows.values():

@@ -82,11 +82,17 @@ def tokens_of(request: Request, counter: Counter) -> int:
 
 def output_reserve(request: Request, window: int) -> int:
     """The tokens kept for the answer: what its parameters allow, else 256 or a quarter of the window."""
+    limit = most_output(request)
+    return min(DEFAULT_OUTPUT_RESERVE, window // 4) if limit is None else limit
+
+
+def most_output(request: Request) -> int | None:
+    """The tokens that an answer may have, as the request's parameters say; None where they do not."""
     for name in OUTPUT_LIMITS:
         limit = request.parameters.get(name)
         if isinstance(limit, int) and not isinstance(limit, bool):
             return limit
-    return min(DEFAULT_OUTPUT_RESERVE, window // 4)
+    return None
 
 
 def _shorter(text: str, tokens: int, counter: Counter) -> str:

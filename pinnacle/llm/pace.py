@@ -1,94 +1,123 @@
 """Learns how fast a provider lets an account go: from its headers, and from its refusals.
 
-The rate goes down at once to what the provider took in the last seconds, and up slowly,
-then faster, for as long as nothing is refused. Pure arithmetic on times that it is given.
+Each refusal lowers the rate a little, and never leaves it above what was taken; each answer
+raises it by so little that in balance about one request in fifty is refused. Where
+headers tell the limit, the rate stays below it, and hardly any is. Pure arithmetic on times
+that it is given.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-MEMORY_S = 2.0
-"""How far back the provider's real rate is looked up."""
+STEP_DOWN, STEP_UP = 0.01, 0.0002
+"""Of the rate, for a refusal and for an answer; their ratio is the share of refusals in balance."""
 
-REACTION_S = 0.5
-"""Refusals within this time of a slow-down are of requests sent before it, and tell nothing new."""
+HURRY_S = 10.0
+"""So long without a refusal doubles the steps up, and so on: the limit is elsewhere now."""
 
-MARGIN = 0.98
-GROWTH_AFTER_S = 4.0
-FIRST_GROWTH = 1.005
+HORIZONS_S = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+"""Limits are for a second, for a minute, ...: the rate that was taken is the highest over any of these."""
+
+BELOW_CEILING = 0.965
+"""A window that requests reach evenly is met exactly at its limit: this leaves room for those that come late."""
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S, PAUSE_GROWTH = 0.05, 4.0, 1.4
+"""After a refusal that does not say how long to wait; longer each time while nothing is taken."""
+
+LOOK_BACK = 24
+LONGEST_WAIT_S = 120.0
 LEAST_RATE = 0.2
-BURST_S = 0.05
+BURST_S = 0.02
 """A start that came late may be made up for by earlier ones within this time."""
 
 
 class Pace:
-    """The learned pace of one account; ``rate`` in starts a second, None while nothing was ever refused."""
+    """The learned pace of one account; ``rate`` in starts a second, None while nothing was ever refused.
+
+    A request that is told with an answer or a refusal began at ``started``, by default just before.
+    """
 
     def __init__(self) -> None:
         self.rate: float | None = None
         self.ceiling: float | None = None
+        self._limit: float | None = None
         self.paused_until = float("-inf")
-        self._next = float("-inf")
-        self._accepted: deque[float] = deque(maxlen=4096)
-        self._slowed_at = self._grown_at = float("-inf")
-        self._growth = FIRST_GROWTH
+        self._next = self._slowed_at = self._taken_at = float("-inf")
+        self._pause_s = FIRST_PAUSE_S
+        self._starts: deque[float] = deque(maxlen=4096)
+        self._refusals: deque[float] = deque(maxlen=4096)
 
     def wait_s(self, now: float) -> float:
         """Seconds until the next start; not positive when it may be now."""
         return max(self.paused_until - now, self._next - now if self.rate is not None else 0.0)
 
     def started(self, now: float) -> None:
+        self._starts.append(now)
         if self.rate is not None:
             self._next = max(self._next, now - BURST_S) + 1 / self.rate
 
-    def accepted(self, now: float, headers: Mapping[str, str]) -> None:
+    def accepted(self, now: float, headers: Mapping[str, str], started: float | None = None) -> None:
         """An answer that was no refusal."""
-        self._accepted.append(now)
-        self._read(headers, now)
-        if self.rate is None or now - max(self._slowed_at, self._grown_at) < GROWTH_AFTER_S / 4:
-            return
-        if now - self._slowed_at < GROWTH_AFTER_S:
-            return
-        self._grown_at = now
-        self.rate *= self._growth
-        self._growth = min(2.0, 1 + (self._growth - 1) * 1.3)
+        self._taken_at = max(self._taken_at, now if started is None else started)
+        self._read(headers)
+        if self.rate is not None:
+            self._set(self.rate * (1 + STEP_UP * 2 ** min(10.0, (now - self._slowed_at) / HURRY_S)))
+
+    def refused(self, now: float, headers: Mapping[str, str], started: float | None = None) -> None:
+        """A 429: go slower, and where most are refused no faster than what was taken, after a moment.
+
+        One among many that are taken is no reason to stop: some services refuse at random.
+        """
+        began = now if started is None else started
+        self._refusals.append(began)
+        self._read(headers)
+        wait_s = retry_after_s(headers)
+        is_new = started is None or began > self._slowed_at
+        if self.rate is not None and is_new:
+            self._set(self.rate * (1 - STEP_DOWN))
+        if wait_s is not None or self._are_most_refused(began):
+            taken = max(self._taken_rate(now, seconds) for seconds in HORIZONS_S)
+            self._set(taken if self.rate is None else min(taken, self.rate))
+            if is_new:
+                is_first = self._taken_at > self._slowed_at
+                self._pause_s = FIRST_PAUSE_S if is_first else min(LONGEST_PAUSE_S, PAUSE_GROWTH * self._pause_s)
+            if wait_s is None:
+                wait_s = self._pause_s if is_new else 0.0
+            self.paused_until = max(self.paused_until, now + min(wait_s, LONGEST_WAIT_S))
+        if is_new:
+            self._slowed_at = now
+
+    def _set(self, rate: float) -> None:
         if self.ceiling is not None:
-            self.rate = min(self.rate, self.ceiling)
+            rate = min(rate, self.ceiling * BELOW_CEILING)
+        self.rate = max(LEAST_RATE, rate)
 
-    def refused(self, now: float, headers: Mapping[str, str]) -> None:
-        """A 429: wait as long as it says, and go on at the rate that was taken."""
-        wait = retry_after_s(headers)
-        if wait is not None:
-            self.paused_until = max(self.paused_until, now + min(wait, 120.0))
-        self._read(headers, now)
-        if now - self._slowed_at < REACTION_S:
-            return
-        self._slowed_at, self._growth = now, FIRST_GROWTH
-        taken = self._taken_rate(now)
-        if self.rate is None:
-            self.rate = max(LEAST_RATE, taken or 1.0)
-        else:
-            self.rate = max(LEAST_RATE, min(self.rate * MARGIN, taken * MARGIN if taken else self.rate / 2))
-        if self.ceiling is not None:
-            self.rate = min(self.rate, self.ceiling)
-        self._next = max(self._next, now + 1 / self.rate)
+    def _are_most_refused(self, started: float) -> bool:
+        """Of a request and those just before it; what began later has met no answer yet."""
+        before = [at for at in self._starts if at <= started][-LOOK_BACK:]
+        since = before[0] if before else started
+        refused = sum(since <= at <= started for at in self._refusals)
+        return 2 * refused >= sum(since <= at <= started for at in self._starts)
 
-    def _taken_rate(self, now: float) -> float:
-        recent = [moment for moment in self._accepted if now - moment <= MEMORY_S]
-        if not recent:
-            return 0.0
-        return len(recent) / max(1.0, min(MEMORY_S, now - recent[0]))
+    def _taken_rate(self, now: float, seconds: float) -> float:
+        """What was started and not refused; refusals come soon, and answers may take long."""
+        since = now - seconds
+        return (_count(self._starts, since) - _count(self._refusals, since)) / seconds
 
-    def _read(self, headers: Mapping[str, str], now: float) -> None:
-        """What ``x-ratelimit-*`` tell: so many requests left, and all of them again after the reset."""
+    def _read(self, headers: Mapping[str, str]) -> None:
+        """What ``x-ratelimit-*`` tell: so many requests left, and all of them again after the reset.
+
+        For a bucket and for a sliding window that is the rate when nothing is left, and less before; for a
+        window that starts at fixed times it may be too high, and refusals tell.
+        """
         limit, left = _number(headers.get(LIMIT)), _number(headers.get(LEFT))
         reset = seconds_of(headers.get(RESET))
         if limit is None or left is None or not reset or limit <= left:
             return
-        rate = (limit - left) / reset
-        self.ceiling = rate if self.ceiling is None or left <= 1 else max(self.ceiling, rate)
+        known = self.ceiling if limit == self._limit and self.ceiling is not None else 0.0
+        self._limit, self.ceiling = limit, max(known, (limit - left) / reset)
 
 
 LIMIT = "x-ratelimit-limit-requests"
@@ -126,6 +155,10 @@ def seconds_of(text: str | None) -> float | None:
 
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def _count(times: Iterable[float], since: float) -> int:
+    return sum(at > since for at in times)
 
 
 def _number(text: str | None) -> float | None:

@@ -93,16 +93,16 @@ class Sender:
         self, attempt: Callable[[], Awaitable[Answered[T]]], meter: Counting, expected_cost: float, *, is_repeat: bool
     ) -> T:
         async with self.gate:
-            await self.account.start()
+            began = await self.account.start()
             usage, reserved = Usage(calls=1, failed=1, retried=int(is_repeat)), self._reserve(meter, expected_cost)
             try:
                 async with asyncio.timeout(self.timeout_s):
                     answered = await attempt()
                 usage = Usage(1, 0, int(is_repeat)) + answered.usage
-                self.account.succeeded(answered.headers)
+                self.account.succeeded(answered.headers, began)
                 return answered.value
             except Exception as error:
-                if (judged := self._judged(error)) is error:
+                if (judged := self._judged(error, began)) is error:
                     raise
                 raise judged from error
             except BaseException:
@@ -118,12 +118,12 @@ class Sender:
             self.account.gave_up()
             raise
 
-    def _judged(self, error: Exception) -> Exception:
+    def _judged(self, error: Exception, began: float) -> Exception:
         """The error to go on with; the account learns what it says of the provider."""
         status = status_of(error)
         is_final = status is not None and _is_about_account(error)  # also as a 429
         if status == THROTTLED and not is_final:
-            self.account.throttled(headers_of(error))
+            self.account.throttled(headers_of(error), began)
         elif not is_final and (is_outage(error) or isinstance(error, Unreadable)):
             self.account.failed(error)
         else:

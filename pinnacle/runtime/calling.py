@@ -17,19 +17,18 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pinnacle.base import loop
 from pinnacle.base.errors import AccountRefused, BudgetReached, ModelError
 from pinnacle.base.outages import is_outage
 from pinnacle.base.rows import Fields
 from pinnacle.components.calls import by_length, call_batch
 from pinnacle.components.model import CallStyle, Model
+from pinnacle.runtime.flight import FLUSH_S, MAX_PORTION_BYTES, Flight, Landed
 from pinnacle.runtime.memory import bytes_of
 
-FLUSH_S = 0.2
-MAX_PORTION_BYTES = 8 * 2**20
 MESSAGE_LIMIT = 2_000
 OUTAGES_IN_A_ROW = 3
 INTERRUPTS = (KeyboardInterrupt, SystemExit)
@@ -69,6 +68,11 @@ def _require_all(outputs: Sequence[Any], inputs: Sequence[Any]) -> None:
     """A model that raises StopIteration ends the loop over its inputs, where nobody would notice."""
     if len(outputs) < len(inputs):
         raise RuntimeError("the model raised StopIteration")
+
+
+def _is_about_more(error: BaseException) -> bool:
+    """Whether an error tells that others may fare no better: the run hears of it before it asks more."""
+    return not isinstance(error, Exception) or isinstance(error, HALTING) or is_outage(error)
 
 
 def _raising(done: Done | BaseException) -> Done:
@@ -234,12 +238,10 @@ class Caller:
 
     def _units(self, units: Sequence[list[int]], inputs: Sequence[Any], attempt: int) -> Iterator[Done]:
         if self.model.call_style is CallStyle.ASYNC:
-            finished = self._async_units(units, inputs, attempt)
-        elif self.model.concurrency == 1:
-            finished = (self._call_unit(unit, inputs, attempt) for unit in units if self.halted is None)
-        else:
-            finished = self._threaded_units(units, inputs, attempt)
-        return self._portions(finished)
+            return self._in_flight([unit[0] for unit in units], inputs, attempt)
+        if self.model.concurrency == 1:
+            return self._portions(self._call_unit(unit, inputs, attempt) for unit in units if self.halted is None)
+        return self._portions(self._threaded_units(units, inputs, attempt))
 
     def _portions(self, finished: Iterable[Done]) -> Iterator[Done]:
         """Join finished units into portions of a batch, or what is done when time is up."""
@@ -345,40 +347,42 @@ class Caller:
                 running += start() - 1
                 yield done
 
-    def _async_units(self, units: Sequence[list[int]], inputs: Sequence[Any], attempt: int) -> Iterator[Done]:
+    def _in_flight(self, positions: Sequence[int], inputs: Sequence[Any], attempt: int) -> Iterator[Done]:
         """At most ``concurrency`` coroutines at once, in the order they finish."""
-        finished: queue.SimpleQueue[Done | BaseException] = queue.SimpleQueue()
-        waiting = iter(units)
-        running: set[loop.Call[None]] = set()
 
-        async def call(position: int) -> None:
+        async def ask(position: int) -> Any:
             self.calls += 1
+            arguments, named = self.arguments(inputs[position])
+            return await self.model.apredict_one(*arguments, **named, **self.parameters)
+
+        going_on = (position for position in positions if self.halted is None)
+        flight = Flight(
+            ask, going_on, places=self.model.concurrency, portion=self.batch_size, is_alarming=_is_about_more
+        )
+        with closing(flight.portions()) as portions:
             try:
-                arguments, named = self._arguments(inputs[position])
-                output = await self.model.apredict_one(*arguments, **named, **self.parameters)
-                finished.put(Done([position], [output]))
-            except (Exception, asyncio.CancelledError) as error:  # the unit of work: retried, then set aside
-                finished.put(Done(failed=[self._failed(position, error, attempt)]))
-            except BaseException as error:  # an interrupt, raised again where the run goes on
-                finished.put(error)
+                for landed in portions:
+                    yield from self._landed(landed, attempt)
+            except INTERRUPTS:
+                yield from self._landed(flight.take(), attempt)
+                raise
 
-        def start() -> bool:
-            unit = next(waiting, None) if self.halted is None else None
-            if unit is not None:
-                started = loop.start(call(unit[0]))
-                running.add(started)
-                started.outcome.add_done_callback(lambda _: running.discard(started))
-            return unit is not None
-
-        active = sum(start() for _ in range(self.model.concurrency))
-        try:
-            while active:
-                done = _raising(finished.get())
-                active += start() - 1
-                yield done
-        finally:
-            for unfinished in list(running):
-                unfinished.cancel()
+    def _landed(self, landed: Sequence[Landed], attempt: int) -> Iterator[Done]:
+        """A portion as `Done`; an interrupt that came up in a coroutine is raised after it."""
+        done = Done()
+        interrupted: BaseException | None = None
+        for item in landed:
+            if item.error is None:
+                done.positions.append(item.position)
+                done.outputs.append(item.output)
+            elif isinstance(item.error, (Exception, asyncio.CancelledError)):
+                done.failed.append(self._failed(item.position, item.error, attempt))
+            else:
+                interrupted = item.error
+        if len(done):
+            yield done
+        if interrupted is not None:
+            raise interrupted
 
     # -- arguments ---------------------------------------------------------------------------------
 
@@ -389,12 +393,17 @@ class Caller:
             return (lambda value: predict(value, **parameters)) if parameters else predict
 
         def call(value: Any) -> Any:
-            arguments, named = self._arguments(value)
+            arguments, named = self.arguments(value)
             return predict(*arguments, **named, **parameters)
 
         return call
 
-    def _arguments(self, value: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def has_null(self, value: Any) -> bool:
+        """Whether one of a row's inputs is NULL."""
+        return any(part is None for part in (value if len(self.fields.paths) > 1 else (value,)))
+
+    def arguments(self, value: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """A row's inputs as positional and named arguments of the model."""
         if self.fields.is_single:
             return (value,), {}
         values = value if len(self.fields.paths) > 1 else (value,)

@@ -23,12 +23,12 @@ from pinnacle.backends.protocol import Target
 from pinnacle.base.errors import BackendError, BudgetReached, ModelError, RowRejected
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.loop import stop_requested
-from pinnacle.base.metering import Meter, meter
+from pinnacle.base.metering import Meter, Usage, meter
 from pinnacle.base.rows import Failure, Key, OutputBatch, Page
 from pinnacle.components.model import Model
 from pinnacle.runtime.calling import BATCH_SIZES, Caller, Done, Failed
 from pinnacle.runtime.memory import RunMemory
-from pinnacle.runtime.options import RunOptions, RunSettings
+from pinnacle.runtime.options import Cache, RunOptions, RunSettings
 from pinnacle.runtime.patience import Patience
 from pinnacle.runtime.result import PredictResult
 from pinnacle.runtime.sizing import PageSize
@@ -198,6 +198,8 @@ class Run:
         self._check_stop()
         todo = self._without_nulls(held)
         owners, followers = self._distinct(page, todo, held)
+        if owners and self._settings.cache is not None and not self.options.overwrite:
+            owners = self._from_cache(self._settings.cache, held, owners, followers)
         if owners:
             inputs = [page.inputs[i] for i in owners] if len(owners) < len(page.keys) else page.inputs
             left = len(owners)
@@ -208,6 +210,18 @@ class Run:
             if left:
                 self._leave(held, owners, followers)
         self._size.after_work(max(1, len(page.keys)), time.perf_counter() - began)
+
+    def _from_cache(self, cache: Cache, held: _Held, owners: list[int], followers: dict[int, list[int]]) -> list[int]:
+        """Write the answers that were paid for before; the positions that still need one."""
+        kept = cache.get([held.page.identities[i] for i in owners])
+        known = [n for n, output in enumerate(kept) if output is not None]
+        if not known:
+            return owners
+        self._meter.count(Usage(cached=len(known)))
+        self.result.cached += len(known)
+        done = Done(known, [kept[n] for n in known])
+        self._finish(held, done, owners, followers, is_new=False)
+        return [owner for n, owner in enumerate(owners) if kept[n] is None]
 
     def _leave(self, held: _Held, owners: list[int], followers: dict[int, list[int]]) -> None:
         """Rows whose inputs were not answered come back later."""
@@ -257,7 +271,9 @@ class Run:
             self._write(held, *known)
         return owners, followers
 
-    def _finish(self, held: _Held, done: Done, owners: list[int], followers: dict[int, list[int]]) -> int:
+    def _finish(
+        self, held: _Held, done: Done, owners: list[int], followers: dict[int, list[int]], *, is_new: bool = True
+    ) -> int:
         """Check finished outputs, share them, and hand them to the writer; how many inputs are settled."""
         failpoint("after-model")
         positions = [owners[i] for i in done.positions]
@@ -265,7 +281,7 @@ class Run:
         failed = [Failed(owners[f.position], f.error, f.attempts) for f in done.failed]
         failed += self._blamed(held, done.unanswered, owners)
         settled = len(positions) + len(failed)
-        self.result.computed += settled
+        self.result.computed += settled if is_new else 0
         held.answered.update(positions, (f.position for f in failed))
         if misfits:
             failed += [Failed(positions[i], error, 1) for i, error in misfits.items()]
@@ -273,7 +289,10 @@ class Run:
             values = [v for i, v in enumerate(values) if i not in misfits]
         outputs = list(values)
         identities = held.page.identities
-        self._memory.put([identities[p] for p in positions], outputs)
+        answered = [identities[p] for p in positions]
+        self._memory.put(answered, outputs)
+        if is_new and positions and self._settings.cache is not None:
+            held.writes.append(self._writer.write(partial(self._settings.cache.put, answered, list(outputs))))
         if followers:
             for position, output in list(zip(positions, outputs, strict=True)):
                 shared = followers.get(position, ())

@@ -18,8 +18,8 @@ from pinnacle.catalog.catalog import Catalog
 from pinnacle.components.listener import Listener
 from pinnacle.components.side import Side, place_of
 from pinnacle.runtime.arguments import canonical, check_arguments
+from pinnacle.runtime.books import run_settings
 from pinnacle.runtime.job import Job
-from pinnacle.runtime.options import RunSettings
 from pinnacle.runtime.work import WorkRun
 from pinnacle.runtime.worker import Worker
 
@@ -126,7 +126,7 @@ class Listening:
         """Refuse a listener whose output would, through others, change what it reads."""
         reads = {*source.fields.paths, *listener.select.get("reads", ())}
         is_side = isinstance(spec.type, Items)
-        start: tuple[str, str | None] = (spec.name, None) if is_side else (source.table, spec.name)
+        start: tuple[str, str | None] = (source.beside(spec.name), None) if is_side else (source.table, spec.name)
         others = [r for r in self._backend.listeners() if (r.table, r.column) != (source.table, spec.name)]
         paths: dict[tuple[str, str | None], list[str]] = {start: [spec.name]}
         todo: list[tuple[str, str | None]] = [start]
@@ -255,19 +255,21 @@ class Listening:
         """Wait until no listener that runs has anything pending; NotDrained when the time is over.
 
         What was quiet when it was asked may have got work since, from another listener of a chain
-        or by a sweep. The registry then shows another state than before, and it is asked again.
+        or by a sweep. The registry then shows another state than before, and it is asked again. What is
+        done counts as of the first question: a backend may answer later for all up to then.
         """
         until = time.monotonic() + timeout_s
         quiet: dict[int, Any] = {}
+        asked: dict[int, int] = {}
         while True:
             running = [record for record in self._backend.listeners() if record.paused is None]
             done = sum(record.processed for record in running)
-            states = {record.output: (record.sweep, record.swept_at, done) for record in running}
-            unsure = [record for record in running if quiet.get(record.output) != states[record.output]]
+            unsure = [r for r in running if quiet.get(r.output) != (r.sweep, r.swept_at, done)]
             if not unsure:
                 return
+            asked = {r.output: done for r in unsure if r.sweep is None} | asked
             waiting = [r for r in unsure if r.sweep is not None or self._backend.has_work(r.output)]
-            quiet |= {r.output: states[r.output] for r in unsure if r not in waiting}
+            quiet |= {r.output: (r.sweep, r.swept_at, asked.pop(r.output)) for r in unsure if r not in waiting}
             if waiting:
                 if time.monotonic() >= until:
                     raise NotDrained(self._why(waiting, timeout_s))
@@ -289,7 +291,7 @@ class Listening:
             raise
         run = WorkRun(
             _model(listener), target, unmatched=listener.unmatched, parameters=listener.parameters,
-            settings=RunSettings(self._settings.lease_ttl_s),
+            settings=run_settings(self._backend, self._settings, _model(listener), target),
         )  # fmt: skip
         return Job(
             self._backend, listener, record, target, feed, run, worker=worker, lease_ttl_s=self._settings.lease_ttl_s

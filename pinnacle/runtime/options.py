@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from pinnacle.base.metering import Usage
 
@@ -22,11 +22,20 @@ class RunOptions:
     budget: float | None = None
 
 
+class Cache(Protocol):
+    """Answers that were paid for: see `ResultCache`."""
+
+    def get(self, identities: Sequence[Any]) -> list[Any]: ...
+
+    def put(self, identities: Sequence[Any], outputs: Sequence[Any]) -> None: ...
+
+
 @dataclass(frozen=True)
 class RunSettings:
-    """Leases, patience, and whom to tell of progress (rows) and of spending."""
+    """Leases, patience, kept answers, and whom to tell of progress (rows) and of spending."""
 
     lease_ttl_s: float
     outage_patience_s: float = 120.0
     on_progress: Callable[[int], None] = lambda rows: None
     on_usage: Callable[[Usage], None] = lambda usage: None
+    cache: Cache | None = None

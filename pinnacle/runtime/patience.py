@@ -36,7 +36,7 @@ class Patience:
                 "what was computed is written, and the same call goes on from there"
             ) from outage
         self._rest_s = min(LONGEST_REST_S, max(FIRST_REST_S, 2 * self._rest_s))
-        return self._rest_s
+        return max(FIRST_REST_S, min(self._rest_s, self._since + self._patience_s - now))
 
     def are_refused(self, keys: Iterable[Key]) -> bool:
         """Whether all of these met no answer before, while other rows were served."""

@@ -15,12 +15,13 @@ class PredictResult:
     output now, ``empty`` of them NULL without a call because an input is NULL;
     ``failed`` were set aside with their error in this run, and ``set_aside`` in an
     earlier one; ``changed`` were edited, deleted or locked by others while the run was at
-    work and are left to the next. ``computed`` inputs went to the model in ``calls``
-    calls (a batch is one call; retries count); ``deduplicated`` rows shared another
-    row's output. ``pending`` rows were not asked for, because the budget was reached
-    (``budget_reached``). ``requests``, tokens and ``cost`` (US dollars) are what a hosted
-    model counted, failed and repeated requests included. With ``dry_run`` nothing was
-    written or called, and ``computed`` says how many inputs would be.
+    work and are left to the next; ``pending`` were read and not asked for, because the
+    budget was reached (``budget_reached``), or wait for a batch of the provider.
+    ``computed`` inputs went to the model in ``calls`` calls (a batch is one call; retries
+    count); ``deduplicated`` rows shared another row's output, ``cached`` inputs were
+    answered and paid for before. ``requests``, tokens and ``cost`` (US dollars) are what
+    hosted models counted, failed and repeated requests included. With ``dry_run`` nothing
+    was written or called, and ``computed`` says how many inputs would be.
     """
 
     output: str
@@ -34,6 +35,7 @@ class PredictResult:
     computed: int = 0
     calls: int = 0
     deduplicated: int = 0
+    cached: int = 0
     pending: int = 0
     requests: int = 0
     failed_requests: int = 0
@@ -66,9 +68,10 @@ class PredictResult:
             f"{count:,} {what}"
             for count, what in (
                 (self.empty, "with NULL input"), (self.deduplicated, "shared another row's output"),
+                (self.cached, "answered before"),
                 (self.failed, "failed (see db.errors())"), (self.set_aside, "set aside earlier (see db.errors())"),
                 (self.changed, "changed meanwhile"),
-                (self.pending, "not asked for: the budget was reached"),
+                (self.pending, "not asked for: the budget was reached" if self.budget_reached else "on their way"),
             )
             if count
         ]  # fmt: skip

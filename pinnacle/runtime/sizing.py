@@ -10,23 +10,28 @@ FIRST_PAGE_ROWS = 10
 """Few, because nothing is known of the rows yet: they may be large, or the model slow."""
 
 FIRST_BATCH_PAGE_ROWS = 100
+FIRST_WAVES, MOST_FIRST_ROWS = 2, 256
+"""A model that is called many at once gets a first page that fills its places so often, as they are idle at its end."""
+
+LEAST_WAVES = 4
 GROWTH = 8
 MAX_PAGE_ROWS = 10_000
 MAX_PAGE_BYTES = 16 * 2**20
 READ_TARGET_S = 0.1
 WORK_TARGET_S = 2.0
-BATCH_WORK_TARGET_S = 12.0
-"""Batch models get longer pages: the more rows are sorted by length, the less is padded."""
+LONG_WORK_TARGET_S = 12.0
+"""Batch models get longer pages: the more rows are sorted by length, the less is padded. So do models that are
+called many at once: the places that the last rows of a page leave idle are a smaller part of it."""
 
 
 class PageSize:
     """``rows`` to ask for next. Short pages keep reads short, leases shared and memory bounded."""
 
     def __init__(self, model: Model, batch_size: int) -> None:
-        self.rows = FIRST_BATCH_PAGE_ROWS if model.call_style is CallStyle.BATCH else FIRST_PAGE_ROWS
-        self._target_s = BATCH_WORK_TARGET_S if model.call_style is CallStyle.BATCH else WORK_TARGET_S
+        self.rows = _first_rows(model)
+        self._target_s = WORK_TARGET_S if model.call_style is CallStyle.VALUE else LONG_WORK_TARGET_S
         a_call = batch_size if model.call_style is CallStyle.BATCH else 1
-        self._least = min(MAX_PAGE_ROWS, max(FIRST_PAGE_ROWS, model.concurrency * 4, a_call))
+        self._least = min(MAX_PAGE_ROWS, max(FIRST_PAGE_ROWS, model.concurrency * LEAST_WAVES, a_call))
 
     def after_read(self, page: Page, seconds: float) -> None:
         """Halve after a slow read; grow where all rows were fresh; never beyond the byte limit."""
@@ -42,3 +47,11 @@ class PageSize:
         """Aim at the target duration, growing at most `GROWTH` times."""
         fitting = int(rows * self._target_s / max(seconds, 1e-6))
         self.rows = max(min(self._least, self.rows), min(MAX_PAGE_ROWS, fitting, self.rows * GROWTH))
+
+
+def _first_rows(model: Model) -> int:
+    if model.call_style is CallStyle.BATCH:
+        return FIRST_BATCH_PAGE_ROWS
+    if model.call_style is CallStyle.ASYNC:
+        return max(FIRST_PAGE_ROWS, min(MOST_FIRST_ROWS, FIRST_WAVES * model.concurrency))
+    return FIRST_PAGE_ROWS

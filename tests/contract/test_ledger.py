@@ -319,8 +319,8 @@ def test_a_batch_without_items_is_a_batch(ledger):
 def test_a_deleted_batch_is_gone_and_the_others_stay(backend, ledger):
     for identifier in ("one", "two"):
         ledger.save_batch(job(identifier))
-    ledger.delete_batch("one")
-    ledger.delete_batch("one")
+    assert ledger.delete_batch("one")
+    assert not ledger.delete_batch("one")
     assert ledger.batches(1) == [job("two")]
     assert "'one'" not in str(snapshot(backend))
 

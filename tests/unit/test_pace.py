@@ -1,158 +1,142 @@
-"""The learned pace: what headers and refusals say, and that it slows down, holds and recovers."""
+"""The learned pace against a simulated provider with a sliding window: how much it gets, and how much is refused."""
 
 from __future__ import annotations
 
-import math
+import heapq
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from pinnacle.llm.pace import Pace, retry_after_s, seconds_of
-from pinnacle.testing import FakeOpenAI, Faults
-from pinnacle.testing.limits import SlidingWindow, in_words
-from tests.llms import openai
+from pinnacle.llm.pace import Pace, seconds_of
+from pinnacle.testing.limits import SlidingWindow, retry_after
 
-NO_HEADERS: dict[str, str] = {}
+PLACES, LATENCY_S = 64, 0.05
+dice = random.Random(1)
 
 
-def drive(pace: Pace, limit: tuple[int, float] | None, seconds: float, *, after: float = 0.0, most_a_s: float = 500):
-    """Times of accepted and refused starts of a sender who starts when ``pace`` lets it, at a server with a limit."""
-    window = SlidingWindow(*limit) if limit else None
-    now, accepted, refused = after, [], []
-    while now < after + seconds:
-        wait = pace.wait_s(now)
-        if wait > 0:
-            now += wait
-            continue
-        pace.started(now)
-        if window is None or window.admit(now):
-            accepted.append(now)
-            pace.accepted(now, NO_HEADERS)
-        else:
-            refused.append(now)
-            pace.refused(now, NO_HEADERS)
-        now += 1 / most_a_s
-    return accepted, refused
+@dataclass
+class Provider:
+    """Takes a request or not, as the fake server does; the clock is the simulation's."""
+
+    window: SlidingWindow
+    tells: bool
+    raised: tuple[float, int] | None = None
+    chance: float = 0.0
+    taken: list[float] = field(default_factory=list)
+    refused: list[float] = field(default_factory=list)
+
+    def meet(self, now: float) -> tuple[bool, dict[str, str]]:
+        if self.raised is not None and now >= self.raised[0]:
+            self.window.count = self.raised[1]
+        is_taken = dice.random() >= self.chance and self.window.admit(now)
+        (self.taken if is_taken else self.refused).append(now)
+        headers = self.window.headers(now) if self.tells else {}
+        if self.tells and not is_taken:
+            headers |= {name.lower(): value for name, value in retry_after(self.window.wait_s(now)).items()}
+        return is_taken, headers
+
+    def rate(self, since: float, until: float) -> float:
+        return sum(since <= at < until for at in self.taken) / (until - since)
+
+    def refused_share(self, since: float, until: float) -> float:
+        refused = sum(since <= at < until for at in self.refused)
+        return refused / (refused + sum(since <= at < until for at in self.taken))
 
 
-# -- what headers say --------------------------------------------------------------------------------------
+def delays(seed: int, usual_s: float, rare_s: float) -> Iterator[float]:
+    """Of the network and of a machine that also does other things."""
+    source = random.Random(seed)
+    while True:
+        yield source.uniform(0, usual_s) + (source.uniform(0, rare_s) if source.random() < 0.02 else 0.0)
+
+
+def simulated(provider: Provider, seconds: float, *, seed: int = 0, rare_s: float = 0.05) -> Pace:
+    """A client that always has more to ask, with so many places."""
+    pace, late = Pace(), delays(seed, 0.004, rare_s)
+    events: list[tuple[float, int, str, Any]] = []
+    numbers = iter(range(10**9))
+
+    def then(at: float, what: str, value: Any = None) -> None:
+        heapq.heappush(events, (at, next(numbers), what, value))
+
+    free, now = PLACES, 0.0
+    then(0.0, "look")
+    while now < seconds:
+        now, _, what, value = heapq.heappop(events)
+        if what == "look" and free:
+            wait = pace.wait_s(now)
+            if wait > 0:
+                then(now + wait + next(late) / 4, "look")
+                continue
+            pace.started(now)
+            free -= 1
+            then(now + next(late), "arrive", now)
+            then(now, "look")
+        elif what == "arrive":
+            is_taken, headers = provider.meet(now)
+            told = (headers, value)
+            then(now + next(late) + (LATENCY_S if is_taken else 0), "accepted" if is_taken else "refused", told)
+        elif what in ("accepted", "refused"):
+            getattr(pace, what)(now, *value)
+            free += 1
+            if free == 1:
+                then(now, "look")
+    return pace
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("count", "seconds"), [(20, 1), (100, 1), (300, 10)])
+def test_a_limit_told_in_headers_is_held_and_hardly_passed(count, seconds, seed):
+    provider = Provider(SlidingWindow(count, seconds), tells=True)
+    simulated(provider, 30.0, seed=seed)
+    assert provider.rate(0, 30) >= 0.95 * count / seconds
+    assert provider.refused_share(3, 30) <= 0.02
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("count", "seconds", "share"), [(20, 1, 0.95), (100, 1, 0.95), (300, 10, 0.85)])
+def test_a_limit_that_nobody_tells_is_held_and_seldom_passed(count, seconds, share, seed):
+    provider = Provider(SlidingWindow(count, seconds), tells=False)
+    simulated(provider, 30.0, seed=seed)
+    assert provider.rate(0, 30) >= share * count / seconds
+    assert provider.refused_share(3, 30) <= 0.05
+
+
+def test_a_limit_that_is_raised_is_found():
+    provider = Provider(SlidingWindow(20, 1), tells=False, raised=(30.0, 40))
+    simulated(provider, 120.0)
+    assert provider.rate(0, 30) >= 0.95 * 20
+    assert provider.rate(90, 120) >= 0.9 * 40
+
+
+def test_refusals_by_chance_hardly_slow_a_client_down():
+    provider = Provider(SlidingWindow(10_000, 1), tells=False, chance=0.1)
+    simulated(provider, 5.0)
+    assert provider.rate(0, 5) >= 0.8 * PLACES / (LATENCY_S + 0.004)
+
+
+def test_a_pause_that_an_answer_asks_for_is_made():
+    pace = Pace()
+    pace.started(0.0)
+    pace.refused(0.1, {"retry-after-ms": "700", "retry-after": "1"})
+    assert pace.wait_s(0.1) == pytest.approx(0.7)
+
+
+def test_a_burst_that_is_refused_in_part_tells_the_rate_that_was_taken():
+    pace = Pace()
+    for _ in range(64):
+        pace.started(0.0)
+    for _ in range(44):
+        pace.refused(0.01, {}, started=0.0)
+    assert pace.rate == 20
 
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("1", 1), ("1.5", 1.5), ("0", 0), ("20ms", 0.02), ("1.2s", 1.2), ("1s", 1), ("6m0s", 360), ("1h0m0s", 3600),
-     ("1d", 86400), ("1m30.5s", 90.5), (" 2s ", 2)],
-)  # fmt: skip
-def test_durations_are_read_in_every_form_that_services_send(text, seconds):
-    assert seconds_of(text) == pytest.approx(seconds)
-
-
-@pytest.mark.parametrize("text", [None, "", " ", "soon", "1x", "s", "1s2", "-1", "nan", "inf", "1.2.3s", "--"])
-def test_what_is_no_duration_is_none(text):
-    assert seconds_of(text) is None
-
-
-@given(st.text(max_size=20))
-def test_any_header_is_read_or_passed_over(text):
-    seconds = seconds_of(text)
-    assert seconds is None or 0 <= seconds < math.inf
-
-
-@given(st.floats(0, 100_000))
-def test_what_is_written_as_openai_does_is_read_again(seconds):
-    assert seconds_of(in_words(seconds)) == pytest.approx(seconds, abs=0.002, rel=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("headers", "wait"),
-    [({}, None), ({"retry-after": "2"}, 2), ({"retry-after-ms": "150"}, 0.15), ({"retry-after": "1.5s"}, 1.5),
-     ({"retry-after": "1", "retry-after-ms": "150"}, 0.15), ({"retry-after": "x", "retry-after-ms": "y"}, None)],
-)  # fmt: skip
-def test_the_wait_is_read_from_either_header_the_finer_one_first(headers, wait):
-    assert retry_after_s(headers) == wait
-
-
-# -- how it behaves ----------------------------------------------------------------------------------------
-
-
-def test_who_was_never_refused_waits_for_nothing():
-    pace = Pace()
-    accepted, refused = drive(pace, None, 1)
-    assert (len(accepted), refused) == (pytest.approx(500, abs=2), [])
-    assert pace.rate is None
-
-
-@pytest.mark.parametrize("header", [{"retry-after": "3"}, {"retry-after-ms": "3000"}])
-def test_nothing_starts_before_the_time_that_a_refusal_asks_for(header):
-    pace = Pace()
-    pace.started(0)
-    pace.refused(0.0, header)
-    assert pace.wait_s(0.0) >= 3
-    assert pace.wait_s(2.9) > 0
-    assert pace.wait_s(100) <= 0
-
-
-def test_an_endless_wait_is_not_believed():
-    pace = Pace()
-    pace.refused(0.0, {"retry-after": "1e9"})
-    assert pace.wait_s(600) <= 0
-
-
-def test_a_refusal_slows_down_and_never_to_a_stop():
-    pace, now = Pace(), 0.0
-    drive(pace, None, 2)
-    pace.refused(2.0, NO_HEADERS)
-    first = pace.rate
-    assert first is not None
-    assert first <= 500 * 1.1
-    for number in range(100):
-        now = 3.0 + number
-        pace.refused(now, NO_HEADERS)
-    assert 0 < pace.rate < first
-    assert pace.wait_s(now) < 60
-
-
-@pytest.mark.parametrize("limit", [(20, 1.0), (100, 1.0)])
-def test_the_rate_of_a_server_is_found_and_held(limit):
-    allowed = limit[0] / limit[1]
-    accepted, refused = drive(Pace(), limit, 60)
-    late = [at for at in accepted if at > 30]
-    assert len(late) / 30 > 0.4 * allowed
-    assert len([at for at in refused if at > 30]) < 0.1 * len(late)
-
-
-def test_the_pace_recovers_when_the_limit_is_lifted():
-    pace = Pace()
-    held, _ = drive(pace, (20, 1.0), 20)
-    freed, refused = drive(pace, None, 60, after=20.0)
-    assert refused == []
-    assert len([at for at in freed if at > 70]) / 10 > 2 * len(held) / 20
-
-
-def test_headers_of_answers_set_a_ceiling():
-    pace = Pace()
-    headers = {
-        "x-ratelimit-limit-requests": "20", "x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1s",
-    }  # fmt: skip
-    drive(pace, None, 2)
-    pace.refused(2.0, headers)
-    assert 0 < pace.rate <= 21
-
-
-# -- with a server -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("headers", [True, False])
-def test_all_are_answered_by_a_server_with_a_limit_and_few_are_refused(headers):
-    with FakeOpenAI(rate_limit=(20, 0.5), headers=headers, latency_s=0.005) as server:
-        assert openai(server, max_batch_size=8).predict(["abc"] * 60) == ["cba"] * 60
-        assert server.served == 60
-        assert server.refused < 40
-
-
-def test_the_wait_that_a_server_asks_for_is_kept():
-    with FakeOpenAI(faults=Faults([None, "429"], retry_after_s=0.4)) as server:
-        assert openai(server, max_batch_size=1).predict(["a", "b"]) == ["a", "b"]
-        refused, again = (request.at for request in server.requests[1:])
-        assert again - refused >= 0.4
+    [("1.5", 1.5), ("20ms", 0.02), ("6m0s", 360.0), ("1h2m3s", 3723.0), ("soon", None), ("", None), (None, None)],
+)
+def test_durations_are_read_as_providers_write_them(text, seconds):
+    assert seconds_of(text) == seconds

@@ -11,6 +11,7 @@ from pinnacle.backends.mongodb.catalog import MongoCatalog
 from pinnacle.backends.mongodb.changes import MongoFeed, StreamFeed, SweptFeed, check_watch
 from pinnacle.backends.mongodb.driver import driver_errors
 from pinnacle.backends.mongodb.execute import execute
+from pinnacle.backends.mongodb.items import VALUE
 from pinnacle.backends.mongodb.ledger import Ledger
 from pinnacle.backends.mongodb.listeners import Listeners
 from pinnacle.backends.mongodb.outputs import Outputs
@@ -19,6 +20,7 @@ from pinnacle.backends.mongodb.query import Collection, Find, Query
 from pinnacle.backends.mongodb.queue import LEASES, Leases, ServerClock
 from pinnacle.backends.mongodb.reader import ChangeReader
 from pinnacle.backends.mongodb.rows import MongoTarget
+from pinnacle.backends.mongodb.side import SideTarget, SideWriter
 from pinnacle.backends.mongodb.source import MongoSource, resolve, resolve_stored
 from pinnacle.backends.mongodb.stored import freeze, thaw
 from pinnacle.backends.mongodb.wake import StreamWake, SweepWake
@@ -86,8 +88,10 @@ class MongoBackend:
             self.migrate()  # of two processes that bind an output, its unique index lets one register it
         with driver_errors(self._server):
             info = replace(self._outputs.bind(own, spec, create=create), parameters=spec.parameters)
-        leases, writer = Leases(self._wire, info.id, self._clock), Writer(self._wire, own, info)
-        return MongoTarget(self._wire, self._server, own, info, leases, writer)
+        leases = Leases(self._wire, info.id, self._clock)
+        if info.side is not None:
+            return SideTarget(self._wire, self._server, own, info, leases, SideWriter(self._wire, own, info))
+        return MongoTarget(self._wire, self._server, own, info, leases, Writer(self._wire, own, info))
 
     def outputs(self, model: str | None = None) -> list[OutputInfo]:
         with driver_errors(self._server):
@@ -106,8 +110,8 @@ class MongoBackend:
             self._outputs.remove(output)
 
     def output_column(self, entity: Any, info: OutputInfo) -> str:
-        """The output's path, as filters and projections take it."""
-        return info.name
+        """The output's path, as filters and projections take it; of a side output the one in its collection."""
+        return VALUE if info.side else info.name
 
     def find_output(self, entity: Any, fields: Fields, model: str) -> OutputInfo | None:
         """The newest output of ``model`` on ``fields`` of a collection, given by name, Collection or query."""
@@ -213,9 +217,9 @@ class MongoBackend:
         with driver_errors(self._server):
             return self._ledger.batches(output)
 
-    def delete_batch(self, batch: str) -> None:
+    def delete_batch(self, batch: str) -> bool:
         with driver_errors(self._server):
-            self._ledger.delete_batch(batch)
+            return self._ledger.delete_batch(batch)
 
     # -- pinnacle's own collections ------------------------------------------------------------------
 
@@ -233,8 +237,11 @@ class MongoBackend:
     def removal_plan(self, *, outputs: bool = False) -> list[str]:
         with driver_errors(self._server):
             infos = self._outputs.all()
-            kept = [info for info in infos if not (outputs and info.created_column)]
-            unset = [f"unset {info.name!r} in {info.table!r}" for info in infos if info not in kept]
+            cleared = [info for info in infos if outputs and info.created_column]
+            unset = [
+                f"drop collection {info.name}" if info.side else f"unset {info.name!r} in {info.table!r}"
+                for info in cleared
+            ]
             return unset + [f"drop collection {name}" for name in migrations.own_collections(self._wire)]
 
     def remove_all(self, *, outputs: bool = False) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from pinnacle.backends.mongodb.driver import driver_errors
 from pinnacle.backends.mongodb.encoding import key_identity
+from pinnacle.backends.mongodb.items import SideCollection
 from pinnacle.backends.mongodb.listeners import LISTENERS, Listeners
 from pinnacle.backends.mongodb.pending import is_sweep_due
 from pinnacle.backends.mongodb.reader import ChangeReader
@@ -36,7 +37,8 @@ def check_watch(watch: Watch) -> None:
         )
     if watch.replicated:
         raise ConfigError(
-            "replicated=True is for PostgreSQL: a change stream tells of all changes, however they came; leave it out"
+            "replicated=True is for PostgreSQL: MongoDB's change stream tells of all changes, however they came; leave "
+            "it out"
         )
 
 
@@ -48,13 +50,16 @@ class MongoFeed(ABC):
         self._table, self._reads, self._server = target.source.table, list(reads), server
         self._wire = target.wire
         self._work = Work(self._wire, listeners, self.number)
+        side = target.info.side
+        self._side = None if side is None else SideCollection(self._wire, self._table, side)
 
     # -- capture -----------------------------------------------------------------------------------
 
     def plan(self) -> list[str]:
         watched = ", ".join(map(repr, [*self.target.info.fields.paths, *filter(None, self._reads)]))
+        side = "" if self._side is None else f", and the items in {self._side.name!r}"
         return [
-            f"insert into {LISTENERS}: watch {watched} of {self._table!r}",
+            f"insert into {LISTENERS}: watch {watched} of {self._table!r}{side}",
             "create collection pinnacle_work_<id>",
             "create index on pinnacle_work_<id> (s, _id, r)",
         ]
@@ -77,11 +82,14 @@ class MongoFeed(ABC):
     def verify(self) -> str | None:
         """Why the listener cannot go on: its collection has another name now.
 
-        One that was dropped may come again; when it has, all its documents are looked at.
+        One that was dropped may come again; when it has, all its documents are looked at. A
+        side collection that was dropped is made again.
         """
         with driver_errors(self._server):
             entry = self.listeners.entry(self.number)
             known, uuids = entry and entry["shape"].get("uuid"), self._uuids()
+            if entry is not None and self._side is not None and self._side.name not in uuids:
+                self._side.create()
             found = uuids.get(self._table)
             if entry is None or known == found:
                 return None
@@ -123,16 +131,17 @@ class MongoFeed(ABC):
         return Claim(lease, keys, places, revisions)
 
     def finish(self, claim: Claim, done: Sequence[int], deferred: Sequence[int]) -> None:
+        """Count first: whoever sees the work gone sees as well that outputs were written, which others may read."""
         if not claim.keys:
             return
         with driver_errors(self._server):
             if done:
+                self.listeners.count_processed(self.number, len(done))
                 self._work.clear([(claim.places[i], claim.revisions[i]) for i in done])
             failpoint("in-finish")
             if deferred:
                 self._work.defer([claim.places[i] for i in deferred])
             self.target.leases.release_work(claim.lease)
-            self.listeners.count_processed(self.number, len(done))
 
 
 class StreamFeed(MongoFeed):
@@ -154,6 +163,10 @@ class StreamFeed(MongoFeed):
 
     def fold(self) -> int:
         return self._reader.fold(self.number)
+
+    def claim(self, run: str, limit: int, ttl_s: float) -> Claim:
+        self.target.tell_of_writes(self._reader.own_writes)
+        return super().claim(run, limit, ttl_s)
 
 
 class SweptFeed(MongoFeed):

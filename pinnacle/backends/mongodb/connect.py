@@ -19,7 +19,8 @@ from pymongo.errors import PyMongoError
 
 from pinnacle.backends.mongodb.backend import MongoBackend
 from pinnacle.backends.mongodb.driver import driver_errors
-from pinnacle.backends.mongodb.wire import MemoryWire, ServerWire
+from pinnacle.backends.mongodb.memory import MemoryWire
+from pinnacle.backends.mongodb.wire import ServerWire
 from pinnacle.backends.protocol import Backend, Capability
 from pinnacle.base.settings import Settings
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import bson
 from bson.binary import Binary, UuidRepresentation
 from bson.codec_options import CodecOptions
+from bson.regex import Regex
 
 from pinnacle.base.document import is_float_vector, plain, vector_bytes, vector_of
 from pinnacle.base.errors import OutputTypeMismatch
-from pinnacle.base.types import Boolean, Bytes, Datetime, Float, Integer, Json, OutputType, Text, Vector
+from pinnacle.base.types import Boolean, Bytes, Datetime, Float, Integer, Items, Json, OutputType, Text, Vector
 
 BSON_TYPES: dict[type[OutputType], tuple[str, ...]] = {
     Text: ("string",), Integer: ("int", "long"), Float: ("double",), Boolean: ("bool",), Bytes: ("binData",),
@@ -41,10 +43,13 @@ def bson_type_of(value: Any) -> str:
 def check_all(kind: OutputType, values: Sequence[Any]) -> tuple[Sequence[Any], dict[int, OutputTypeMismatch]]:
     """Check a batch against its type and against what BSON can hold: values to store, misfits by position."""
     checked, misfits = kind.check_all(values)
-    refuse = _LIMITS.get(type(kind))
+    refuse = _LIMITS.get(type(kind.item if isinstance(kind, Items) else kind))
     if refuse is not None:
         for position, value in enumerate(checked):
-            reason = None if value is None or position in misfits else refuse(value)
+            if value is None or position in misfits:
+                continue
+            reasons = map(refuse, value if isinstance(kind, Items) else [value])
+            reason = next(filter(None, reasons), None)
             if reason:
                 misfits[position] = kind.misfit(value, reason)
     return checked, misfits
@@ -76,7 +81,9 @@ _LIMITS: dict[type[OutputType], Callable[[Any], str | None]] = {Datetime: _refus
 
 
 def encode_outputs(kind: OutputType, values: Sequence[Any]) -> Sequence[Any]:
-    """Checked values as they go into documents."""
+    """Checked values as they go into documents; of items, lists of these."""
+    if isinstance(kind, Items):
+        return [encode_outputs(kind.item, value or ()) for value in values]
     if isinstance(kind, Vector):
         return [None if value is None else Binary(vector_bytes(value), 9) for value in values]
     if isinstance(kind, Datetime) and kind.timezone:
@@ -104,6 +111,15 @@ def key_bytes(key: Any) -> bytes:
 def key_identity(key: Any) -> Any:
     """What is equal for equal keys of one collection, and hashable: numbers of all kinds compare, and no others."""
     return key if isinstance(key, (str, int, float)) and not isinstance(key, bool) else key_bytes(key)
+
+
+NO_KEYS = ("null", "array", "regex")
+"""The BSON types, by their `$type` names, that no ``_id`` can have."""
+
+
+def is_key(value: Any) -> bool:
+    """Whether a document's ``_id`` can be this value."""
+    return value is not None and not isinstance(value, (list, Regex, re.Pattern))
 
 
 class DocumentKey(dict[str, Any]):

@@ -93,9 +93,10 @@ class Ledger:
         jobs = list(self._jobs(list(heads)))
         return sorted(jobs, key=lambda job: (job.created_at, job.id))
 
-    def delete_batch(self, batch: str) -> None:
-        self.wire.delete(BATCHES, {"_id": batch})
+    def delete_batch(self, batch: str) -> bool:
+        found = self.wire.delete(BATCHES, {"_id": batch}) > 0
         self.wire.delete(BATCHES, {"batch": batch})
+        return found
 
     def forget_output(self, output: int) -> None:
         """Forget the batches of an output."""

@@ -15,6 +15,7 @@ from pinnacle.backends.mongodb.wire import Wire
 from pinnacle.base.errors import Conflict
 from pinnacle.base.listening import ListenerRecord, new_sweep
 from pinnacle.base.rows import OutputInfo
+from pinnacle.base.types import Items
 
 LISTENERS = "pinnacle_listener"
 CHANGEABLE = ("paused", "sweep", "swept_at", "error", "error_at")
@@ -101,7 +102,8 @@ class Listeners:
 
     def mark_changed(self, table: str) -> None:
         """Note that documents of a collection were changed by this process."""
-        outputs = [entry["_id"] for entry in self.wire.collection(REGISTRY).find({"collection": table}, {"_id": 1})]
+        concerned = {"$or": [{"collection": table}, {"path": table, "type.type": Items.name}]}
+        outputs = [entry["_id"] for entry in self.wire.collection(REGISTRY).find(concerned, {"_id": 1})]
         self._entries.update_many({"_id": {"$in": outputs}}, {"$set": {"changed_at": time.time()}})
 
     def remove(self, output: int) -> None:
@@ -137,5 +139,5 @@ def _record(entry: Mapping[str, Any], info: OutputInfo) -> ListenerRecord:
         output=info.id, identifier=entry["identifier"], version=entry["version"], table=info.table,
         column=info.name, fields=info.fields, reads=reads, paused=entry["paused"], sweep=entry["sweep"],
         swept_at=entry["swept_at"], folded_at=entry["folded_at"], processed=entry["processed"],
-        error=entry["error"], error_at=entry["error_at"],
+        error=entry["error"], error_at=entry["error_at"], side=info.side,
     )  # fmt: skip

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pinnacle.backends.mongodb.encoding import BSON_TYPES, bson_type_of
-from pinnacle.backends.mongodb.source import MongoSource
+from pinnacle.backends.mongodb.query import Collection
+from pinnacle.backends.mongodb.source import OWN_PREFIX, MongoSource
 from pinnacle.backends.mongodb.wire import Wire
 from pinnacle.base.document import MISSING, OUTPUTS_FIELD, is_float_vector, is_index, value_at
 from pinnacle.base.errors import ConfigError, Conflict, OutputTypeConflict
@@ -30,6 +31,17 @@ def check_location(source: MongoSource, path: str, others: Iterable[str]) -> Non
     for other in others:
         if _overlap(path, other):
             raise Conflict(f"the output's field {path!r} overlaps the output in {other!r} of {source.table!r}")
+
+
+def require_side(wire: Wire, table: str, name: str, *, is_ours: bool) -> None:
+    """Refuse a name that no side collection of ``table`` can have, or that another collection has."""
+    Collection(name)  # raises what is wrong with the name
+    if name.startswith(OWN_PREFIX):
+        raise ConfigError(f"{name!r} would be among pinnacle's own collections; name another in Side()")
+    if name == table or (not is_ours and name in wire.database.list_collection_names()):
+        raise Conflict(
+            f"there is a collection {name!r} that pinnacle did not make for this output; name another in Side()"
+        )
 
 
 def _is_impossible(name: str) -> bool:

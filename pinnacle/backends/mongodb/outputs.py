@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from pymongo.errors import DuplicateKeyError, OperationFailure
+from pymongo.errors import DuplicateKeyError
 
-from pinnacle.backends.mongodb.driver import NAMESPACE_EXISTS, driver_errors
-from pinnacle.backends.mongodb.locations import check_location, has_field, require_type
+from pinnacle.backends.mongodb.driver import driver_errors
+from pinnacle.backends.mongodb.items import SideCollection
+from pinnacle.backends.mongodb.locations import check_location, has_field, require_side, require_type
 from pinnacle.backends.mongodb.source import MongoSource
 from pinnacle.backends.mongodb.wire import Wire
-from pinnacle.base.document import OUTPUTS_FIELD, StoredAt, default_output_path
-from pinnacle.base.errors import ConfigError, Conflict, NotFound
-from pinnacle.base.rows import Fields, OutputInfo, OutputSpec
+from pinnacle.base.document import MISSING, OUTPUTS_FIELD, StoredAt, default_output_path
+from pinnacle.base.errors import Conflict, NotFound, OutputTypeConflict
+from pinnacle.base.rows import Fields, Key, OutputInfo, OutputSpec
 from pinnacle.base.types import Datetime, Items, output_type_from_json
 
 REGISTRY, STATE_PREFIX, COUNTERS = "pinnacle_output", "pinnacle_state_", "pinnacle_migration"
@@ -53,7 +55,8 @@ class Outputs:
 
     def holds(self, table: str, path: str) -> bool:
         """Whether a path of a collection is an output's field, or within one."""
-        return any(f"{path}.".startswith(f"{info.name}.") for info in self.all(collection=table))
+        fields = [info for info in self.all(collection=table) if info.side is None]
+        return any(f"{path}.".startswith(f"{info.name}.") for info in fields)
 
     def locator(self, table: str) -> Locator:
         """What documents of ``table`` ask for their outputs' places."""
@@ -64,10 +67,13 @@ class Outputs:
         path = spec.name or default_output_path(spec.fields, spec.model)
         existing = self._checked(source, spec, path)
         if existing is None:
+            is_side = isinstance(spec.type, Items)
+            place = f"collection {path!r} beside {source.table!r}" if is_side else f"field {path!r} of {source.table!r}"
             return [
-                f"insert into {REGISTRY}: field {path!r} of {source.table!r} holds {spec.type} outputs "
+                f"insert into {REGISTRY}: {place} holds {spec.type} outputs "
                 f"of model {spec.model!r} version {spec.version}",
                 f"create collection {STATE_PREFIX}<id>",
+                *(SideCollection(self.wire, source.table, path).statements() if is_side else ()),
             ]
         if existing.version < spec.version:
             return [f"update {REGISTRY}: raise output {existing.id} from version {existing.version} to {spec.version}"]
@@ -84,7 +90,9 @@ class Outputs:
             )  # fmt: skip
         if existing is None:
             existing = self._register(source, spec, path)
-        self._create_state(existing.id)
+        self.wire.create(state_table(existing.id))
+        if existing.side is not None:
+            self.side_of(existing).create()
         self._raise_version(existing, spec)
         return self.get(existing.id)
 
@@ -94,7 +102,11 @@ class Outputs:
         self._registry.delete_one({"_id": output})
 
     def clear_values(self, info: OutputInfo) -> None:
-        """Unset the output's field in every document, and the parents in ``_outputs`` that this leaves empty."""
+        """Unset the output's field in every document, and the parents in ``_outputs`` that this leaves empty;
+        drop a side collection."""
+        if info.side is not None:
+            self.side_of(info).drop()
+            return
         collection = self.wire.collection(info.table)
         collection.update_many({info.name: {"$exists": True}}, {"$unset": {info.name: ""}})
         parents = info.name.split(".")[:-1] if info.name.startswith(f"{OUTPUTS_FIELD}.") else []
@@ -102,22 +114,39 @@ class Outputs:
             parent = ".".join(parents[:depth])
             collection.update_many({parent: {}}, {"$unset": {parent: ""}})
 
+    def side_of(self, info: OutputInfo) -> SideCollection:
+        """The collection of a side output."""
+        return SideCollection(self.wire, info.table, info.name)
+
+    def items_of(self, info: OutputInfo, key: Key) -> Any:
+        """The values of a side output for one document; MISSING where nothing was computed."""
+        with driver_errors(self.server):
+            found = self.side_of(info).values(key)
+            if not found and self.wire.collection(state_table(info.id)).find_one({"_id": key, "f": None}) is None:
+                return MISSING
+            return found
+
     @property
     def _registry(self) -> Any:
         return self.wire.collection(REGISTRY)
 
     def _checked(self, source: MongoSource, spec: OutputSpec, path: str) -> OutputInfo | None:
         """The registered output at ``path``, after every check that can refuse ``spec``."""
-        if isinstance(spec.type, Items):
-            raise ConfigError(
-                "output=Side(...) makes a table, on SQL databases; on MongoDB a field holds a list: annotate the "
-                "model's result as list and name the field with output="
-            )
         others = self.all(collection=source.table)
-        check_location(source, path, [info.name for info in others if info.name != path])
         existing = next((info for info in others if info.name == path), None)
-        if existing is None or existing.type != spec.type:
-            require_type(self.wire, source.table, path, spec.type)
+        is_side = isinstance(spec.type, Items)
+        if existing is not None and (is_side or existing.side) and existing.type != spec.type:
+            raise OutputTypeConflict(
+                f"{path!r} holds the {existing.type} outputs of model {existing.model!r} over {source.table!r}, and "
+                f"these are {spec.type}; choose another name with output="
+            )
+        if is_side:
+            require_side(self.wire, source.table, path, is_ours=existing is not None)
+        else:
+            fields = [info.name for info in others if info.name != path and info.side is None]
+            check_location(source, path, fields)
+            if existing is None or existing.type != spec.type:
+                require_type(self.wire, source.table, path, spec.type)
         if existing is not None:
             _require_owner(existing, spec)
         return existing
@@ -128,7 +157,7 @@ class Outputs:
             "_id": self._next_id(), "collection": source.table, "path": path, "model": spec.model,
             "version": spec.version, "type": spec.type.to_json(),
             "fields": {"paths": list(spec.fields.paths), "arguments": _listed(spec.fields.arguments)},
-            "created": is_ours or not has_field(self.wire, source.table, path),
+            "created": is_ours or isinstance(spec.type, Items) or not has_field(self.wire, source.table, path),
             "released": 0, "locked_until": None,
         }  # fmt: skip
         try:
@@ -146,15 +175,6 @@ class Outputs:
             {"_id": "last output id"}, {"$inc": {"value": 1}}, upsert=True, return_document=True
         )
         return int(entry["value"])
-
-    def _create_state(self, output: int) -> None:
-        if self.wire.in_process:
-            return
-        try:
-            self.wire.database.create_collection(state_table(output), check_exists=False)
-        except OperationFailure as error:
-            if error.code != NAMESPACE_EXISTS:
-                raise
 
     def _raise_version(self, existing: OutputInfo, spec: OutputSpec) -> None:
         change = {"version": spec.version, "type": spec.type.to_json()}
@@ -176,11 +196,12 @@ class Locator:
                 self._known = self.outputs.all(collection=self.table)
         return list(self._places(self._known, fields, model))
 
-    @staticmethod
-    def _places(known: list[OutputInfo], fields: Fields, model: str) -> Iterator[StoredAt]:
+    def _places(self, known: list[OutputInfo], fields: Fields, model: str) -> Iterator[StoredAt]:
         for info in reversed(known):
             if info.model == model and info.fields == fields:
-                yield StoredAt(info.name, isinstance(info.type, Datetime) and info.type.timezone)
+                kind = info.type.item if isinstance(info.type, Items) else info.type
+                fetch = partial(self.outputs.items_of, info) if info.side else None
+                yield StoredAt(info.name, isinstance(kind, Datetime) and kind.timezone, fetch)
 
 
 def require_newest(entry: Mapping[str, Any] | None, version: int) -> None:

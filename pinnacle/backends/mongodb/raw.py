@@ -89,6 +89,11 @@ def with_output(row: bytes, element: bytes) -> bytes:
     return _document(row[4:-1] + element)
 
 
+def name_of(row: bytes) -> bytes:
+    """The element ``_id``: equal where two rows are the same document's."""
+    return row[4 : _skip(row, 4)]
+
+
 def inputs_of(row: bytes) -> bytes:
     """The elements after ``_id``: equal where inputs are equal, whichever row they are in."""
     return row[_skip(row, 4) :]

@@ -22,10 +22,13 @@ from typing import Any
 from bson.timestamp import Timestamp
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
+from pinnacle.backends.mongodb.canonical import rows_of
 from pinnacle.backends.mongodb.driver import driver_errors
 from pinnacle.backends.mongodb.encoding import as_key, key_identity
+from pinnacle.backends.mongodb.items import SideCollection, owner_field, owner_named
 from pinnacle.backends.mongodb.listeners import Listeners, moment
 from pinnacle.backends.mongodb.outputs import Outputs, state_table
+from pinnacle.backends.mongodb.own_writes import OwnWrites
 from pinnacle.backends.mongodb.queue import ServerClock, has_expired, is_gone, this_process
 from pinnacle.backends.mongodb.raw import stale_among
 from pinnacle.backends.mongodb.routes import Route, Routes, Touch
@@ -52,6 +55,8 @@ class _Keys:
 
     of_work: dict[Any, Key] = field(default_factory=dict)
     to_check: dict[Any, Key] = field(default_factory=dict)
+    of_items: list[Any] = field(default_factory=list)
+    """The ``_id`` of items of which it is not known whose they are."""
 
 
 class ChangeReader:
@@ -60,6 +65,7 @@ class ChangeReader:
     def __init__(self, wire: Wire, server: str, clock: ServerClock, outputs: Outputs, listeners: Listeners) -> None:
         self._wire, self._server, self._clock = wire, server, clock
         self._outputs, self._listeners = outputs, listeners
+        self.own_writes = OwnWrites()
         self._turn, self._counting = threading.Lock(), threading.Lock()
         self._stream: ChangeStream | None = None
         self._epoch: int | None = None
@@ -164,20 +170,41 @@ class ChangeReader:
         routes: dict[int, Route] = {}
         lost: dict[int, None] = {}
         for event in events:
-            table = event.get("table")
+            table = event.get("table") or ""
             if event["kind"] not in OF_DOCUMENTS:
-                lost.update(dict.fromkeys(route.output for route in self._routes.on(table, event.get("renamed"))))
+                for name in (table, event.get("renamed") or ""):
+                    lost.update(dict.fromkeys(r.output for r in (*self._routes.on(name), *self._routes.kept_in(name))))
                 continue
-            for route, touch in self._routes.concerned(table or "", event.get("names")):
+            for route, touch in self._routes.concerned(table, event.get("names")):
+                key, identity = event["key"], key_identity(event["key"])
+                if self.own_writes.meet(route.output, identity) and touch is Touch.OUTPUT:
+                    continue
                 keys = found.setdefault(route.output, _Keys())
                 routes[route.output] = route
-                key = event["key"]
-                (keys.of_work if touch is Touch.INPUT else keys.to_check)[key_identity(key)] = key
+                (keys.of_work if touch is Touch.INPUT else keys.to_check)[identity] = key
+            for route in self._routes.kept_in(table):
+                if route.touches_item(event.get("names")):
+                    routes[route.output] = route
+                    self._note_item(event, route, found.setdefault(route.output, _Keys()))
         self._listeners.request_sweeps(list(lost))
         for output, keys in found.items():
             self._queue(routes[output], keys)
 
+    @staticmethod
+    def _note_item(event: Mapping[str, Any], route: Route, keys: _Keys) -> None:
+        """Whose item was changed: the one that its ``_id`` names, and the one that it says it is of, if others
+        wrote it. One of theirs that is deleted has been looked at when it came."""
+        owner = owner_named(event["key"], owner_field(route.table))
+        if owner is not None:
+            keys.to_check[key_identity(owner)] = owner
+        is_own = owner is not None and (event["kind"] == "insert" or not route.moves_item(event.get("names")))
+        if not is_own and event["kind"] != "delete":
+            keys.of_items.append(event["key"])
+
     def _queue(self, route: Route, keys: _Keys) -> None:
+        if keys.of_items and route.side is not None:
+            side = SideCollection(self._wire, route.table, route.side)
+            keys.to_check |= {key_identity(owner): owner for owner in side.owners(keys.of_items)}
         unsure = [as_key(key) for identity, key in keys.to_check.items() if identity not in keys.of_work]
         todo = [*map(as_key, keys.of_work.values()), *(self._stale(route, unsure) if unsure else ())]
         if todo:
@@ -189,7 +216,7 @@ class ChangeReader:
 
     def _stale(self, route: Route, keys: Sequence[Key]) -> Iterable[Key]:
         """Of rows whose output was written, those that are not fresh: written by others, or in other hands still."""
-        rows = self._wire.rows_at(route.table, route.shape, keys, {})
+        rows = rows_of(self._wire, route.table, route.shape, route.side).at(keys, {})
         hashes = self._wire.hashes_at(state_table(route.output), keys)
         stale = set(stale_among(rows, route.computed_by, hashes))
         if len(rows) == len(keys):
@@ -205,24 +232,25 @@ class ChangeReader:
         entries = [entry for entry in self._listeners.entries() if entry["_id"] in infos]
         found = [Route.of(entry, infos[entry["_id"]]) for entry in entries]
         wanted = {str(route.output): route.since for route in found}
-        tables = frozenset(route.table for route in found)
-        is_same = tables == self._routes.tables and wanted == self._covered
-        self._routes, self._routed_at = Routes(found), time.monotonic()
+        before, self._routes, self._routed_at = self._routes.tables, Routes(found), time.monotonic()
+        is_same = before == self._routes.tables and wanted == self._covered
         if self._stream is not None and is_same:
             return
         self._close_stream()
+        self.own_writes.begin_era(is_reading=bool(found))
         if not found:
             self._covered = {}
             return
         unmet = [since for number, since in wanted.items() if self._covered.get(number) != since]
         self._position = min(unmet if len(unmet) == len(wanted) else [self._position, *unmet])
         self._covered = wanted
-        self._stream = ChangeStream(self._wire, tables, self._position)
+        self._stream = ChangeStream(self._wire, self._routes.tables, self._position)
         self._keep()
 
     def _start_over(self, outputs: Sequence[int]) -> None:
         """Go on from now, and have all rows looked at: in this order, so that no change is between the two."""
         self._close_stream()
+        self.own_writes.begin_era(is_reading=True)
         self._position = self._now()
         self._listeners.request_sweeps(outputs)
         self._keep()
@@ -289,6 +317,7 @@ class ChangeReader:
 
     def _let_go(self) -> None:
         self._close_stream()
+        self.own_writes.begin_era(is_reading=False)
         self._epoch = None
 
     def _expiry(self) -> Any:

@@ -8,14 +8,16 @@ from typing import Any, NamedTuple
 
 import bson
 
+from pinnacle.backends.mongodb.canonical import rows_of, shape_of
 from pinnacle.backends.mongodb.driver import driver_errors
 from pinnacle.backends.mongodb.encoding import as_input, as_key, check_all, key_identity
 from pinnacle.backends.mongodb.failures import ERRORS
 from pinnacle.backends.mongodb.outputs import state_table
+from pinnacle.backends.mongodb.own_writes import OwnWrites
 from pinnacle.backends.mongodb.queue import Leases
 from pinnacle.backends.mongodb.raw import SET_ASIDE, fingerprint, inputs_of, stale_among, stamp, without_output
 from pinnacle.backends.mongodb.source import MongoSource
-from pinnacle.backends.mongodb.wire import Shape, Wire
+from pinnacle.backends.mongodb.wire import Wire
 from pinnacle.backends.mongodb.writer import Writer
 from pinnacle.base.errors import OutputTypeMismatch
 from pinnacle.base.failpoints import failpoint
@@ -44,7 +46,7 @@ class MongoTarget:
     def __init__(self, wire: Wire, server: str, source: MongoSource, info: OutputInfo, leases: Leases, writer: Writer):
         self._wire, self._server, self._source, self._info = wire, server, source, info
         self._leases, self._writer = leases, writer
-        self._shape = Shape(info.fields.paths, info.name)
+        self._rows = rows_of(wire, source.table, shape_of(info), info.side)
         self._names = tuple(f"i{n}" for n in range(len(info.fields.paths)))
 
     @property
@@ -63,6 +65,10 @@ class MongoTarget:
     def leases(self) -> Leases:
         return self._leases
 
+    def tell_of_writes(self, own_writes: OwnWrites) -> None:
+        """From now on only rows are written that are in the work; ``own_writes`` is told of them."""
+        self._writer.own_writes = own_writes
+
     def check_all(self, values: Sequence[Any]) -> tuple[Sequence[Any], dict[int, OutputTypeMismatch]]:
         """Check a batch of model values: those to store, and the misfits by position."""
         return check_all(self._info.type, values)
@@ -75,7 +81,7 @@ class MongoTarget:
         with driver_errors(self._server):
             generation = self._leases.generation()
             start = self._key_at(after)
-            rows = self._wire.rows(self._source.table, self._shape, self._source.filter, start, limit)
+            rows = self._rows.after(start, limit, self._source.filter)
             if not rows:
                 return Page([], [], [], [], 0, 0, 0, None, generation)
             return self._page(rows, overwrite, generation, self._recorded_between)
@@ -83,7 +89,7 @@ class MongoTarget:
     def reread(self, keys: Sequence[Key], *, overwrite: bool = False) -> Page:
         with driver_errors(self._server):
             generation = self._leases.generation()
-            rows = self._wire.rows_at(self._source.table, self._shape, keys, self._source.filter) if keys else []
+            rows = self._rows.at(keys, self._source.filter) if keys else []
             return self._page(rows, overwrite, generation, lambda _: self._recorded(keys))
 
     def claim(self, run: str, page: Page, done: Sequence[str], ttl_s: float) -> tuple[str, Sequence[int], bool]:
@@ -121,7 +127,7 @@ class MongoTarget:
         with driver_errors(self._server):
             there = self._present(keys, {})
             failpoint("in-forget")
-            self._erase([key for key in keys if key_identity(key) not in there])
+            self._forget([key for key in keys if key_identity(key) not in there])
 
     def blank(self, keys: Sequence[Key]) -> Sequence[Key]:
         """The server sees to it that a document still does not match. None is left: there are no locks to wait for."""
@@ -136,17 +142,27 @@ class MongoTarget:
 
     def orphans(self, after: Key | None, last: Key | None, *, selected: bool) -> list[Key]:
         condition = self._source.filter if selected else {}
-        found: list[Key] = []
-        first, end, state = self._key_at(after), self._key_at(last), state_table(self._info.id)
+        found: dict[Any, Key] = {}
+        end = self._key_at(last)
         with driver_errors(self._server):
-            while keys := self._wire.keys(state, first, end, KEYS_AT_ONCE):
-                there = self._present(keys, condition)
-                found += [as_key(key) for key in keys if key_identity(key) not in there]
-                first = keys[-1]
-        return found
+            for table, path in self._kept_in():
+                first = self._key_at(after)
+                while keys := self._wire.keys(table, first, end, KEYS_AT_ONCE, path):
+                    there = self._present(keys, condition)
+                    found |= {key_identity(key): as_key(key) for key in keys if key_identity(key) not in there}
+                    first = keys[-1]
+        return list(found.values())
+
+    def _kept_in(self) -> Iterator[tuple[str, str]]:
+        """The collections that keep something of rows, and where these have the rows' keys."""
+        yield state_table(self._info.id), "_id"
 
     def _present(self, keys: Sequence[Key], condition: Mapping[str, Any]) -> set[Any]:
         return {key_identity(key) for key in self._wire.keys_at(self._source.table, keys, condition)} if keys else set()
+
+    def _forget(self, keys: Sequence[Key]) -> None:
+        """Erase what is kept of rows that are gone."""
+        self._erase(keys)
 
     def _erase(self, keys: Sequence[Key]) -> None:
         if keys:

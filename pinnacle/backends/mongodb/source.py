@@ -31,6 +31,10 @@ class MongoSource:
     fields: Fields
     is_text_exact: bool
 
+    def beside(self, name: str) -> str:
+        """A side collection is in the same database."""
+        return name
+
 
 def resolve(wire: Wire, query: Any, fields: Fields, is_output: Callable[[str, str], bool]) -> MongoSource:
     """Check a query and its fields against the database; changes nothing.

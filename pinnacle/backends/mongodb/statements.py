@@ -34,7 +34,7 @@ def row_updates(rows: Sequence[Row], shape: Shape, *, is_compared: bool) -> list
     return [
         Update(
             {"_id": row.key, **(_unchanged(shape, {"$literal": row.content}) if is_compared else {})},
-            {"$set": {shape.output: row.value}},
+            {"$set": {shape.field: row.value}},
         )
         for row in rows
     ]
@@ -56,8 +56,8 @@ def _groups(rows: Sequence[Row], shape: Shape) -> Iterator[Update]:
         keys = [row.key for row in group]
         place = {"$indexOfArray": [{"$literal": keys}, "$_id"]}
         expected = _at(place, [row.content for row in group])
-        condition = {"_id": {"$in": keys}, **_unchanged(shape, expected, *_fitting_parents(shape.output))}
-        yield Update(condition, [{"$set": {shape.output: _at(place, [row.value for row in group])}}], multi=True)
+        condition = {"_id": {"$in": keys}, **_unchanged(shape, expected, *_fitting_parents(shape.field))}
+        yield Update(condition, [{"$set": {shape.field: _at(place, [row.value for row in group])}}], multi=True)
 
 
 def _at(place: Any, values: Sequence[Any]) -> Any:

@@ -1,13 +1,12 @@
-"""How canonical rows are read and statements run: on a server, or on in-process mongomock.
+"""How canonical rows are read and statements run.
 
-Both kinds say the same about the same documents. `ServerWire` lets the server build the
-canonical rows; `MemoryWire` builds them here, since mongomock has neither computed
-projections nor raw documents, and looks at every document each time.
+`ServerWire` lets the server build the canonical rows; `MemoryWire`, for in-process
+mongomock, builds them here. Both say the same about the same documents.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -16,33 +15,41 @@ from bson.codec_options import CodecOptions
 from bson.int64 import Int64
 from bson.raw_bson import RawBSONDocument
 from pymongo import ReadPreference
-from pymongo.errors import AutoReconnect, DuplicateKeyError, ServerSelectionTimeoutError
+from pymongo.errors import AutoReconnect, OperationFailure, ServerSelectionTimeoutError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from pinnacle.backends.mongodb.driver import DUPLICATE_KEY, raise_write_errors
-from pinnacle.backends.mongodb.encoding import key_bytes
+from pinnacle.backends.mongodb.driver import DUPLICATE_KEY, NAMESPACE_EXISTS, raise_write_errors
+from pinnacle.backends.mongodb.encoding import NO_KEYS
 from pinnacle.backends.mongodb.raw import first_batch, hashes_in, open_cursor, split
-from pinnacle.backends.mongodb.turns import InTurns
 from pinnacle.base.document import MISSING, is_index, value_at
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Which parts of a document make its canonical row."""
+    """Which parts of a document make its canonical row; no ``output`` where that is kept elsewhere."""
 
     inputs: tuple[str, ...]
-    output: str
+    output: str | None
+
+    @property
+    def field(self) -> str:
+        """Where a document has its output."""
+        if self.output is None:
+            raise TypeError("this output is not kept in its documents")
+        return self.output
 
     def expressions(self) -> dict[str, Any]:
         """The find projection with which a server computes canonical rows."""
         named = {f"i{n}": path_expression(path) for n, path in enumerate(self.inputs)}
-        return {"_id": 1, **named, "o": f"${self.output}"}
+        return {"_id": 1, **named, **({} if self.output is None else {"o": f"${self.output}"})}
 
     def of(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """The canonical row of a decoded document."""
         named = {f"i{n}": path for n, path in enumerate(self.inputs)}
-        parts = {name: value_at(document, path) for name, path in {**named, "o": self.output}.items()}
+        if self.output is not None:
+            named["o"] = self.output
+        parts = {name: value_at(document, path) for name, path in named.items()}
         return {"_id": document["_id"], **{name: part for name, part in parts.items() if part is not MISSING}}
 
 
@@ -79,6 +86,13 @@ class Update(NamedTuple):
     multi: bool = False
 
 
+class Updated(NamedTuple):
+    """How many documents an update matched or inserted, and how many of these it changed or inserted."""
+
+    matched: int
+    changed: int
+
+
 class Wire(Protocol):
     """Reads canonical rows and fingerprints, and runs write statements."""
 
@@ -92,11 +106,17 @@ class Wire(Protocol):
     def user_collection(self, table: str) -> Any:
         """A collection with the options of the user's own database object, for their queries."""
 
+    def create(self, table: str) -> None:
+        """Make a collection, unless it is there."""
+
     def rows(self, table: str, shape: Shape, condition: Mapping[str, Any], after: Any, limit: int) -> list[bytes]:
         """The next canonical rows by ``_id`` after ``after`` (None: from the first)."""
 
     def rows_at(self, table: str, shape: Shape, keys: Sequence[Any], condition: Mapping[str, Any]) -> list[bytes]:
         """The canonical rows of those of ``keys`` that are there and match."""
+
+    def rows_of(self, table: str, shape: Shape, owners: Sequence[Any]) -> Iterator[bytes]:
+        """The canonical rows whose first input is one of ``owners``, each owner's by the second input."""
 
     def hashes(self, table: str, first: Any, last: Any, count: int) -> set[bytes]:
         """The fingerprints recorded for keys from ``first`` to ``last``, of which there are about ``count``."""
@@ -104,8 +124,9 @@ class Wire(Protocol):
     def hashes_at(self, table: str, keys: Sequence[Any]) -> set[bytes]:
         """The fingerprints recorded for ``keys``."""
 
-    def keys(self, table: str, after: Any, last: Any, limit: int) -> list[Any]:
-        """The next keys by ``_id`` after ``after`` and up to ``last`` (None: no bound)."""
+    def keys(self, table: str, after: Any, last: Any, limit: int, path: str = "_id") -> list[Any]:
+        """The next keys in order after ``after`` and up to ``last`` (None: no bound), as documents have them at
+        ``path``; what can be no key is left out."""
 
     def keys_at(self, table: str, keys: Sequence[Any], condition: Mapping[str, Any]) -> list[Any]:
         """Those of ``keys`` whose documents are there and match, as they are there."""
@@ -113,8 +134,8 @@ class Wire(Protocol):
     def keys_of(self, rows: Sequence[bytes]) -> list[Any]:
         """The keys of canonical rows."""
 
-    def update(self, table: str, statements: Sequence[Update], *, durable: bool = True) -> int:
-        """Run update statements in order; how many documents they matched or inserted.
+    def update(self, table: str, statements: Sequence[Update], *, durable: bool = True) -> Updated:
+        """Run update statements in order.
 
         Not ``durable``: a later durable write makes this one so.
         """
@@ -122,7 +143,7 @@ class Wire(Protocol):
     def insert(self, table: str, documents: Sequence[Mapping[str, Any]]) -> None:
         """Insert documents, all of which are new."""
 
-    def insert_missing(self, table: str, documents: Sequence[Mapping[str, Any]]) -> list[int]:
+    def insert_missing(self, table: str, documents: Sequence[Mapping[str, Any]], *, durable: bool = True) -> list[int]:
         """Insert those of the documents whose keys are not there; the positions of the others."""
 
     def delete(self, table: str, condition: Mapping[str, Any], *, durable: bool = True) -> int:
@@ -147,6 +168,13 @@ class ServerWire:
     def user_collection(self, table: str) -> Any:
         return self.database[table]
 
+    def create(self, table: str) -> None:
+        try:
+            self.database.create_collection(table, check_exists=False)
+        except OperationFailure as error:
+            if error.code != NAMESPACE_EXISTS:
+                raise
+
     def rows(self, table: str, shape: Shape, condition: Mapping[str, Any], after: Any, limit: int) -> list[bytes]:
         conditions = [condition] if condition else []
         if after is not None:
@@ -167,12 +195,20 @@ class ServerWire:
     def hashes_at(self, table: str, keys: Sequence[Any]) -> set[bytes]:
         return self._hashes(table, {"_id": {"$in": list(keys)}}, len(keys))
 
-    def keys(self, table: str, after: Any, last: Any, limit: int) -> list[Any]:
-        bounds = [{"$gt": ["$_id", {"$literal": after}]}] if after is not None else []
-        bounds += [{"$lte": ["$_id", {"$literal": last}]}] if last is not None else []
-        condition = {"$expr": {"$and": bounds}} if bounds else {}
-        found = self.collection(table).find(condition, {"_id": 1}).sort("_id", 1).limit(limit)
-        return [document["_id"] for document in found]
+    def rows_of(self, table: str, shape: Shape, owners: Sequence[Any]) -> Iterator[bytes]:
+        owner, place = shape.inputs
+        condition = {owner: {"$in": list(owners)}}
+        batches = self.collection(table).find_raw_batches(condition, shape.expressions(), sort=[(owner, 1), (place, 1)])
+        return (row for batch in batches for row in split(batch))
+
+    def keys(self, table: str, after: Any, last: Any, limit: int, path: str = "_id") -> list[Any]:
+        bounds = [{"$gt": [f"${path}", {"$literal": after}]}] if after is not None else []
+        bounds += [{"$lte": [f"${path}", {"$literal": last}]}] if last is not None else []
+        conditions: list[Mapping[str, Any]] = [{"$expr": {"$and": bounds}}] if bounds else []
+        if path != "_id":
+            conditions.append({path: {"$exists": True, "$not": {"$type": list(NO_KEYS)}}})
+        found = self.collection(table).find(_all_of(conditions), {"_id": 0, path: 1}).sort(path, 1).limit(limit)
+        return [document[path] for document in found]
 
     def keys_at(self, table: str, keys: Sequence[Any], condition: Mapping[str, Any]) -> list[Any]:
         conditions = [{"_id": {"$in": list(keys)}}, *([condition] if condition else [])]
@@ -210,32 +246,35 @@ class ServerWire:
     def _abandon(self, table: str, cursor: int) -> None:
         self.database.command({"killCursors": table, "cursors": [Int64(cursor)]})
 
-    def update(self, table: str, statements: Sequence[Update], *, durable: bool = True) -> int:
+    def update(self, table: str, statements: Sequence[Update], *, durable: bool = True) -> Updated:
         updates = [
             {"q": s.condition, "u": s.change, "upsert": s.upsert, "multi": s.multi} if s.upsert or s.multi
             else {"q": s.condition, "u": s.change}
             for s in statements
         ]  # fmt: skip
-        return self._command({"update": table, "updates": updates, "ordered": True}, durable=durable)
+        reply = self._command({"update": table, "updates": updates, "ordered": True}, durable=durable)
+        return Updated(int(reply["n"]), int(reply["nModified"]) + len(reply.get("upserted", ())))
 
     def insert(self, table: str, documents: Sequence[Mapping[str, Any]]) -> None:
         self._command({"insert": table, "documents": list(documents), "ordered": True})
 
-    def insert_missing(self, table: str, documents: Sequence[Mapping[str, Any]]) -> list[int]:
-        command = {"insert": table, "documents": list(documents), "ordered": False, "writeConcern": {"w": "majority"}}
+    def insert_missing(self, table: str, documents: Sequence[Mapping[str, Any]], *, durable: bool = True) -> list[int]:
+        concern = {"w": "majority" if durable else 1}
+        command = {"insert": table, "documents": list(documents), "ordered": False, "writeConcern": concern}
         reply = self._run(command, self.codec)
         errors = reply.pop("writeErrors", [])
         raise_write_errors({"writeErrors": [error for error in errors if error["code"] != DUPLICATE_KEY]})
         return [int(error["index"]) for error in errors]
 
     def delete(self, table: str, condition: Mapping[str, Any], *, durable: bool = True) -> int:
-        return self._command({"delete": table, "deletes": [{"q": condition, "limit": 0}]}, durable=durable)
+        return int(self._command({"delete": table, "deletes": [{"q": condition, "limit": 0}]}, durable=durable)["n"])
 
-    def _command(self, command: dict[str, Any], *, durable: bool = True) -> int:
+    def _command(self, command: dict[str, Any], *, durable: bool = True) -> Mapping[str, Any]:
         command["writeConcern"] = {"w": "majority" if durable else 1}
         reply = self._run(command, self.codec)
         raise_write_errors(reply)
-        return int(reply["n"])
+        found: Mapping[str, Any] = reply
+        return found
 
     def _run(self, command: Mapping[str, Any], codec: CodecOptions[Any]) -> Any:
         """Run a command, a second time if the connection dropped or the primary changed.
@@ -249,89 +288,3 @@ class ServerWire:
             raise
         except AutoReconnect:
             return self.database.command(command, codec_options=codec)
-
-
-@dataclass
-class MemoryWire:
-    """mongomock: every read looks at all documents, every statement is one call."""
-
-    database: Any
-    codec: CodecOptions[Any]
-    in_process: bool = True
-
-    def collection(self, table: str, *, durable: bool = True) -> Any:
-        return InTurns(self.database[table])
-
-    def user_collection(self, table: str) -> Any:
-        return self.collection(table)
-
-    def rows(self, table: str, shape: Shape, condition: Mapping[str, Any], after: Any, limit: int) -> list[bytes]:
-        found = list(self.collection(table).find(dict(condition)))
-        if after is not None:
-            found = [document for document in found if _order(document["_id"]) > _order(after)]
-        found.sort(key=lambda document: _order(document["_id"]))
-        return [self._encode(shape.of(document)) for document in found[:limit]]
-
-    def rows_at(self, table: str, shape: Shape, keys: Sequence[Any], condition: Mapping[str, Any]) -> list[bytes]:
-        wanted = {_order(key) for key in keys}
-        return [
-            self._encode(shape.of(document))
-            for document in self.collection(table).find(dict(condition))
-            if _order(document["_id"]) in wanted
-        ]
-
-    def keys(self, table: str, after: Any, last: Any, limit: int) -> list[Any]:
-        found = sorted((document["_id"] for document in self.collection(table).find()), key=_order)
-        found = [key for key in found if after is None or _order(key) > _order(after)]
-        return [key for key in found if last is None or _order(key) <= _order(last)][:limit]
-
-    def keys_at(self, table: str, keys: Sequence[Any], condition: Mapping[str, Any]) -> list[Any]:
-        wanted = {_order(key) for key in keys}
-        found = self.collection(table).find(dict(condition))
-        return [document["_id"] for document in found if _order(document["_id"]) in wanted]
-
-    def keys_of(self, rows: Sequence[bytes]) -> list[Any]:
-        return [bson.decode(row, self.codec)["_id"] for row in rows]
-
-    def _encode(self, row: Mapping[str, Any]) -> bytes:
-        return bson.encode(row, codec_options=self.codec)
-
-    def hashes(self, table: str, first: Any, last: Any, count: int) -> set[bytes]:
-        return {bytes(state["h"]) for state in self.collection(table).find()}
-
-    def hashes_at(self, table: str, keys: Sequence[Any]) -> set[bytes]:
-        return self.hashes(table, None, None, 0)
-
-    def update(self, table: str, statements: Sequence[Update], *, durable: bool = True) -> int:
-        collection, matched = self.collection(table), 0
-        for condition, change, upsert, _ in statements:
-            is_change = any(name.startswith("$") for name in change)
-            verb = collection.update_one if is_change else collection.replace_one
-            result = verb(condition, change, upsert=upsert)
-            matched += result.matched_count or int(upsert)
-        return matched
-
-    def insert(self, table: str, documents: Sequence[Mapping[str, Any]]) -> None:
-        for document in documents:
-            self.collection(table).insert_one(dict(document))
-
-    def insert_missing(self, table: str, documents: Sequence[Mapping[str, Any]]) -> list[int]:
-        collection, there = self.collection(table), []
-        for position, document in enumerate(documents):
-            try:
-                collection.insert_one(dict(document))
-            except DuplicateKeyError:
-                there.append(position)
-        return there
-
-    def delete(self, table: str, condition: Mapping[str, Any], *, durable: bool = True) -> int:
-        return int(self.collection(table).delete_many(condition).deleted_count)
-
-
-def _order(key: Any) -> tuple[int, Any]:
-    """A total order over keys of any types: numbers, then text, then all else by its bytes."""
-    if isinstance(key, (int, float)) and not isinstance(key, bool):
-        return (0, key)
-    if isinstance(key, str):
-        return (1, key)
-    return (2, key_bytes(key))

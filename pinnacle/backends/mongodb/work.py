@@ -13,9 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bson.int64 import Int64
-from pymongo.errors import OperationFailure
 
-from pinnacle.backends.mongodb.driver import NAMESPACE_EXISTS
 from pinnacle.backends.mongodb.encoding import as_key, key_identity
 from pinnacle.backends.mongodb.listeners import Listeners
 from pinnacle.backends.mongodb.wire import Update, Wire
@@ -47,12 +45,7 @@ class Work:
         return work_table(self.output)
 
     def create(self) -> None:
-        if not self.wire.in_process:
-            try:
-                self.wire.database.create_collection(self.table, check_exists=False)
-            except OperationFailure as error:
-                if error.code != NAMESPACE_EXISTS:
-                    raise
+        self.wire.create(self.table)
         self._documents.create_index([("s", 1), ("_id", 1), ("r", 1)])
 
     def drop(self) -> None:

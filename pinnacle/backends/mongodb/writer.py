@@ -14,14 +14,16 @@ from typing import Any
 
 from pymongo.errors import OperationFailure
 
+from pinnacle.backends.mongodb.canonical import rows_of, shape_of
 from pinnacle.backends.mongodb.driver import is_duplicate
-from pinnacle.backends.mongodb.encoding import encode_outputs, output_element
+from pinnacle.backends.mongodb.encoding import encode_outputs, key_identity, output_element
 from pinnacle.backends.mongodb.failures import Failures
 from pinnacle.backends.mongodb.outputs import REGISTRY, require_newest, state_table
+from pinnacle.backends.mongodb.own_writes import OwnWrites
 from pinnacle.backends.mongodb.raw import DONE, SET_ASIDE, fingerprint, stamp, with_output
 from pinnacle.backends.mongodb.source import MongoSource
 from pinnacle.backends.mongodb.statements import Row, grouped_updates, row_updates
-from pinnacle.backends.mongodb.wire import Shape, Update, Wire
+from pinnacle.backends.mongodb.wire import Update, Wire
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.rows import Failure, OutputBatch, OutputInfo
 
@@ -35,9 +37,11 @@ class Writer:
     def __init__(self, wire: Wire, source: MongoSource, info: OutputInfo) -> None:
         self._wire, self._source, self._info = wire, source, info
         self._state = state_table(info.id)
-        self._shape = Shape(info.fields.paths, info.name)
+        self._rows = rows_of(wire, source.table, shape_of(info), info.side)
         self._failures = Failures(wire, info)
         self._computed_by = stamp(info.version, info.parameters)
+        self.own_writes: OwnWrites | None = None
+        """Told of writes whose rows are in the work, where the stream is read in this process."""
 
     def prepare(self, batch: OutputBatch) -> OutputBatch:
         """The batch with its rows encoded and hashed."""
@@ -101,17 +105,33 @@ class Writer:
         if not rows:
             return rows
         if not self._wire.in_process:
-            statements = grouped_updates(rows, self._shape)
-            if self._wire.update(self._source.table, statements, durable=False) == len(rows):
-                return rows
+            written = self._write_together(rows)
+            if written is not None:
+                return written
         return self._write_singly(rows)
+
+    def _write_together(self, rows: Sequence[Row]) -> Sequence[Row] | None:
+        """Write the outputs in few statements; None where not all rows met their conditions.
+
+        Rows that others seem to have written to meanwhile are left out, for another look.
+        """
+        statements = grouped_updates(rows, self._rows.shape)
+        if self.own_writes is None:
+            updated = self._wire.update(self._source.table, statements, durable=False)
+            return rows if updated.matched == len(rows) else None
+        with self.own_writes.of(self._info.id, [row.key for row in rows]) as write:
+            updated = self._wire.update(self._source.table, statements, durable=False)
+            write.is_exact = updated.changed == len(rows)
+        if updated.matched != len(rows):
+            return None
+        return [row for row in rows if key_identity(row.key) not in write.disturbed] if write.disturbed else rows
 
     def _write_singly(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Write what is not written and still unchanged row by row: what cannot be written raises."""
         current = self._current([row.key for row in rows])
         left = [row for row in rows if row.before in current]
         if left:
-            statements = row_updates(left, self._shape, is_compared=not self._wire.in_process)
+            statements = row_updates(left, self._rows.shape, is_compared=not self._wire.in_process)
             self._wire.update(self._source.table, statements, durable=False)
         return self._written(rows)
 
@@ -139,7 +159,7 @@ class Writer:
         return True
 
     def _current(self, keys: Sequence[Any]) -> set[bytes]:
-        return set(self._wire.rows_at(self._source.table, self._shape, keys, {}))
+        return set(self._rows.at(keys, {}))
 
 
 def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:

@@ -323,8 +323,8 @@ class SqlBackend:
     def batches(self, output: int) -> list[BatchJob]:
         return self._ledger.batches(output)
 
-    def delete_batch(self, batch: str) -> None:
-        self._ledger.delete_batch(batch)
+    def delete_batch(self, batch: str) -> bool:
+        return self._ledger.delete_batch(batch)
 
     # -- pinnacle's own tables ----------------------------------------------------------------
 

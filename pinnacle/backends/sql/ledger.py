@@ -106,10 +106,11 @@ class SqlLedger:
         with self._backend.reading() as connection:
             return [_job(row) for row in connection.execute(query)]
 
-    def delete_batch(self, batch: str) -> None:
-        if self._backend.is_migrated():
-            with self._backend.writing() as connection:
-                connection.execute(sa.delete(schema.batch).where(schema.batch.c.id == batch))
+    def delete_batch(self, batch: str) -> bool:
+        if not self._backend.is_migrated():
+            return False
+        with self._backend.writing() as connection:
+            return connection.execute(sa.delete(schema.batch).where(schema.batch.c.id == batch)).rowcount > 0
 
     def _upsert(
         self, connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]], *, adds: bool = False

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from pinnacle.backends.sql.queue import is_dead
 from pinnacle.backends.sql.schema import SCHEMA, WORK_PREFIX, lease, listener, outbox_name, output
+from pinnacle.backends.sql.source import full_name
 from pinnacle.base.encoding import load_keys
 from pinnacle.base.errors import Conflict
 from pinnacle.base.listening import Backlog, ListenerRecord
@@ -50,14 +51,18 @@ def all_of(backend: SqlBackend) -> list[ListenerRecord]:
     return [
         ListenerRecord(
             output=row.output_id, identifier=row.identifier, version=row.version,
-            table=".".join(part for part in (row.table_schema, row.table_name) if part), column=row.name,
+            table=full_name(row.table_schema, row.table_name), column=row.name,
             fields=Fields.of(json.loads(row.fields)), reads=tuple(json.loads(row.shape)), paused=row.paused,
             sweep=row.sweep, swept_at=row.swept_at, folded_at=row.folded_at, processed=row.processed,
             error=row.error, error_at=row.error_at,
-            is_side=isinstance(output_type_from_json(json.loads(row.type)), Items),
+            side=full_name(row.table_schema, row.name) if _is_side(row) else None,
         )
         for row in rows
     ]  # fmt: skip
+
+
+def _is_side(row: Any) -> bool:
+    return isinstance(output_type_from_json(json.loads(row.type)), Items)
 
 
 def change(backend: SqlBackend, output_id: int, values: Mapping[str, Any]) -> None:

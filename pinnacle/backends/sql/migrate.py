@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ from pinnacle.base.errors import ConfigError
 
 if TYPE_CHECKING:
     from alembic.config import Config
+
+_one_at_a_time = threading.Lock()
+"""Alembic's environment is global to a process: two databases opened from two threads would run each other's."""
 
 
 def migrations_path() -> Path:
@@ -54,7 +58,8 @@ def upgrade(connection: sa.Connection, schema: str | None) -> None:
     """Run the missing migrations on ``connection``, inside its transaction."""
     from alembic import command
 
-    command.upgrade(_config(schema, connection=connection), "head")
+    with _one_at_a_time:
+        command.upgrade(_config(schema, connection=connection), "head")
 
 
 def upgrade_sql(dialect_url: str, schema: str | None, current: str | None) -> list[str]:
@@ -65,7 +70,8 @@ def upgrade_sql(dialect_url: str, schema: str | None, current: str | None) -> li
         return []
     buffer = io.StringIO()
     config = _config(schema, url=dialect_url, output=buffer)
-    command.upgrade(config, f"{current}:head" if current else "head", sql=True)
+    with _one_at_a_time:
+        command.upgrade(config, f"{current}:head" if current else "head", sql=True)
     statements = (part.strip() for part in buffer.getvalue().split(";\n"))
     wanted = (
         "\n".join(line for line in part.splitlines() if line and not line.startswith("--")) for part in statements

@@ -42,6 +42,10 @@ class SqlSource:
     def table(self) -> str:
         return self.actual.fullname
 
+    def beside(self, name: str) -> str:
+        """A side table is in the schema of its source."""
+        return full_name(self.actual.schema, name)
+
     @property
     def is_limited(self) -> bool:
         """Whether which rows are meant depends on how many: a LIMIT, an OFFSET, a FETCH."""
@@ -62,6 +66,11 @@ class SqlSource:
         if self.subquery is not None:
             statement = statement.where(key_tuple(self.key).in_(self.subquery))
         return statement
+
+
+def full_name(schema: str | None, name: str) -> str:
+    """A table's name as `SqlSource.table` gives it."""
+    return f"{schema}.{name}" if schema else name
 
 
 def key_tuple(key: Sequence[ColumnElement[Any]]) -> Any:

@@ -96,12 +96,13 @@ class SqliteFeed(SqlFeed):
             return {}
         quote, keys = self.backend.quote, ", ".join(f"k{i}" for i in range(len(self.key)))
         made = {}
-        for event, side in (("INSERT", "new"), ("UPDATE", "new"), ("DELETE", "old")):
+        for event, sides in (("INSERT", ["new"]), ("UPDATE", ["old", "new"]), ("DELETE", ["old"])):
             name = self._name(f"side_{event.lower()}")
-            values = ", ".join(f"{side}.{quote(column)}" for column in self.side_key())
+            of = [", ".join(f"{side}.{quote(column)}" for column in self.side_key()) for side in sides]
+            values = ", ".join(f"({key})" for key in of)
             made[name] = [
                 f"CREATE TRIGGER {quote(name)} AFTER {event} ON {quote(self.side.name)} WHEN {by_others} "
-                f"BEGIN INSERT INTO {self.outbox} ({keys}) VALUES ({values}); END"
+                f"BEGIN INSERT INTO {self.outbox} ({keys}) VALUES {values}; END"
             ]
         return made
 

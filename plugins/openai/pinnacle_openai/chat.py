@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
 
-from pinnacle import Answered, BaseLLMAPI, ConfigError, ProviderRefused, Reply, Request, Unreadable
+import openai
+
+from pinnacle import (
+    Answered,
+    BaseLLMAPI,
+    BatchAnswers,
+    ConfigError,
+    InvalidAnswer,
+    ProviderRefused,
+    Reply,
+    Request,
+    Unreadable,
+    Usage,
+    operational,
+    run_coroutine,
+)
+from pinnacle_openai import batches
 from pinnacle_openai.service import DEFAULT_KEY, OpenAIService, Wire
+
+T = TypeVar("T")
 
 CUT_SHORT = ("length", "content_filter")
 ENGINE_WORDS = frozenset({"messages", "model", "stream", "stream_options"})
@@ -19,8 +37,9 @@ class OpenAI(OpenAIService, BaseLLMAPI):
 
     ``OpenAI().predict("1+1=")`` asks gpt-3.5-turbo. Any ``model_name`` goes to the service as it is. Keywords of
     `predict` and ``inference_kwargs`` are sent with each request (``temperature``, ``max_tokens``, ...). ``cost``: by
-    default as the offline list of the ``genai-prices`` package has it for the service. For the address and the key
-    see `OpenAIService`, for limits and retries `HostedModel`, for prompts `BaseLLM`.
+    default as the offline list of the ``genai-prices`` package has it for the service, and ``batch_price_factor`` of
+    that in ``mode="batch"``. For the address and the key see `OpenAIService`, for limits and retries `HostedModel`,
+    for prompts `BaseLLM`.
     """
 
     takes_schema: ClassVar[bool] = True
@@ -28,6 +47,7 @@ class OpenAI(OpenAIService, BaseLLMAPI):
 
     _: dataclasses.KW_ONLY
     model_name: str = "gpt-3.5-turbo"
+    batch_price_factor: float = operational(0.5)
 
     def __post_init__(self) -> None:
         if not isinstance(self.model_name, str) or not self.model_name:
@@ -74,6 +94,46 @@ class OpenAI(OpenAIService, BaseLLMAPI):
         reply = _reply(answer)
         return Answered(reply, self.usage_of(request, reply), headers)
 
+    # -- batches -----------------------------------------------------------------------------------
+
+    def submit_batch(self, requests: Mapping[str, tuple[Any, Mapping[str, Any]]], token: str) -> str:
+        bodies = {name: self._body(self._request(value, given)) for name, (value, given) in requests.items()}
+        return run_coroutine(self._with_client(lambda client: batches.submit(client, bodies, token)))
+
+    def find_batch(self, token: str) -> str | None:
+        return run_coroutine(self._with_client(lambda client: batches.find(client, token)))
+
+    def fetch_batch(self, batch: str) -> BatchAnswers | None:
+        """The answers of a batch; an answer that does not fit its form is that row's error, and not asked for again."""
+        found = run_coroutine(self._with_client(lambda client: batches.fetch(client, batch)))
+        if found is None:
+            return None
+        failure, lines = found
+        outputs: dict[str, Any] = {}
+        errors: dict[str, Exception] = {}
+        usage = Usage(calls=1)
+        for line in lines:
+            try:
+                if line.error is not None:
+                    raise ProviderRefused(f"model {self.identifier!r}: {line.error}")
+                reply = _reply(line.body)
+                usage += self._batch_usage(reply)
+                outputs[line.name] = self._processed(reply)
+            except (ProviderRefused, InvalidAnswer, Unreadable) as error:
+                errors[line.name] = error
+        return BatchAnswers(outputs, errors, usage, failure)
+
+    def _batch_usage(self, reply: Reply) -> Usage:
+        read, written = reply.input_tokens or 0, reply.output_tokens or 0
+        cost = self.price.of(read, written) * self.batch_price_factor if self.price is not None else 0.0
+        return Usage(input_tokens=read, output_tokens=written, cost=cost)
+
+    async def _with_client(self, use: Callable[[openai.AsyncOpenAI], Awaitable[T]]) -> T:
+        async with self.openai_client(self.key()) as client:
+            return await use(client)
+
+    # -- bodies ------------------------------------------------------------------------------------
+
     def _body(self, request: Request) -> dict[str, Any]:
         body = {"model": self.model_name, "messages": request.messages, **request.parameters}
         if request.response_schema is None:
@@ -89,7 +149,7 @@ class OpenAI(OpenAIService, BaseLLMAPI):
 
 
 def _reply(answer: Any) -> Reply:
-    """The first choice's text; Unreadable for an answer without one, ProviderRefused where the model declines."""
+    """The first choice's text; Unreadable for an answer without one, InvalidAnswer where the model declines."""
     try:
         choice = answer["choices"][0]
         text, refusal = choice["message"]["content"], choice["message"].get("refusal")
@@ -97,9 +157,9 @@ def _reply(answer: Any) -> Reply:
         raise Unreadable("the answer has no choice with a message") from error
     reason = choice.get("finish_reason")
     if not text and refusal:
-        raise ProviderRefused(f"the model declines to answer: {refusal}")
+        raise InvalidAnswer(f"the model refused to answer: {refusal}")
     if not text and reason in CUT_SHORT:
-        raise ProviderRefused(f"the answer ended before its first word, with finish_reason {reason!r}")
+        raise InvalidAnswer(f"the answer ended before its first word, with finish_reason {reason!r}")
     if not isinstance(text, str):
         raise Unreadable("the answer's message has no content")
     usage = answer.get("usage")

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,8 @@ class SentenceTransformer(Model):
     vectors to length one, ``prompt`` goes before every text, ``truncate_dim`` keeps the first numbers. ``store`` puts a
     folder's files into the database with the component (`files`), so that it loads where the folder is not.
     """
+
+    purpose: ClassVar[str | None] = "TEXT_EMBEDDING_EXTRACTION"
 
     model_name_or_path: str
     _: dataclasses.KW_ONLY
@@ -63,6 +65,11 @@ class SentenceTransformer(Model):
         with encoder.lock:
             embeddings = encoder.model.encode(sentences, **options)
         return np.asarray(embeddings, dtype=np.float32)
+
+    def embed(self, texts: str | list[str]) -> list[Embeddings]:
+        """A list with one vector a text, also for a single one; each float32 of shape (dim,)."""
+        many = [texts] if isinstance(texts, str) else list(texts)
+        return list(self.predict(many)) if many else []
 
     def length_of(self, value: Any) -> int | None:
         return len(value) if isinstance(value, str) else None

@@ -49,6 +49,13 @@ def test_embeddings_are_those_of_the_library_in_input_order(embed, library):
     np.testing.assert_allclose(embed.predict_batch(TEXTS * 3), expected, atol=1e-6)
 
 
+def test_embed_gives_a_list_with_one_vector_a_text(embed):
+    (one,) = embed.embed("a")
+    many = embed.embed(["a", "b"])
+    assert (one.shape, len(many), embed.embed([])) == ((384,), 2, [])
+    np.testing.assert_allclose(many[0], one, atol=1e-6)
+
+
 def test_prompt_normalize_and_truncation_reach_the_library(library):
     embed = SentenceTransformer(
         "q", model_name_or_path=FOLDER, device="cpu", prompt="query: ", normalize=True, truncate_dim=64

@@ -1,0 +1,200 @@
+"""Predicts over a database: what `Database.predict` and its kin hand on to, from arguments to a finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pinnacle.backends.protocol import Backend, Target
+from pinnacle.base.errors import ComponentError, ConfigError
+from pinnacle.base.metering import Meter, meter
+from pinnacle.base.rows import Fields, OutputInfo, OutputSpec
+from pinnacle.base.settings import Settings
+from pinnacle.base.types import Items
+from pinnacle.catalog.catalog import Catalog
+from pinnacle.components.component import Component
+from pinnacle.components.field_of import FieldOf, column_type
+from pinnacle.components.listener import Listener
+from pinnacle.components.model import Model
+from pinnacle.components.side import Side, place_of
+from pinnacle.runtime.arguments import canonical, check_arguments
+from pinnacle.runtime.batching import BatchRun
+from pinnacle.runtime.books import book, run_settings
+from pinnacle.runtime.context import with_queries
+from pinnacle.runtime.engine import Run
+from pinnacle.runtime.estimate import Estimate, estimate
+from pinnacle.runtime.listening import Listening
+from pinnacle.runtime.options import RunOptions, RunSettings
+from pinnacle.runtime.progress import progress_bar
+from pinnacle.runtime.result import PredictResult
+
+
+@dataclass(frozen=True)
+class PredictJob:
+    """One predict as it was asked for: a model over the fields ``X`` of the rows of ``select``."""
+
+    model: Model
+    X: Any
+    select: Any
+    output: Any = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Predicting:
+    """Runs models over one database."""
+
+    def __init__(self, backend: Backend, catalog: Catalog, settings: Settings, listening: Listening) -> None:
+        self._backend, self._catalog, self._settings, self._listening = backend, catalog, settings, listening
+
+    # -- on rows -----------------------------------------------------------------------------------
+
+    def predict(self, job: PredictJob, options: RunOptions, *, progress: bool | None, listen: bool) -> PredictResult:
+        """Fill the output; afterwards, with ``listen``, leave a listener behind."""
+        if isinstance(job.output, Mapping):
+            return self._spread(job, options, progress=progress, listen=listen)
+        check_arguments(job.model, Fields.of(job.X) if job.X is not None else Fields.of("input"), job.parameters)
+        model = self.ready(job.model, store=not options.dry_run)
+        source, spec = self.spec(model, job)
+        target = self._backend.bind(source, spec, create=not options.dry_run)
+        with progress_bar(spec.name or model.identifier, target.count, progress) as move:
+            result = Run(model, target, options, self._run_settings(model, target, move)).execute()
+        if not options.dry_run:
+            self._listening.after_predict(target.info.id, spec.parameters)
+            if isinstance(spec.type, Items):
+                target.forget(target.orphans(None, None, selected=False))
+        if listen and not options.dry_run:
+            self._listen(replace(job, model=model))
+        return result
+
+    def predict_in_batches(self, job: PredictJob, options: RunOptions) -> PredictResult:
+        """Collect the provider's batches that are done, and submit what is not on its way."""
+        check_arguments(job.model, Fields.of(job.X), job.parameters)
+        model = self.ready(job.model, store=True)
+        source, spec = self.spec(model, job)
+        target = self._backend.bind(source, spec)
+        settings = run_settings(self._backend, self._settings, model, target)
+        return BatchRun(self._backend, model, target, options, settings).execute()
+
+    def _spread(self, job: PredictJob, options: RunOptions, *, progress: bool | None, listen: bool) -> PredictResult:
+        """One JSON output, and of it a column for each field that was named; all kept fresh where one is."""
+        schema = getattr(job.model, "output_schema", None)
+        if not isinstance(schema, Mapping):
+            raise ConfigError(
+                f"output= is a dict of field to column for models with output_schema=, which {job.model.identifier!r} "
+                "has not; name one column"
+            )
+        known = schema.get("properties", {})
+        if unknown := [name for name in job.output if name not in known]:
+            raise ConfigError(f"the schema has no field {unknown[0]!r}; it has {', '.join(map(repr, known))}")
+        whole = replace(job, output=None)
+        result = self.predict(whole, options, progress=progress, listen=listen)
+        if options.dry_run:
+            return result
+        place = self.spec(self.ready(job.model, store=False), whole)[1].name
+        for name, column in job.output.items():
+            model = FieldOf(f"{job.model.identifier}.{name}", field=name, output_type=column_type(schema, name))
+            part = PredictJob(model, place, job.select, column)
+            self.predict(part, replace(options, parameters={}, budget=None), progress=False, listen=listen)
+        return result
+
+    def _listen(self, job: PredictJob) -> None:
+        self._listening.add(
+            Listener(model=job.model, key=job.X, select=job.select, output=job.output, parameters=dict(job.parameters))
+        )
+
+    def plan(self, job: PredictJob) -> list[str]:
+        """The statements that a predict would run before its first row."""
+        model = self.ready(job.model, store=False)
+        return self._backend.plan(*self.spec(model, job))
+
+    def estimate(self, job: PredictJob, options: RunOptions) -> Estimate:
+        """Rows, tokens and cost of a predict, before the first call; changes nothing."""
+        check_arguments(job.model, Fields.of(job.X), job.parameters)
+        model = self.ready(job.model, store=False)
+        target = self._backend.bind(*self.spec(model, job), create=False)
+        return estimate(model, target, options, self._backend.usage(model.identifier))
+
+    # -- on a value, with what the database knows --------------------------------------------------
+
+    def answer(self, model: Model, value: Any, parameters: Mapping[str, Any]) -> Any:
+        """The model's output for a value; what it cost goes to the database's books."""
+        spent = Meter()
+        token = meter.set(spent)
+        try:
+            return model.predict(value, **parameters)
+        finally:
+            meter.reset(token)
+            book(self._backend, model, "", spent.take())
+
+    def with_queries(
+        self, parameters: Mapping[str, Any], context_select: Any, context_key: Any, example_keys: Any
+    ) -> dict[str, Any]:
+        """The keywords for the model, with context and examples read from the database."""
+        return with_queries(self._backend, parameters, context_select, context_key, example_keys)
+
+    # -- rows set aside ----------------------------------------------------------------------------
+
+    def retry_errors(
+        self, infos: list[OutputInfo], model: str | Model | None, progress: bool | None
+    ) -> list[PredictResult]:
+        """Compute set-aside rows again; one result an output that had any.
+
+        A model that cannot be loaded here raises its ComponentError after all others were run.
+        """
+        results: list[PredictResult] = []
+        unloadable: list[ComponentError] = []
+        for info in infos:
+            if not self._backend.errors(info.id, 1):
+                continue
+            try:
+                ready, target, parameters = self._to_retry(info, model)
+            except ComponentError as error:
+                unloadable.append(error)
+                continue
+            keys = self._backend.take_errors(info.id)
+            with progress_bar(info.name, keys.__len__, progress) as move:
+                options = RunOptions(parameters=parameters)
+                results.append(Run(ready, target, options, self._run_settings(ready, target, move)).execute(keys))
+        if unloadable:
+            raise unloadable[0]
+        return results
+
+    def _to_retry(self, info: OutputInfo, model: str | Model | None) -> tuple[Model, Target, Mapping[str, Any]]:
+        """What computes an output's failed rows: its listener's model, rows and keywords, where it has one."""
+        if (found := self._listening.to_retry(info.id)) is not None:
+            listener, target = found
+            return self.ready(listener.model, store=False), target, listener.parameters
+        own = model if isinstance(model, Model) else self._load(info.model)
+        ready = self.ready(own, store=True)
+        output = Side(info.name, info.type.item) if isinstance(info.type, Items) else info.name
+        job = PredictJob(ready, info.fields.to_json(), self._backend.rows_of(info), output)
+        return ready, self._backend.bind(*self.spec(ready, job)), {}
+
+    # -- parts -------------------------------------------------------------------------------------
+
+    def ready(self, model: Component | str | None, *, store: bool) -> Model:
+        """The model with its version: stored if it is new or changed; a loaded version stays what it is."""
+        if isinstance(model, str):
+            model = self._load(model)
+        if not isinstance(model, Model):
+            raise ConfigError(f"predict takes a model or its identifier, not {type(model).__name__}")
+        return self._catalog.add(model) if store and not self._catalog.holds(model) else model
+
+    def _load(self, identifier: str) -> Model:
+        loaded: Any = self._catalog.load(Model.kind, identifier)
+        return loaded  # type: ignore[no-any-return]
+
+    def spec(self, model: Model, job: PredictJob) -> tuple[Any, OutputSpec]:
+        """The rows and the output that a job is about."""
+        if job.X is None or job.select is None:
+            raise ConfigError("predict over a database needs X= (the field or fields to read) and select= (the rows)")
+        chosen, kind = place_of(job.output, model)
+        fields = Fields.of(job.X)
+        source = self._backend.resolve(job.select, fields)
+        name = chosen or self._backend.default_name(fields, model.identifier)
+        parameters = canonical(job.parameters)
+        return source, OutputSpec(name, kind, model.identifier, model.version or 0, source.fields, parameters)
+
+    def _run_settings(self, model: Model, target: Target, move: Callable[[int], None]) -> RunSettings:
+        return run_settings(self._backend, self._settings, model, target, move)

@@ -1,0 +1,81 @@
+"""OpenAI's Batch API: a file of requests in, a file of answers out, within a day and at half the price."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import openai
+
+TOKEN = "pinnacle"
+RUNNING = frozenset({"validating", "in_progress", "finalizing", "cancelling"})
+ENDPOINT: Final = "/v1/chat/completions"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One answer of a batch: its request's name, and the body or what went wrong."""
+
+    name: str
+    body: Any
+    error: str | None
+
+
+async def submit(client: openai.AsyncOpenAI, bodies: Mapping[str, Mapping[str, Any]], token: str) -> str:
+    """Submit request bodies by name; the batch's id."""
+    lines = (
+        json.dumps({"custom_id": name, "method": "POST", "url": ENDPOINT, "body": body}, ensure_ascii=False)
+        for name, body in bodies.items()
+    )
+    content = "\n".join(lines).encode("utf-8", "backslashreplace")
+    uploaded = await client.files.create(file=(f"{token}.jsonl", io.BytesIO(content)), purpose="batch")
+    batch = await client.batches.create(
+        input_file_id=uploaded.id, endpoint=ENDPOINT, completion_window="24h", metadata={TOKEN: token}
+    )
+    return batch.id
+
+
+async def find(client: openai.AsyncOpenAI, token: str) -> str | None:
+    """The id of the batch that was submitted with a token, among all that the account has."""
+    async for batch in client.batches.list(limit=100):
+        if (batch.metadata or {}).get(TOKEN) == token:
+            return batch.id
+    return None
+
+
+async def fetch(client: openai.AsyncOpenAI, batch_id: str) -> tuple[str | None, list[Line]] | None:
+    """Why it failed as a whole, if it did, and its lines; None while it is worked on."""
+    batch = await client.batches.retrieve(batch_id)
+    if batch.status in RUNNING:
+        return None
+    lines: list[Line] = []
+    for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
+        content = await client.files.content(file_id)
+        lines += _lines(content.text.splitlines())
+    if batch.status != "failed":
+        return None if not lines and batch.status == "completed" and _asked(batch) else (None, lines)
+    told = [error.message for error in (batch.errors.data or [])] if batch.errors else []
+    return "; ".join(filter(None, told)) or "the provider says no more than that it failed", lines
+
+
+def _asked(batch: Any) -> bool:
+    """Whether the batch says that it has answers, whose files are not there yet."""
+    counts = batch.request_counts
+    return counts is not None and counts.completed + counts.failed > 0
+
+
+def _lines(texts: Iterable[str]) -> Iterator[Line]:
+    for text in texts:
+        if not text.strip():
+            continue
+        line = json.loads(text)
+        response = line.get("response") or {}
+        body = response.get("body")
+        error = line.get("error")
+        if error is None and response.get("status_code", 200) >= 400:
+            error = (body or {}).get("error") or f"HTTP {response['status_code']}"
+        told = None if error is None else str(error.get("message", error) if isinstance(error, dict) else error)
+        yield Line(line["custom_id"], body, told)

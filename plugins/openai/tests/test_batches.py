@@ -1,0 +1,169 @@
+"""``mode="batch"``: rows by the provider's Batch API, submitted once, collected by whoever asks next."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+
+import pinnacle
+from pinnacle.ext.llm import OpenAI
+from pinnacle.testing import FakeOpenAI, Refuse
+
+docs = sa.Table("docs", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True), sa.Column("body", sa.Text))
+
+
+def answer(request):
+    text = request["messages"][-1]["content"]
+    if text.startswith("bad"):
+        raise Refuse(400, "no bad words")
+    return text.upper()
+
+
+@pytest.fixture
+def server():
+    with FakeOpenAI(answer=answer, batch_polls=1) as server:
+        yield server
+
+
+@pytest.fixture
+def engine(tmp_path):
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/app.db")
+    docs.create(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def db(engine):
+    with pinnacle.pinnacle(str(engine.url)) as db:
+        yield db
+
+
+def insert(engine, *bodies):
+    with engine.begin() as connection:
+        connection.execute(sa.insert(docs), [{"body": body} for body in bodies])
+
+
+def run(server, db, **options):
+    model = OpenAI(base_url=server.url, api_key="env:KEY_OF_TESTS", cost=(1e-6, 2e-6))
+    return db.predict(model, "body", sa.select(docs), output="said", mode="batch", **options)
+
+
+def said(engine):
+    with engine.connect() as connection:
+        return dict(connection.execute(sa.text("SELECT id, said FROM docs ORDER BY id")).all())
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch):
+    monkeypatch.setenv("KEY_OF_TESTS", "sk-of-tests")
+
+
+def until_collected(server, db):
+    results = [run(server, db)]
+    while results[-1].pending:
+        results.append(run(server, db))
+        assert len(results) < 20
+    return results
+
+
+def chat_calls(server):
+    return [received for received in server.requests if received.path.endswith("/chat/completions")]
+
+
+def batches_made(server):
+    return [received for received in server.requests if received.path.endswith("/batches") and received.body]
+
+
+def test_rows_are_submitted_then_collected(server, engine, db):
+    insert(engine, "one", "two", None, "one")
+    first, *_, last = until_collected(server, db)
+    assert (first.pending, first.written, first.empty) == (3, 1, 1)
+    assert said(engine) == {1: "ONE", 2: "TWO", 3: None, 4: "ONE"}
+    assert (last.written, len(batches_made(server)), chat_calls(server)) == (3, 1, [])
+    again = run(server, db)
+    assert (again.fresh, again.pending, len(batches_made(server))) == (4, 0, 1)
+
+
+def test_a_batch_costs_half_and_is_booked(server, engine, db):
+    insert(engine, "one two", "three")
+    until_collected(server, db)
+    (row,) = db.usage()
+    assert (row.input_tokens, row.output_tokens) == (3, 3)
+    assert row.cost == pytest.approx((3 * 1e-6 + 3 * 2e-6) / 2, abs=1e-12)
+
+
+def test_another_process_collects_what_was_submitted(server, engine, db):
+    insert(engine, "one", "two")
+    run(server, db)
+    with pinnacle.pinnacle(str(engine.url)) as other:
+        until_collected(server, other)
+    assert (said(engine), len(batches_made(server))) == ({1: "ONE", 2: "TWO"}, 1)
+
+
+def test_errors_are_the_rows_own(server, engine, db):
+    insert(engine, "one", "bad", "two")
+    until_collected(server, db)
+    assert said(engine) == {1: "ONE", 2: None, 3: "TWO"}
+    (error,) = db.errors()
+    assert (error.key, error.error) == (2, "ProviderRefused")
+    assert "no bad words" in error.message
+
+
+def test_a_row_that_changed_meanwhile_is_asked_for_again(server, engine, db):
+    insert(engine, "one", "two")
+    run(server, db)
+    with engine.begin() as connection:
+        connection.execute(sa.update(docs).where(docs.c.id == 1).values(body="newer"))
+    until_collected(server, db)
+    assert (said(engine), len(batches_made(server))) == ({1: "NEWER", 2: "TWO"}, 2)
+
+
+def test_new_rows_go_in_a_batch_of_their_own(server, engine, db):
+    insert(engine, "one")
+    run(server, db)
+    insert(engine, "two")
+    run(server, db)
+    until_collected(server, db)
+    assert (said(engine), len(batches_made(server))) == ({1: "ONE", 2: "TWO"}, 2)
+
+
+def test_a_crash_after_submitting_loses_no_batch(server, engine, db, monkeypatch):
+    """The process dies between the provider's answer and the record of it."""
+    insert(engine, "one", "two")
+    submit = OpenAI.submit_batch
+
+    def dies(self, requests, token):
+        submit(self, requests, token)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(OpenAI, "submit_batch", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run(server, db)
+    monkeypatch.undo()
+    monkeypatch.setenv("KEY_OF_TESTS", "sk-of-tests")
+    until_collected(server, db)
+    assert (said(engine), len(batches_made(server))) == ({1: "ONE", 2: "TWO"}, 1)
+
+
+def test_a_crash_before_submitting_submits_again(server, engine, db, monkeypatch):
+    insert(engine, "one")
+
+    def dies(self, requests, token):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(OpenAI, "submit_batch", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run(server, db)
+    monkeypatch.undo()
+    monkeypatch.setenv("KEY_OF_TESTS", "sk-of-tests")
+    until_collected(server, db)
+    assert (said(engine), len(batches_made(server))) == ({1: "ONE"}, 1)
+
+
+@pytest.mark.parametrize("options", [{"listen": True}, {"dry_run": True}, {"budget": 1.0}])
+def test_what_does_not_go_with_batches_is_refused(server, engine, db, options):
+    insert(engine, "one")
+    with pytest.raises(pinnacle.ConfigError, match="batch"):
+        run(server, db, **options)
+    assert batches_made(server) == []
