@@ -215,8 +215,6 @@ class BaseLLMModel(BaseLLM):
     that is faster with many at once overrides ``_generate_batch`` too. ``max_batch_size``: inputs of one batch.
     """
 
-    takes_row_keywords: ClassVar[bool] = True
-
     _: dataclasses.KW_ONLY
     max_batch_size: int = operational(32)
 

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from pinnacle import AccountRefused, ProviderRefused, ProviderUnavailable
+from pinnacle import AccountRefused, InvalidAnswer, ProviderRefused, ProviderUnavailable
 from pinnacle.llm import sending
 from pinnacle.testing import FakeOpenAI, Faults, Refuse
 from pinnacle.testing.answers import question
@@ -141,7 +141,7 @@ def test_an_account_that_is_refused_is_told_at_once(status, code):
 @pytest.mark.parametrize("finish_reason", ["length", "content_filter"])
 def test_an_answer_cut_off_before_its_first_word_is_no_answer(finish_reason):
     with FakeOpenAI(lambda request: {"content": "", "finish_reason": finish_reason}) as server:
-        with pytest.raises(ProviderRefused, match=finish_reason):
+        with pytest.raises(InvalidAnswer, match=finish_reason):
             openai(server).predict("x")
         assert server.received == 1
 
@@ -153,7 +153,7 @@ def test_an_empty_answer_that_ended_by_itself_is_an_answer():
 
 def test_a_refusal_in_words_is_the_models_answer_and_not_asked_for_again():
     with FakeOpenAI(lambda request: {"content": None, "refusal": "I cannot help with that"}) as server:
-        with pytest.raises(ProviderRefused, match="I cannot help with that"):
+        with pytest.raises(InvalidAnswer, match="I cannot help with that"):
             openai(server).predict("x")
         assert server.received == 1
 

@@ -149,7 +149,7 @@ class OpenAI(OpenAIService, BaseLLMAPI):
 
 
 def _reply(answer: Any) -> Reply:
-    """The first choice's text; Unreadable for an answer without one, ProviderRefused where the model declines."""
+    """The first choice's text; Unreadable for an answer without one, InvalidAnswer where the model declines."""
     try:
         choice = answer["choices"][0]
         text, refusal = choice["message"]["content"], choice["message"].get("refusal")
@@ -157,9 +157,9 @@ def _reply(answer: Any) -> Reply:
         raise Unreadable("the answer has no choice with a message") from error
     reason = choice.get("finish_reason")
     if not text and refusal:
-        raise ProviderRefused(f"the model declines to answer: {refusal}")
+        raise InvalidAnswer(f"the model refused to answer: {refusal}")
     if not text and reason in CUT_SHORT:
-        raise ProviderRefused(f"the answer ended before its first word, with finish_reason {reason!r}")
+        raise InvalidAnswer(f"the answer ended before its first word, with finish_reason {reason!r}")
     if not isinstance(text, str):
         raise Unreadable("the answer's message has no content")
     usage = answer.get("usage")

@@ -1,4 +1,4 @@
-"""The learned pace: what headers and refusals say, and that it slows down, holds and recovers."""
+"""What headers and refusals say of a pace, and that it is kept with a real server."""
 
 from __future__ import annotations
 
@@ -97,50 +97,6 @@ def test_an_endless_wait_is_not_believed():
     pace = Pace()
     pace.refused(0.0, {"retry-after": "1e9"})
     assert pace.wait_s(600) <= 0
-
-
-def test_a_refusal_slows_down_and_never_to_a_stop():
-    pace, now = Pace(), 0.0
-    for _ in range(30):
-        pace.started(0.0)
-    for _ in range(20):
-        pace.refused(0.1, NO_HEADERS, started=0.0)
-    first = pace.rate
-    assert first == 10
-    for number in range(100):
-        now = 3.0 + number
-        pace.refused(now, NO_HEADERS)
-    assert 0 < pace.rate < first
-    assert pace.wait_s(now) < 60
-
-
-@pytest.mark.parametrize("limit", [(20, 1.0), (100, 1.0)])
-def test_the_rate_of_a_server_is_found_and_held(limit):
-    allowed = limit[0] / limit[1]
-    accepted, refused = drive(Pace(), limit, 60)
-    late = [at for at in accepted if at > 30]
-    assert len(late) / 30 > 0.4 * allowed
-    assert len([at for at in refused if at > 30]) < 0.1 * len(late)
-
-
-def test_the_pace_recovers_when_the_limit_is_lifted():
-    pace = Pace()
-    held, _ = drive(pace, (20, 1.0), 20)
-    freed, refused = drive(pace, None, 60, after=20.0)
-    assert refused == []
-    assert len([at for at in freed if at > 70]) / 10 > 2 * len(held) / 20
-
-
-def test_headers_of_answers_set_a_ceiling():
-    pace = Pace()
-    headers = {
-        "x-ratelimit-limit-requests": "20", "x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1s",
-    }  # fmt: skip
-    for _ in range(60):
-        pace.started(0.0)
-    for _ in range(40):
-        pace.refused(0.1, headers, started=0.0)
-    assert 0 < pace.rate <= 20
 
 
 # -- with a server -----------------------------------------------------------------------------------------
