@@ -16,6 +16,7 @@ from benchmarks import (
     kills,
     large,
     latency,
+    llm_budget,
     llm_faults,
     llm_limits,
     llm_rate,
@@ -60,6 +61,7 @@ FIGURES: dict[str, tuple[str, Callable[[argparse.Namespace], Iterator[Table]]]] 
     "llm_rate": ("llm 1: a language model beside a bare loop", lambda asked: llm_rate.run()),
     "llm_limits": ("llm 2: a limit that is learned, and one that is declared", lambda asked: llm_limits.run()),
     "llm_faults": ("llm 3: a provider that fails, or is not there", lambda asked: llm_faults.run()),
+    "llm_budget": ("llm 4: costs beside counted tokens, and budgets", lambda asked: llm_budget.run()),
     "local_llm": ("llm 5: a local model over rows", lambda asked: local_llm.run()),
     "idle_snapshot": ("listeners 8: folds beside an idle session", lambda asked: idle_snapshot.run(asked.database)),
 }

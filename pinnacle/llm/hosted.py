@@ -20,6 +20,7 @@ from pinnacle.components.component import SECRET_PREFIX, operational, resolved_s
 from pinnacle.components.model import Model
 from pinnacle.llm.limiter import account_of, check_rate_limit, gate_of
 from pinnacle.llm.prices import Price, price_of
+from pinnacle.llm.redaction import hide
 from pinnacle.llm.sending import Answered, Sender
 
 T = TypeVar("T")
@@ -105,7 +106,11 @@ class HostedModel(Model):
             account.declare(self.rate_limit)
         gate = gate_of(provider, key, self.identifier, self.max_batch_size)
         sender = Sender(self.identifier, account, gate, self.timeout_s, self.max_tries)
-        return await loop.on_own_loop(sender.send(attempt, Meters(meter.get(), self.spent), expected_cost))
+        try:
+            return await loop.on_own_loop(sender.send(attempt, Meters(meter.get(), self.spent), expected_cost))
+        except Exception as error:
+            hide(error, key)
+            raise
 
     async def called(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """What a function of the user's returns: awaited where it is a coroutine function, in a thread where not."""

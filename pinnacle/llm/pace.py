@@ -1,7 +1,7 @@
 """Learns how fast a provider lets an account go: from its headers, and from its refusals.
 
 Each refusal lowers the rate a little, and never leaves it above what was taken; each answer
-raises it by so little that in balance about one request in fifty is refused. Where
+raises it by so little that in balance about one request in forty is refused. Where
 headers tell the limit, the rate stays below it, and hardly any is. Pure arithmetic on times
 that it is given.
 """
@@ -9,16 +9,17 @@ that it is given.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
-STEP_DOWN, STEP_UP = 0.01, 0.0002
-"""Of the rate, for a refusal and for an answer; their ratio is the share of refusals in balance."""
+STEP_DOWN, STEP_UP, STEP_UP_TOLD = 0.01, 0.0003, 0.0001
+"""Of the rate, for a refusal, and for an answer of a provider that tells nothing or tells its limit; their ratio is the
+share of refusals in balance."""
 
 HURRY_S = 10.0
 """So long without a refusal doubles the steps up, and so on: the limit is elsewhere now."""
 
-HORIZONS_S = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
-"""Limits are for a second, for a minute, ...: the rate that was taken is the highest over any of these."""
+SHORTEST_S = 1.0
+"""Limits are for a second, for a minute, ...: for less than a second none is."""
 
 BELOW_CEILING = 0.965
 """A window that requests reach evenly is met exactly at its limit: this leaves room for those that come late."""
@@ -26,7 +27,7 @@ BELOW_CEILING = 0.965
 FIRST_PAUSE_S, LONGEST_PAUSE_S, PAUSE_GROWTH = 0.05, 4.0, 1.4
 """After a refusal that does not say how long to wait; longer each time while nothing is taken."""
 
-LOOK_BACK = 24
+LOOK_BACK, REMEMBERED = 24, 2048
 LONGEST_WAIT_S = 120.0
 LEAST_RATE = 0.2
 BURST_S = 0.02
@@ -46,8 +47,8 @@ class Pace:
         self.paused_until = float("-inf")
         self._next = self._slowed_at = self._taken_at = float("-inf")
         self._pause_s = FIRST_PAUSE_S
-        self._starts: deque[float] = deque(maxlen=4096)
-        self._refusals: deque[float] = deque(maxlen=4096)
+        self._starts: deque[float] = deque(maxlen=REMEMBERED)
+        self._refusals: deque[float] = deque(maxlen=REMEMBERED)
 
     def wait_s(self, now: float) -> float:
         """Seconds until the next start; not positive when it may be now."""
@@ -63,7 +64,8 @@ class Pace:
         self._taken_at = max(self._taken_at, now if started is None else started)
         self._read(headers)
         if self.rate is not None:
-            self._set(self.rate * (1 + STEP_UP * 2 ** min(10.0, (now - self._slowed_at) / HURRY_S)))
+            step = STEP_UP if self.ceiling is None else STEP_UP_TOLD
+            self._set(self.rate * (1 + step * 2 ** min(10.0, (now - self._slowed_at) / HURRY_S)))
 
     def refused(self, now: float, headers: Mapping[str, str], started: float | None = None) -> None:
         """A 429: go slower, and where most are refused no faster than what was taken, after a moment.
@@ -78,7 +80,7 @@ class Pace:
         if self.rate is not None and is_new:
             self._set(self.rate * (1 - STEP_DOWN))
         if wait_s is not None or self._are_most_refused(began):
-            taken = max(self._taken_rate(now, seconds) for seconds in HORIZONS_S)
+            taken = self._taken_rate(now)
             self._set(taken if self.rate is None else min(taken, self.rate))
             if is_new:
                 is_first = self._taken_at > self._slowed_at
@@ -101,10 +103,17 @@ class Pace:
         refused = sum(since <= at <= started for at in self._refusals)
         return 2 * refused >= sum(since <= at <= started for at in self._starts)
 
-    def _taken_rate(self, now: float, seconds: float) -> float:
-        """What was started and not refused; refusals come soon, and answers may take long."""
-        since = now - seconds
-        return (_count(self._starts, since) - _count(self._refusals, since)) / seconds
+    def _taken_rate(self, now: float) -> float:
+        """What was started and not refused, at its highest over any time until now from `SHORTEST_S`.
+
+        Refusals come soon, and answers may take long: what met neither yet counts as taken.
+        """
+        best = count = 0.0
+        changes = [(-at, 1) for at in self._starts] + [(-at, -1) for at in self._refusals]
+        for minus_at, change in sorted(changes):  # the latest first, and what was refused is out before it is in
+            count += change
+            best = max(best, count / max(SHORTEST_S, now + minus_at))
+        return best
 
     def _read(self, headers: Mapping[str, str]) -> None:
         """What ``x-ratelimit-*`` tell: so many requests left, and all of them again after the reset.
@@ -155,10 +164,6 @@ def seconds_of(text: str | None) -> float | None:
 
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def _count(times: Iterable[float], since: float) -> int:
-    return sum(at > since for at in times)
 
 
 def _number(text: str | None) -> float | None:

@@ -135,7 +135,7 @@ class Caller:
             real, met = self._sorted_out(done.failed)
             if done.positions:
                 served = len(unanswered)
-            in_a_row = 0 if done.positions or real else in_a_row + len(done.failed)
+            in_a_row = 0 if done.positions or real else in_a_row + len(met)
             failed += [item for item in real if not item.is_final]
             final += [item for item in real if item.is_final]
             unanswered += met
