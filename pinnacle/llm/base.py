@@ -24,6 +24,7 @@ from pinnacle.llm.prompts import Prompting, prompting
 from pinnacle.llm.requests import Reply, Request, as_reply, is_dialog
 from pinnacle.llm.schemas import AnswerForm, answer_form
 from pinnacle.llm.sending import Answered
+from pinnacle.llm.templates import CONTEXT
 
 CHOICE_FORM_TOKENS = 8
 """What the JSON around a choice takes."""
@@ -90,6 +91,8 @@ class BaseLLM(Model):
                 f"model {self.identifier!r} reads one input and any keywords: for several fields pass X as a dict, "
                 "{'input': ..., 'name': ...}, with the names in prompt_template or prompt_func"
             )
+        if CONTEXT in named:
+            self.prompting.require_place(CONTEXT)
         lacking = self.prompting.template.names - {"input", *named}
         if lacking:
             name = sorted(lacking)[0]

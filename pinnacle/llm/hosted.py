@@ -103,7 +103,7 @@ class HostedModel(Model):
         key, provider = self.key(), self.provider()
         account = account_of(provider, key)
         if self.rate_limit is not None:
-            account.declare(self.rate_limit)
+            account.declare(self.rate_limit, by=self.identifier)
         gate = gate_of(provider, key, self.identifier, self.max_batch_size)
         sender = Sender(self.identifier, account, gate, self.timeout_s, self.max_tries)
         try:

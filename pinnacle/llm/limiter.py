@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 
 from pinnacle.base.errors import ConfigError, ProviderUnavailable
@@ -22,15 +22,18 @@ FAILURES_TO_OPEN = 5
 FIRST_BREAK_S, LONGEST_BREAK_S = 0.5, 8.0
 PROBE_LOOK_S = 0.02
 
+REMEMBERED_STARTS = 10_000
+"""What a limit that is declared later knows of the past."""
+
 RateLimit = tuple[int, float]
 
 
 class Window:
     """At most ``count`` starts in any ``seconds``, as early as that allows."""
 
-    def __init__(self, count: int, seconds: float) -> None:
+    def __init__(self, count: int, seconds: float, earlier: Iterable[float] = ()) -> None:
         self.count, self.seconds = count, seconds
-        self._starts: deque[float] = deque(maxlen=count)
+        self._starts: deque[float] = deque(earlier, maxlen=count)
 
     def wait_s(self, now: float) -> float:
         return self._starts[0] + self.seconds - now if len(self._starts) == self.count else 0.0
@@ -97,13 +100,19 @@ class Account:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.pace, self.breaker, self.successes = Pace(), Breaker(), 0
         self._clock, self._lock = clock, threading.Lock()
+        self._declared: dict[str, RateLimit] = {}
         self._windows: dict[RateLimit, Window] = {}
+        self._starts: deque[float] = deque(maxlen=REMEMBERED_STARTS)
         self._waiting: deque[_Waiter] = deque()
 
-    def declare(self, limit: RateLimit) -> None:
-        """Keep a limit from now on, for all who share the account."""
+    def declare(self, limit: RateLimit, *, by: str) -> None:
+        """Keep a model's limit for all who share the account, in place of what that model declared before."""
         with self._lock:
-            self._windows.setdefault(limit, Window(*limit))
+            if self._declared.get(by) == limit:
+                return
+            self._declared[by] = limit
+            kept = {one: self._windows.get(one) for one in self._declared.values()}
+            self._windows = {one: window or Window(*one, self._starts) for one, window in kept.items()}
 
     async def start(self) -> float:
         """Wait for one request's turn and time, and tell when it is; ProviderUnavailable while the provider is down."""
@@ -163,6 +172,7 @@ class Account:
                 return PROBE_LOOK_S
             self.breaker.admit(now)
             self.pace.started(now)
+            self._starts.append(now)
             for window in self._windows.values():
                 window.started(now)
             return None
@@ -186,12 +196,12 @@ class Gate:
     """At most ``limit`` requests in flight, first come first served, across threads and loops."""
 
     def __init__(self, limit: int) -> None:
-        self.limit, self._free = limit, limit
+        self._limit, self._free = limit, limit
         self._lock, self._waiting = threading.Lock(), deque[_Waiter]()
 
     async def __aenter__(self) -> None:
         with self._lock:
-            if self._free:
+            if self._free > 0:
                 self._free -= 1
                 return
             waiter = _Waiter()
@@ -209,18 +219,32 @@ class Gate:
     async def __aexit__(self, *error: object) -> None:
         self._release()
 
+    def resize(self, limit: int) -> None:
+        """Let so many in from now on; those that are in finish."""
+        if limit != self._limit:
+            with self._lock:
+                more, self._limit = limit - self._limit, limit
+                self._free += more
+            self._let_in()
+
     def _release(self) -> None:
-        """Give the place to the one who waits longest."""
         with self._lock:
-            following = self._waiting.popleft() if self._waiting else None
-            if following is None:
-                self._free += 1
-        if following is not None:
-            following.wake()
+            self._free += 1
+        self._let_in()
+
+    def _let_in(self) -> None:
+        """Give free places to those who wait longest."""
+        with self._lock:
+            following = []
+            while self._free > 0 and self._waiting:
+                self._free -= 1
+                following.append(self._waiting.popleft())
+        for waiter in following:
+            waiter.wake()
 
 
 _accounts: dict[tuple[str, str], Account] = {}
-_gates: dict[tuple[str, str, str, int], Gate] = {}
+_gates: dict[tuple[str, str, str], Gate] = {}
 _registry = threading.Lock()
 
 
@@ -233,7 +257,9 @@ def account_of(provider: str, secret: str | None) -> Account:
 def gate_of(provider: str, secret: str | None, model: str, limit: int) -> Gate:
     """The gate of all operators of this process that ask one model under one account."""
     with _registry:
-        return _gates.setdefault((provider, _digest(secret), model, limit), Gate(limit))
+        gate = _gates.setdefault((provider, _digest(secret), model), Gate(limit))
+    gate.resize(limit)
+    return gate
 
 
 def check_rate_limit(rate_limit: object) -> RateLimit | None:

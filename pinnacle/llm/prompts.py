@@ -36,6 +36,8 @@ class Prompting:
         template that nothing fills.
         """
         context = joined_context(given.get(CONTEXT))
+        if context is not None:
+            self.require_place(CONTEXT)
         named = {name: item for name, item in given.items() if name not in (CONTEXT, EXAMPLES)}
         opening = (*self.opening, *_shots(given[EXAMPLES])) if EXAMPLES in given else self.opening
         value, used = self._called(value, named, context)
@@ -71,6 +73,14 @@ class Prompting:
     def names(self) -> frozenset[str]:
         """The keywords that go into prompts and are not sent."""
         return (self.template.names | self.function_names | {CONTEXT, EXAMPLES}) - {INPUT}
+
+    def require_place(self, name: str) -> None:
+        """ConfigError where neither the template nor ``prompt_func`` has a place for what was given."""
+        if name not in self.template.names | self.function_names:
+            raise ConfigError(
+                f"{name}= was given, and prompt_template {self.template.text!r} has no {{{name}}} for it to go to: "
+                f"put one in, or let prompt_func take {name}"
+            )
 
     def _called(self, value: Any, named: Mapping[str, Any], context: str | None) -> tuple[Any, frozenset[str]]:
         """What ``prompt_func`` makes of an input, and the keywords that went to it."""

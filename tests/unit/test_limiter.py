@@ -55,7 +55,7 @@ def starts(account: Account, arrivals: list[float], cancelled: dict[int, float] 
 @given(arrivals=moments, count=st.integers(1, 5), seconds=st.floats(0.05, 2))
 def test_requests_start_in_turn_and_as_early_as_the_window_allows(arrivals, count, seconds):
     account = Account()
-    account.declare((count, seconds))
+    account.declare((count, seconds), by="model")
     expected: list[float] = []
     for number, at in enumerate(arrivals):
         before = expected[number - count] + seconds if number >= count else 0.0
@@ -67,7 +67,7 @@ def test_requests_start_in_turn_and_as_early_as_the_window_allows(arrivals, coun
 def test_all_limits_of_an_account_hold_together(arrivals, limits):
     account = Account()
     for limit in limits:
-        account.declare(limit)
+        account.declare(limit, by=str(limit))
     times = starts(account, arrivals)
     assert len(times) == len(arrivals)
     for count, seconds in limits:
@@ -80,13 +80,13 @@ def test_cancelled_requests_leave_no_hole(arrivals, dropped, at):
     cancelled = {n: min(at, arrivals[n]) for n in dropped if n < len(arrivals)}
     whole, alone = Account(), Account()
     for account in (whole, alone):
-        account.declare((2, 0.5))
+        account.declare((2, 0.5), by="model")
     assert starts(whole, arrivals, cancelled) == pytest.approx(starts(alone, [arrivals[n] for n in kept]))
 
 
 def test_one_who_gives_up_while_waiting_lets_the_next_go_at_its_time():
     account = Account()
-    account.declare((1, 1.0))
+    account.declare((1, 1.0), by="model")
     assert starts(account, [0, 0, 0], {1: 0.5}) == pytest.approx([0, 1])
 
 
@@ -98,7 +98,7 @@ def test_a_window_is_exact_in_real_time_over_threads_and_loops():
         return seen.last
 
     account, times = Account(clock), []
-    account.declare((count, seconds))
+    account.declare((count, seconds), by="model")
 
     async def ask():
         for _ in range(3):
@@ -306,7 +306,7 @@ def test_a_probe_that_is_cancelled_lets_another_one_through():
 
 def test_who_waits_in_the_queue_when_a_provider_goes_down_is_told():
     account = Account()
-    account.declare((1, 0.3))
+    account.declare((1, 0.3), by="model")
 
     async def main(clock):
         account._clock = clock
@@ -339,3 +339,56 @@ def answer_or_none(model):
         return model.predict("abc")
     except ProviderUnavailable:
         return None
+
+
+def test_a_limit_that_is_declared_anew_takes_the_place_of_the_old_one():
+    account = Account(clock := Clock())
+    account.declare((1, 10.0), by="model")
+    assert started(account) == 1
+    account.declare((3, 10.0), by="model")
+    clock.now += 0.1
+    assert started(account) == 2  # the first counts still
+
+
+def test_a_gate_that_grows_lets_in_who_waits():
+    async def main():
+        gate = Gate(1)
+        async with gate:
+            entering = asyncio.ensure_future(gate.__aenter__())
+            await asyncio.sleep(0)
+            gate.resize(2)
+            await asyncio.wait_for(entering, 5)
+            gate.resize(1)
+            third = asyncio.ensure_future(gate.__aenter__())
+            await gate.__aexit__()
+            await asyncio.sleep(0)
+            assert not third.done()
+        await asyncio.wait_for(third, 5)
+
+    asyncio.run(main())
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+LOOK = 7
+
+
+def started(account: Account) -> int:
+    """How many of a few requests start at once."""
+
+    async def main() -> int:
+        tasks = [asyncio.ensure_future(account.start()) for _ in range(LOOK)]
+        for _ in range(3 * LOOK):
+            await asyncio.sleep(0)
+        done = sum(task.done() for task in tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return done
+
+    return asyncio.run(main())

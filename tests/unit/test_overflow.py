@@ -88,9 +88,8 @@ def test_the_input_is_cut_where_the_context_is_used_up():
     assert ROOM - 1 <= estimated_tokens(asked.prompts[0]) <= ROOM
 
 
-@pytest.mark.parametrize("options", [{}, {"prompt_func": lambda x, context: context[:3] + x}])
-def test_a_context_that_is_not_in_the_template_does_not_keep_the_input_from_being_cut(options):
-    asked = recorder(**WINDOW, **options)
+def test_a_context_that_prompt_func_takes_does_not_keep_the_input_from_being_cut():
+    asked = recorder(**WINDOW, prompt_func=lambda x, context: context[:3] + x)
     with pytest.warns(PromptCut):
         asked.model.predict("q" * 1000, context="c" * 10_000)
     assert len(asked.prompts[0]) == 3 * ROOM

@@ -196,3 +196,8 @@ def test_the_output_is_text_and_json_where_the_answer_has_a_schema():
     assert recorder().model.resolved_output_type() == Text()
     assert recorder(choices=["a", "b"]).model.resolved_output_type() == Text()
     assert recorder(output_schema=schema).model.resolved_output_type() == Json()
+
+
+def test_a_context_without_a_place_is_refused():
+    with pytest.raises(ConfigError, match="no {context}"):
+        recorder().model.predict("a", context="lost")
