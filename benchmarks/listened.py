@@ -16,7 +16,7 @@ from pinnacle import Listener, Model, pinnacle
 from pinnacle.backends.open import open_backend
 from pinnacle.base.settings import Settings
 
-FILL_S, LOOK_S = 120.0, 0.01
+FILL_S, LOOK_S = 120.0, 0.05
 COMMAND = (sys.executable, "-c", "from pinnacle.cli import main; main()", "worker")
 
 
