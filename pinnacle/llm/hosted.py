@@ -18,12 +18,14 @@ from pinnacle.base.errors import AccountRefused, ConfigError
 from pinnacle.base.metering import Meter, Usage, meter
 from pinnacle.components.component import SECRET_PREFIX, operational, resolved_secret, secret
 from pinnacle.components.model import Model
-from pinnacle.llm.limiter import account_of, check_rate_limit, gate_of
+from pinnacle.llm.limiter import RateLimit, account_of, check_rate_limit, gate_of
 from pinnacle.llm.prices import Price, price_of
 from pinnacle.llm.redaction import hide
 from pinnacle.llm.sending import Answered, Sender
 
 T = TypeVar("T")
+
+MARGIN_S, MARGIN_SHARE = 0.005, 0.005
 
 
 @dataclasses.dataclass
@@ -103,7 +105,7 @@ class HostedModel(Model):
         key, provider = self.key(), self.provider()
         account = account_of(provider, key)
         if self.rate_limit is not None:
-            account.declare(self.rate_limit, by=self.identifier)
+            account.declare(_with_margin(self.rate_limit), by=self.identifier)
         gate = gate_of(provider, key, self.identifier, self.max_batch_size)
         sender = Sender(self.identifier, account, gate, self.timeout_s, self.max_tries)
         try:
@@ -178,6 +180,13 @@ class ByFunction:
 
 
 _setting_up = threading.RLock()
+
+
+def _with_margin(limit: RateLimit) -> RateLimit:
+    """A limit that also holds where requests go out: between the limiter's yes and that some time passes, and not
+    always the same."""
+    count, seconds = limit
+    return count, seconds + min(MARGIN_S, MARGIN_SHARE * seconds)
 
 
 def default_identifier(model: Any) -> str:

@@ -199,5 +199,5 @@ def test_the_output_is_text_and_json_where_the_answer_has_a_schema():
 
 
 def test_a_context_without_a_place_is_refused():
-    with pytest.raises(ConfigError, match="no {context}"):
+    with pytest.raises(ConfigError, match=r"no \{context\}"):
         recorder().model.predict("a", context="lost")
