@@ -61,10 +61,10 @@ class OpenAIService(Model):
 
     def wire(self, key: str | None) -> Wire:
         """The service, asked with a key; made once for as long as that is the key."""
-        made: tuple[str | None, Wire] | None = vars(self).get("_made")
-        if made is None or made[0] != key:
-            made = vars(self)["_made"] = (key, self._new_wire(key))
-        return made[1]
+        made: Wire | None = vars(self).get("_made")
+        if made is None or made.key != key:
+            made = vars(self)["_made"] = self._new_wire(key)
+        return made
 
     def usual_price(self) -> Price | None:
         """What the service's provider charges, from an offline list of prices; None where it is not listed."""
@@ -77,7 +77,7 @@ class OpenAIService(Model):
         shown = {name: str(value) for name, value in headers.items() if isinstance(value, str)}
         dropped = {"content-type", "accept-encoding", "connection", "content-length", "host"}
         kept = {name: value for name, value in shown.items() if name.lower() not in dropped}
-        return Wire(str(client.base_url).rstrip("/"), HttpClient(self.connect_timeout_s, kept))
+        return Wire(str(client.base_url).rstrip("/"), HttpClient(self.connect_timeout_s, kept), key)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +86,7 @@ class Wire:
 
     url: str
     http: HttpClient = dataclasses.field(repr=False)
+    key: str | None = dataclasses.field(default=None, repr=False)
 
     async def post(self, path: str, body: Any) -> tuple[Any, Mapping[str, str]]:
         return await self.http.post(f"{self.url}{path}", body)
