@@ -100,6 +100,8 @@ class ModelError(PinnacleError):
     """
 
     is_final: ClassVar[bool] = False
+    billed: Any = None
+    """What the call cost all the same, as a `Usage`, where that is known."""
 
     def __init__(self, message: str, *, keys: Sequence[Any] = ()) -> None:
         self.keys = tuple(keys)

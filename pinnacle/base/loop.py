@@ -155,6 +155,8 @@ class Call(Generic[T]):
             self.task.cancel()
 
     def _finish(self, task: asyncio.Task[T]) -> None:
+        if self.outcome.done():  # who asked was cancelled, and waits no more
+            return
         if task.cancelled():
             self.outcome.set_exception(asyncio.CancelledError())
         elif (error := task.exception()) is not None:

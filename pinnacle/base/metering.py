@@ -12,6 +12,9 @@ from dataclasses import dataclass, fields
 
 from pinnacle.base.errors import BudgetReached
 
+ROUNDING = 1e-9
+"""Of a budget: sums of prices are not exact, and a budget that is just enough is enough."""
+
 
 @dataclass(frozen=True)
 class Usage:
@@ -47,18 +50,23 @@ class Meter:
         self._untaken, self._reserved, self._most = Usage(), 0.0, 0.0
         self._lock = threading.Lock()
 
-    def reserve(self, expected: float) -> float:
+    def reserve(self, expected: float) -> float | None:
         """Set aside what a call is expected to cost, and return it; BudgetReached where that is not left.
 
-        A call is expected to cost no less than the dearest one so far.
+        None where it is only not left until calls in flight have turned out cheaper: ask again when
+        one is settled. A call is expected to cost no less than the dearest one so far.
         """
         with self._lock:
             amount = max(expected, self._most)
-            if self.budget is not None and self.total.cost + self._reserved + amount > self.budget:
-                raise BudgetReached(
-                    f"the budget of ${self.budget:g} leaves ${self.budget - self.total.cost - self._reserved:.6f}, and "
-                    f"the next call may cost ${amount:.6f}; what was computed is kept: go on with a larger budget="
-                )
+            if self.budget is not None:
+                left = self.budget * (1 + ROUNDING) - self.total.cost
+                if amount > left:
+                    raise BudgetReached(
+                        f"the budget of ${self.budget:g} leaves ${max(0.0, left):.6f}, and the next call may cost "
+                        f"${amount:.6f}; what was computed is kept: go on with a larger budget="
+                    )
+                if self._reserved + amount > left:
+                    return None
             self._reserved += amount
             return amount
 
@@ -73,6 +81,11 @@ class Meter:
     def count(self, usage: Usage) -> None:
         """Count what nothing was set aside for."""
         self.settle(0.0, usage)
+
+    def has_untaken(self) -> bool:
+        """Whether anything was counted since the last `take`."""
+        with self._lock:
+            return bool(self._untaken)
 
     def take(self) -> Usage:
         """What was counted since the last `take`."""

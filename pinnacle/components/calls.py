@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 DEFAULT_BATCH_SIZE = 256
 
 
-def call_batch(model: Model, inputs: list[Any], **kwargs: Any) -> Sequence[Any]:
+class Named(dict[str, Any]):
+    """One row's inputs by the names of a model's arguments: what a batch model gets where X is a dict."""
+
+
+def call_batch(model: Model, inputs: list[Any], /, **kwargs: Any) -> Sequence[Any]:
     """One batch call; as many outputs as inputs, or OutputCountMismatch naming both counts."""
     outputs: Sequence[Any] = model.predict_batch(inputs, **kwargs)
     try:

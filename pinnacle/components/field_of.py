@@ -24,10 +24,29 @@ class FieldOf(Model):
 def column_type(schema: Any, field: str) -> OutputType:
     """The type of the column that a schema's property fills: text, a number or a boolean; JSON for all else."""
     properties = schema.get("properties", {})
-    declared = properties.get(field, {})
-    kinds = [option.get("type") for option in declared.get("anyOf", [declared]) if option.get("type") != "null"]
-    kind = kinds[0] if len(kinds) == 1 else None
-    return _TYPES.get(kind, Json)() if isinstance(kind, str) else Json()
+    declared = _followed(properties.get(field, {}), schema)
+    options = [_followed(option, schema) for option in declared.get("anyOf", [declared])]
+    kinds = {_kind(option) for option in options} - {"null"}
+    return _TYPES.get(kinds.pop(), Json)() if len(kinds) == 1 else Json()
 
 
+def _followed(declared: Any, schema: Any) -> Any:
+    """What a reference within a schema leads to; a schema of one reference is that."""
+    alone = declared.get("allOf", [None])
+    if len(alone) == 1 and alone[0]:
+        declared = alone[0]
+    _, _, name = declared.get("$ref", "").rpartition("/")
+    return schema.get("$defs", schema.get("definitions", {})).get(name, declared) if name else declared
+
+
+def _kind(declared: Any) -> str:
+    """The JSON type that a schema names, or that all its constants have."""
+    if isinstance(declared.get("type"), str):
+        return str(declared["type"])
+    constants = declared.get("enum", [declared["const"]] if "const" in declared else [])
+    kinds = {_NAMES.get(type(constant), "") for constant in constants}
+    return kinds.pop() if len(kinds) == 1 else ""
+
+
+_NAMES = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
 _TYPES: dict[str, type[OutputType]] = {"string": Text, "integer": Integer, "number": Float, "boolean": Boolean}

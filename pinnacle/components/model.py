@@ -131,6 +131,9 @@ class Model(Component):
         What takes anything says nothing; models that know their arguments override this.
         """
 
+    def check_parameters(self, parameters: Mapping[str, Any]) -> None:
+        """ConfigError for keywords of a run over rows whose values cannot work; models that know theirs override it."""
+
     def resolved_output_type(self) -> OutputType:
         """The declared output type, else that of the return annotation; ConfigError where there is neither."""
         if isinstance(self.output_type, OutputType):

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal
 from pinnacle.base.errors import ConfigError, InvalidAnswer, ModelError, OutputCountMismatch
 from pinnacle.base.metering import Meter, Usage, meter
 from pinnacle.base.types import Json, OutputType, Text
+from pinnacle.components.calls import Named
 from pinnacle.components.component import operational
 from pinnacle.components.model import CallStyle, Model
 from pinnacle.llm.hosted import HostedModel, Meters, check_whole, default_identifier
@@ -24,7 +25,6 @@ from pinnacle.llm.prompts import Prompting, prompting
 from pinnacle.llm.requests import Reply, Request, as_reply, is_dialog
 from pinnacle.llm.schemas import AnswerForm, answer_form
 from pinnacle.llm.sending import Answered
-from pinnacle.llm.templates import CONTEXT
 
 CHOICE_FORM_TOKENS = 8
 """What the JSON around a choice takes."""
@@ -91,15 +91,10 @@ class BaseLLM(Model):
                 f"model {self.identifier!r} reads one input and any keywords: for several fields pass X as a dict, "
                 "{'input': ..., 'name': ...}, with the names in prompt_template or prompt_func"
             )
-        if CONTEXT in named:
-            self.prompting.require_place(CONTEXT)
-        lacking = self.prompting.template.names - {"input", *named}
-        if lacking:
-            name = sorted(lacking)[0]
-            raise ConfigError(
-                f"prompt_template {self.prompt_template!r} of model {self.identifier!r} has {{{name}}}, and nothing "
-                f"fills it: pass {name}=, or a field as X={{'input': ..., {name!r}: ...}}"
-            )
+        self.prompting.check(self.identifier, named)
+
+    def check_parameters(self, parameters: Mapping[str, Any]) -> None:
+        self.prompting.check_values(parameters)
 
     def count_tokens(self, text: str) -> int:
         """Tokens in a text: here estimated, one for three bytes; models with a tokenizer count."""
@@ -299,9 +294,9 @@ _getting_ready = threading.RLock()
 
 def _value_and_keywords(item: Any, kwargs: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
     """A row's input and its own keywords, where X is a dict."""
-    if isinstance(item, dict) and "input" in item:
-        return item["input"], {**kwargs, **{name: value for name, value in item.items() if name != "input"}}
-    return item, kwargs
+    if not isinstance(item, Named):
+        return item, kwargs
+    return item.get("input"), {**kwargs, **{name: value for name, value in item.items() if name != "input"}}
 
 
 def _check_fields(model: BaseLLM) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
@@ -13,6 +14,7 @@ from pinnacle.base import loop
 from pinnacle.base.errors import ConfigError, ContextOverflow, OutputCountMismatch
 from pinnacle.base.metering import Usage
 from pinnacle.base.types import OutputType, Vector
+from pinnacle.components.calls import Named
 from pinnacle.components.component import operational
 from pinnacle.components.model import CallStyle
 from pinnacle.llm.hosted import ByFunction, HostedModel
@@ -64,11 +66,21 @@ class EmbedModel(HostedModel):
 
     def embed(self, texts: str | Sequence[str], **kwargs: Any) -> list[Any]:
         """A list with one vector a text, also for a single one; lists of floats, or as the interface gives them."""
-        many = [texts] if isinstance(texts, str) else list(texts)
-        return list(self.predict(many, **kwargs)) if many else []
+        many = [texts] if isinstance(texts, str) else texts
+        if not isinstance(many, Sequence):
+            raise ConfigError(f"embed takes a text or a list of texts, not {type(texts).__name__}")
+        return list(self.predict(list(many), **kwargs)) if many else []
+
+    takes_row_keywords: ClassVar[bool] = True
+
+    def check_arguments(self, positional: int, named: Sequence[str]) -> None:
+        if positional != 1:
+            raise ConfigError(
+                f"model {self.identifier!r} embeds one field; join several into one column first, or embed each"
+            )
 
     def predict_batch(self, inputs: list[Any], **kwargs: Any) -> list[Any]:
-        outputs: list[Any] = [self._checked(text) for text in inputs]
+        outputs: list[Any] = [self._checked(_only_input(item)) for item in inputs]
         sound = [i for i, text in enumerate(outputs) if isinstance(text, str)]
         if sound:
             vectors = loop.run(self._embedded([outputs[i] for i in sound], kwargs))
@@ -165,14 +177,26 @@ class FunctionEmbedModel(EmbedModel, ByFunction):
 
 def cos_sim(left: Sequence[float], right: Sequence[float]) -> float:
     """The cosine similarity of two vectors, from -1 to 1; ConfigError where their sizes differ, 0.0 for a zero one."""
-    a, b = [float(x) for x in left], [float(x) for x in right]
+    a, b = _numbers(left), _numbers(right)
     if len(a) != len(b):
         raise ConfigError(f"cos_sim takes two vectors of one size, not of {len(a)} and {len(b)} numbers")
     norms = math.sqrt(math.fsum(x * x for x in a)) * math.sqrt(math.fsum(y * y for y in b))
     return math.fsum(x * y for x, y in zip(a, b, strict=True)) / norms if norms else 0.0
 
 
+def _numbers(vector: Any) -> list[float]:
+    try:
+        return [float(number) for number in vector]
+    except TypeError:
+        raise ConfigError("cos_sim takes two vectors, and embed() gives a list of them: take one by [0]") from None
+
+
+def _only_input(item: Any) -> Any:
+    """A row's text, where X is a dict of it alone."""
+    return item["input"] if isinstance(item, Named) and set(item) == {"input"} else item
+
+
 def _pair(answer: Any) -> tuple[Sequence[Any], int | None]:
-    if isinstance(answer, tuple) and len(answer) == 2 and (answer[1] is None or isinstance(answer[1], int)):
-        return answer
+    if isinstance(answer, tuple) and len(answer) == 2 and (answer[1] is None or hasattr(answer[1], "__index__")):
+        return answer[0], None if answer[1] is None else operator.index(answer[1])
     raise TypeError(f"an embedder returns (vectors, tokens), tokens an int or None, not {type(answer).__name__}")

@@ -24,6 +24,7 @@ from pinnacle.llm.redaction import hide
 from pinnacle.llm.sending import Answered, Sender
 
 T = TypeVar("T")
+E = TypeVar("E", bound=BaseException)
 
 MARGIN_S, MARGIN_SHARE = 0.005, 0.005
 
@@ -93,6 +94,11 @@ class HostedModel(Model):
         except ConfigError as error:
             raise AccountRefused(str(error)) from error
 
+    def hidden(self, error: E) -> E:
+        """The error, without this model's key in its message."""
+        hide(error, self.key())
+        return error
+
     def provider(self) -> str:
         """Who limits these requests, by a name that all models of one provider share."""
         return "key" if self.api_key else f"model {self.identifier}"
@@ -142,7 +148,7 @@ class Meters:
     def __init__(self, run: Meter | None, own: Meter) -> None:
         self._run, self._own = run, own
 
-    def reserve(self, expected: float) -> float:
+    def reserve(self, expected: float) -> float | None:
         return self._run.reserve(expected) if self._run is not None else 0.0
 
     def settle(self, reserved: float, usage: Usage) -> None:

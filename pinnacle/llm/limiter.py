@@ -104,6 +104,7 @@ class Account:
         self._windows: dict[RateLimit, Window] = {}
         self._starts: deque[float] = deque(maxlen=REMEMBERED_STARTS)
         self._waiting: deque[_Waiter] = deque()
+        self._served: set[str] = set()
 
     def declare(self, limit: RateLimit, *, by: str) -> None:
         """Keep a model's limit for all who share the account, in place of what that model declared before."""
@@ -131,12 +132,18 @@ class Account:
             if waiter is not None:
                 self._leave(waiter)
 
-    def succeeded(self, headers: Mapping[str, str], started: float | None = None) -> None:
-        """An answer, to a request that ``started`` then, by default just now."""
+    def succeeded(self, headers: Mapping[str, str], started: float | None = None, *, by: str = "") -> None:
+        """An answer of a model, to a request that ``started`` then, by default just now."""
         with self._lock:
             self.successes += 1
+            self._served.add(by)
             self.breaker.succeeded()
             self.pace.accepted(self._clock(), headers, started)
+
+    def has_served(self, model: str) -> bool:
+        """Whether a request of this model was ever answered."""
+        with self._lock:
+            return model in self._served
 
     def throttled(self, headers: Mapping[str, str], started: float | None = None) -> None:
         """A 429: the provider is there, and says to slow down."""

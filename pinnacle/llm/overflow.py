@@ -41,38 +41,56 @@ def estimated_tokens(text: str) -> int:
 def estimated_cut(text: str, tokens: int) -> str:
     """The beginning of ``text`` that is estimated at no more than ``tokens``."""
     raw = text.encode("utf-8", "surrogatepass")[: max(0, tokens) * BYTES_A_TOKEN]
-    return raw.decode("utf-8", "ignore")
+    while True:
+        try:
+            return raw.decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError as error:  # the cut went through a character
+            raw = raw[: error.start]
 
 
 def fitted(
-    build: Callable[[str, str | None], Request], value: str, context: str | None, counter: Counter,
-    *, window: int, overflow: str, model: str,
+    build: Callable[[str, str | None, int], Request], value: str, context: str | None, counter: Counter,
+    *, droppable: int = 0, window: int, overflow: str, model: str,
 ) -> Request:  # fmt: skip
     """The request, with context and input cut so that it and its answer fit the window of so many tokens.
 
-    ContextOverflow where ``overflow`` is ``"error"``, or where not even an empty input would fit.
+    ``build`` makes it of input, context, and how many of the oldest of ``droppable`` turns of
+    a dialog to leave out: the context is cut first, then turns are left out, then the input is
+    cut. ContextOverflow where ``overflow`` is ``"error"``, or where not even that would fit.
     """
-    request = build(value, context)
+    request, dropped, cuts = build(value, context, 0), 0, 0
     room = window - output_reserve(request, window)
     excess = counter.count_request(request) - room
     if excess <= 0:
         return request
+    if room <= 0:
+        raise ContextOverflow(
+            f"model {model!r}: an answer of {window - room} tokens leaves nothing of its context window of {window} "
+            f"for the prompt; lower {' or '.join(OUTPUT_LIMITS)}"
+        )
     told = f"model {model!r}: the prompt is {excess} tokens longer than the {room} that fit its context window"
     if overflow == "error":
         raise ContextOverflow(f"{told} of {window}; shorten it, or let overflow='cut' cut its end off")
-    for _ in range(MAX_CUTS):
-        if context:
-            context = _shorter(context, excess, counter)
-        elif value:
-            value = _shorter(value, excess, counter)
+    is_helping = True
+    while excess > 0 and cuts < MAX_CUTS and (context or dropped < droppable or value):
+        before, is_context = excess, bool(context) and is_helping
+        if is_context:
+            context, cuts = _shorter(context or "", excess, counter), cuts + 1
+        elif dropped < droppable and counter.count_tokens(value) <= excess:
+            dropped += 1
         else:
-            break
-        request = build(value, context)
+            value, cuts = _shorter(value, excess, counter), cuts + 1
+        request = build(value, context, dropped)
         excess = counter.count_request(request) - room
-        if excess <= 0:
-            warnings.warn(f"{told} of {window}: its end was cut off", PromptCut, stacklevel=2)
-            return request
-    raise ContextOverflow(f"{told} of {window}, and its fixed parts alone do not fit; shorten the template or examples")
+        is_helping = is_helping and not (is_context and excess >= before)
+    if excess > 0:
+        raise ContextOverflow(
+            f"{told} of {window}, and its fixed parts alone do not fit: the template, the system prompt, examples, or "
+            "a last message that is no text; shorten them"
+        )
+    left_out = f", and {dropped} of the dialog's oldest turns were left out" if dropped else ""
+    warnings.warn(f"{told} of {window}: its end was cut off{left_out}", PromptCut, stacklevel=2)
+    return request
 
 
 def tokens_of(request: Request, counter: Counter) -> int:

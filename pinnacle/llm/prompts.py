@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pinnacle.base.errors import ConfigError
 from pinnacle.llm.overflow import fitted
-from pinnacle.llm.requests import Message, Request, is_dialog
-from pinnacle.llm.templates import CONTEXT, INPUT, Template
+from pinnacle.llm.requests import ROLES, Message, Request, is_dialog
+from pinnacle.llm.templates import CONTEXT, INPUT, Template, shown
 
 if TYPE_CHECKING:
     from pinnacle.llm.base import BaseLLM
@@ -40,35 +40,62 @@ class Prompting:
             self.require_place(CONTEXT)
         named = {name: item for name, item in given.items() if name not in (CONTEXT, EXAMPLES)}
         opening = (*self.opening, *_shots(given[EXAMPLES])) if EXAMPLES in given else self.opening
-        value, used = self._called(value, named, context)
+        asked, used = self._called(value, named, context)
         places = {name: named[name] for name in self.template.names if name in named}
         sent = {name: item for name, item in named.items() if name not in places and name not in used}
         parameters = {**model.inference_kwargs, **sent}
-        dialog = value if is_dialog(value) else None
+        dialog = asked if is_dialog(asked) else None
         if dialog is not None and not self.template.is_plain and not _ends_with_text(dialog):
             raise ConfigError(
                 f"prompt_template {self.template.text!r} is filled with the last message of a dialog, "
                 "and that is no text of the user's"
             )
-        text = _text_of(value) if dialog is None else _last_text(dialog)
+        text = _text_of(asked) if dialog is None else _last_text(dialog)
+        is_made = self.function is not None and dialog is None and isinstance(value, str)
 
-        def build(text: str, context: str | None) -> Request:
+        def build(text: str, context: str | None, dropped: int = 0) -> Request:
+            if is_made:  # what is cut is what prompt_func is given, and not what it makes of it
+                text = _text_of(self._called(text, named, context)[0])
             values = {**places, INPUT: text, **({} if context is None else {CONTEXT: context})}
             prompt = text if self.template.is_plain else self.template.fill(values)
             if self.instruction is not None:
                 prompt = f"{prompt}\n\n{self.instruction}"
             content: str | list[Message] = prompt
             if dialog is not None:
-                content = [*opening, *_with_last_text(dialog, prompt)]
+                content = [*opening, *_with_last_text(_without_first(dialog, dropped), prompt)]
             elif opening:
                 content = [*opening, {"role": "user", "content": prompt}]
             return Request(content, parameters, self.schema)
 
         window = model.token_limit()
+        cut = value if is_made else text
         if window is None:
-            return build(text, context)
-        placed = context if CONTEXT in self.template.names else None
-        return fitted(build, text, placed, model, window=window, overflow=model.overflow, model=model.identifier)
+            return build(cut, context)
+        droppable = 0 if dialog is None else sum(_is_droppable(message) for message in dialog[:-1])
+        return fitted(
+            build, cut, context, model, droppable=droppable, window=window, overflow=model.overflow,
+            model=model.identifier,
+        )  # fmt: skip
+
+    def check(self, model: str, named: Iterable[str]) -> None:
+        """ConfigError where a place of the template or a keyword of ``prompt_func`` is filled by none of ``named``."""
+        given = set(named)
+        if CONTEXT in given:
+            self.require_place(CONTEXT)
+        for wanted, what in (
+            (self.template.names - {INPUT}, f"prompt_template {self.template.text!r} has the place"),
+            (_names_of(self.function, required=True), "prompt_func takes the keyword"),
+        ):
+            for name in sorted(wanted - given):
+                raise ConfigError(
+                    f"model {model!r}: {what} {name}, and nothing fills it: pass {name}=, or a field as "
+                    f"X={{'input': ..., {name!r}: ...}}"
+                )
+
+    def check_values(self, given: Mapping[str, Any]) -> None:
+        """ConfigError for a context or for examples that are none."""
+        joined_context(given.get(CONTEXT))
+        _shots(given.get(EXAMPLES))
 
     def names(self) -> frozenset[str]:
         """The keywords that go into prompts and are not sent."""
@@ -115,12 +142,24 @@ def joined_context(context: Any) -> str | None:
 def _text_of(value: Any) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return str(value)
+    if isinstance(value, (bool, int, float)):
+        return shown(value)
+    if isinstance(value, dict) and value.get("role", "user") not in ROLES:
+        raise ConfigError(f"a message's role is one of {', '.join(sorted(ROLES))}, not {value['role']!r}")
     raise ConfigError(
         "a language model takes text, or the messages of a dialog as a list of {'role': ..., 'content': ...}, "
         f"not {type(value).__name__}"
     )
+
+
+def _is_droppable(message: Message) -> bool:
+    return message["role"] not in ("system", "developer")
+
+
+def _without_first(dialog: Sequence[Message], dropped: int) -> list[Message]:
+    """The dialog without its oldest turns; what the system says stays."""
+    gone = [i for i, message in enumerate(dialog[:-1]) if _is_droppable(message)][:dropped]
+    return [message for i, message in enumerate(dialog) if i not in gone]
 
 
 def _last_text(dialog: Sequence[Message]) -> str:
@@ -138,8 +177,8 @@ def _with_last_text(dialog: Sequence[Message], prompt: str) -> list[Message]:
     return [*dialog[:-1], {**dialog[-1], "content": prompt}]
 
 
-def _names_of(function: Callable[..., Any] | None) -> frozenset[str]:
-    """The keywords that a ``prompt_func`` names, beside the input."""
+def _names_of(function: Callable[..., Any] | None, *, required: bool = False) -> frozenset[str]:
+    """The keywords that a ``prompt_func`` names, beside the input: all, or those that it cannot do without."""
     if function is None:
         return frozenset()
     if not callable(function):
@@ -148,7 +187,7 @@ def _names_of(function: Callable[..., Any] | None) -> frozenset[str]:
     if not parameters or parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
         raise ConfigError("prompt_func takes the input as its first argument, and has none")
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return frozenset(parameter.name for parameter in parameters[1:] if parameter.kind in named)
+    return frozenset(p.name for p in parameters[1:] if p.kind in named and (p.default is p.empty or not required))
 
 
 def _system(prompt: str | None) -> tuple[Message, ...]:
@@ -160,6 +199,11 @@ def _system(prompt: str | None) -> tuple[Message, ...]:
 def _shots(examples: Any) -> tuple[Message, ...]:
     """Few-shot examples as turns of the dialog before the input."""
     messages: list[Message] = []
+    if examples is not None and not isinstance(examples, (list, tuple)):
+        raise ConfigError(
+            "examples is a list of (input, answer) pairs; a query for them goes to db.predict(..., examples=query), "
+            f"and this is a {type(examples).__name__}"
+        )
     for example in examples or ():
         if not isinstance(example, (tuple, list)) or len(example) != 2:
             raise ConfigError(f"examples is a list of (input, answer) pairs, and {example!r:.80} is none")

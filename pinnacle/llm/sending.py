@@ -11,7 +11,6 @@ from typing import Generic, Protocol, TypeVar
 
 from pinnacle.base.errors import (
     AccountRefused,
-    BudgetReached,
     ModelError,
     PinnacleError,
     ProviderRefused,
@@ -25,7 +24,11 @@ T = TypeVar("T")
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 8.0
 THROTTLED_PATIENCE_S = 600.0
-ACCOUNT_STATUSES = frozenset({401, 402, 403, 404})
+RESERVE_POLL_S = 0.01
+ACCOUNT_STATUSES = frozenset({401, 402})
+MODEL_STATUSES = frozenset({403, 404})
+"""About the account, as long as it was served nothing: some providers answer so to one input that they refuse."""
+
 ACCOUNT_CODES = ("insufficient_quota", "billing_hard_limit_reached", "account_deactivated")
 
 
@@ -39,13 +42,15 @@ class Answered(Generic[T]):
 
 
 class Unreadable(Exception):
-    """An answer came that is none: no JSON, cut off, or without content."""
+    """An answer came that is none: no JSON, cut off, or without content; ``billed`` is what it cost all the same."""
+
+    billed: Usage | None = None
 
 
 class Counting(Protocol):
     """Where calls are counted: see `Meter`."""
 
-    def reserve(self, expected: float) -> float: ...
+    def reserve(self, expected: float) -> float | None: ...
 
     def settle(self, reserved: float, usage: Usage) -> None: ...
 
@@ -93,15 +98,21 @@ class Sender:
         self, attempt: Callable[[], Awaitable[Answered[T]]], meter: Counting, expected_cost: float, *, is_repeat: bool
     ) -> T:
         async with self.gate:
-            began = await self.account.start()
-            usage, reserved = Usage(calls=1, failed=1, retried=int(is_repeat)), self._reserve(meter, expected_cost)
+            usage, reserved = Usage(), await self._reserve(meter, expected_cost)
+            try:
+                began = await self.account.start()
+                usage = Usage(calls=1, failed=1, retried=int(is_repeat))
+            finally:
+                if not usage:  # it was not sent
+                    meter.settle(reserved, usage)
             try:
                 async with asyncio.timeout(self.timeout_s):
                     answered = await attempt()
                 usage = Usage(1, 0, int(is_repeat)) + answered.usage
-                self.account.succeeded(answered.headers, began)
+                self.account.succeeded(answered.headers, began, by=self.model)
                 return answered.value
             except Exception as error:
+                usage += getattr(error, "billed", None) or Usage()
                 if (judged := self._judged(error, began)) is error:
                     raise
                 raise judged from error
@@ -111,12 +122,11 @@ class Sender:
             finally:
                 meter.settle(reserved, usage)
 
-    def _reserve(self, meter: Counting, expected_cost: float) -> float:
-        try:
-            return meter.reserve(expected_cost)
-        except BudgetReached:
-            self.account.gave_up()
-            raise
+    async def _reserve(self, meter: Counting, expected_cost: float) -> float:
+        """Wait until calls in flight leave enough of the budget; BudgetReached where they cannot."""
+        while (reserved := meter.reserve(expected_cost)) is None:
+            await asyncio.sleep(RESERVE_POLL_S)
+        return reserved
 
     def _judged(self, error: Exception, began: float) -> Exception:
         """The error to go on with; the account learns what it says of the provider."""
@@ -128,7 +138,8 @@ class Sender:
             self.account.failed(error)
         else:
             self.account.refused()
-            if status in ACCOUNT_STATUSES or is_final:
+            is_about_all = status in MODEL_STATUSES and not self.account.has_served(self.model)
+            if status in ACCOUNT_STATUSES or is_about_all or is_final:
                 return AccountRefused(f"model {self.model!r}: {error}", status=status)
             if status is not None:
                 return ProviderRefused(f"model {self.model!r}: {error}", status=status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import string
 from collections.abc import Mapping
 from typing import Any
@@ -39,7 +40,14 @@ class Template:
                 f"prompt_template {self.text!r} has {{{missing[0]}}}, and nothing was given for it: "
                 f"pass {missing[0]}=, or the field as X={{'input': ..., {missing[0]!r}: ...}}"
             )
-        return "".join(literal + ("" if name is None else str(values[name])) for literal, name in self._parts)
+        return "".join(literal + ("" if name is None else shown(values[name])) for literal, name in self._parts)
+
+
+def shown(value: Any) -> str:
+    """A value as a prompt shows it: text as it is, lists, objects and booleans as JSON."""
+    if isinstance(value, (dict, list, tuple, bool)):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return str(value)
 
 
 def _parse(text: str) -> list[tuple[str, str | None]]:

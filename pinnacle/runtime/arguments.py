@@ -21,6 +21,7 @@ def canonical(parameters: Mapping[str, Any]) -> str:
 
 def check_arguments(model: Model, fields: Fields, parameters: Mapping[str, Any]) -> None:
     """Refuse arguments that the model does not take, before anything is written or called."""
+    model.check_parameters(parameters)
     if model.call_style is CallStyle.BATCH and not model.takes_row_keywords:
         model.check_arguments(1, list(parameters))
     elif fields.arguments is None:

@@ -32,6 +32,9 @@ MAX_REQUESTS = 20_000
 """In one batch; OpenAI takes 50,000 and 200 MB."""
 
 PAGE_ROWS = 1_000
+CLAIM_S = 900.0
+"""How long rows are held while they are submitted: an upload takes time. Those of a dead process are free at once."""
+
 UNSENT = "pinnacle:"
 """Before the token of a batch that is on record and may not have been submitted."""
 
@@ -83,11 +86,19 @@ class BatchRun:
         if not job.id.startswith(UNSENT):
             return job
         found = self._model.find_batch(job.id.removeprefix(UNSENT))
+        if found is None and self._is_being_submitted(job):
+            return None
         submitted = None if found is None else replace(job, id=found)
         if submitted is not None:
             self._backend.save_batch(submitted)
         self._backend.delete_batch(job.id)
         return submitted
+
+    def _is_being_submitted(self, job: BatchJob) -> bool:
+        """Whether another run holds the rows of a batch that is not there yet: it may be on its way."""
+        page = self._target.reread([load_key(key) for key, _ in job.items[:PAGE_ROWS]])
+        _, granted, _ = self._target.claim(self._run, page, (), CLAIM_S)
+        return len(granted) < len(page.keys)
 
     def _write(self, answers: BatchAnswers, items: Sequence[tuple[str, str]]) -> None:
         """Outputs of rows whose input is still what was asked for; the others are asked for again."""
@@ -153,8 +164,9 @@ class BatchRun:
 
     def _mine(self, page: Page) -> Page:
         """The rows that nobody else works on, and that are not on their way already."""
-        _, granted, is_old = self._target.claim(self._run, page, (), self._settings.lease_ttl_s)
+        _, granted, is_old = self._target.claim(self._run, page, (), CLAIM_S)
         mine = page.take(granted)
+        self.result.pending += len(page.keys) - len(granted)
         if is_old and mine.keys:
             mine = self._target.reread(mine.keys, overwrite=self._options.overwrite)
         on_their_way = {key for job in self._backend.batches(self._info.id) for key, _ in job.items}
@@ -167,15 +179,25 @@ class BatchRun:
         empty = [i for i, value in enumerate(page.inputs) if self._model.skip_null and self._caller.has_null(value)]
         self._write_outputs(page, empty, [None] * len(empty))
         self.result.empty += len(empty)
-        is_empty = set(empty)
+        settled = {*empty, *self._from_cache(page)}
         for position, value in enumerate(page.inputs):
-            if position in is_empty:
+            if position in settled:
                 continue
             digest = _digest(page.identities[position])
             arguments, named = self._caller.arguments(value)
             requests[digest] = (arguments[0] if arguments else None, {**named, **self._options.parameters})
             items.append((dump_key(page.keys[position]), digest))
             self.result.pending += 1
+
+    def _from_cache(self, page: Page) -> list[int]:
+        """Write the answers that were paid for before; the positions of their rows."""
+        if self._settings.cache is None or self._options.overwrite or not page.keys:
+            return []
+        kept = self._settings.cache.get(page.identities)
+        known = [i for i, output in enumerate(kept) if output is not None]
+        self._write_outputs(page, known, [kept[i] for i in known])
+        self.result.cached += len(known)
+        return known
 
     def _send(self, items: Sequence[tuple[str, str]], requests: dict[str, Any]) -> None:
         """Put the batch on record, submit it, and note the provider's id."""

@@ -21,10 +21,10 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pinnacle.base.errors import AccountRefused, BudgetReached, MissingPlugin, ModelError, ModelUnavailable
+from pinnacle.base.errors import AccountRefused, BudgetReached, ConfigError, MissingPlugin, ModelError, ModelUnavailable
 from pinnacle.base.outages import is_outage
 from pinnacle.base.rows import Fields
-from pinnacle.components.calls import by_length, call_batch
+from pinnacle.components.calls import Named, by_length, call_batch
 from pinnacle.components.model import CallStyle, Model
 from pinnacle.runtime.flight import FLUSH_S, MAX_PORTION_BYTES, Flight, Landed
 from pinnacle.runtime.memory import bytes_of
@@ -163,7 +163,7 @@ class Caller:
         real: list[Failed] = []
         met: list[Failed] = []
         for item in failed:
-            if isinstance(item.error, HALTING):
+            if isinstance(item.error, HALTING) or item.error is self.halted:
                 continue
             if is_outage(item.error):
                 self.outage = item.error
@@ -304,6 +304,8 @@ class Caller:
         try:
             outputs = self._outputs(unit, inputs)
         except Exception as error:  # the unit of work: searched, retried, then set aside
+            if isinstance(error, ConfigError) and self.model.call_style is CallStyle.BATCH:
+                self.halted = self.halted or error  # it is about the call, and no row's fault
             return Done(failed=[self._failed(position, error, attempt) for position in unit])
         wrong = {i: output for i, output in enumerate(outputs) if isinstance(output, Exception)}
         if not wrong:
@@ -312,9 +314,8 @@ class Caller:
         failed = [self._failed(unit[i], error, attempt) for i, error in wrong.items()]
         return Done([unit[i] for i in sound], [outputs[i] for i in sound], failed)
 
-    @staticmethod
-    def _is_spared(failed: Failed) -> bool:
-        return is_outage(failed.error) or isinstance(failed.error, HALTING)
+    def _is_spared(self, failed: Failed) -> bool:
+        return is_outage(failed.error) or isinstance(failed.error, HALTING) or failed.error is self.halted
 
     def _outputs(self, unit: list[int], inputs: Sequence[Any]) -> list[Any]:
         if self.model.call_style is CallStyle.VALUE:
@@ -417,4 +418,4 @@ class Caller:
         if self.fields.arguments is None:
             return value
         values = value if len(self.fields.paths) > 1 else (value,)
-        return dict(zip(self.fields.arguments, values, strict=True))
+        return Named(zip(self.fields.arguments, values, strict=True))

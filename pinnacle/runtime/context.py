@@ -44,7 +44,11 @@ def _read(backend: Backend, query: Any, keys: Any, count: int, option: str) -> l
     else:
         if keys is None:
             raise ConfigError(f"pass {option}=, the fields to read of each document")
-        rows = [tuple(_at(document, key) for key in keys) for document in backend.execute(query)]
+        documents = list(backend.execute(query))
+        rows = [tuple(_at(document, key) for key in keys) for document in documents]
+        for position, key in enumerate(keys):
+            if documents and all(row[position] is None for row in rows):
+                raise UnknownField(key, "each of the query's documents", documents[0].unpack())
     return [row for row in rows if all(value is not None for value in row)]
 
 

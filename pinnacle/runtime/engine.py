@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,38 +24,27 @@ from pinnacle.base.errors import BackendError, BudgetReached, ModelError, RowRej
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.loop import stop_requested
 from pinnacle.base.metering import Meter, Usage, meter
+from pinnacle.base.outages import THROTTLED, status_of
 from pinnacle.base.rows import Failure, Key, OutputBatch, Page
 from pinnacle.components.model import Model
 from pinnacle.runtime.calling import BATCH_SIZES, Caller, Done, Failed
+from pinnacle.runtime.dry_run import count_only
+from pinnacle.runtime.held import Held, pick
 from pinnacle.runtime.memory import RunMemory
 from pinnacle.runtime.options import Cache, RunOptions, RunSettings
-from pinnacle.runtime.patience import Patience
+from pinnacle.runtime.patience import REFUSALS, Patience
 from pinnacle.runtime.result import PredictResult
 from pinnacle.runtime.sizing import PageSize
 from pinnacle.runtime.writing import Writer, brisk, reconnecting
 
 log = logging.getLogger(__name__)
 
-BILL_EVERY_S = 1.0
+PROBE_PAUSES_S = (0.0, 0.7, 1.5, 3.0)
 PATIENCE_S = 60.0
 """How long rows that others keep locked or changing are tried again before they are left to the next run."""
 
 
 Claim = tuple[str, Sequence[int], bool]
-
-
-@dataclass(eq=False)
-class _Held:
-    """A claimed page and the writes it waits for."""
-
-    page: Page
-    lease: str
-    is_retried: bool = False
-    writes: list[Future[None]] = field(default_factory=list)
-    answered: set[int] = field(default_factory=set)
-
-    def is_settled(self) -> bool:
-        return all(write.done() for write in self.writes)
 
 
 class Run:
@@ -68,11 +57,12 @@ class Run:
         self.result = PredictResult(f"{target.info.table}.{target.info.name}", dry_run=options.dry_run)
         self._id, self._ttl, self._settings = uuid.uuid4().hex, settings.lease_ttl_s, settings
         self._progress = settings.on_progress
-        self._meter, self._billed_at = Meter(options.budget), time.monotonic()
+        self._meter = Meter(options.budget)
         self._patience = Patience(model.identifier, settings.outage_patience_s)
-        self._is_blaming = False
+        self._is_blaming = self._is_at_last = False
+        self._good: list[Any] | None = None
         self._memory = RunMemory()
-        self._held: list[_Held] = []
+        self._held: list[Held] = []
         self._later: list[Key] = []
         self._size = PageSize(model, self.batch_size)
         self._stop = stop_requested.get()
@@ -85,7 +75,7 @@ class Run:
         began = time.perf_counter()
         try:
             if self.options.dry_run:
-                self._count_only()
+                count_only(self._pages(), self.caller, self.result, self._progress)
             else:
                 with brisk, self._writing(), self._heartbeat(), self._metering():
                     self._run(keys)
@@ -108,7 +98,8 @@ class Run:
             if not self._is_halted():
                 self._finish_later()
             if self._is_halted():
-                self.result.pending = len(set(self._later))
+                self._drain()
+                self.result.pending = self.result.read - self.result.settled
         finally:
             self._drain()
 
@@ -130,7 +121,7 @@ class Run:
 
     # -- pages ------------------------------------------------------------------------------------
 
-    def _claimed_pages(self) -> Iterator[_Held]:
+    def _claimed_pages(self) -> Iterator[Held]:
         """Pages in key order; the next one is read and claimed before this one is worked on."""
         ahead: tuple[Page, Future[Claim]] | None = None
         for page in self._pages():
@@ -168,7 +159,7 @@ class Run:
         claim = partial(self.target.claim, self._id, page, done, self._ttl)
         return self._writer.do(partial(reconnecting, claim))
 
-    def _granted(self, page: Page, claim: Future[Claim]) -> _Held:
+    def _granted(self, page: Page, claim: Future[Claim]) -> Held:
         lease, granted, reread = claim.result()
         if len(granted) < len(page.keys):
             taken = set(granted)
@@ -176,7 +167,7 @@ class Run:
         mine = page.take(granted)
         if reread and mine.keys:
             mine = self._reread(mine.keys)
-        held = _Held(mine, lease)
+        held = Held(mine, lease)
         if granted:
             self._held.append(held)
         return held
@@ -193,7 +184,7 @@ class Run:
 
     # -- one page ---------------------------------------------------------------------------------
 
-    def _process(self, held: _Held) -> None:
+    def _process(self, held: Held) -> None:
         began, page = time.perf_counter(), held.page
         self._check_stop()
         todo = self._without_nulls(held)
@@ -211,7 +202,7 @@ class Run:
                 self._leave(held, owners, followers)
         self._size.after_work(max(1, len(page.keys)), time.perf_counter() - began)
 
-    def _from_cache(self, cache: Cache, held: _Held, owners: list[int], followers: dict[int, list[int]]) -> list[int]:
+    def _from_cache(self, cache: Cache, held: Held, owners: list[int], followers: dict[int, list[int]]) -> list[int]:
         """Write the answers that were paid for before; the positions that still need one."""
         kept = cache.get([held.page.identities[i] for i in owners])
         known = [n for n, output in enumerate(kept) if output is not None]
@@ -223,13 +214,33 @@ class Run:
         self._finish(held, done, owners, followers, is_new=False)
         return [owner for n, owner in enumerate(owners) if kept[n] is None]
 
-    def _leave(self, held: _Held, owners: list[int], followers: dict[int, list[int]]) -> None:
-        """Rows whose inputs were not answered come back later."""
-        for owner in owners:
-            if owner not in held.answered:
-                self._later.extend(held.page.keys[i] for i in (owner, *followers.get(owner, ())))
+    def _leave(self, held: Held, owners: list[int], followers: dict[int, list[int]]) -> None:
+        """Rows whose inputs were not answered come back later; of the last ones, those that only the provider's
+        silence stands between are set aside, where it answers another input meanwhile."""
+        left = [owner for owner in owners if owner not in held.answered]
+        met = [held.met[owner] for owner in left if owner in held.met]
+        if self._is_at_last and met and self._provider_answers():
+            alone = [replace(item, attempts=REFUSALS) for item in met if status_of(item.error) != THROTTLED]
+            blamed = {item.position for item in alone}
+            left = [owner for owner in left if owner not in blamed]
+            alone += [replace(item, position=i) for item in alone for i in followers.get(item.position, ())]
+            if alone:
+                self._set_aside(held, alone)
+        for owner in left:
+            self._later.extend(held.page.keys[i] for i in (owner, *followers.get(owner, ())))
 
-    def _without_nulls(self, held: _Held) -> list[int]:
+    def _provider_answers(self) -> bool:
+        """Whether an input that was answered before is answered now; asked for a while: it may have to wait."""
+        if self._good is None:
+            return False
+        for pause_s in PROBE_PAUSES_S:
+            time.sleep(pause_s)
+            self._check_stop()
+            if any(done.positions for done in self.caller.run(self._good)):
+                return True
+        return False
+
+    def _without_nulls(self, held: Held) -> list[int]:
         """Positions whose inputs go to the model; the others get their NULL output at once."""
         inputs, everything = held.page.inputs, list(range(len(held.page.inputs)))
         if not self.model.skip_null:
@@ -247,7 +258,7 @@ class Run:
         skipped = set(empty)
         return [i for i in everything if i not in skipped]
 
-    def _distinct(self, page: Page, todo: list[int], held: _Held) -> tuple[list[int], dict[int, list[int]]]:
+    def _distinct(self, page: Page, todo: list[int], held: Held) -> tuple[list[int], dict[int, list[int]]]:
         """One position for each input not yet computed in this run, and the rows that share it."""
         identities = page.identities if len(todo) == len(page.keys) else [page.identities[i] for i in todo]
         if self._memory.knows_none_of(list(identities)):
@@ -272,7 +283,7 @@ class Run:
         return owners, followers
 
     def _finish(
-        self, held: _Held, done: Done, owners: list[int], followers: dict[int, list[int]], *, is_new: bool = True
+        self, held: Held, done: Done, owners: list[int], followers: dict[int, list[int]], *, is_new: bool = True
     ) -> int:
         """Check finished outputs, share them, and hand them to the writer; how many inputs are settled."""
         failpoint("after-model")
@@ -280,6 +291,9 @@ class Run:
         values, misfits = self.target.check_all(done.outputs) if done.outputs else ([], {})
         failed = [Failed(owners[f.position], f.error, f.attempts) for f in done.failed]
         failed += self._blamed(held, done.unanswered, owners)
+        held.met.update((owners[f.position], replace(f, position=owners[f.position])) for f in done.unanswered)
+        if is_new and positions:
+            self._good = [held.page.inputs[positions[0]]]
         settled = len(positions) + len(failed)
         self.result.computed += settled if is_new else 0
         held.answered.update(positions, (f.position for f in failed))
@@ -291,6 +305,8 @@ class Run:
         identities = held.page.identities
         answered = [identities[p] for p in positions]
         self._memory.put(answered, outputs)
+        if is_new and self._meter.has_untaken():
+            held.writes.append(self._writer.write(self._bill))
         if is_new and positions and self._settings.cache is not None:
             held.writes.append(self._writer.write(partial(self._settings.cache.put, answered, list(outputs))))
         if followers:
@@ -304,12 +320,9 @@ class Run:
             self._write(held, positions, outputs)
         if failed:
             self._set_aside(held, failed)
-        if time.monotonic() - self._billed_at > BILL_EVERY_S:
-            self._billed_at = time.monotonic()
-            held.writes.append(self._writer.write(self._bill))
         return settled
 
-    def _blamed(self, held: _Held, unanswered: Sequence[Failed], owners: list[int]) -> list[Failed]:
+    def _blamed(self, held: Held, unanswered: Sequence[Failed], owners: list[int]) -> list[Failed]:
         """Those that met no answer so often, while others were served, that it is their own failure."""
         blamed = []
         for item in unanswered:
@@ -328,12 +341,12 @@ class Run:
 
     # -- writing, on the writer thread --------------------------------------------------------------
 
-    def _write(self, held: _Held, positions: list[int], outputs: Sequence[Any]) -> None:
+    def _write(self, held: Held, positions: list[int], outputs: Sequence[Any]) -> None:
         """Queue outputs; waits while two batches are queued already."""
         for start in range(0, len(positions), self.batch_size):
             part = positions[start : start + self.batch_size]
             page, results = held.page, outputs[start : start + self.batch_size]
-            batch = OutputBatch(_pick(page.keys, part), results, _pick(page.witnesses, part))
+            batch = OutputBatch(pick(page.keys, part), results, pick(page.witnesses, part))
             batch = self.target.prepare(batch)
             held.writes.append(self._writer.write(partial(self._write_batch, batch)))
 
@@ -356,7 +369,7 @@ class Run:
         self._progress(len(batch.keys) - len(unwritten))
         self._later.extend(batch.keys[i] for i in unwritten)
 
-    def _set_aside(self, held: _Held, failed: Sequence[Failed]) -> None:
+    def _set_aside(self, held: Held, failed: Sequence[Failed]) -> None:
         page = held.page
         failures = [
             Failure(
@@ -400,6 +413,7 @@ class Run:
     def _finish_later(self) -> None:
         """Come back to rows that were leased, locked or edited by others, until they are done."""
         quiet_since, pause = time.monotonic(), 0.01
+        self._is_at_last = True
         while True:
             self._drain()
             self._check_stop()
@@ -474,25 +488,3 @@ class Run:
         finally:
             stop.set()
             thread.join()
-
-    def _count_only(self) -> None:
-        for page in self._pages():
-            for position, identity in enumerate(page.identities):
-                value = page.inputs[position]
-                values = value if len(self.target.info.fields.paths) > 1 else (value,)
-                if self.model.skip_null and any(part is None for part in values):
-                    self.result.empty += 1
-                elif self._memory.get(identity)[0]:
-                    self.result.deduplicated += 1
-                else:
-                    self._memory.put([identity], [None])
-                    self.result.computed += 1
-            self._progress(len(page.keys))
-
-
-def _pick(column: Sequence[Any], positions: Sequence[int]) -> Sequence[Any]:
-    """The values at ``positions``; a slice where these are consecutive."""
-    first, stop = positions[0], positions[0] + len(positions)
-    if positions[-1] == stop - 1 and list(positions) == list(range(first, stop)):
-        return column[first:stop]
-    return [column[i] for i in positions]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pinnacle.backends.protocol import Backend, Target
-from pinnacle.base.errors import ComponentError, ConfigError
+from pinnacle.base.errors import ComponentError, ConfigError, Conflict
 from pinnacle.base.metering import Meter, meter
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec
 from pinnacle.base.settings import Settings
@@ -54,9 +54,15 @@ class Predicting:
         if isinstance(job.output, Mapping):
             return self._spread(job, options, progress=progress, listen=listen)
         check_arguments(job.model, Fields.of(job.X) if job.X is not None else Fields.of("input"), job.parameters)
+        if options.budget is not None and getattr(job.model, "price", None) is None:
+            raise ConfigError(
+                f"budget= needs to know what model {job.model.identifier!r} costs: give it cost=(input, output), "
+                "in US dollars a token"
+            )
         model = self.ready(job.model, store=not options.dry_run)
         source, spec = self.spec(model, job)
         target = self._backend.bind(source, spec, create=not options.dry_run)
+        self._refuse_beside_batches(target, options)
         with progress_bar(spec.name or model.identifier, target.count, progress) as move:
             result = Run(model, target, options, self._run_settings(model, target, move)).execute()
         if not options.dry_run:
@@ -67,9 +73,21 @@ class Predicting:
             self._listen(replace(job, model=model))
         return result
 
+    def _refuse_beside_batches(self, target: Target, options: RunOptions) -> None:
+        """Rows in a batch of the provider's would be paid for twice."""
+        waiting = self._backend.batches(target.info.id) if target.info.id and not options.overwrite else []
+        if waiting and not options.dry_run:
+            rows = sum(len(job.items) for job in waiting)
+            raise Conflict(
+                f"{rows} rows of {target.info.table}.{target.info.name} are in a batch of the provider's; collect it "
+                'with mode="batch" first, or pass overwrite=True to compute all rows now'
+            )
+
     def predict_in_batches(self, job: PredictJob, options: RunOptions) -> PredictResult:
         """Collect the provider's batches that are done, and submit what is not on its way."""
         check_arguments(job.model, Fields.of(job.X), job.parameters)
+        if isinstance(job.output, Mapping):
+            raise ConfigError('output= as a dict of fields does not go with mode="batch"; name one column')
         model = self.ready(job.model, store=True)
         source, spec = self.spec(model, job)
         target = self._backend.bind(source, spec)
@@ -88,14 +106,23 @@ class Predicting:
         if unknown := [name for name in job.output if name not in known]:
             raise ConfigError(f"the schema has no field {unknown[0]!r}; it has {', '.join(map(repr, known))}")
         whole = replace(job, output=None)
-        result = self.predict(whole, options, progress=progress, listen=listen)
         if options.dry_run:
-            return result
-        place = self.spec(self.ready(job.model, store=False), whole)[1].name
-        for name, column in job.output.items():
-            model = FieldOf(f"{job.model.identifier}.{name}", field=name, output_type=column_type(schema, name))
-            part = PredictJob(model, place, job.select, column)
-            self.predict(part, replace(options, parameters={}, budget=None), progress=False, listen=listen)
+            return self.predict(whole, options, progress=progress, listen=listen)
+        source, spec = self.spec(self.ready(job.model, store=True), whole)
+        self._backend.bind(source, spec)
+        parts = [
+            PredictJob(
+                FieldOf(f"{job.model.identifier}.{name}", field=name, output_type=column_type(schema, name)),
+                spec.name, job.select, column,
+            )
+            for name, column in job.output.items()
+        ]  # fmt: skip
+        for part in parts:
+            self.plan(part)  # raises what stands in the way before the first call
+        result = self.predict(whole, options, progress=progress, listen=listen)
+        for part in parts:
+            done = self.predict(part, replace(options, parameters={}, budget=None), progress=False, listen=listen)
+            result.failed += done.failed
         return result
 
     def _listen(self, job: PredictJob) -> None:

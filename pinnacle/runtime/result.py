@@ -53,6 +53,11 @@ class PredictResult:
         self.input_tokens, self.output_tokens, self.cost = usage.input_tokens, usage.output_tokens, usage.cost
 
     @property
+    def settled(self) -> int:
+        """Rows read and done with, one way or another."""
+        return self.written + self.failed + self.skipped
+
+    @property
     def skipped(self) -> int:
         """Rows read and left as they were."""
         return self.fresh + self.set_aside + self.changed

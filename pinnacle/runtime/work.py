@@ -13,7 +13,8 @@ from typing import Any, Literal
 from pinnacle.backends.protocol import Target
 from pinnacle.base.rows import Key, Page
 from pinnacle.components.model import CallStyle, Model
-from pinnacle.runtime.engine import Run, _Held
+from pinnacle.runtime.engine import Run
+from pinnacle.runtime.held import Held
 from pinnacle.runtime.memory import RunMemory
 from pinnacle.runtime.options import RunOptions, RunSettings
 from pinnacle.runtime.writing import Writer, brisk
@@ -91,7 +92,7 @@ class WorkRun(Run):
         if page.read < len(keys):
             again.update(self._settle_absent(keys))
         if page.keys:
-            held = _Held(page, lease, is_retried=True)
+            held = Held(page, lease, is_retried=True)
             self._held.append(held)
             self._process(held)
         else:
@@ -118,11 +119,11 @@ class WorkRun(Run):
             self.target.forget(gone)
         return self.target.blank(unmatched) if unmatched and self._unmatched == "clear" else ()
 
-    def _write(self, held: _Held, positions: list[int], outputs: Sequence[Any]) -> None:
+    def _write(self, held: Held, positions: list[int], outputs: Sequence[Any]) -> None:
         self._handled.update(held.page.keys[position] for position in positions)
         super()._write(held, positions, outputs)
 
-    def _set_aside(self, held: _Held, failed: Sequence[Any]) -> None:
+    def _set_aside(self, held: Held, failed: Sequence[Any]) -> None:
         self._handled.update(held.page.keys[item.position] for item in failed)
         super()._set_aside(held, failed)
 

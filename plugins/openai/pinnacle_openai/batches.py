@@ -12,6 +12,9 @@ import openai
 
 TOKEN = "pinnacle"
 RUNNING = frozenset({"validating", "in_progress", "finalizing", "cancelling"})
+UNANSWERED = frozenset({"batch_expired", "batch_cancelled"})
+"""The provider did not come to these: they are no errors, and are asked for again."""
+
 ENDPOINT: Final = "/v1/chat/completions"
 
 
@@ -48,17 +51,26 @@ async def find(client: openai.AsyncOpenAI, token: str) -> str | None:
 
 async def fetch(client: openai.AsyncOpenAI, batch_id: str) -> tuple[str | None, list[Line]] | None:
     """Why it failed as a whole, if it did, and its lines; None while it is worked on."""
-    batch = await client.batches.retrieve(batch_id)
+    try:
+        batch = await client.batches.retrieve(batch_id)
+        lines = await _answers(client, batch)
+    except openai.NotFoundError:
+        return "the provider has it no more", []
     if batch.status in RUNNING:
         return None
-    lines: list[Line] = []
-    for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
-        content = await client.files.content(file_id)
-        lines += _lines(content.text.splitlines())
     if batch.status != "failed":
         return None if not lines and batch.status == "completed" and _asked(batch) else (None, lines)
     told = [error.message for error in (batch.errors.data or [])] if batch.errors else []
     return "; ".join(filter(None, told)) or "the provider says no more than that it failed", lines
+
+
+async def _answers(client: openai.AsyncOpenAI, batch: Any) -> list[Line]:
+    """What is in the files of a batch that has ended."""
+    lines: list[Line] = []
+    for file_id in filter(None, (batch.output_file_id, batch.error_file_id)) if batch.status not in RUNNING else ():
+        content = await client.files.content(file_id)
+        lines += _lines(content.text.split("\n"))  # other line ends may stand within an answer
+    return lines
 
 
 def _asked(batch: Any) -> bool:
@@ -75,6 +87,8 @@ def _lines(texts: Iterable[str]) -> Iterator[Line]:
         response = line.get("response") or {}
         body = response.get("body")
         error = line.get("error")
+        if isinstance(error, dict) and error.get("code") in UNANSWERED:
+            continue
         if error is None and response.get("status_code", 200) >= 400:
             error = (body or {}).get("error") or f"HTTP {response['status_code']}"
         told = None if error is None else str(error.get("message", error) if isinstance(error, dict) else error)

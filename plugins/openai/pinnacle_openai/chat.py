@@ -9,12 +9,14 @@ from typing import Any, ClassVar, TypeVar
 import openai
 
 from pinnacle import (
+    AccountRefused,
     Answered,
     BaseLLMAPI,
     BatchAnswers,
     ConfigError,
     InvalidAnswer,
     ProviderRefused,
+    ProviderUnavailable,
     Reply,
     Request,
     Unreadable,
@@ -28,6 +30,7 @@ from pinnacle_openai.service import DEFAULT_KEY, OpenAIService, Wire
 T = TypeVar("T")
 
 CUT_SHORT = ("length", "content_filter")
+BATCH_RETRIES = 4
 ENGINE_WORDS = frozenset({"messages", "model", "stream", "stream_options"})
 
 
@@ -91,7 +94,11 @@ class OpenAI(OpenAIService, BaseLLMAPI):
 
     async def _call(self, request: Request) -> Answered[Reply]:
         answer, headers = await self._wire.post("/chat/completions", self._body(request))
-        reply = _reply(answer)
+        try:
+            reply = _reply(answer)
+        except (InvalidAnswer, Unreadable) as error:  # the provider charges for these too
+            error.billed = self.usage_of(request, Reply("", *_counts(answer)))
+            raise
         return Answered(reply, self.usage_of(request, reply), headers)
 
     # -- batches -----------------------------------------------------------------------------------
@@ -116,21 +123,27 @@ class OpenAI(OpenAIService, BaseLLMAPI):
             try:
                 if line.error is not None:
                     raise ProviderRefused(f"model {self.identifier!r}: {line.error}")
-                reply = _reply(line.body)
-                usage += self._batch_usage(reply)
-                outputs[line.name] = self._processed(reply)
+                usage += self._batch_usage(*_counts(line.body))
+                outputs[line.name] = self._processed(_reply(line.body))
             except (ProviderRefused, InvalidAnswer, Unreadable) as error:
                 errors[line.name] = error
         return BatchAnswers(outputs, errors, usage, failure)
 
-    def _batch_usage(self, reply: Reply) -> Usage:
-        read, written = reply.input_tokens or 0, reply.output_tokens or 0
-        cost = self.price.of(read, written) * self.batch_price_factor if self.price is not None else 0.0
-        return Usage(input_tokens=read, output_tokens=written, cost=cost)
+    def _batch_usage(self, read: int | None, written: int | None) -> Usage:
+        cost = self.price.of(read or 0, written or 0) * self.batch_price_factor if self.price is not None else 0.0
+        return Usage(input_tokens=read or 0, output_tokens=written or 0, cost=cost)
 
     async def _with_client(self, use: Callable[[openai.AsyncOpenAI], Awaitable[T]]) -> T:
-        async with self.openai_client(self.key()) as client:
-            return await use(client)
+        """What ``use`` makes of the library's client, which tries again by itself; its errors as pinnacle's."""
+        try:
+            async with self.openai_client(self.key(), max_retries=BATCH_RETRIES) as client:
+                return await use(client)
+        except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+            raise self.hidden(AccountRefused(f"model {self.identifier!r}: {error}")) from self.hidden(error)
+        except (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError) as error:
+            raise self.hidden(ProviderUnavailable(f"model {self.identifier!r}: {error}")) from self.hidden(error)
+        except openai.APIStatusError as error:
+            raise self.hidden(ProviderRefused(f"model {self.identifier!r}: {error}")) from self.hidden(error)
 
     # -- bodies ------------------------------------------------------------------------------------
 
@@ -162,8 +175,13 @@ def _reply(answer: Any) -> Reply:
         raise InvalidAnswer(f"the answer ended before its first word, with finish_reason {reason!r}")
     if not isinstance(text, str):
         raise Unreadable("the answer's message has no content")
-    usage = answer.get("usage")
-    return Reply(text, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"), reason)
+    return Reply(text, *_counts(answer), reason)
+
+
+def _counts(answer: Any) -> tuple[int | None, int | None]:
+    """Tokens read and written, as an answer tells them."""
+    usage = answer.get("usage") if isinstance(answer, Mapping) else None
+    return _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
 
 
 def _count(usage: Any, name: str) -> int | None:

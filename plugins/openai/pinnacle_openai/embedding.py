@@ -9,9 +9,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from pinnacle import Answered, EmbedModel, Unreadable, operational
+from pinnacle import Answered, ConfigError, EmbedModel, Unreadable, operational
 from pinnacle_openai.service import DEFAULT_KEY, OpenAIService, Wire
 
+MADE_HERE = frozenset({"model", "input", "encoding_format"})
 MAX_TEXTS_A_REQUEST = 2048
 
 
@@ -49,6 +50,8 @@ class OpenAIEmbedding(OpenAIService, EmbedModel):
         raise NotImplementedError("OpenAIEmbedding is asked through _call, which sees the answers' headers")
 
     async def _call(self, texts: list[str], given: Mapping[str, Any]) -> Answered[Sequence[Any]]:
+        if wrong := sorted(MADE_HERE & set(given)):
+            raise ConfigError(f"a keyword cannot set {wrong[0]!r}: it is made from the model's other fields")
         body = {"model": self.model_name, "input": texts, "encoding_format": "base64", **given}
         if self.dimensions is not None:
             body["dimensions"] = self.dimensions

@@ -17,6 +17,7 @@ import openai
 from pinnacle import ConfigError, HttpClient, Model, Price, listed_price, operational, secret
 
 DEFAULT_KEY = "env:OPENAI_API_KEY"
+SECRET_HEADERS = frozenset({"authorization", "api-key", "x-api-key", "openai-api-key", "cookie"})
 NO_KEY = "none"
 """What is sent to a server of one's own, which asks for no key."""
 
@@ -50,13 +51,23 @@ class OpenAIService(Model):
         self.openai_api_base = None
         if self.base_url is not None and urlsplit(self.base_url).scheme not in ("http", "https"):
             raise ConfigError(f"base_url is the address of a service, http://... or https://..., not {self.base_url!r}")
+        if self.base_url is not None and ("@" in urlsplit(self.base_url).netloc or urlsplit(self.base_url).query):
+            raise ConfigError(
+                "base_url holds a user, a password or a query, and would be stored with it; pass api_key="
+            )
         if secrets := sorted(set(self.client_kwargs) & {"api_key", "admin_api_key", "webhook_secret"}):
             raise ConfigError(f"client_kwargs holds {secrets[0]}, and would be stored with it; pass api_key= instead")
+        headers = {
+            **self.client_kwargs.get("default_headers", {}),
+            **getattr(self, "inference_kwargs", {}).get("extra_headers", {}),
+        }
+        if secrets := sorted(name for name in headers if name.lower() in SECRET_HEADERS):
+            raise ConfigError(f"the header {secrets[0]} would be stored with the model; pass api_key= instead")
 
-    def openai_client(self, key: str | None) -> openai.AsyncOpenAI:
+    def openai_client(self, key: str | None, *, max_retries: int = 0) -> openai.AsyncOpenAI:
         """The library's client, for what is not asked row by row."""
         return openai.AsyncOpenAI(
-            api_key=key or NO_KEY, base_url=self.base_url, max_retries=0, **self.client_kwargs
+            api_key=key or NO_KEY, base_url=self.base_url, max_retries=max_retries, **self.client_kwargs
         )  # fmt: skip
 
     def wire(self, key: str | None) -> Wire:

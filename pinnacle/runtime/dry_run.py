@@ -1,0 +1,27 @@
+"""Counts what a run would compute, and neither calls nor writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from pinnacle.base.rows import Page
+from pinnacle.runtime.calling import Caller
+from pinnacle.runtime.memory import RunMemory
+from pinnacle.runtime.result import PredictResult
+
+
+def count_only(
+    pages: Iterable[Page], caller: Caller, result: PredictResult, on_progress: Callable[[int], None]
+) -> None:
+    """Add to ``result`` the inputs that would be computed, those that are NULL, and those that are alike."""
+    memory = RunMemory()
+    for page in pages:
+        for value, identity in zip(page.inputs, page.identities, strict=True):
+            if caller.model.skip_null and caller.has_null(value):
+                result.empty += 1
+            elif memory.get(identity)[0]:
+                result.deduplicated += 1
+            else:
+                memory.put([identity], [None])
+                result.computed += 1
+        on_progress(len(page.keys))
