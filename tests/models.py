@@ -112,3 +112,9 @@ def measure(model: Model, texts: list[str]) -> tuple[list[list[float]], int]:
 
 
 lengths = EmbedModel.from_function("lengths", fn=measure)
+
+
+async def moody(model: Model, prompt: str) -> str:
+    if prompt == "silent":
+        raise TimeoutError("no answer")
+    return prompt.upper()

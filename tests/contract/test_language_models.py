@@ -9,7 +9,7 @@ from pinnacle import ConfigError, Listener, Model, UnknownField
 from pinnacle.backends.mongodb import Collection
 from pinnacle.backends.protocol import Capability
 from tests.contract.documents import create_docs
-from tests.models import PRICE, asking, chat, lengths, places, say, word_count
+from tests.models import PRICE, asking, chat, lengths, moody, places, say, word_count
 
 
 def values(backend, column: str):
@@ -201,3 +201,73 @@ def test_changed_terms_of_a_provider_are_stored_and_compute_nothing_again(backen
     assert (db.add(cheaper).version, run(backend, db, cheaper).fresh) == (0, 2)
     loaded = db.load("model", "chat")
     assert (loaded.cost, loaded.rate_limit, loaded.max_batch_size) == ((1e-7, 2e-7), (100, 1.0), 2)
+
+
+def test_a_budget_waits_for_calls_in_flight_before_it_stops(backend, db, calls):
+    """Each call may cost 100 tokens by its limit, and costs 2: the budget covers few at once, and all in the end."""
+    create_docs(backend, *(f"text {n}" for n in range(30)))
+    result = run(backend, db, budget=30 * 6e-6 + 2.1 * 100 * PRICE[1], max_tokens=100)
+    assert (result.budget_reached, result.written, len(calls)) == (False, 30, 30)
+
+
+def test_a_budget_that_is_just_enough_is_enough(backend, db, calls):
+    create_docs(backend, *(f"text {n}" for n in range(10)))
+    result = run(backend, db, budget=10 * (2 * PRICE[0] + 2 * PRICE[1]))
+    assert (result.budget_reached, result.written) == (False, 10)
+
+
+def test_a_budget_without_a_price_is_refused(backend, db, calls):
+    create_docs(backend, "one")
+    with pytest.raises(ConfigError, match="cost="):
+        run(backend, db, asking, budget=1.0, context="x")
+    assert (calls, db.outputs()) == ([], [])
+
+
+def test_rows_that_a_budget_left_are_counted(backend, db):
+    create_docs(backend, *(f"text {n}" for n in range(40)))
+    result = run(backend, db, budget=5 * 6e-6)
+    assert result.budget_reached
+    assert result.read == result.written + result.pending > result.written > 0
+
+
+@pytest.mark.parametrize("wrong", [{"context": 5}, {"examples": [["a"]]}, {"examples": "a"}])
+def test_keywords_that_cannot_work_are_refused_before_anything_is_written(backend, db, calls, wrong):
+    create_docs(backend, "one")
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        asking.predict(X="body", db=db, select=backend.query("docs"), **{"context": "x", **wrong})
+    assert (calls, db.outputs(), db.show("model")) == ([], [], [])
+
+
+def test_a_keyword_that_prompt_func_needs_is_asked_for_before_anything_is_written(backend, db, calls):
+    create_docs(backend, "one")
+    model = Model.from_function("translating", fn=say, prompt_func=lambda text, lang: f"{lang}: {text}")
+    with pytest.raises(ConfigError, match="lang"):
+        run(backend, db, model)
+    assert (calls, db.outputs()) == ([], [])
+
+
+def test_one_input_that_never_meets_an_answer_is_set_aside_and_the_others_finish(backend, db):
+    create_docs(backend, "one", "silent", "three")
+    model = Model.from_function("moody", fn=moody, max_tries=2)
+    result = run(backend, db, model)
+    assert (result.written, result.failed) == (2, 1)
+    assert values(backend, "said") == {1: "ONE", 2: None, 3: "THREE"}
+    (error,) = db.errors()
+    assert error.key == 2
+    assert "no answer" in error.message
+
+
+def test_an_embedder_reads_one_field(backend, db, calls):
+    create_docs(backend, "one")
+    with pytest.raises(ConfigError, match="one field"):
+        lengths.predict(X=("body", "n"), db=db, select=backend.query("docs"), output="vector")
+    assert db.outputs() == []
+    assert lengths.predict(X={"input": "body"}, db=db, select=backend.query("docs"), output="vector").written == 1
+
+
+@pytest.mark.requires(Capability.DOCUMENTS)
+def test_a_misspelt_context_key_of_documents_is_told(backend, db, calls):
+    create_docs(backend, "one")
+    with pytest.raises(UnknownField, match="body"):
+        db.predict(asking, "what?", context_select=Collection("docs").find(), context_key="bodi")
+    assert calls == []

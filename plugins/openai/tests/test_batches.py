@@ -167,3 +167,50 @@ def test_what_does_not_go_with_batches_is_refused(server, engine, db, options):
     with pytest.raises(pinnacle.ConfigError, match="batch"):
         run(server, db, **options)
     assert batches_made(server) == []
+
+
+def test_an_answer_that_was_paid_for_is_not_submitted_again(server, engine, db):
+    insert(engine, "one", "two")
+    model = OpenAI(base_url=server.url, api_key="env:KEY_OF_TESTS", cost=(1e-6, 2e-6))
+    model.predict(X="body", db=db, select=sa.select(docs), output="said")
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE docs SET said = NULL WHERE id = 1"))
+    result = run(server, db)
+    assert (result.written, result.cached, result.pending, batches_made(server)) == (1, 1, 0, [])
+
+
+def test_a_live_run_beside_a_batch_is_refused(server, engine, db):
+    insert(engine, "one")
+    run(server, db)
+    model = OpenAI(base_url=server.url, api_key="env:KEY_OF_TESTS", cost=(1e-6, 2e-6))
+    with pytest.raises(pinnacle.Conflict, match="batch"):
+        model.predict(X="body", db=db, select=sa.select(docs), output="said")
+    until_collected(server, db)
+    assert (said(engine), chat_calls(server)) == ({1: "ONE"}, [])
+
+
+def test_line_ends_within_an_answer_end_no_line(engine, db):
+    with FakeOpenAI(answer=lambda request: "a\u2028b\u0085c\n" + request["messages"][-1]["content"]) as server:
+        insert(engine, "one")
+        until_collected(server, db)
+    assert said(engine) == {1: "a\u2028b\u0085c\none"}
+
+
+def test_a_service_that_is_down_is_told_as_such(engine, db):
+    with FakeOpenAI() as server:
+        insert(engine, "one")
+        server.go_down()
+        with pytest.raises(pinnacle.ProviderUnavailable):
+            run(server, db)
+        server.come_up()
+        until_collected(server, db)
+    assert said(engine) == {1: "eno"}
+
+
+def test_fields_of_a_batch_go_to_one_column(server, engine, db):
+    insert(engine, "one")
+    with pytest.raises(pinnacle.ConfigError, match="batch"):
+        db.predict(
+            OpenAI(base_url=server.url, output_schema={"type": "object", "properties": {"a": {"type": "string"}}}),
+            "body", sa.select(docs), output={"a": "a"}, mode="batch",
+        )  # fmt: skip
