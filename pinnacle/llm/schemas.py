@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import string
 from collections.abc import Mapping, Sequence
@@ -15,8 +16,8 @@ CHOICE = "choice"
 class AnswerForm:
     """What an answer must be, how a model is told, and how its text becomes a value.
 
-    With a Pydantic class answers are validated by it; a schema that comes from a catalog,
-    where the class is not, by JSON Schema. Values are plain JSON either way; of ``choices`` one string.
+    Answers are validated by the Pydantic class, where there is one; else by JSON Schema, and what an object
+    lacks gets the default that the schema has for it. Values are plain JSON either way; of ``choices`` one string.
     """
 
     def __init__(self, schema: Mapping[str, Any], choices: Sequence[str] | None, pydantic: Any = None) -> None:
@@ -66,7 +67,7 @@ class AnswerForm:
             jsonschema.validate(value, self.schema)
         except jsonschema.ValidationError as error:
             raise InvalidAnswer(f"at {error.json_path}: {error.message}") from error
-        return value
+        return _with_defaults(value, self.schema)
 
 
 def answer_form(output_schema: Any, choices: Any) -> AnswerForm | None:
@@ -96,6 +97,19 @@ def _form_of_choices(choices: Any) -> AnswerForm:
         "required": [CHOICE], "additionalProperties": False,
     }  # fmt: skip
     return AnswerForm(schema, list(choices))
+
+
+def _with_defaults(value: Any, schema: Mapping[str, Any]) -> Any:
+    """An object with the defaults of the properties it lacks; of the outermost object alone."""
+    properties = schema.get("properties")
+    if not isinstance(value, dict) or not isinstance(properties, Mapping):
+        return value
+    defaults = {
+        name: copy.deepcopy(about["default"])
+        for name, about in properties.items()
+        if name not in value and isinstance(about, Mapping) and "default" in about
+    }
+    return value | defaults
 
 
 def _folded(text: str) -> str:
