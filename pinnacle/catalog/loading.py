@@ -15,6 +15,7 @@ from pinnacle.catalog.bodies import Readers, decode
 from pinnacle.catalog.references import MAIN_MODULES, Reference, Resolver
 from pinnacle.components.artifact import Artifact
 from pinnacle.components.component import Component, content_fields
+from pinnacle.components.source import SchemaSource
 
 _LOCAL = "which lives only in the process that added it; move it to a module and add it again"
 
@@ -35,7 +36,7 @@ class Loading:
         self.record, self.store, self.resolver, self.cache_dir = record, store, resolver, cache_dir
         self.allow_pickle = allow_pickle
         self.label = f"{record.kind} {record.identifier!r} version {record.version}"
-        self.readers = Readers(nested, self._artifact, self._function, self._pickled)
+        self.readers = Readers(nested, self._artifact, self._function, self._schema_class, self._pickled)
 
     def component(self) -> Component:
         """A new object of the stored class with the stored fields and version."""
@@ -78,6 +79,14 @@ class Loading:
     def _function(self, stored: Mapping[str, Any]) -> Any:
         reference = Reference(stored["reference"], stored["digest"], stored["local"])
         return self.resolver.function(reference) or self._code(reference, _why_no_function(reference))
+
+    def _schema_class(self, stored: Mapping[str, Any]) -> type:
+        source = SchemaSource(decode(stored["schema"], self.readers), stored["digest"])
+        reference = Reference(stored["reference"], source.identity, stored["local"])
+        if (found := self.resolver.schema_class(reference)) is None:
+            found = self._code(reference)
+            source.keep_for(found)
+        return found
 
     def _code(self, reference: Reference, why: str = _LOCAL) -> Any:
         """Code that this process cannot import: its pickle, where there is one and it is allowed."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pinnacle.base.errors import ConfigError, InvalidAnswer, MissingPlugin
+from pinnacle.components.source import is_schema_class
 
 CHOICE = "choice"
 
@@ -78,7 +79,7 @@ def answer_form(output_schema: Any, choices: Any) -> AnswerForm | None:
         return _form_of_choices(choices)
     if output_schema is None:
         return None
-    if isinstance(output_schema, type) and hasattr(output_schema, "model_json_schema"):
+    if is_schema_class(output_schema):
         return AnswerForm(output_schema.model_json_schema(), None, output_schema)
     if isinstance(output_schema, Mapping) and output_schema:
         return AnswerForm(dict(output_schema), None)

@@ -149,14 +149,14 @@ def test_what_is_required_is_not_filled_in():
         recorder("{}", output_schema=schema, max_reasks=0).model.predict("x")
 
 
-def test_a_schema_is_the_same_after_a_catalog_and_checked_without_its_class(tmp_path):
+def test_a_class_is_the_same_after_a_catalog(tmp_path):
     with pinnacle(f"sqlite:///{tmp_path / 'a.db'}", settings=Settings()) as db:
         db.add(llm(fn=person_or_not, output_schema=Person, max_reasks=0))
         loaded = db.load("model", "replies")
-        assert loaded.output_schema == Person.model_json_schema()
+        assert loaded.output_schema is Person
         assert db.add(llm(fn=person_or_not, output_schema=Person, max_reasks=0)).version == 0
     assert loaded.predict("person") == {**ADA_IN_FULL, "fullName": "A. L."}
-    with pytest.raises(InvalidAnswer, match=r"\$\.age"):
+    with pytest.raises(InvalidAnswer, match=r"(?s)age.*valid integer"):
         loaded.predict("no person")
 
 
