@@ -24,6 +24,7 @@ from pinnacle.base.errors import ComponentError
 from pinnacle.base.types import INT64, OutputType, output_type_from_json
 from pinnacle.components.artifact import Artifact
 from pinnacle.components.component import Component
+from pinnacle.components.source import is_schema_class
 
 MAX_INLINE_BYTES = 1 << 16
 
@@ -35,6 +36,7 @@ class Hooks:
     component: Callable[[Component, str], Any]
     artifact: Callable[[Artifact, str], Any]
     function: Callable[[Any, str], Any]
+    schema_class: Callable[[type, str], Any]
     other: Callable[[Any, str], Any]
 
 
@@ -82,6 +84,8 @@ def _encode_object(value: Any, hooks: Hooks, path: str) -> Any:
         return {"@path": str(value)}
     if isinstance(value, (types.FunctionType, types.BuiltinFunctionType, types.MethodType)):
         return {"@function": hooks.function(value, path)}
+    if is_schema_class(value):
+        return {"@schema_class": hooks.schema_class(value, path)}
     return hooks.other(value, path)
 
 
@@ -92,6 +96,7 @@ class Readers:
     component: Callable[[Mapping[str, Any]], Component]
     artifact: Callable[[Mapping[str, Any]], Artifact]
     function: Callable[[Mapping[str, Any]], Any]
+    schema_class: Callable[[Mapping[str, Any]], type]
     other: Callable[[str], Any]
 
 
@@ -115,6 +120,7 @@ def decode(stored: Any, readers: Readers) -> Any:
         "@component": readers.component,
         "@artifact": readers.artifact,
         "@function": readers.function,
+        "@schema_class": readers.schema_class,
         "@pickle": readers.other,
     }
     if tag not in hooks:

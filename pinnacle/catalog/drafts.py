@@ -11,11 +11,17 @@ from pinnacle.base.errors import ComponentError
 from pinnacle.base.rows import Record
 from pinnacle.catalog import pickles
 from pinnacle.catalog.bodies import Hooks, canonical, digest_of, encode
-from pinnacle.catalog.references import Reference, reference_to_class, reference_to_function, remember
+from pinnacle.catalog.references import (
+    Reference,
+    reference_to_class,
+    reference_to_function,
+    reference_to_schema_class,
+    remember,
+)
 from pinnacle.components.artifact import Artifact
 from pinnacle.components.component import Component, content_fields, is_operational
 from pinnacle.components.function import FunctionModel
-from pinnacle.components.source import FunctionSource
+from pinnacle.components.source import FunctionSource, SchemaSource
 
 
 @dataclasses.dataclass
@@ -95,7 +101,7 @@ class _Drafting:
         self.artifacts: dict[str, Artifact] = {}
         self.pickles: dict[str, str] = {}
         self.local_code: list[tuple[Reference, Any]] = []
-        self.hooks = Hooks(self._component, self._artifact, self._function, self._other)
+        self.hooks = Hooks(self._component, self._artifact, self._function, self._schema_class, self._other)
 
     def draft(self) -> Draft:
         cls = type(self.component)
@@ -140,6 +146,14 @@ class _Drafting:
             self._keep_local(reference, function, path)
         stored = {"reference": reference.name, "digest": source.digest, "local": reference.is_local}
         return stored | ({"text": source.text} if source.text else {})
+
+    def _schema_class(self, cls: type, path: str) -> Any:
+        source = SchemaSource.of(cls)
+        reference = reference_to_schema_class(cls, source)
+        if reference.is_local:
+            self._keep_local(reference, cls, path)
+        schema = encode(source.schema, self.hooks, path)
+        return {"reference": reference.name, "schema": schema, "digest": source.digest, "local": reference.is_local}
 
     def _other(self, value: Any, path: str) -> Any:
         if self.allow_pickle:

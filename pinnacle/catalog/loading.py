@@ -12,9 +12,12 @@ from pinnacle.base.errors import ComponentError
 from pinnacle.base.rows import Record
 from pinnacle.catalog import pickles
 from pinnacle.catalog.bodies import Readers, decode
-from pinnacle.catalog.references import Reference, Resolver
+from pinnacle.catalog.references import MAIN_MODULES, Reference, Resolver
 from pinnacle.components.artifact import Artifact
 from pinnacle.components.component import Component, content_fields
+from pinnacle.components.source import SchemaSource
+
+_LOCAL = "which lives only in the process that added it; move it to a module and add it again"
 
 
 class Loading:
@@ -33,7 +36,7 @@ class Loading:
         self.record, self.store, self.resolver, self.cache_dir = record, store, resolver, cache_dir
         self.allow_pickle = allow_pickle
         self.label = f"{record.kind} {record.identifier!r} version {record.version}"
-        self.readers = Readers(nested, self._artifact, self._function, self._pickled)
+        self.readers = Readers(nested, self._artifact, self._function, self._schema_class, self._pickled)
 
     def component(self) -> Component:
         """A new object of the stored class with the stored fields and version."""
@@ -75,16 +78,23 @@ class Loading:
 
     def _function(self, stored: Mapping[str, Any]) -> Any:
         reference = Reference(stored["reference"], stored["digest"], stored["local"])
-        return self.resolver.function(reference) or self._code(reference)
+        return self.resolver.function(reference) or self._code(reference, _why_no_function(reference))
 
-    def _code(self, reference: Reference) -> Any:
+    def _schema_class(self, stored: Mapping[str, Any]) -> type:
+        source = SchemaSource(decode(stored["schema"], self.readers), stored["digest"])
+        reference = Reference(stored["reference"], source.identity, stored["local"])
+        if (found := self.resolver.schema_class(reference)) is None:
+            found = self._code(reference)
+            source.keep_for(found)
+        return found
+
+    def _code(self, reference: Reference, why: str = _LOCAL) -> Any:
         """Code that this process cannot import: its pickle, where there is one and it is allowed."""
         sha256 = self.record.body.get("pickles", {}).get(reference.key)
         if sha256 is not None:
             return self._pickled(sha256)
         raise ComponentError(
-            f"{self.label} was made from {reference.name}, which lives only in the process that added it; "
-            "move it to a module and add it again, or pass allow_pickle=True both to add and to load"
+            f"{self.label} was made from {reference.name}, {why}, or pass allow_pickle=True both to add and to load"
         )
 
     def _pickled(self, sha256: str) -> Any:
@@ -97,3 +107,15 @@ class Loading:
             raise ComponentError(f"{self.label} holds pickled code, which is never loaded while trusted_modules is set")
         content = Artifact.stored(sha256, 0, lambda: self.store.get_artifact(sha256), self.cache_dir).read()
         return pickles.load(content, self.record.body.get("python"))
+
+
+def _why_no_function(reference: Reference) -> str:
+    """Why a local function cannot be imported, and what to do: it has no name, or none that leads to a component."""
+    module_name, _, qualname = reference.name.partition(":")
+    if module_name in MAIN_MODULES or not all(part.isidentifier() for part in qualname.split(".")):
+        return _LOCAL
+    return (
+        f"a function that is reached through no component of {module_name}, and only components are loaded; "
+        f"make the model itself a module-level variable of {module_name} (name = Model.from_function(...)), "
+        "or decorate the function with @model, and add it again"
+    )

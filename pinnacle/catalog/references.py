@@ -25,7 +25,7 @@ from typing import Any
 from pinnacle.base.errors import ComponentError, MissingPlugin, UntrustedReference
 from pinnacle.components.component import Component, content_fields
 from pinnacle.components.function import FunctionModel
-from pinnacle.components.source import FunctionSource
+from pinnacle.components.source import FunctionSource, SchemaSource, is_schema_class
 
 PLUGIN_GROUP = "pinnacle.models"
 BUILT_IN = {"FunctionModel": "pinnacle.components.function:FunctionModel"}
@@ -80,6 +80,17 @@ def reference_to_function(function: Any, digest: str) -> Reference:
     return Reference(f"{module_name}:{qualname}", digest, is_local=True)
 
 
+def reference_to_schema_class(cls: type, source: SchemaSource) -> Reference:
+    """How a Pydantic class is stored: by the name that its module gives it, where there is one."""
+    module = sys.modules.get(cls.__module__)
+    name = cls.__qualname__
+    if module is not None and cls.__module__ not in MAIN_MODULES:
+        names = [name, *(other for other, value in list(vars(module).items()) if value is cls)]
+        if (found := next((each for each in names if _walk(module, each) is cls), None)) is not None:
+            return Reference(f"{cls.__module__}:{found}", source.identity)
+    return Reference(f"{cls.__module__}:{name}", source.identity, is_local=True)
+
+
 def remember(reference: Reference, code: Any) -> None:
     """Keep local code reachable for `Resolver` for as long as this process lives."""
     with _live_lock:
@@ -117,6 +128,16 @@ class Resolver:
             return found  # type: ignore[no-any-return]
         raise _untrusted(reference.name, found)
 
+    def schema_class(self, reference: Reference) -> type | None:
+        """The Pydantic class that ``reference`` names; None and errors as for `component_class`."""
+        found = self._find(reference, _schema_identity, what="source or the schema")
+        if found is None or is_schema_class(found):
+            return found  # type: ignore[no-any-return]
+        raise UntrustedReference(
+            f"{reference.name} is {_what(found)} and no Pydantic model; only subclasses of pydantic.BaseModel are "
+            "loaded as a schema"
+        )
+
     def _by_name(self, reference: Reference) -> Any:
         if reference.name in BUILT_IN:
             return _attribute(BUILT_IN[reference.name])
@@ -127,7 +148,7 @@ class Resolver:
         same = [p for p in plugins if p.dist and p.dist.name == reference.distribution]
         return (same or plugins)[0].load()
 
-    def _find(self, reference: Reference, digest_of: Callable[[Any], str | None]) -> Any:
+    def _find(self, reference: Reference, digest_of: Callable[[Any], str | None], what: str = "source") -> Any:
         module_name, _, qualname = reference.name.partition(":")
         self._require_trust(module_name, reference.name)
         with _live_lock:
@@ -140,7 +161,7 @@ class Resolver:
         found = _attribute(reference.name)
         if (digest := digest_of(found)) is not None and digest != reference.digest:
             raise ComponentError(
-                f"the source of {reference.name} is not what this version was made from; "
+                f"the {what} of {reference.name} is not what this version was made from; "
                 "run db.add(...) to store the code as it is now as a new version"
             )
         return found
@@ -248,9 +269,16 @@ def _function_digest(found: Any, wanted: str | None) -> str | None:
     return wanted if wanted in digests else next(iter(digests), None)
 
 
+def _schema_identity(found: Any) -> str | None:
+    return SchemaSource.of(found).identity if is_schema_class(found) else None
+
+
+def _what(found: Any) -> str:
+    return "a function" if isinstance(found, types.FunctionType) else f"a {type(found).__name__}"
+
+
 def _untrusted(reference: str, found: Any) -> UntrustedReference:
-    what = "a function" if isinstance(found, types.FunctionType) else f"a {type(found).__name__}"
     return UntrustedReference(
-        f"{reference} is {what} and no pinnacle component; only components are loaded "
+        f"{reference} is {_what(found)} and no pinnacle component; only components are loaded "
         "(make a model of a function with @model)"
     )

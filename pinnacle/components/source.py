@@ -11,9 +11,13 @@ import hashlib
 import inspect
 import json
 import pickle
+import sys
 import textwrap
 import types
-from collections.abc import Callable
+import typing
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 # What pickling an arbitrary object of the user's may raise.
@@ -66,8 +70,82 @@ class ClassSource:
         return _digest([methods, self._values, inherited])
 
 
+@dataclass(frozen=True)
+class SchemaSource:
+    """What a Pydantic class makes of answers: its JSON Schema, and a digest of its source where there is one.
+
+    The source of the models that it inherits from, and of those in its fields, counts too.
+    """
+
+    schema: Mapping[str, Any]
+    digest: str | None
+
+    @classmethod
+    def of(cls, schema_class: Any) -> SchemaSource:
+        if schema_class not in _schema_digests:  # taken once: files may be edited later
+            _schema_digests[schema_class] = _schema_digest(schema_class)
+        return cls(schema_class.model_json_schema(), _schema_digests[schema_class])
+
+    @property
+    def identity(self) -> str:
+        """A hex digest that changes with the schema and with the source."""
+        return _digest([self.schema, self.digest])
+
+    def keep_for(self, schema_class: type) -> None:
+        """Let this be the source of a class that was pickled, which has no file here."""
+        _schema_digests[schema_class] = self.digest
+
+
+_schema_digests: weakref.WeakKeyDictionary[type, str | None] = weakref.WeakKeyDictionary()
+
+
+def is_schema_class(value: Any) -> bool:
+    """Whether ``value`` is a subclass of Pydantic's BaseModel; told by name, for Pydantic may not be installed."""
+    if not isinstance(value, type) or not hasattr(value, "model_json_schema"):
+        return False
+    return any(base.__name__ == "BaseModel" and _is_of_pydantic(base) for base in value.__mro__[1:])
+
+
+def _schema_digest(schema_class: type) -> str | None:
+    written = [[source_text(cls), _method_digests(cls)] for cls in dict.fromkeys(_classes_in(schema_class, set()))]
+    return _digest(written) if any(text or methods for text, methods in written) else None
+
+
+def _method_digests(cls: type) -> dict[str, list[str]]:
+    found = {name: _functions_of(value) for name, value in vars(cls).items()}
+    return {
+        name: [FunctionSource(function).digest for function in functions if not _is_of_pydantic(function)]
+        for name, functions in found.items()
+        if any(not _is_of_pydantic(function) for function in functions)
+    }
+
+
+def _classes_in(cls: Any, seen: set[type]) -> Iterator[type]:
+    """The user's classes that a Pydantic class is made of: itself, its bases, the models in its fields."""
+    if cls in seen:
+        return
+    seen.add(cls)
+    for base in cls.__mro__:
+        if not _is_of_pydantic(base) and base.__module__.partition(".")[0] not in sys.stdlib_module_names:
+            yield base
+    for field in cls.model_fields.values():
+        for nested in _schema_classes_in(field.annotation):
+            yield from _classes_in(nested, seen)
+
+
+def _schema_classes_in(annotation: Any) -> Iterator[type]:
+    if is_schema_class(annotation):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from _schema_classes_in(argument)
+
+
+def _is_of_pydantic(code: Any) -> bool:
+    return str(code.__module__).partition(".")[0] == "pydantic"
+
+
 def source_text(function: Callable[..., Any]) -> str | None:
-    """The function's source, dedented, or None where there is none to read (a prompt, a built-in)."""
+    """The function's or the class's source, dedented, or None where there is none to read (a prompt, a built-in)."""
     try:
         lines = inspect.getsource(function)
     except (OSError, TypeError, SyntaxError):

@@ -66,8 +66,8 @@ class BaseLLM(Model):
         if not self.identifier:
             self.identifier = default_identifier(self)
         self.form: AnswerForm | None = answer_form(self.output_schema, self.choices)
-        if self.form is not None and self.output_schema is not None:
-            self.output_schema = dict(self.form.schema)
+        if isinstance(self.output_schema, Mapping):
+            self.output_schema = dict(self.output_schema)
         super().__post_init__()
         _check_fields(self)
         self.prompting  # noqa: B018 - what cannot work is refused now

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pinnacle.base.errors import ConfigError, InvalidAnswer, MissingPlugin
+from pinnacle.components.source import is_schema_class
 
 CHOICE = "choice"
 
@@ -15,8 +17,8 @@ CHOICE = "choice"
 class AnswerForm:
     """What an answer must be, how a model is told, and how its text becomes a value.
 
-    With a Pydantic class answers are validated by it; a schema that comes from a catalog,
-    where the class is not, by JSON Schema. Values are plain JSON either way; of ``choices`` one string.
+    Answers are validated by the Pydantic class, where there is one; else by JSON Schema, and what an object
+    lacks gets the default that the schema has for it. Values are plain JSON either way; of ``choices`` one string.
     """
 
     def __init__(self, schema: Mapping[str, Any], choices: Sequence[str] | None, pydantic: Any = None) -> None:
@@ -66,7 +68,7 @@ class AnswerForm:
             jsonschema.validate(value, self.schema)
         except jsonschema.ValidationError as error:
             raise InvalidAnswer(f"at {error.json_path}: {error.message}") from error
-        return value
+        return _with_defaults(value, self.schema)
 
 
 def answer_form(output_schema: Any, choices: Any) -> AnswerForm | None:
@@ -77,7 +79,7 @@ def answer_form(output_schema: Any, choices: Any) -> AnswerForm | None:
         return _form_of_choices(choices)
     if output_schema is None:
         return None
-    if isinstance(output_schema, type) and hasattr(output_schema, "model_json_schema"):
+    if is_schema_class(output_schema):
         return AnswerForm(output_schema.model_json_schema(), None, output_schema)
     if isinstance(output_schema, Mapping) and output_schema:
         return AnswerForm(dict(output_schema), None)
@@ -96,6 +98,19 @@ def _form_of_choices(choices: Any) -> AnswerForm:
         "required": [CHOICE], "additionalProperties": False,
     }  # fmt: skip
     return AnswerForm(schema, list(choices))
+
+
+def _with_defaults(value: Any, schema: Mapping[str, Any]) -> Any:
+    """An object with the defaults of the properties it lacks; of the outermost object alone."""
+    properties = schema.get("properties")
+    if not isinstance(value, dict) or not isinstance(properties, Mapping):
+        return value
+    defaults = {
+        name: copy.deepcopy(about["default"])
+        for name, about in properties.items()
+        if name not in value and isinstance(about, Mapping) and "default" in about
+    }
+    return value | defaults
 
 
 def _folded(text: str) -> str:

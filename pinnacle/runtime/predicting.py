@@ -96,8 +96,8 @@ class Predicting:
 
     def _spread(self, job: PredictJob, options: RunOptions, *, progress: bool | None, listen: bool) -> PredictResult:
         """One JSON output, and of it a column for each field that was named; all kept fresh where one is."""
-        schema = getattr(job.model, "output_schema", None)
-        if not isinstance(schema, Mapping):
+        schema = _answer_schema(job.model)
+        if schema is None:
             raise ConfigError(
                 f"output= is a dict of field to column for models with output_schema=, which {job.model.identifier!r} "
                 "has not; name one column"
@@ -225,3 +225,9 @@ class Predicting:
 
     def _run_settings(self, model: Model, target: Target, move: Callable[[int], None]) -> RunSettings:
         return run_settings(self._backend, self._settings, model, target, move)
+
+
+def _answer_schema(model: Model) -> Mapping[str, Any] | None:
+    """The JSON Schema that a model's answers fit, where it has an output_schema."""
+    form: Any = getattr(model, "form", None)
+    return None if form is None or getattr(model, "output_schema", None) is None else form.schema

@@ -23,8 +23,8 @@ def unexpected(*arguments: Any) -> Any:
     raise AssertionError(f"no hook is expected for {arguments}")
 
 
-HOOKS = Hooks(unexpected, unexpected, unexpected, unexpected)
-READERS = Readers(unexpected, unexpected, unexpected, unexpected)
+HOOKS = Hooks(unexpected, unexpected, unexpected, unexpected, unexpected)
+READERS = Readers(unexpected, unexpected, unexpected, unexpected, unexpected)
 ZONES = st.none() | st.just(UTC) | st.integers(-1439, 1439).map(lambda m: timezone(timedelta(minutes=m)))
 
 HASHABLE = (

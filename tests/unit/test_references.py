@@ -214,6 +214,76 @@ def test_code_of_another_process_says_what_to_do(catalog):
         catalog.load("model", "theirs")
 
 
+CALLS = """
+from pinnacle import Model, model
+
+def call(llm, prompt, **kwargs):
+    return prompt + "!"
+
+def setup(api_key):
+    return api_key
+
+@model
+def wrapped(llm, prompt):
+    return prompt + "!"
+"""
+NAMED = "\nsaying = Model.from_function('saying', fn=call, setup_fn=setup, prompt_func=call)\n"
+
+
+@pytest.fixture
+def calls(tmp_path, monkeypatch):
+    """A user's module ``calls_of_test`` of functions that no component of it is made of."""
+    (tmp_path / "calls_of_test.py").write_text(CALLS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield importlib.import_module("calls_of_test")
+    sys.modules.pop("calls_of_test", None)
+
+
+def in_another_process(monkeypatch) -> None:
+    """Forget the code that only this process has within its reach."""
+    monkeypatch.setattr("pinnacle.catalog.references._live", {})
+
+
+@pytest.mark.parametrize("field", ["fn", "setup_fn", "prompt_func"])
+def test_a_modules_function_that_no_component_leads_to_says_how_to_reach_it(catalog, calls, monkeypatch, field):
+    functions = {"fn": calls.wrapped, field: calls.setup if field == "setup_fn" else calls.call}
+    catalog.add(Model.from_function("saying", **functions))
+    catalog.load("model", "saying")
+    in_another_process(monkeypatch)
+    with pytest.raises(ComponentError, match=r"reached through no component of calls_of_test") as caught:
+        catalog.load("model", "saying")
+    told = str(caught.value)
+    assert "module-level variable of calls_of_test (name = Model.from_function(...))" in told
+    assert "decorate the function with @model" in told
+    assert "allow_pickle=True both to add and to load" in told
+    assert "lives only in the process" not in told
+
+
+def test_a_model_that_is_a_variable_of_its_functions_module_loads(catalog, calls, monkeypatch):
+    edit(calls, "\n@model", f"{NAMED}\n@model")
+    named = importlib.import_module("calls_of_test")
+    catalog.add(named.saying)
+    in_another_process(monkeypatch)
+    assert catalog.load("model", "saying").fn is named.call
+
+
+def test_a_decorated_function_loads_as_part_of_a_model(catalog, calls, monkeypatch):
+    catalog.add(Model.from_function("saying", fn=calls.wrapped))
+    in_another_process(monkeypatch)
+    assert catalog.load("model", "saying").predict("a") == "a!"
+
+
+@pytest.mark.parametrize("is_lambda", [True, False])
+def test_a_function_without_a_name_in_its_module_lives_in_one_process(catalog, monkeypatch, is_lambda):
+    def call(llm, prompt):
+        return prompt
+
+    catalog.add(Model.from_function("saying", fn=(lambda llm, prompt: prompt) if is_lambda else call))
+    in_another_process(monkeypatch)
+    with pytest.raises(ComponentError, match="lives only in the process that added it; move it to a module"):
+        catalog.load("model", "saying")
+
+
 def test_a_plug_in_that_is_missing_is_named(catalog):
     body = {"fields": {}, "distribution": "pinnacle-whisper"}
     catalog.store.save(Record("model", "ears", 0, "Whisper", body, "0"))
