@@ -300,6 +300,10 @@ class Database:
         """
         return self._backend.usage(model.identifier if isinstance(model, Model) else model)
 
+    def clear_cache(self) -> None:
+        """Erase the answers of hosted models that are kept so that none is paid for twice."""
+        self._backend.clear_cache()
+
     def migration_plan(self) -> list[str]:
         """Statements that `migrate` would run."""
         return self._backend.migration_plan()

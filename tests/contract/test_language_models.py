@@ -83,6 +83,9 @@ def test_an_answer_that_was_paid_for_is_not_asked_for_again(backend, db, calls):
     assert (values(backend, "said"), sorted(calls)) == ({1: "ONE", 2: "TWO"}, ["one", "three", "two"])
     again = run(backend, db, overwrite=True)
     assert (again.cached, again.requests) == (0, 2)
+    db.clear_cache()
+    backend.update("docs", 1, {"body": "three"})
+    assert run(backend, db).requests == 1
 
 
 def test_kept_answers_go_by_the_keywords_and_the_version(backend, db, calls):
