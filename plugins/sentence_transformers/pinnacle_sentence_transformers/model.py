@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from pinnacle import Artifact, ConfigError, MissingPlugin, Model, OutputType, Vector, folder_artifacts, unpack
 from pinnacle_sentence_transformers.dimension import dimension_of
+from pinnacle_sentence_transformers.folders import content_of
 
 # One thread is as fast on 16 texts as on 64, and pads them less: 4.5 s for 512 docstrings, 7.2 s at 64.
 CPU_TEXTS_AT_ONCE = 16
@@ -28,6 +29,7 @@ class SentenceTransformer(Model):
     ``model_name_or_path``: a folder, or a name on the Hugging Face hub. ``device``: None chooses. ``normalize`` scales
     vectors to length one, ``prompt`` goes before every text, ``truncate_dim`` keeps the first numbers. ``store`` puts a
     folder's files into the database with the component (`files`), so that it loads where the folder is not.
+    ``weights``: what a folder's content is told by, filled in at construction: trained again, it is a new version.
     """
 
     purpose: ClassVar[str | None] = "TEXT_EMBEDDING_EXTRACTION"
@@ -41,12 +43,15 @@ class SentenceTransformer(Model):
     batch_size: int | None = 64
     store: bool = False
     files: dict[str, Artifact] | None = dataclasses.field(default=None, repr=False)
+    weights: str | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.model_name_or_path = str(self.model_name_or_path)
         if self.store and self.files is None:
             self.files = _files_of(self.identifier, Path(self.model_name_or_path))
+        if self.weights is None and self.files is None:
+            self.weights = content_of(self.model_name_or_path)
         self._encoder: _Encoder | None = None
 
     def predict_batch(self, inputs: list[Any], **kwargs: Any) -> Embeddings:

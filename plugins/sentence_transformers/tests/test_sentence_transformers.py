@@ -138,6 +138,23 @@ def test_stored_files_load_where_the_folder_is_gone(tmp_path, library):
     assert catalog.add(loaded).version == 0
 
 
+def test_a_folder_that_was_trained_again_is_a_new_version(tmp_path):
+    folder = tmp_path / "mine"
+    shutil.copytree(FOLDER, folder)
+    catalog = Catalog(MemoryStore(), Settings(cache_dir=tmp_path / "cache"))
+    made = [catalog.add(SentenceTransformer("minilm", model_name_or_path=folder)) for _ in range(2)]
+    weights = next(path for path in folder.rglob("*.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+    weights.unlink()
+    weights.write_bytes(content)
+    made.append(catalog.add(SentenceTransformer("minilm", model_name_or_path=folder)))
+    assert [model.version for model in made] == [0, 0, 1]
+    shutil.rmtree(folder)
+    assert catalog.add(catalog.load("model", "minilm")).version == 1
+    assert SentenceTransformer("hub", model_name_or_path="a/b").weights is None
+
+
 def test_storing_needs_a_folder():
     with pytest.raises(ConfigError, match="no folder with files to store"):
         SentenceTransformer("m", model_name_or_path="sentence-transformers/all-MiniLM-L6-v2", store=True)

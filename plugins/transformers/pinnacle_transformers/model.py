@@ -20,6 +20,7 @@ from pinnacle import (
     unpack,
 )
 from pinnacle_transformers.bases import Adapter, Base, loaded
+from pinnacle_transformers.folders import content_of
 from pinnacle_transformers.generation import MAX_NEW_TOKENS, check_names, configured, generate
 from pinnacle_transformers.loading import Weights, load_tokenizer, require_libraries
 from pinnacle_transformers.tokens import Tokens
@@ -40,9 +41,11 @@ class LLM(BaseLLMModel):
     ``model_name_or_path``: a folder, or a name on the Hugging Face hub; models of the same weights share them.
     ``bits``: 4 or 8 through bitsandbytes. ``adapter_id``: a PEFT adapter's folder, or its name on the hub; with
     ``store_adapter`` its files go into the database with the component (`adapter`), so that it loads where the folder
-    is not. ``device``: None chooses. ``dtype``: "float32", "bfloat16" or "float16"; None is as the weights are stored.
-    ``model_kwargs``, ``tokenizer_kwargs``: for their `from_pretrained`. ``context_window``: None is what the model's
-    config says. ``max_batch_size``: prompts generated together.
+    is not. ``weights``, ``adapter_weights``: what the contents of local folders are told by, filled in at
+    construction: over a folder that was trained again it is a new version. ``device``: None chooses. ``dtype``:
+    "float32", "bfloat16" or "float16"; None is as the weights are stored. ``model_kwargs``, ``tokenizer_kwargs``: for
+    their `from_pretrained`. ``context_window``: None is what the model's config says. ``max_batch_size``: prompts
+    generated together.
     """
 
     _: dataclasses.KW_ONLY
@@ -51,6 +54,8 @@ class LLM(BaseLLMModel):
     adapter_id: str | None = None
     store_adapter: bool = False
     adapter: dict[str, Artifact] | None = dataclasses.field(default=None, repr=False)
+    weights: str | None = dataclasses.field(default=None, repr=False)
+    adapter_weights: str | None = dataclasses.field(default=None, repr=False)
     dtype: str | None = None
     device: str | None = operational(None)
     model_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -63,6 +68,10 @@ class LLM(BaseLLMModel):
         super().__post_init__()
         if self.store_adapter and self.adapter is None:
             self.adapter = _files_of(self.identifier, self.adapter_id)
+        if self.weights is None:
+            self.weights = content_of(self.model_name_or_path)
+        if self.adapter_weights is None and self.adapter_id is not None and self.adapter is None:
+            self.adapter_weights = content_of(self.adapter_id)
         self._model: tuple[Base, Adapter | None] | None = None
         self._tokenizer: Tokens | None = None
 
