@@ -7,8 +7,11 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from pinnacle import ModelUnavailable
+
 BLOCK_BYTES, BLOCKS = 128 * 1024, 128
 WHOLE_BYTES = BLOCKS * BLOCK_BYTES
+_PATH_STARTS = ("/", ".", "~")
 
 
 def content_of(name: str) -> str | None:
@@ -32,6 +35,13 @@ def content_of(name: str) -> str | None:
                 file.seek(start)
                 digest.update(file.read(BLOCK_BYTES))
     return digest.hexdigest()
+
+
+def require_folder(model: str, name: str) -> None:
+    """ModelUnavailable for a path where no folder is. What may be a name on the hub, "a" or "a/b", passes."""
+    is_path = name.startswith(_PATH_STARTS) or name.count("/") > 1 or "\\" in name
+    if is_path and not Path(name).is_dir():
+        raise ModelUnavailable(f"model {model!r}: {name!r} cannot be loaded: there is no such folder")
 
 
 def _starts(size: int) -> Iterator[int]:

@@ -63,7 +63,58 @@ def test_a_misspelt_keyword_is_refused_before_anything_is_written(db, docs, base
     llm = LLM("tiny", model_name_or_path=base)
     with pytest.raises(ConfigError, match="did you mean max_new_tokens="):
         llm.predict(X="q", db=db, select=sa.select(docs), output="a", progress=False, max_new_token=3)
-    assert "a" not in sa.inspect(db.engine).get_columns("docs")
+    assert_nothing_was_written(db)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"temperature": 0.4}, "temperature= has no effect without do_sample=True"),
+        ({"temperature": 0.4, "do_sample": False}, "temperature= has no effect without do_sample=True"),
+        ({"max_new_tokens": 0}, "max_new_tokens is a whole number from 1, not 0"),
+        ({"max_new_tokens": -1}, "max_new_tokens is a whole number from 1, not -1"),
+        ({"max_new_tokens": "5"}, "max_new_tokens is a whole number from 1, not '5'"),
+        ({"num_beams": True}, "num_beams is a whole number from 1, not True"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(db, docs, base, keywords, message):
+    llm = LLM("tiny", model_name_or_path=base)
+    with pytest.raises(ConfigError, match=message):
+        llm.predict(X="q", db=db, select=sa.select(docs), output="a", progress=False, **keywords)
+    with pytest.raises(ConfigError, match=message):
+        llm.predict("text", **keywords)
+    assert_nothing_was_written(db)
+
+
+def assert_nothing_was_written(db):
+    assert "a" not in {column["name"] for column in sa.inspect(db.engine).get_columns("docs")}
+    assert not db.show("model")
+
+
+def test_keywords_that_the_database_hands_over_are_refused_before_anything_is_written_too(db, docs, base):
+    llm = LLM("tiny", model_name_or_path=base)
+    for keywords in ({"temperature": 0.4}, {"max_tokens": 5}):
+        with pytest.raises(ConfigError):
+            db.predict(llm, X="q", select=sa.select(docs), output="a", progress=False, **keywords)
+    mistaken = LLM("tiny", model_name_or_path=base, inference_kwargs={"top_p": 0.5})
+    with pytest.raises(ConfigError, match="top_p= has no effect without do_sample=True"):
+        db.predict(mistaken, X="q", select=sa.select(docs), output="a", progress=False)
+    assert_nothing_was_written(db)
+    done = db.predict(
+        mistaken, X="q", select=sa.select(docs), output="a", progress=False, limit=2, do_sample=True, max_new_tokens=2
+    )
+    assert done.written == 2
+
+
+@pytest.mark.parametrize("path", ["/nope/y", "./nope", "../nope/y", "models/nope/y"])
+def test_a_folder_that_is_not_there_is_refused_before_anything_is_written(db, docs, base, path):
+    for fields in ({"model_name_or_path": path}, {"model_name_or_path": base, "adapter_id": path}):
+        llm = LLM("gone", **fields)
+        with pytest.raises(ModelUnavailable, match=f"model 'gone': '{path}' cannot be loaded: there is no such folder"):
+            db.predict(llm, X="q", select=sa.select(docs), output="a", progress=False)
+        with pytest.raises(ModelUnavailable, match="there is no such folder"):
+            llm.predict("text")
+    assert_nothing_was_written(db)
 
 
 def test_weights_that_are_not_there_stop_the_run_and_are_no_rows_fault(db, docs):
