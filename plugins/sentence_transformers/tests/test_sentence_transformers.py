@@ -49,6 +49,63 @@ def test_embeddings_are_those_of_the_library_in_input_order(embed, library):
     np.testing.assert_allclose(embed.predict_batch(TEXTS * 3), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "keywords"),
+    [
+        ((), {}),
+        ((), {"convert_to_tensor": True}),
+        ((), {"convert_to_numpy": False}),
+        ((), {"precision": "binary"}),
+        ((), {"output_value": "token_embeddings"}),
+        ((), {"output_value": None}),
+        ((None, "query: ", 2, False, "sentence_embedding", "ubinary"), {}),
+        ((), {"truncate_dim": 8, "normalize_embeddings": True, "prompt": "query: "}),
+    ],
+)
+@pytest.mark.parametrize("texts", ["short text", TEXTS])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_encode_gives_exactly_what_the_library_gives(embed, library, texts, arguments, keywords):
+    same(embed.encode(texts, *arguments, **keywords), library.encode(texts, *arguments, **keywords))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_encode_gives_small_numbers_where_asked(embed, library):
+    for precision in ("int8", "uint8"):  # which the library makes of several texts only
+        same(embed.encode(TEXTS, precision=precision), library.encode(TEXTS, precision=precision))
+
+
+def same(found, expected):
+    assert type(found) is type(expected)
+    if isinstance(expected, dict):
+        assert list(found) == list(expected)
+        found, expected = list(found.values()), list(expected.values())
+    if isinstance(expected, list):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            same(one, other)
+    elif hasattr(expected, "dtype"):
+        assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+        assert np.allclose(np.asarray(found), np.asarray(expected), atol=1e-6)
+    else:
+        assert found == expected
+
+
+def test_arguments_of_encode_win_over_the_settings(library):
+    embed = SentenceTransformer("q", model_name_or_path=FOLDER, device="cpu", prompt="query: ", normalize=True)
+    np.testing.assert_allclose(embed.encode("rows", None), library.encode("query: rows"), atol=1e-6)
+    np.testing.assert_allclose(embed.encode("rows", None, "doc: "), library.encode("doc: rows"), atol=1e-6)
+    embed._loaded().model.prompts["named"] = "named: "
+    np.testing.assert_allclose(embed.encode("rows", "named"), library.encode("named: rows"), atol=1e-6)
+
+
+def test_predict_and_embed_give_float32_arrays_whatever_encode_is_asked_for(embed, library):
+    for keywords in ({"convert_to_tensor": True}, {"convert_to_numpy": False}):
+        found = embed.predict(TEXTS, **keywords)
+        assert isinstance(found, np.ndarray)
+        np.testing.assert_allclose(found, library.encode(TEXTS), atol=1e-6)
+    assert embed.predict("a", precision="binary").dtype == np.float32
+
+
 def test_embed_gives_a_list_with_one_vector_a_text(embed):
     (one,) = embed.embed("a")
     many = embed.embed(["a", "b"])
