@@ -13,8 +13,17 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, ClassVar, Literal
 
-from pinnacle.base.errors import ConfigError, InvalidAnswer, ModelError, OutputCountMismatch
+from pinnacle.base.errors import (
+    AccountRefused,
+    ConfigError,
+    InvalidAnswer,
+    MissingPlugin,
+    ModelError,
+    ModelUnavailable,
+    OutputCountMismatch,
+)
 from pinnacle.base.metering import Meter, Usage, meter
+from pinnacle.base.outages import is_outage
 from pinnacle.base.types import Json, OutputType, Text
 from pinnacle.components.calls import Named
 from pinnacle.components.component import operational
@@ -236,8 +245,20 @@ class BaseLLMModel(BaseLLM):
         raise NotImplementedError(f"{type(self).__name__} does not say how it generates")
 
     def _generate_batch(self, prompts: list[Any], **kwargs: Any) -> Sequence[Any]:
-        """The answers to many prompts that share their keywords, in order."""
-        return [self._generate(prompt, **kwargs) for prompt in prompts]
+        """The answers to many prompts that share their keywords, in order.
+
+        An exception in an answer's place is that prompt's error, and the others keep their answers.
+        """
+        answers: list[Any] = []
+        for prompt in prompts:
+            try:
+                answers.append(self._generate(prompt, **kwargs))
+            except Exception as error:  # the unit of work: raising it would take the others' answers along
+                answers.append(error)
+                if isinstance(error, _HALTING) or is_outage(error):
+                    break
+        # What is no fault of the prompt is met by those after it too: they are not asked.
+        return answers + answers[-1:] * (len(prompts) - len(answers))
 
     def predict_batch(self, inputs: list[Any], **kwargs: Any) -> list[Any]:
         self._get_ready()
@@ -251,6 +272,9 @@ class BaseLLMModel(BaseLLM):
         for left in range(self.max_reasks, -1, -1):
             asked, waiting = waiting, {}
             for position, reply in zip(asked, self._replies(list(asked.values())), strict=True):
+                if isinstance(reply, Exception):
+                    outputs[position] = reply
+                    continue
                 try:
                     outputs[position] = self._processed(reply)
                 except InvalidAnswer as error:
@@ -259,12 +283,12 @@ class BaseLLMModel(BaseLLM):
                         waiting[position] = self._asked_again(asked[position], reply, error)
         return outputs
 
-    def _replies(self, requests: Sequence[Request]) -> list[Reply]:
-        """One batch for each set of keywords; replies in the order of ``requests``."""
+    def _replies(self, requests: Sequence[Request]) -> list[Reply | Exception]:
+        """One batch for each set of keywords; replies, or errors in their place, in the order of ``requests``."""
         groups: dict[str, list[int]] = {}
         for position, request in enumerate(requests):
             groups.setdefault(repr(sorted(request.parameters.items())), []).append(position)
-        replies: dict[int, Reply] = {}
+        replies: dict[int, Reply | Exception] = {}
         for positions in groups.values():
             contents = [requests[i].content for i in positions]
             answers = self._generate_batch(contents, **requests[positions[0]].parameters)
@@ -272,8 +296,8 @@ class BaseLLMModel(BaseLLM):
                 raise OutputCountMismatch(
                     f"model {self.identifier!r} generated {len(answers)} answers for {len(positions)} prompts"
                 )
-            replies |= dict(zip(positions, map(as_reply, answers), strict=True))
-        self._count(list(replies.values()))
+            replies |= dict(zip(positions, map(_reply_or_error, answers), strict=True))
+        self._count([reply for reply in replies.values() if isinstance(reply, Reply)])
         return [replies[i] for i in range(len(requests))]
 
     def _count(self, replies: Sequence[Reply]) -> None:
@@ -290,6 +314,17 @@ class BaseLLMModel(BaseLLM):
 
 
 _getting_ready = threading.RLock()
+_HALTING = (AccountRefused, MissingPlugin, ModelUnavailable)
+
+
+def _reply_or_error(answer: Any) -> Reply | Exception:
+    """An answer as a `Reply`; what is none, as the error that says so."""
+    if isinstance(answer, Exception):
+        return answer
+    try:
+        return as_reply(answer)
+    except TypeError as error:
+        return error
 
 
 def _value_and_keywords(item: Any, kwargs: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:

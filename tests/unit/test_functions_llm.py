@@ -8,15 +8,25 @@ import pickle
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
 import pinnacle
-from pinnacle import AccountRefused, ConfigError, ContextOverflow, Model, OutputCountMismatch, Vector, cos_sim
+from pinnacle import (
+    AccountRefused,
+    ConfigError,
+    ContextOverflow,
+    Model,
+    ModelUnavailable,
+    OutputCountMismatch,
+    Vector,
+    cos_sim,
+)
 from pinnacle.ext.llm import BaseLLMAPI, BaseLLMModel, EmbedModel
 from pinnacle.testing import unit_vector
 from tests.contract.documents import wait_until
@@ -209,6 +219,57 @@ def test_a_model_that_generates_batches_gets_those_that_share_their_keywords():
     model = Batches("batches", max_batch_size=2)
     assert model.predict(["a", "b", "c"], seed=1) == ["A", "B", "C"]
     assert sorted(CALLS) == [(("a", "b"), {"seed": 1}), (("c",), {"seed": 1})]
+
+
+@dc.dataclass
+class Picky(BaseLLMModel):
+    """Raises ``error`` on "bad", and answers with no text on "odd"."""
+
+    error: ClassVar[type[BaseException]] = ValueError
+    asked: Any = dc.field(init=False, default_factory=list)
+
+    def _generate(self, messages, **kwargs):
+        self.asked.append(messages)
+        if messages == "bad":
+            raise self.error("no")
+        return 5 if messages == "odd" else messages.upper()
+
+
+def test_a_prompt_that_raises_has_its_error_and_the_others_are_asked_once():
+    model = Picky("picky")
+    first, bad, odd, last = model.predict_batch(["a", "bad", "odd", "b"])
+    assert (first, last, model.asked) == ("A", "B", ["a", "bad", "odd", "b"])
+    assert isinstance(bad, ValueError)
+    assert "answers with a string" in str(odd)
+    assert model.spent.total.calls == 2
+    with pytest.raises(ValueError, match="no"):
+        model.predict(["a", "bad", "b"])
+
+
+def test_a_row_that_raises_costs_the_rows_of_its_batch_no_second_call(tmp_path):
+    model = Picky("picky", max_attempts=1)
+    docs = sa.Table("docs", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True), sa.Column("q", sa.Text))
+    with pinnacle.pinnacle(f"sqlite:///{tmp_path / 'a.db'}") as db:
+        docs.create(db.engine)
+        db.execute(sa.insert(docs), [{"q": text} for text in ("a", "b", "bad", "c", "d", "e", "f")])
+        result = db.predict(model, X="q", select=sa.select(docs), output="a", progress=False)
+    assert (result.written, result.failed) == (6, 1)
+    assert sorted(model.asked) == ["a", "b", "bad", "c", "d", "e", "f"]
+
+
+@pytest.mark.parametrize("error", [ModelUnavailable, ConnectionRefusedError])
+def test_after_an_error_that_is_not_the_prompts_those_after_it_are_not_asked(error, monkeypatch):
+    monkeypatch.setattr(Picky, "error", error)
+    model = Picky("picky")
+    answers = model.predict_batch(["a", "bad", "b"])
+    assert [type(answer) for answer in answers] == [str, error, error]
+    assert model.asked == ["a", "bad"]
+
+
+def test_an_interrupt_ends_a_batch(monkeypatch):
+    monkeypatch.setattr(Picky, "error", KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        Picky("picky").predict(["a", "bad", "b"])
 
 
 def test_a_batch_with_too_few_answers_is_an_error_naming_the_counts():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from pinnacle import Artifact, ConfigError, MissingPlugin, Model, OutputType, Vector, folder_artifacts, unpack
 from pinnacle_sentence_transformers.dimension import dimension_of
+from pinnacle_sentence_transformers.folders import content_of
 
 # One thread is as fast on 16 texts as on 64, and pads them less: 4.5 s for 512 docstrings, 7.2 s at 64.
 CPU_TEXTS_AT_ONCE = 16
@@ -28,6 +30,7 @@ class SentenceTransformer(Model):
     ``model_name_or_path``: a folder, or a name on the Hugging Face hub. ``device``: None chooses. ``normalize`` scales
     vectors to length one, ``prompt`` goes before every text, ``truncate_dim`` keeps the first numbers. ``store`` puts a
     folder's files into the database with the component (`files`), so that it loads where the folder is not.
+    ``weights``: what a folder's content is told by, filled in at construction: trained again, it is a new version.
     """
 
     purpose: ClassVar[str | None] = "TEXT_EMBEDDING_EXTRACTION"
@@ -41,30 +44,36 @@ class SentenceTransformer(Model):
     batch_size: int | None = 64
     store: bool = False
     files: dict[str, Artifact] | None = dataclasses.field(default=None, repr=False)
+    weights: str | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.model_name_or_path = str(self.model_name_or_path)
         if self.store and self.files is None:
             self.files = _files_of(self.identifier, Path(self.model_name_or_path))
+        if self.weights is None and self.files is None:
+            self.weights = content_of(self.model_name_or_path)
         self._encoder: _Encoder | None = None
 
     def predict_batch(self, inputs: list[Any], **kwargs: Any) -> Embeddings:
-        """Embeddings of ``inputs``, float32 of shape (len(inputs), dim)."""
+        """Embeddings of ``inputs``, float32 of shape (len(inputs), dim). Keywords are those of `encode`."""
         texts = CPU_TEXTS_AT_ONCE if self._loaded().model.device.type == "cpu" else len(inputs)
-        return self.encode(inputs, **{"batch_size": texts, **kwargs})
+        as_arrays = {"convert_to_numpy": True, "convert_to_tensor": False}
+        return np.asarray(self.encode(inputs, **{"batch_size": texts, **kwargs, **as_arrays}), dtype=np.float32)
 
-    def encode(self, sentences: str | list[str], **kwargs: Any) -> Embeddings:
-        """`SentenceTransformer.encode` with this component's settings: float32, (dim,) for a text, (n, dim) for a list.
+    def encode(self, *args: Any, **kwargs: Any) -> Any:
+        """`sentence_transformers.SentenceTransformer.encode`: its arguments, and exactly what it returns.
 
-        Keyword arguments go to the library, and override the settings. Safe to call from several threads.
+        This component's settings hold where an argument does not say otherwise. Safe to call from several threads.
         """
-        settings = {"normalize_embeddings": self.normalize, "prompt": self.prompt, "show_progress_bar": False}
-        options = {**settings, **kwargs, "convert_to_numpy": True}
         encoder = self._loaded()
+        given = dict(zip(inspect.signature(encoder.model.encode).parameters, args, strict=False)) | kwargs
+        settings: dict[str, Any] = {"normalize_embeddings": self.normalize, "show_progress_bar": False}
+        if given.get("prompt_name") is None:  # the library would prefer a prompt to it
+            settings["prompt"] = self.prompt
+        defaults = {name: value for name, value in settings.items() if name not in given}
         with encoder.lock:
-            embeddings = encoder.model.encode(sentences, **options)
-        return np.asarray(embeddings, dtype=np.float32)
+            return encoder.model.encode(*args, **defaults, **kwargs)
 
     def embed(self, texts: str | list[str]) -> list[Embeddings]:
         """A list with one vector a text, also for a single one; each float32 of shape (dim,)."""

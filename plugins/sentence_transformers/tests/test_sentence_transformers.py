@@ -49,6 +49,63 @@ def test_embeddings_are_those_of_the_library_in_input_order(embed, library):
     np.testing.assert_allclose(embed.predict_batch(TEXTS * 3), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "keywords"),
+    [
+        ((), {}),
+        ((), {"convert_to_tensor": True}),
+        ((), {"convert_to_numpy": False}),
+        ((), {"precision": "binary"}),
+        ((), {"output_value": "token_embeddings"}),
+        ((), {"output_value": None}),
+        ((None, "query: ", 2, False, "sentence_embedding", "ubinary"), {}),
+        ((), {"truncate_dim": 8, "normalize_embeddings": True, "prompt": "query: "}),
+    ],
+)
+@pytest.mark.parametrize("texts", ["short text", TEXTS])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_encode_gives_exactly_what_the_library_gives(embed, library, texts, arguments, keywords):
+    same(embed.encode(texts, *arguments, **keywords), library.encode(texts, *arguments, **keywords))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_encode_gives_small_numbers_where_asked(embed, library):
+    for precision in ("int8", "uint8"):  # which the library makes of several texts only
+        same(embed.encode(TEXTS, precision=precision), library.encode(TEXTS, precision=precision))
+
+
+def same(found, expected):
+    assert type(found) is type(expected)
+    if isinstance(expected, dict):
+        assert list(found) == list(expected)
+        found, expected = list(found.values()), list(expected.values())
+    if isinstance(expected, list):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            same(one, other)
+    elif hasattr(expected, "dtype"):
+        assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+        assert np.allclose(np.asarray(found), np.asarray(expected), atol=1e-6)
+    else:
+        assert found == expected
+
+
+def test_arguments_of_encode_win_over_the_settings(library):
+    embed = SentenceTransformer("q", model_name_or_path=FOLDER, device="cpu", prompt="query: ", normalize=True)
+    np.testing.assert_allclose(embed.encode("rows", None), library.encode("query: rows"), atol=1e-6)
+    np.testing.assert_allclose(embed.encode("rows", None, "doc: "), library.encode("doc: rows"), atol=1e-6)
+    embed._loaded().model.prompts["named"] = "named: "
+    np.testing.assert_allclose(embed.encode("rows", "named"), library.encode("named: rows"), atol=1e-6)
+
+
+def test_predict_and_embed_give_float32_arrays_whatever_encode_is_asked_for(embed, library):
+    for keywords in ({"convert_to_tensor": True}, {"convert_to_numpy": False}):
+        found = embed.predict(TEXTS, **keywords)
+        assert isinstance(found, np.ndarray)
+        np.testing.assert_allclose(found, library.encode(TEXTS), atol=1e-6)
+    assert embed.predict("a", precision="binary").dtype == np.float32
+
+
 def test_embed_gives_a_list_with_one_vector_a_text(embed):
     (one,) = embed.embed("a")
     many = embed.embed(["a", "b"])
@@ -136,6 +193,23 @@ def test_stored_files_load_where_the_folder_is_gone(tmp_path, library):
     assert loaded.resolved_output_type() == Vector(384)
     np.testing.assert_allclose(loaded.predict(TEXTS), library.encode(TEXTS), atol=1e-6)
     assert catalog.add(loaded).version == 0
+
+
+def test_a_folder_that_was_trained_again_is_a_new_version(tmp_path):
+    folder = tmp_path / "mine"
+    shutil.copytree(FOLDER, folder)
+    catalog = Catalog(MemoryStore(), Settings(cache_dir=tmp_path / "cache"))
+    made = [catalog.add(SentenceTransformer("minilm", model_name_or_path=folder)) for _ in range(2)]
+    weights = next(path for path in folder.rglob("*.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+    weights.unlink()
+    weights.write_bytes(content)
+    made.append(catalog.add(SentenceTransformer("minilm", model_name_or_path=folder)))
+    assert [model.version for model in made] == [0, 0, 1]
+    shutil.rmtree(folder)
+    assert catalog.add(catalog.load("model", "minilm")).version == 1
+    assert SentenceTransformer("hub", model_name_or_path="a/b").weights is None
 
 
 def test_storing_needs_a_folder():

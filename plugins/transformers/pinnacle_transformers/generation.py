@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from typing import Any
@@ -27,6 +27,7 @@ _REFUSED = {
     "output_attentions": _ONE_TEXT,
     "output_hidden_states": _ONE_TEXT,
 }
+_COUNTS = {"max_new_tokens": 1, "min_new_tokens": 0, "num_beams": 1}
 _NOT_PARAMETERS = {"transformers_version", "is_assistant"}
 
 
@@ -41,19 +42,33 @@ def check_names(model: str, names: Sequence[str]) -> None:
             raise ConfigError(f"model {model!r} takes no {name}=, which is no parameter of generate(); {hint}")
 
 
+def check_sampling(model: str, names: Iterable[str]) -> None:
+    """ConfigError for a parameter of sampling where nothing says do_sample: it would have no effect."""
+    if name := next((name for name in names if name in SAMPLING), None):
+        raise ConfigError(f"model {model!r}: {name}= has no effect without do_sample=True; pass both")
+
+
+def check_values(model: str, parameters: Mapping[str, Any]) -> None:
+    """ConfigError for a count of tokens that `generate` cannot serve, naming it."""
+    for name, least in _COUNTS.items():
+        value = parameters.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            raise ConfigError(f"model {model!r}: {name} is a whole number from {least}, not {value!r}")
+
+
 def configured(recommended: Any, tokens: Tokens, parameters: Mapping[str, Any]) -> Any:
     """A GenerationConfig: the model's own, greedy unless ``do_sample`` says otherwise, and what was given.
 
     ConfigError for a parameter of sampling without ``do_sample=True``: it would have no effect.
     """
     check_names(tokens.model, list(parameters))
+    check_values(tokens.model, parameters)
     config = copy.deepcopy(recommended)
     config.max_length = config.min_length = None
     config.max_new_tokens, config.do_sample = MAX_NEW_TOKENS, False
     if not parameters.get("do_sample"):
+        check_sampling(tokens.model, [name for name, value in parameters.items() if value is not None])
         for name in SAMPLING:
-            if parameters.get(name) is not None:
-                raise ConfigError(f"model {tokens.model!r}: {name}= has no effect without do_sample=True; pass both")
             setattr(config, name, None)
     config.update(**parameters)
     if config.eos_token_id is None:

@@ -8,10 +8,10 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from pinnacle import ConfigError, MissingPlugin, ModelUnavailable
+from pinnacle_transformers.folders import content_of
 from pinnacle_transformers.quiet import quiet
 
 MAX_SHOWN = 600
@@ -36,13 +36,9 @@ class Weights:
         return (fingerprint(self.name), self.bits, self.dtype, device_of(self), options)
 
 
-def fingerprint(name: str) -> tuple[Any, ...]:
-    """A name on the hub as it is; a folder with the sizes and times of its files."""
-    folder = Path(name)
-    if not folder.is_dir():
-        return (name,)
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    return (str(folder.resolve()), *((path.name, (seen := path.stat()).st_size, seen.st_mtime_ns) for path in files))
+def fingerprint(name: str) -> tuple[str, str | None]:
+    """A name on the hub as it is; a folder with its content."""
+    return name, content_of(name)
 
 
 def device_of(weights: Weights) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,15 @@ from pinnacle import (
     unpack,
 )
 from pinnacle_transformers.bases import Adapter, Base, loaded
-from pinnacle_transformers.generation import MAX_NEW_TOKENS, check_names, configured, generate
+from pinnacle_transformers.folders import content_of, require_folder
+from pinnacle_transformers.generation import (
+    MAX_NEW_TOKENS,
+    check_names,
+    check_sampling,
+    check_values,
+    configured,
+    generate,
+)
 from pinnacle_transformers.loading import Weights, load_tokenizer, require_libraries
 from pinnacle_transformers.tokens import Tokens
 
@@ -40,9 +48,11 @@ class LLM(BaseLLMModel):
     ``model_name_or_path``: a folder, or a name on the Hugging Face hub; models of the same weights share them.
     ``bits``: 4 or 8 through bitsandbytes. ``adapter_id``: a PEFT adapter's folder, or its name on the hub; with
     ``store_adapter`` its files go into the database with the component (`adapter`), so that it loads where the folder
-    is not. ``device``: None chooses. ``dtype``: "float32", "bfloat16" or "float16"; None is as the weights are stored.
-    ``model_kwargs``, ``tokenizer_kwargs``: for their `from_pretrained`. ``context_window``: None is what the model's
-    config says. ``max_batch_size``: prompts generated together.
+    is not. ``weights``, ``adapter_weights``: what the contents of local folders are told by, filled in at
+    construction: over a folder that was trained again it is a new version. ``device``: None chooses. ``dtype``:
+    "float32", "bfloat16" or "float16"; None is as the weights are stored. ``model_kwargs``, ``tokenizer_kwargs``: for
+    their `from_pretrained`. ``context_window``: None is what the model's config says. ``max_batch_size``: prompts
+    generated together.
     """
 
     _: dataclasses.KW_ONLY
@@ -51,6 +61,8 @@ class LLM(BaseLLMModel):
     adapter_id: str | None = None
     store_adapter: bool = False
     adapter: dict[str, Artifact] | None = dataclasses.field(default=None, repr=False)
+    weights: str | None = dataclasses.field(default=None, repr=False)
+    adapter_weights: str | None = dataclasses.field(default=None, repr=False)
     dtype: str | None = None
     device: str | None = operational(None)
     model_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -61,8 +73,13 @@ class LLM(BaseLLMModel):
         self.adapter_id = None if self.adapter_id is None else str(self.adapter_id)
         _check(self)
         super().__post_init__()
+        check_values(self.identifier, self.inference_kwargs)
         if self.store_adapter and self.adapter is None:
             self.adapter = _files_of(self.identifier, self.adapter_id)
+        if self.weights is None:
+            self.weights = content_of(self.model_name_or_path)
+        if self.adapter_weights is None and self.adapter_id is not None and self.adapter is None:
+            self.adapter_weights = content_of(self.adapter_id)
         self._model: tuple[Base, Adapter | None] | None = None
         self._tokenizer: Tokens | None = None
 
@@ -74,14 +91,33 @@ class LLM(BaseLLMModel):
     def init(self) -> None:
         """Load the weights and the adapter, or share those that are loaded."""
         require_libraries()
+        self._check_folders()
         weights = Weights(self.model_name_or_path, self.bits, self.dtype, self.device, self.model_kwargs)
         self._model = loaded(weights, self._adapter_source(), self.identifier)
 
     def check_arguments(self, positional: int, named: Sequence[str]) -> None:
         super().check_arguments(positional, named)
-        if sent := [name for name in named if name not in self.prompting.names()]:
+        self._check_folders()
+        known = self.inference_kwargs
+        sent = {*self._sent(named), *(name for name in self._sent(known) if known[name] is not None)}
+        if sent:
             require_libraries()
-            check_names(self.identifier, sent)
+            check_names(self.identifier, sorted(sent))
+        if "do_sample" not in named and not known.get("do_sample"):
+            check_sampling(self.identifier, sorted(sent))
+
+    def check_parameters(self, parameters: Mapping[str, Any]) -> None:
+        """ConfigError for keywords whose values cannot work."""
+        sent = {name: parameters[name] for name in self._sent(parameters)}
+        check_values(self.identifier, sent)
+        merged = {**self.inference_kwargs, **sent}
+        if not merged.get("do_sample"):
+            check_sampling(self.identifier, [name for name, value in merged.items() if value is not None])
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """As `Model.predict`; keywords whose values cannot work are refused before anything is written."""
+        self.check_parameters(kwargs)
+        return super().predict(*args, **kwargs)
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text by the model's tokenizer, with those it puts before any text."""
@@ -113,6 +149,7 @@ class LLM(BaseLLMModel):
 
     def _request(self, value: Any, given: Mapping[str, Any]) -> Request:
         """As for every model, and with the length of the answer settled, which the prompt must leave room for."""
+        check_values(self.identifier, {**self.inference_kwargs, **given})
         if "max_new_tokens" in given or "max_new_tokens" in self.inference_kwargs:
             return super()._request(value, given)
         limit = self.token_limit()
@@ -125,6 +162,17 @@ class LLM(BaseLLMModel):
             return super()._asked_again(request, reply, error)
         dialog = super()._asked_again(request, reply, error).messages
         return dataclasses.replace(request, content="\n\n".join(str(turn["content"]) for turn in dialog))
+
+    def _sent(self, names: Iterable[str]) -> list[str]:
+        """Of keywords' names those that go to `generate` and not into the prompt."""
+        return [name for name in names if name not in self.prompting.names()]
+
+    def _check_folders(self) -> None:
+        """ModelUnavailable for a path that leads nowhere; one that led to weights may do so again, elsewhere."""
+        if self.weights is None:
+            require_folder(self.identifier, self.model_name_or_path)
+        if self.adapter_id is not None and self.adapter is None and self.adapter_weights is None:
+            require_folder(self.identifier, self.adapter_id)
 
     def _ready(self) -> tuple[Base, Adapter | None]:
         self._get_ready()

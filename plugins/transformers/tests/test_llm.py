@@ -143,6 +143,7 @@ def test_keywords_that_generate_does_not_take_are_refused_before_it(llm, keyword
         ({"dtype": "int4"}, "dtype is 'float32'"),
         ({"model_name_or_path": ""}, "needs model_name_or_path="),
         ({"adapter_id": ""}, "adapter_id is"),
+        ({"inference_kwargs": {"max_new_tokens": 0}}, "max_new_tokens is a whole number from 1, not 0"),
         ({"model_kwargs": None}, "model_kwargs is a dict"),
         ({"tokenizer_kwargs": [1]}, "tokenizer_kwargs is a dict"),
         ({"prompt_template": "no place"}, "has no {input}"),
