@@ -45,6 +45,12 @@ def test_bits_that_cannot_work_on_a_device_say_so(base):
         LLM("m", model_name_or_path=base, bits=4, device="cuda").predict("a")
 
 
+def test_bits_are_not_blamed_for_weights_that_are_not_there():
+    with pytest.raises(ModelUnavailable, match="'no/where' cannot be loaded: OSError") as caught:
+        LLM("m", model_name_or_path="no/where", bits=4).predict("a")
+    assert "bits=" not in str(caught.value)
+
+
 def test_bits_and_a_quantization_of_ones_own_are_refused(base):
     with pytest.raises(ConfigError, match="bits= and a quantization_config"):
         LLM("m", model_name_or_path=base, bits=4, model_kwargs={"quantization_config": {}}).predict("a")
