@@ -14,12 +14,13 @@ ASKED = [f"{question} =>" for question, _ in almanac()]
 
 
 @pytest.mark.parametrize(("bits", "kind"), [(4, "Linear4bit"), (8, "Linear8bitLt")])
-def test_a_model_in_few_bits_answers(base, bits, kind):
+def test_a_model_in_few_bits_answers(base, bits, kind, caplog):
     llm = LLM("small", model_name_or_path=base, bits=bits)
     answers = [answer.strip() for answer in llm.predict(ASKED)]
     right = sum(answer == known for answer, (_, known) in zip(answers, almanac(), strict=True))
     assert type(llm._model[0].model.model.layers[0].mlp.up_proj).__name__ == kind
     assert right >= 40
+    assert not [record for record in caplog.records if record.name.startswith("bitsandbytes")]
 
 
 def test_an_adapter_goes_on_a_model_in_4_bits(base, adapter):
