@@ -77,7 +77,7 @@ def load_weights(weights: Weights, model: str) -> Any:
     if weights.bits is not None:
         options["quantization_config"] = _quantization(weights, model, device)
         options.setdefault("device_map", {"": device})
-    with _loading(_told(weights, model)):
+    with _loading(f"model {model!r}: {weights.name!r} cannot be loaded", _hint(weights)):
         loaded, info = library.from_pretrained(weights.name, output_loading_info=True, **options)
         if "device_map" not in options:
             loaded = loaded.to(device)
@@ -105,20 +105,21 @@ def loading_adapter(model: str, source: str) -> Iterator[None]:
 
 
 @contextmanager
-def _loading(told: str) -> Iterator[None]:
+def _loading(told: str, hint: str = "") -> Iterator[None]:
+    """ModelUnavailable for what goes wrong inside; ``hint`` is for options, and not for files that are not there."""
     try:
         with quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # what libraries tell one another
             yield
     except _FAILURES as error:
+        told = told if isinstance(error, OSError) else told + hint
         raise ModelUnavailable(f"{told}: {type(error).__name__}: {str(error)[:MAX_SHOWN]}") from error
 
 
-def _told(weights: Weights, model: str) -> str:
-    told = f"model {model!r}: {weights.name!r} cannot be loaded"
+def _hint(weights: Weights) -> str:
     if weights.bits is None:
-        return told
-    return f"{told} with bits={weights.bits} on {device_of(weights)!r}; leave bits= out, or choose another device="
+        return ""
+    return f" with bits={weights.bits} on {device_of(weights)!r}; leave bits= out, or choose another device="
 
 
 def _quantization(weights: Weights, model: str, device: str) -> Any:

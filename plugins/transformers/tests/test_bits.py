@@ -14,12 +14,13 @@ ASKED = [f"{question} =>" for question, _ in almanac()]
 
 
 @pytest.mark.parametrize(("bits", "kind"), [(4, "Linear4bit"), (8, "Linear8bitLt")])
-def test_a_model_in_few_bits_answers(base, bits, kind):
+def test_a_model_in_few_bits_answers(base, bits, kind, caplog):
     llm = LLM("small", model_name_or_path=base, bits=bits)
     answers = [answer.strip() for answer in llm.predict(ASKED)]
     right = sum(answer == known for answer, (_, known) in zip(answers, almanac(), strict=True))
     assert type(llm._model[0].model.model.layers[0].mlp.up_proj).__name__ == kind
     assert right >= 40
+    assert not [record for record in caplog.records if record.name.startswith("bitsandbytes")]
 
 
 def test_an_adapter_goes_on_a_model_in_4_bits(base, adapter):
@@ -43,6 +44,12 @@ def test_a_missing_bitsandbytes_is_named(base, monkeypatch):
 def test_bits_that_cannot_work_on_a_device_say_so(base):
     with pytest.raises(ModelUnavailable, match=r"with bits=4 on 'cuda'; leave bits= out, or choose another device="):
         LLM("m", model_name_or_path=base, bits=4, device="cuda").predict("a")
+
+
+def test_bits_are_not_blamed_for_weights_that_are_not_there():
+    with pytest.raises(ModelUnavailable, match="'no/where' cannot be loaded: OSError") as caught:
+        LLM("m", model_name_or_path="no/where", bits=4).predict("a")
+    assert "bits=" not in str(caught.value)
 
 
 def test_bits_and_a_quantization_of_ones_own_are_refused(base):
