@@ -24,7 +24,6 @@ from pinnacle.base.errors import BackendError, BudgetReached, ModelError, RowRej
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.loop import stop_requested
 from pinnacle.base.metering import Meter, Usage, meter
-from pinnacle.base.outages import THROTTLED, status_of
 from pinnacle.base.rows import Failure, Key, OutputBatch, Page
 from pinnacle.components.model import Model
 from pinnacle.runtime.calling import BATCH_SIZES, Caller, Done, Failed
@@ -32,7 +31,7 @@ from pinnacle.runtime.dry_run import count_only
 from pinnacle.runtime.held import Held, pick
 from pinnacle.runtime.memory import RunMemory
 from pinnacle.runtime.options import Cache, RunOptions, RunSettings
-from pinnacle.runtime.patience import REFUSALS, Patience
+from pinnacle.runtime.patience import Patience
 from pinnacle.runtime.result import PredictResult
 from pinnacle.runtime.sizing import PageSize
 from pinnacle.runtime.writing import Writer, brisk, reconnecting
@@ -220,7 +219,10 @@ class Run:
         left = [owner for owner in owners if owner not in held.answered]
         met = [held.met[owner] for owner in left if owner in held.met]
         if self._is_at_last and met and self._provider_answers():
-            alone = [replace(item, attempts=REFUSALS) for item in met if status_of(item.error) != THROTTLED]
+            keys = held.page.keys
+            tried = [(item, self._patience.tries_alone(keys[item.position], item.error)) for item in met]
+            most = self.model.max_attempts
+            alone = [replace(item, attempts=most) for item, tries in tried if tries >= most]
             blamed = {item.position for item in alone}
             left = [owner for owner in left if owner not in blamed]
             alone += [replace(item, position=i) for item in alone for i in followers.get(item.position, ())]

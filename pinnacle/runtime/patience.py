@@ -10,6 +10,7 @@ from pinnacle.base.outages import THROTTLED, status_of
 from pinnacle.base.rows import Key
 
 FIRST_REST_S, LONGEST_REST_S = 0.25, 8.0
+MANY = 1_000_000
 REFUSALS = 5
 """So often a row meets no answer while others do before it is set aside: outages pass, such rows do not."""
 
@@ -22,6 +23,7 @@ class Patience:
         self._since: float | None = None
         self._rest_s = 0.0
         self._refused: Counter[Key] = Counter()
+        self._alone: Counter[Key] = Counter()
 
     def rest_s(self, outage: BaseException | None, now: float) -> float:
         """Seconds to wait before the next call; ProviderUnavailable when an outage has lasted too long."""
@@ -41,6 +43,16 @@ class Patience:
     def are_refused(self, keys: Iterable[Key]) -> bool:
         """Whether all of these met no answer before, while other rows were served."""
         return all(key in self._refused for key in keys)
+
+    def tries_alone(self, key: Key, error: BaseException) -> int:
+        """Note that a row met no answer while another input did at that moment; how often that was, 0 for a 429.
+
+        What pinnacle itself judged an outage was tried often enough before it did.
+        """
+        if status_of(error) == THROTTLED:
+            return 0
+        self._alone[key] += MANY if isinstance(error, ProviderUnavailable) else 1
+        return self._alone[key]
 
     def is_to_blame(self, key: Key, error: BaseException, *, were_others_served: bool) -> int:
         """Note that a row met no answer; how often it did, where that is often enough to be its own fault, else 0.

@@ -108,6 +108,7 @@ class LLM(BaseLLMModel):
 
     def check_parameters(self, parameters: Mapping[str, Any]) -> None:
         """ConfigError for keywords whose values cannot work."""
+        super().check_parameters(parameters)
         sent = {name: parameters[name] for name in self._sent(parameters)}
         check_values(self.identifier, sent)
         merged = {**self.inference_kwargs, **sent}
