@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from pinnacle.components.component import Component as Component
     from pinnacle.components.component import operational as operational
     from pinnacle.components.component import secret as secret
+    from pinnacle.components.folder import folder_fingerprint as folder_fingerprint
     from pinnacle.components.function import FunctionModel as FunctionModel
     from pinnacle.components.function import model as model
     from pinnacle.components.listener import Listener as Listener
@@ -86,6 +87,7 @@ _NAMES_BY_MODULE = {
     "pinnacle.base.usage": ("UsageRow",),
     "pinnacle.components.artifact": ("Artifact", "folder_artifacts", "unpack"),
     "pinnacle.components.component": ("Component", "operational", "secret"),
+    "pinnacle.components.folder": ("folder_fingerprint",),
     "pinnacle.components.function": ("FunctionModel", "model"),
     "pinnacle.components.listener": ("Listener",),
     "pinnacle.components.model": ("CallStyle", "Model"),

@@ -10,8 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from pinnacle import ConfigError, MissingPlugin, ModelUnavailable
-from pinnacle_transformers.folders import content_of
+from pinnacle import ConfigError, MissingPlugin, ModelUnavailable, folder_fingerprint
 from pinnacle_transformers.quiet import quiet
 
 MAX_SHOWN = 600
@@ -38,7 +37,7 @@ class Weights:
 
 def fingerprint(name: str) -> tuple[str, str | None]:
     """A name on the hub as it is; a folder with its content."""
-    return name, content_of(name)
+    return name, folder_fingerprint(name)
 
 
 def device_of(weights: Weights) -> str:

@@ -16,11 +16,12 @@ from pinnacle import (
     Reply,
     Request,
     folder_artifacts,
+    folder_fingerprint,
     operational,
     unpack,
 )
 from pinnacle_transformers.bases import Adapter, Base, loaded
-from pinnacle_transformers.folders import content_of, require_folder
+from pinnacle_transformers.folders import require_folder
 from pinnacle_transformers.generation import (
     MAX_NEW_TOKENS,
     check_names,
@@ -77,9 +78,9 @@ class LLM(BaseLLMModel):
         if self.store_adapter and self.adapter is None:
             self.adapter = _files_of(self.identifier, self.adapter_id)
         if self.weights is None:
-            self.weights = content_of(self.model_name_or_path)
+            self.weights = folder_fingerprint(self.model_name_or_path)
         if self.adapter_weights is None and self.adapter_id is not None and self.adapter is None:
-            self.adapter_weights = content_of(self.adapter_id)
+            self.adapter_weights = folder_fingerprint(self.adapter_id)
         self._model: tuple[Base, Adapter | None] | None = None
         self._tokenizer: Tokens | None = None
 

@@ -10,9 +10,8 @@ import sqlalchemy as sa
 import torch
 import transformers
 from pinnacle_transformers import LLM
-from pinnacle_transformers.folders import content_of
 
-from pinnacle import ConfigError, ModelUnavailable, pinnacle
+from pinnacle import ConfigError, ModelUnavailable, folder_fingerprint, pinnacle
 from pinnacle.testing import almanac
 
 PAIRS = almanac()[:50]
@@ -196,11 +195,14 @@ def test_a_folders_content_is_its_names_sizes_and_bytes(tmp_path, position):
     os.utime(second / "config.json", (0, 0))
     (second / ".cache").mkdir()
     (second / ".cache" / "note").write_text("when")
-    assert content_of(str(first)) == content_of(str(second))
+    assert folder_fingerprint(str(first)) == folder_fingerprint(str(second))
     with (second / "part" / "model.bin").open("r+b") as file:
         file.seek(position)
         file.write(b"x" * min(1 << 20, (40 << 20) - position))
-    assert content_of(str(first)) != content_of(str(second))
+    assert folder_fingerprint(str(first)) != folder_fingerprint(str(second))
     (first / "config.json").rename(first / "other.json")
-    assert len({content_of(str(first)), content_of(str(second)), content_of(str(first / "part"))}) == 3
-    assert content_of(str(tmp_path / "none")) is None
+    assert (
+        len({folder_fingerprint(str(first)), folder_fingerprint(str(second)), folder_fingerprint(str(first / "part"))})
+        == 3
+    )
+    assert folder_fingerprint(str(tmp_path / "none")) is None

@@ -11,7 +11,7 @@ BLOCK_BYTES, BLOCKS = 128 * 1024, 128
 WHOLE_BYTES = BLOCKS * BLOCK_BYTES
 
 
-def content_of(name: str) -> str | None:
+def folder_fingerprint(name: str) -> str | None:
     """A SHA-256 of a folder's names, sizes and bytes; None where ``name`` is no folder here.
 
     Of a file above 16 MiB 128 evenly spaced blocks are read, the first and the last bytes among them: what changed
