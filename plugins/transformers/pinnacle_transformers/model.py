@@ -53,7 +53,7 @@ class LLM(BaseLLMModel):
     construction: over a folder that was trained again it is a new version. ``device``: None chooses. ``dtype``:
     "float32", "bfloat16" or "float16"; None is as the weights are stored. ``model_kwargs``, ``tokenizer_kwargs``: for
     their `from_pretrained`. ``context_window``: None is what the model's config says. ``max_batch_size``: prompts
-    generated together.
+    generated together; fewer where a large model's memory of them does not fit the device.
     """
 
     _: dataclasses.KW_ONLY
@@ -66,6 +66,7 @@ class LLM(BaseLLMModel):
     adapter_weights: str | None = dataclasses.field(default=None, repr=False)
     dtype: str | None = None
     device: str | None = operational(None)
+    max_batch_size: int = operational(64)
     model_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
     tokenizer_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
 
