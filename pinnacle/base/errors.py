@@ -146,9 +146,13 @@ class AccountRefused(ProviderRefused):
 
 
 class ProviderUnavailable(ModelError):
-    """The provider could not be reached, or was too busy for as long as was waited."""
+    """The provider could not be reached, or was too busy for as long as was waited.
+
+    ``was_sent``: this request was itself sent, as often as one is, and met no answer.
+    """
 
     retryable = True
+    was_sent: bool = False
 
 
 class BudgetReached(PinnacleError):

@@ -19,7 +19,7 @@ from pinnacle.base.errors import ConfigError, ProviderUnavailable
 from pinnacle.llm.pace import Pace
 
 FAILURES_TO_OPEN = 5
-FIRST_BREAK_S, LONGEST_BREAK_S = 0.5, 8.0
+FIRST_BREAK_S, LONGEST_BREAK_S = 0.5, 2.0
 PROBE_LOOK_S = 0.02
 
 REMEMBERED_STARTS = 10_000

@@ -149,7 +149,9 @@ class Sender:
         told = f"model {self.model!r}: {sent} requests met no answer; the last: {type(error).__name__}: {error}"
         if others_were_served:
             return ProviderRefused(f"{told}. Others were served meanwhile", status=status_of(error))
-        return ProviderUnavailable(told)
+        unanswered = ProviderUnavailable(told)
+        unanswered.was_sent = True
+        return unanswered
 
 
 def _is_about_account(error: Exception) -> bool:

@@ -38,7 +38,7 @@ from pinnacle.runtime.writing import Writer, brisk, reconnecting
 
 log = logging.getLogger(__name__)
 
-PROBE_PAUSES_S = (0.0, 0.7, 1.5, 3.0)
+PROBE_PAUSES_S = (0.0, 0.7)
 PATIENCE_S = 60.0
 """How long rows that others keep locked or changing are tried again before they are left to the next run."""
 

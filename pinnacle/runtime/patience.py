@@ -47,11 +47,12 @@ class Patience:
     def tries_alone(self, key: Key, error: BaseException) -> int:
         """Note that a row met no answer while another input did at that moment; how often that was, 0 for a 429.
 
-        What pinnacle itself judged an outage was tried often enough before it did.
+        A request that pinnacle gave up was tried often enough before; one that it did not send was not tried.
         """
-        if status_of(error) == THROTTLED:
+        is_judged = isinstance(error, ProviderUnavailable)
+        if status_of(error) == THROTTLED or (isinstance(error, ProviderUnavailable) and not error.was_sent):
             return 0
-        self._alone[key] += MANY if isinstance(error, ProviderUnavailable) else 1
+        self._alone[key] += MANY if is_judged else 1
         return self._alone[key]
 
     def is_to_blame(self, key: Key, error: BaseException, *, were_others_served: bool) -> int:
