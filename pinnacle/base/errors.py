@@ -37,9 +37,18 @@ from typing import Any, ClassVar
 
 
 class PinnacleError(Exception):
-    """Root of the tree; ``retryable`` says whether the same call may succeed later."""
+    """Root of the tree; ``retryable`` says whether the same call may succeed later.
+
+    ``halts_run``: it is about a whole run and no row's fault: nothing more is asked, and what is in flight is kept.
+    """
 
     retryable: ClassVar[bool] = False
+    halts_run: ClassVar[bool] = False
+
+
+def halts_run(error: BaseException) -> bool:
+    """Whether an error is about a whole run, and no row's fault."""
+    return isinstance(error, PinnacleError) and error.halts_run
 
 
 class ConfigError(PinnacleError):
@@ -71,6 +80,8 @@ class UnsupportedTable(ConfigError):
 
 class ModelUnavailable(ConfigError):
     """A model that cannot be loaded in this process. It is no row's fault: a run stops, and a listener rests."""
+
+    halts_run = True
 
 
 class NotFound(PinnacleError):
@@ -144,6 +155,8 @@ class AccountRefused(ProviderRefused):
     It is no row's fault: a run stops, and a listener rests.
     """
 
+    halts_run = True
+
 
 class ProviderUnavailable(ModelError):
     """The provider could not be reached, or was too busy for as long as was waited.
@@ -157,6 +170,8 @@ class ProviderUnavailable(ModelError):
 
 class BudgetReached(PinnacleError):
     """A run stopped because its next call would have cost more than its budget leaves."""
+
+    halts_run = True
 
 
 class BackendError(PinnacleError):
@@ -181,6 +196,8 @@ class NotDrained(PinnacleError):
 
 class MissingPlugin(PinnacleError):
     """A third-party package is needed and not installed."""
+
+    halts_run = True
 
     def __init__(self, package: str, install: str, *, purpose: str = "") -> None:
         self.package, self.install = package, install

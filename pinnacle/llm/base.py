@@ -13,15 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, ClassVar, Literal
 
-from pinnacle.base.errors import (
-    AccountRefused,
-    ConfigError,
-    InvalidAnswer,
-    MissingPlugin,
-    ModelError,
-    ModelUnavailable,
-    OutputCountMismatch,
-)
+from pinnacle.base.errors import ConfigError, InvalidAnswer, ModelError, OutputCountMismatch, halts_run
 from pinnacle.base.metering import Meter, Usage, meter
 from pinnacle.base.outages import is_outage
 from pinnacle.base.types import Json, OutputType, Text
@@ -255,7 +247,7 @@ class BaseLLMModel(BaseLLM):
                 answers.append(self._generate(prompt, **kwargs))
             except Exception as error:  # the unit of work: raising it would take the others' answers along
                 answers.append(error)
-                if isinstance(error, _HALTING) or is_outage(error):
+                if halts_run(error) or is_outage(error):
                     break
         # What is no fault of the prompt is met by those after it too: they are not asked.
         return answers + answers[-1:] * (len(prompts) - len(answers))
@@ -314,7 +306,6 @@ class BaseLLMModel(BaseLLM):
 
 
 _getting_ready = threading.RLock()
-_HALTING = (AccountRefused, MissingPlugin, ModelUnavailable)
 
 
 def _reply_or_error(answer: Any) -> Reply | Exception:

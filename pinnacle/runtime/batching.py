@@ -12,17 +12,17 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
-from hashlib import blake2b
 from typing import Any
 
 from pinnacle.backends.protocol import Backend, Target
 from pinnacle.base.batches import BatchAnswers
-from pinnacle.base.encoding import dump_key, load_key
+from pinnacle.base.encoding import dump_key, identity_digest, load_key
 from pinnacle.base.errors import ProviderRefused
-from pinnacle.base.rows import Failure, Key, OutputBatch, Page
+from pinnacle.base.rows import Key, OutputBatch, Page
 from pinnacle.base.usage import BatchJob
 from pinnacle.components.model import Model
 from pinnacle.runtime.calling import Caller, Failed
+from pinnacle.runtime.held import failures_of
 from pinnacle.runtime.options import RunOptions, RunSettings
 from pinnacle.runtime.result import PredictResult
 
@@ -104,7 +104,9 @@ class BatchRun:
         """Outputs of rows whose input is still what was asked for; the others are asked for again."""
         asked = {load_key(key): digest for key, digest in items}
         page = self._target.reread(list(asked))
-        mine = [i for i, identity in enumerate(page.identities) if asked[page.keys[i]] == _digest(identity)]
+        mine = [
+            i for i, identity in enumerate(page.identities) if asked[page.keys[i]] == identity_digest(identity).hex()
+        ]
         self.result.changed += len(page.keys) - len(mine)
         answered = [i for i in mine if asked[page.keys[i]] in answers.outputs]
         values, misfits = self._target.check_all([answers.outputs[asked[page.keys[i]]] for i in answered])
@@ -129,13 +131,7 @@ class BatchRun:
         self._settings.on_progress(len(positions) - len(unwritten))
 
     def _set_aside(self, page: Page, failed: Sequence[Failed]) -> None:
-        failures = [
-            Failure(
-                page.keys[item.position], page.witnesses[item.position], type(item.error).__name__, item.message,
-                item.trace, item.attempts,
-            )
-            for item in failed
-        ]  # fmt: skip
+        failures = failures_of(page, failed)
         if failures:
             self._target.fail(failures)
             self.result.failed += len(failures)
@@ -183,7 +179,7 @@ class BatchRun:
         for position, value in enumerate(page.inputs):
             if position in settled:
                 continue
-            digest = _digest(page.identities[position])
+            digest = identity_digest(page.identities[position]).hex()
             arguments, named = self._caller.arguments(value)
             requests[digest] = (arguments[0] if arguments else None, {**named, **self._options.parameters})
             items.append((dump_key(page.keys[position]), digest))
@@ -211,9 +207,3 @@ class BatchRun:
         self.result.calls += 1
         self._backend.save_batch(replace(unsent, id=batch))
         self._backend.delete_batch(unsent.id)
-
-
-def _digest(identity: Any) -> str:
-    """An input by a name that a provider gives back: the same in every process."""
-    told = identity.encode("utf-8", "surrogatepass") if isinstance(identity, str) else repr(identity).encode()
-    return blake2b(told, digest_size=16).hexdigest()

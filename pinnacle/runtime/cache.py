@@ -12,6 +12,7 @@ from hashlib import blake2b
 from typing import Any
 
 from pinnacle.backends.protocol import Backend
+from pinnacle.base.encoding import identity_digest
 from pinnacle.base.rows import OutputInfo
 from pinnacle.base.types import Json, OutputType, Text, dump_json
 from pinnacle.components.model import Model
@@ -37,22 +38,18 @@ class ResultCache:
 
     def get(self, identities: Sequence[Any]) -> list[Any]:
         """The kept answer for each input, in order; None where there is none."""
-        digests = [self._digest(identity) for identity in identities]
+        digests = [identity_digest(identity, key=self._key) for identity in identities]
         found = self._backend.cached(digests)
         return [self._read(found[digest]) if digest in found else None for digest in digests]
 
     def put(self, identities: Sequence[Any], outputs: Sequence[Any]) -> None:
         """Keep answers; committed when it returns."""
         entries = {
-            self._digest(identity): dump_json(output)
+            identity_digest(identity, key=self._key): dump_json(output)
             for identity, output in zip(identities, outputs, strict=True)
             if output is not None
         }
         self._backend.cache(entries, self._ttl_s)
-
-    def _digest(self, identity: Any) -> bytes:
-        told = identity.encode("utf-8", "surrogatepass") if isinstance(identity, str) else repr(identity).encode()
-        return blake2b(told, digest_size=16, key=self._key).digest()
 
     def _read(self, text: str) -> Any:
         return self._kind.check(json.loads(text))

@@ -21,7 +21,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pinnacle.base.errors import AccountRefused, BudgetReached, ConfigError, MissingPlugin, ModelError, ModelUnavailable
+from pinnacle.base.errors import ConfigError, ModelError, halts_run
 from pinnacle.base.outages import is_outage
 from pinnacle.base.rows import Fields
 from pinnacle.components.calls import Named, by_length, call_batch
@@ -32,9 +32,6 @@ from pinnacle.runtime.memory import bytes_of
 MESSAGE_LIMIT = 2_000
 OUTAGES_IN_A_ROW = 3
 INTERRUPTS = (KeyboardInterrupt, SystemExit)
-HALTING = (BudgetReached, AccountRefused, MissingPlugin, ModelUnavailable)
-"""Errors that are about the whole run and no input's: nothing more is asked, and what is in flight is kept."""
-
 BATCH_SIZES = {CallStyle.VALUE: 5000, CallStyle.BATCH: 256, CallStyle.ASYNC: 64}
 
 
@@ -72,7 +69,7 @@ def _require_all(outputs: Sequence[Any], inputs: Sequence[Any]) -> None:
 
 def _is_about_more(error: BaseException) -> bool:
     """Whether an error tells that others may fare no better: the run hears of it before it asks more."""
-    return not isinstance(error, Exception) or isinstance(error, HALTING) or is_outage(error)
+    return not isinstance(error, Exception) or halts_run(error) or is_outage(error)
 
 
 def _raising(done: Done | BaseException) -> Done:
@@ -163,7 +160,7 @@ class Caller:
         real: list[Failed] = []
         met: list[Failed] = []
         for item in failed:
-            if isinstance(item.error, HALTING) or item.error is self.halted:
+            if halts_run(item.error) or item.error is self.halted:
                 continue
             if is_outage(item.error):
                 self.outage = item.error
@@ -173,7 +170,7 @@ class Caller:
         return real, met
 
     def _failed(self, position: int, error: BaseException, attempt: int) -> Failed:
-        if isinstance(error, HALTING) and self.halted is None:
+        if halts_run(error) and self.halted is None:
             self.halted = error
         return Failed(position, error, attempt)
 
@@ -315,7 +312,7 @@ class Caller:
         return Done([unit[i] for i in sound], [outputs[i] for i in sound], failed)
 
     def _is_spared(self, failed: Failed) -> bool:
-        return is_outage(failed.error) or isinstance(failed.error, HALTING) or failed.error is self.halted
+        return is_outage(failed.error) or halts_run(failed.error) or failed.error is self.halted
 
     def _outputs(self, unit: list[int], inputs: Sequence[Any]) -> list[Any]:
         if self.model.call_style is CallStyle.VALUE:

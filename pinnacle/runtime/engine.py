@@ -28,7 +28,7 @@ from pinnacle.base.rows import Failure, Key, OutputBatch, Page
 from pinnacle.components.model import Model
 from pinnacle.runtime.calling import BATCH_SIZES, Caller, Done, Failed
 from pinnacle.runtime.dry_run import count_only
-from pinnacle.runtime.held import Held, pick
+from pinnacle.runtime.held import Held, failures_of, pick
 from pinnacle.runtime.memory import RunMemory
 from pinnacle.runtime.options import Cache, RunOptions, RunSettings
 from pinnacle.runtime.patience import Patience
@@ -373,17 +373,7 @@ class Run:
 
     def _set_aside(self, held: Held, failed: Sequence[Failed]) -> None:
         page = held.page
-        failures = [
-            Failure(
-                page.keys[f.position],
-                page.witnesses[f.position],
-                type(f.error).__name__,
-                f.message,
-                f.trace,
-                f.attempts,
-            )
-            for f in failed
-        ]
+        failures = failures_of(page, failed)
         held.writes.append(self._writer.write(partial(self._record, failures)))
         if self.options.on_error == "raise":
             first = failed[0]

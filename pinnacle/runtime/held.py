@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from pinnacle.base.rows import Page
+from pinnacle.base.rows import Failure, Page
 from pinnacle.runtime.calling import Failed
 
 
@@ -35,3 +35,14 @@ def pick(column: Sequence[Any], positions: Sequence[int]) -> Sequence[Any]:
     if positions[-1] == stop - 1 and list(positions) == list(range(first, stop)):
         return column[first:stop]
     return [column[i] for i in positions]
+
+
+def failures_of(page: Page, failed: Sequence[Failed]) -> list[Failure]:
+    """Failed inputs as they are set aside, with the rows of ``page`` that they are from."""
+    return [
+        Failure(
+            page.keys[item.position], page.witnesses[item.position], type(item.error).__name__, item.message,
+            item.trace, item.attempts,
+        )
+        for item in failed
+    ]  # fmt: skip

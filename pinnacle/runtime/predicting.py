@@ -62,7 +62,8 @@ class Predicting:
         model = self.ready(job.model, store=not options.dry_run)
         source, spec = self.spec(model, job)
         target = self._backend.bind(source, spec, create=not options.dry_run)
-        self._refuse_beside_batches(target, options)
+        if model.is_paid and not options.overwrite and not options.dry_run:
+            self._refuse_beside_batches(target)
         with progress_bar(spec.name or model.identifier, target.count, progress) as move:
             result = Run(model, target, options, self._run_settings(model, target, move)).execute()
         if not options.dry_run:
@@ -73,10 +74,9 @@ class Predicting:
             self._listen(replace(job, model=model))
         return result
 
-    def _refuse_beside_batches(self, target: Target, options: RunOptions) -> None:
+    def _refuse_beside_batches(self, target: Target) -> None:
         """Rows in a batch of the provider's would be paid for twice."""
-        waiting = self._backend.batches(target.info.id) if target.info.id and not options.overwrite else []
-        if waiting and not options.dry_run:
+        if waiting := self._backend.batches(target.info.id):
             rows = sum(len(job.items) for job in waiting)
             raise Conflict(
                 f"{rows} rows of {target.info.table}.{target.info.name} are in a batch of the provider's; collect it "
