@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from pinnacle.llm.base import BaseLLMModel as BaseLLMModel
     from pinnacle.llm.embeddings import EmbedModel as EmbedModel
     from pinnacle.llm.embeddings import cos_sim as cos_sim
+    from pinnacle.llm.hosted import HostedModel as HostedModel
     from pinnacle.llm.http import HttpClient as HttpClient
     from pinnacle.llm.overflow import PromptCut as PromptCut
     from pinnacle.llm.prices import Price as Price
@@ -94,6 +95,7 @@ _NAMES_BY_MODULE = {
     "pinnacle.components.side": ("Side",),
     "pinnacle.llm.base": ("BaseLLM", "BaseLLMAPI", "BaseLLMModel"),
     "pinnacle.llm.embeddings": ("EmbedModel", "cos_sim"),
+    "pinnacle.llm.hosted": ("HostedModel",),
     "pinnacle.llm.http": ("HttpClient",),
     "pinnacle.llm.overflow": ("PromptCut",),
     "pinnacle.llm.prices": ("Price", "listed_price"),

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, ClassVar, Literal
 
 from pinnacle.base.errors import ConfigError, InvalidAnswer, ModelError, OutputCountMismatch, halts_run
-from pinnacle.base.metering import Meter, Usage, meter
+from pinnacle.base.metering import Usage
 from pinnacle.base.outages import is_outage
 from pinnacle.base.types import Json, OutputType, Text
 from pinnacle.components.calls import Named
 from pinnacle.components.component import operational
-from pinnacle.components.model import CallStyle, Model
-from pinnacle.llm.hosted import HostedModel, Meters, check_whole, default_identifier
+from pinnacle.components.model import CallStyle
+from pinnacle.llm.hosted import HostedModel
+from pinnacle.llm.metered import MeteredModel, check_whole
 from pinnacle.llm.overflow import estimated_cut, estimated_tokens, most_output, tokens_of
 from pinnacle.llm.prompts import Prompting, prompting
 from pinnacle.llm.requests import Reply, Request, as_reply, is_dialog
@@ -32,7 +32,7 @@ CHOICE_FORM_TOKENS = 8
 
 
 @dataclasses.dataclass
-class BaseLLM(Model):
+class BaseLLM(MeteredModel):
     """What all language models share. Subclass `BaseLLMAPI` or `BaseLLMModel`.
 
     A string gives a string, a list of strings a list in order; a list of message dicts is one
@@ -50,7 +50,6 @@ class BaseLLM(Model):
     takes_schema: ClassVar[bool] = False
     """Whether the interface takes a JSON Schema; where it does not, the prompt tells of it."""
 
-    identifier: str = ""
     _: dataclasses.KW_ONLY
     prompt_template: str = "{input}"
     prompt_func: Callable[..., Any] | None = None
@@ -64,15 +63,12 @@ class BaseLLM(Model):
     overflow: Literal["cut", "error"] = "cut"
 
     def __post_init__(self) -> None:
-        if not self.identifier:
-            self.identifier = default_identifier(self)
         self.form: AnswerForm | None = answer_form(self.output_schema, self.choices)
         if isinstance(self.output_schema, Mapping):
             self.output_schema = dict(self.output_schema)
         super().__post_init__()
         _check_fields(self)
         self.prompting  # noqa: B018 - what cannot work is refused now
-        self.spent = Meter()
 
     @cached_property
     def prompting(self) -> Prompting:
@@ -135,13 +131,6 @@ class BaseLLM(Model):
             {"role": "user", "content": f"{error}{form}"},
         )
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in self._unshared}
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        vars(self).update(state)
-        self.spent = Meter()
-
     def tokens_expected(self, value: Any, given: Mapping[str, Any]) -> tuple[int, int | None]:
         """Tokens that an input would send, and those its answer may have at most; None where nothing limits it."""
         request = self._request(value, given)
@@ -149,9 +138,6 @@ class BaseLLM(Model):
         if most is None and self.choices is not None:
             most = max(map(self.count_tokens, self.choices)) + CHOICE_FORM_TOKENS
         return self.count_request(request), most
-
-    _unshared: ClassVar[tuple[str, ...]] = ("spent", "prompting", "threads", "client", "price")
-    """What stays behind when a model is copied to another process."""
 
 
 @dataclasses.dataclass
@@ -167,7 +153,6 @@ class BaseLLMAPI(BaseLLM, HostedModel):
     def call_style(self) -> CallStyle:
         return CallStyle.ASYNC
 
-    @abstractmethod
     def _generate(self, prompt: Any, **kwargs: Any) -> Any:
         """The answer to one prompt; written by subclasses."""
         raise NotImplementedError(f"{type(self).__name__} does not say how it generates")
@@ -184,9 +169,13 @@ class BaseLLMAPI(BaseLLM, HostedModel):
                 request = self._asked_again(request, reply, error)
         return None
 
+    def _generator(self) -> Callable[..., Any]:
+        """What is called with a prompt and keywords."""
+        return self._generate
+
     async def _call(self, request: Request) -> Answered[Reply]:
         """One request, with what it cost. Subclasses that see headers override this."""
-        reply = as_reply(await self.called(self._generate, request.content, **request.parameters))
+        reply = as_reply(await self.called(self._generator(), request.content, **request.parameters))
         return Answered(reply, self.usage_of(request, reply))
 
     def usage_of(self, request: Request, reply: Reply) -> Usage:
@@ -231,7 +220,6 @@ class BaseLLMModel(BaseLLM):
     def init(self) -> None:
         """Load what generating needs; called once, before the first call."""
 
-    @abstractmethod
     def _generate(self, messages: Any, **kwargs: Any) -> Any:
         """The answer to one prompt; written by subclasses."""
         raise NotImplementedError(f"{type(self).__name__} does not say how it generates")
@@ -295,7 +283,7 @@ class BaseLLMModel(BaseLLM):
     def _count(self, replies: Sequence[Reply]) -> None:
         read = sum(reply.input_tokens or 0 for reply in replies)
         written = sum(reply.output_tokens or 0 for reply in replies)
-        Meters(meter.get(), self.spent).settle(0.0, Usage(len(replies), 0, 0, read, written))
+        self.counting().settle(0.0, Usage(len(replies), 0, 0, read, written))
 
     def _get_ready(self) -> None:
         if not self._is_ready:

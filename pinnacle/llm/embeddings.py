@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import operator
-from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, ClassVar, Literal
@@ -59,7 +58,6 @@ class EmbedModel(HostedModel):
     def call_style(self) -> CallStyle:
         return CallStyle.BATCH
 
-    @abstractmethod
     def _embed(self, texts: list[str], **kwargs: Any) -> Any:
         """(vectors, tokens) of some texts; written by subclasses, as a function or a coroutine function."""
         raise NotImplementedError(f"{type(self).__name__} does not say how it embeds")
@@ -134,9 +132,13 @@ class EmbedModel(HostedModel):
     async def _embedded(self, texts: list[str], given: Mapping[str, Any]) -> Sequence[Any]:
         return await self.send(partial(self._call, texts, given), self.expected_cost(texts))
 
+    def _embedder(self) -> Callable[..., Any]:
+        """What is called with texts and keywords."""
+        return self._embed
+
     async def _call(self, texts: list[str], given: Mapping[str, Any]) -> Answered[Sequence[Any]]:
         """One request, with what it cost. Subclasses that see headers override this."""
-        vectors, tokens = _pair(await self.called(self._embed, texts, **given))
+        vectors, tokens = _pair(await self.called(self._embedder(), texts, **given))
         return Answered(self._aligned(texts, vectors), self.usage_of(texts, tokens))
 
     def _aligned(self, texts: Sequence[str], vectors: Sequence[Any]) -> Sequence[Any]:
@@ -154,25 +156,11 @@ class EmbedModel(HostedModel):
 
 
 @dataclasses.dataclass
-class FunctionEmbedModel(EmbedModel, ByFunction):
+class FunctionEmbedModel(ByFunction, EmbedModel):
     """An embedder that ``fn(model, texts)`` computes. Made by `EmbedModel.from_function`."""
 
-    _: dataclasses.KW_ONLY
-    fn: Callable[..., Any]
-    setup_fn: Callable[..., Any] | None = None
-    args: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.check_functions()
-        super().__post_init__()
-
-    def _embed(self, texts: list[str], **kwargs: Any) -> Any:
-        return self.fn(self, texts, **kwargs)
-
-    async def _call(self, texts: list[str], given: Mapping[str, Any]) -> Answered[Sequence[Any]]:
-        self.client  # noqa: B018 - made before the first call, and in no thread of its own
-        vectors, tokens = _pair(await self.called(self.fn, self, texts, **given))
-        return Answered(self._aligned(texts, vectors), self.usage_of(texts, tokens))
+    def _embedder(self) -> Callable[..., Any]:
+        return self.bound()
 
 
 def cos_sim(left: Sequence[float], right: Sequence[float]) -> float:

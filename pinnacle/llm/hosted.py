@@ -8,17 +8,16 @@ import dataclasses
 import inspect
 import os
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from typing import Any, ClassVar, TypeVar
 
 from pinnacle.base import loop
 from pinnacle.base.errors import AccountRefused, ConfigError
-from pinnacle.base.metering import Meter, Usage, meter
 from pinnacle.components.component import SECRET_PREFIX, operational, resolved_secret, secret
-from pinnacle.components.model import Model
 from pinnacle.llm.limiter import RateLimit, account_of, check_rate_limit, gate_of
+from pinnacle.llm.metered import MeteredModel, check_whole
 from pinnacle.llm.prices import Price, price_of
 from pinnacle.llm.redaction import hide
 from pinnacle.llm.sending import Answered, Sender
@@ -30,7 +29,7 @@ MARGIN_S, MARGIN_SHARE = 0.005, 0.005
 
 
 @dataclasses.dataclass
-class HostedModel(Model):
+class HostedModel(MeteredModel):
     """A model behind an interface, under limits and at a price.
 
     ``max_batch_size``: requests in flight, exactly, in this process. ``rate_limit``: (n, seconds), at most n
@@ -42,10 +41,6 @@ class HostedModel(Model):
 
     is_paid: ClassVar[bool] = True
 
-    _unshared: ClassVar[tuple[str, ...]] = ("spent", "prompting", "threads", "client", "price")
-    """What stays behind when a model is copied to another process."""
-
-    identifier: str = ""
     _: dataclasses.KW_ONLY
     api_key: str | None = secret()
     max_batch_size: int = operational(64)
@@ -55,8 +50,6 @@ class HostedModel(Model):
     max_tries: int = operational(6)
 
     def __post_init__(self) -> None:
-        if not self.identifier:
-            self.identifier = default_identifier(self)
         check_whole("max_batch_size", self.max_batch_size)
         check_whole("max_tries", self.max_tries)
         self.concurrency = self.max_batch_size
@@ -65,7 +58,6 @@ class HostedModel(Model):
         price_of(self.cost)
         if not 0 < self.timeout_s < float("inf"):
             raise ConfigError(f"timeout_s is a number of seconds above 0, not {self.timeout_s!r}")
-        self.spent = Meter()
 
     @cached_property
     def price(self) -> Price | None:
@@ -115,7 +107,7 @@ class HostedModel(Model):
         gate = gate_of(provider, key, self.identifier, self.max_batch_size)
         sender = Sender(self.identifier, account, gate, self.timeout_s, self.max_tries)
         try:
-            return await loop.on_own_loop(sender.send(attempt, Meters(meter.get(), self.spent), expected_cost))
+            return await loop.on_own_loop(sender.send(attempt, self.counting(), expected_cost))
         except Exception as error:
             hide(error, key)
             raise
@@ -134,36 +126,33 @@ class HostedModel(Model):
         """One thread for each request that may be in flight."""
         return ThreadPoolExecutor(self.max_batch_size, thread_name_prefix="pinnacle-llm")
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in self._unshared}
 
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        vars(self).update(state)
-        self.spent = Meter()
+@dataclasses.dataclass
+class ByFunction(HostedModel):
+    """A hosted model that a user's function calls: ``fn(model, ..., **keywords)``, async or not.
 
+    ``setup_fn(api_key)`` is called once, and its result is ``model.client``; ``args`` is a dict of the user's own.
+    """
 
-class Meters:
-    """Counts for a run and for the model itself; the run's budget holds."""
-
-    def __init__(self, run: Meter | None, own: Meter) -> None:
-        self._run, self._own = run, own
-
-    def reserve(self, expected: float) -> float | None:
-        return self._run.reserve(expected) if self._run is not None else 0.0
-
-    def settle(self, reserved: float, usage: Usage) -> None:
-        self._own.settle(0.0, usage)
-        if self._run is not None:
-            self._run.settle(reserved, usage)
-
-
-class ByFunction:
-    """What a function-made model keeps between calls: ``client``, made once by ``setup_fn``."""
-
-    identifier: str
+    _: dataclasses.KW_ONLY
     fn: Callable[..., Any]
-    setup_fn: Callable[..., Any] | None
-    api_key: str | None
+    setup_fn: Callable[..., Any] | None = None
+    args: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("fn", "setup_fn"):
+            function = getattr(self, name)
+            is_left_out = function is None and name == "setup_fn"
+            if not is_left_out and (not callable(function) or isinstance(function, type)):
+                raise ConfigError(f"model {self.identifier!r}: {name}= is a function, not {function!r}")
+        if inspect.iscoroutinefunction(self.setup_fn):
+            raise ConfigError(f"model {self.identifier!r}: setup_fn= is a plain function, and not a coroutine function")
+        super().__post_init__()
+
+    def bound(self) -> Callable[..., Any]:
+        """``fn`` for this model, whose client is made first, and in no thread of its own."""
+        self.client  # noqa: B018
+        return partial(self.fn, self)
 
     @cached_property
     def client(self) -> Any:
@@ -174,16 +163,6 @@ class ByFunction:
                 vars(self)["client"] = None if self.setup_fn is None else self.setup_fn(key)
             return vars(self)["client"]
 
-    def check_functions(self) -> None:
-        """ConfigError for what cannot be called."""
-        for name in ("fn", "setup_fn"):
-            function = getattr(self, name)
-            is_left_out = function is None and name == "setup_fn"
-            if not is_left_out and (not callable(function) or isinstance(function, type)):
-                raise ConfigError(f"model {self.identifier!r}: {name}= is a function, not {function!r}")
-        if inspect.iscoroutinefunction(self.setup_fn):
-            raise ConfigError(f"model {self.identifier!r}: setup_fn= is a plain function, and not a coroutine function")
-
 
 _setting_up = threading.RLock()
 
@@ -193,17 +172,3 @@ def _with_margin(limit: RateLimit) -> RateLimit:
     always the same."""
     count, seconds = limit
     return count, seconds + min(MARGIN_S, MARGIN_SHARE * seconds)
-
-
-def default_identifier(model: Any) -> str:
-    """The name to go by where none is given: the model's, with ``/`` replaced."""
-    name = getattr(model, "model_name", None)
-    if not isinstance(name, str) or not name:
-        raise ConfigError(f"{type(model).__name__} needs an identifier to go by")
-    return name.replace("/", "-")
-
-
-def check_whole(name: str, value: Any) -> None:
-    """ConfigError for what is no whole number from 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"{name} is a whole number from 1, not {value!r}")

@@ -21,10 +21,6 @@ from pinnacle.base.errors import MissingPlugin
 from pinnacle.llm.sending import Unreadable
 
 MAX_SHOWN = 300
-SECRET_HEADERS = frozenset({"authorization", "api-key", "x-api-key", "x-goog-api-key"})
-LEAST_SECRET_BYTES = 8
-"""Shorter ones are made up for servers that ask for none, and may be words."""
-
 CLOSE_TIMEOUT_S = 2.0
 
 
@@ -58,19 +54,11 @@ class HttpClient:
             raw = await response.read()
             seen = {name.lower(): value for name, value in response.headers.items()}
             if response.status >= 400:
-                raise _error(response.status, self._without_secrets(raw), seen)
+                raise _error(response.status, raw, seen)
             try:
                 return json.loads(raw), seen
             except ValueError as error:
-                raise Unreadable(f"the answer is no JSON, but {_shown(self._without_secrets(raw))}") from error
-
-    def _without_secrets(self, raw: bytes) -> bytes:
-        """An answer that goes into messages, without the key, which some services repeat."""
-        for name, value in self.headers.items():
-            secret = value.removeprefix("Bearer ").encode()
-            if name.lower() in SECRET_HEADERS and len(secret) >= LEAST_SECRET_BYTES:
-                raw = raw.replace(secret, b"***")
-        return raw
+                raise Unreadable(f"the answer is no JSON, but {_shown(raw)}") from error
 
 
 def _error(status: int, raw: bytes, headers: Mapping[str, str]) -> HttpError:

@@ -78,7 +78,7 @@ def test_a_key_is_in_no_row_file_log_or_repr_of_calls_that_succeed(url, tmp_path
         assert result.written == 3
         embedder.predict(X="body", db=db, select=sa.select(docs), output="vector", progress=False)
         db.add(Listener(model=llm, key="body", select=sa.select(docs), output="kept"))
-        shown = [repr(item) for item in (llm, embedder, db, vars(llm), llm.wire(KEY), result, db.show("model", "llm"))]
+        shown = [repr(item) for item in (llm, embedder, db, vars(llm), llm.wire(), result, db.show("model", "llm"))]
         shown = [text for text in shown if text != repr(vars(llm))] if key == KEY else shown
     assert KEY not in "".join(shown)
     assert KEY not in seen_in(tmp_path / "user.db")

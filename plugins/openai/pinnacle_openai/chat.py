@@ -25,7 +25,7 @@ from pinnacle import (
     run_coroutine,
 )
 from pinnacle_openai import batches
-from pinnacle_openai.service import DEFAULT_KEY, OpenAIService, Wire
+from pinnacle_openai.service import OpenAIService
 
 T = TypeVar("T")
 
@@ -46,8 +46,6 @@ class OpenAI(OpenAIService, BaseLLMAPI):
     """
 
     takes_schema: ClassVar[bool] = True
-    _unshared: ClassVar[tuple[str, ...]] = (*BaseLLMAPI._unshared, "_made")
-
     _: dataclasses.KW_ONLY
     model_name: str = "gpt-3.5-turbo"
     batch_price_factor: float = operational(0.5)
@@ -59,20 +57,6 @@ class OpenAI(OpenAIService, BaseLLMAPI):
         super().__post_init__()
         _refuse_engine_words(self.inference_kwargs)
         self._refuses_schema = False
-
-    def key(self) -> str | None:
-        """The key; where none was given, OPENAI_API_KEY if it is set."""
-        return self.resolved_key(DEFAULT_KEY, is_required=self.base_url is None)
-
-    def provider(self) -> str:
-        return self._wire.host
-
-    @property
-    def _wire(self) -> Wire:
-        return self.wire(self.key())
-
-    def _generate(self, prompt: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError("OpenAI is asked through _call, which sees the answers' headers")
 
     def check_arguments(self, positional: int, named: Sequence[str]) -> None:
         super().check_arguments(positional, named)
@@ -93,7 +77,7 @@ class OpenAI(OpenAIService, BaseLLMAPI):
         return await super().apredict_one(value, **kwargs)
 
     async def _call(self, request: Request) -> Answered[Reply]:
-        answer, headers = await self._wire.post("/chat/completions", self._body(request))
+        answer, headers = await self.wire().post("/chat/completions", self._body(request))
         try:
             reply = _reply(answer)
         except (InvalidAnswer, Unreadable) as error:  # the provider charges for these too

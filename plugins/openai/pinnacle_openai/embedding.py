@@ -7,10 +7,10 @@ import base64
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from pinnacle import Answered, ConfigError, EmbedModel, Unreadable, operational
-from pinnacle_openai.service import DEFAULT_KEY, OpenAIService, Wire
+from pinnacle_openai.service import OpenAIService
 
 MADE_HERE = frozenset({"model", "input", "encoding_format"})
 MAX_TEXTS_A_REQUEST = 2048
@@ -24,8 +24,6 @@ class OpenAIEmbedding(OpenAIService, EmbedModel):
     ``dimensions`` is sent where it is given, and shortens the vectors of models that can do that.
     """
 
-    _unshared: ClassVar[tuple[str, ...]] = (*EmbedModel._unshared, "_made")
-
     _: dataclasses.KW_ONLY
     model_name: str = "text-embedding-3-small"
     batch_size: int | None = operational(256)
@@ -35,27 +33,13 @@ class OpenAIEmbedding(OpenAIService, EmbedModel):
         self.settle_address()
         super().__post_init__()
 
-    def key(self) -> str | None:
-        """The key; where none was given, OPENAI_API_KEY if it is set."""
-        return self.resolved_key(DEFAULT_KEY, is_required=self.base_url is None)
-
-    def provider(self) -> str:
-        return self._wire.host
-
-    @property
-    def _wire(self) -> Wire:
-        return self.wire(self.key())
-
-    def _embed(self, texts: list[str], **kwargs: Any) -> Any:
-        raise NotImplementedError("OpenAIEmbedding is asked through _call, which sees the answers' headers")
-
     async def _call(self, texts: list[str], given: Mapping[str, Any]) -> Answered[Sequence[Any]]:
         if wrong := sorted(MADE_HERE & set(given)):
             raise ConfigError(f"a keyword cannot set {wrong[0]!r}: it is made from the model's other fields")
         body = {"model": self.model_name, "input": texts, "encoding_format": "base64", **given}
         if self.dimensions is not None:
             body["dimensions"] = self.dimensions
-        answer, headers = await self._wire.post("/embeddings", body)
+        answer, headers = await self.wire().post("/embeddings", body)
         vectors = _vectors(answer)
         if len(vectors) != len(texts):
             raise Unreadable(f"the answer holds {len(vectors)} embeddings for {len(texts)} texts")

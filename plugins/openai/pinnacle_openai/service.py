@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import openai
 
-from pinnacle import ConfigError, HttpClient, Model, Price, listed_price, operational, secret
+from pinnacle import ConfigError, HostedModel, HttpClient, Price, listed_price, operational
 
 DEFAULT_KEY = "env:OPENAI_API_KEY"
 SECRET_HEADERS = frozenset({"authorization", "api-key", "x-api-key", "openai-api-key", "cookie"})
@@ -23,7 +23,7 @@ NO_KEY = "none"
 
 
 @dataclasses.dataclass
-class OpenAIService(Model):
+class OpenAIService(HostedModel):
     """The address and the account of an OpenAI-compatible service.
 
     ``base_url`` (or ``openai_api_base``): by default OPENAI_BASE_URL, else OpenAI's own.
@@ -31,13 +31,13 @@ class OpenAIService(Model):
     ``client_kwargs``: for ``openai.AsyncOpenAI``, such as ``organization`` or ``default_headers``.
     """
 
-    identifier: str = ""
+    _unshared: ClassVar[tuple[str, ...]] = (*HostedModel._unshared, "_made")
+
     _: dataclasses.KW_ONLY
     model_name: str = ""
     base_url: str | None = None
     openai_api_base: str | None = None
     client_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
-    api_key: str | None = secret()
     connect_timeout_s: float = operational(10.0)
 
     def settle_address(self) -> None:
@@ -70,8 +70,16 @@ class OpenAIService(Model):
             api_key=key or NO_KEY, base_url=self.base_url, max_retries=max_retries, **self.client_kwargs
         )  # fmt: skip
 
-    def wire(self, key: str | None) -> Wire:
-        """The service, asked with a key; made once for as long as that is the key."""
+    def key(self) -> str | None:
+        """The key; where none was given, OPENAI_API_KEY if it is set, which a service of one's own does not need."""
+        return self.resolved_key(DEFAULT_KEY, is_required=self.base_url is None)
+
+    def provider(self) -> str:
+        return self.wire().host
+
+    def wire(self) -> Wire:
+        """The service as it is asked now; made once for as long as the key is the same."""
+        key = self.key()
         made: Wire | None = vars(self).get("_made")
         if made is None or made.key != key:
             made = vars(self)["_made"] = self._new_wire(key)

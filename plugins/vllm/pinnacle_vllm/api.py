@@ -53,9 +53,6 @@ class VllmAPI(BaseLLMAPI):
         key = self.key()
         return HttpClient(self.connect_timeout_s, {} if key is None else {"authorization": f"Bearer {key}"})
 
-    def _generate(self, prompt: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError("VllmAPI is asked through _call, which sees the answers' headers")
-
     def _request(self, value: Any, given: Mapping[str, Any]) -> Request:
         """As for every model, in one text, and with sampling parameters only."""
         request = super()._request(value, given)

@@ -1,0 +1,69 @@
+"""What all models that count tokens share: a name by default, and what they spent."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pinnacle.base.errors import ConfigError
+from pinnacle.base.metering import Meter, Usage, meter
+from pinnacle.components.model import Model
+
+
+@dataclasses.dataclass
+class MeteredModel(Model):
+    """A model whose calls are counted: ``spent.total`` is what this object's calls cost so far.
+
+    The identifier is by default its ``model_name``, with ``/`` replaced.
+    """
+
+    _unshared: ClassVar[tuple[str, ...]] = ("spent", "prompting", "threads", "client", "price")
+    """What stays behind when a model is copied to another process."""
+
+    identifier: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.identifier:
+            self.identifier = _default_identifier(self)
+        super().__post_init__()
+        self.spent = Meter()
+
+    def counting(self) -> Meters:
+        """Where calls are counted now: for the run that asks, and for the model itself."""
+        return Meters(meter.get(), self.spent)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in self._unshared}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
+        self.spent = Meter()
+
+
+class Meters:
+    """Counts for a run and for the model itself; the run's budget holds."""
+
+    def __init__(self, run: Meter | None, own: Meter) -> None:
+        self._run, self._own = run, own
+
+    def reserve(self, expected: float) -> float | None:
+        return self._run.reserve(expected) if self._run is not None else 0.0
+
+    def settle(self, reserved: float, usage: Usage) -> None:
+        self._own.settle(0.0, usage)
+        if self._run is not None:
+            self._run.settle(reserved, usage)
+
+
+def check_whole(name: str, value: Any) -> None:
+    """ConfigError for what is no whole number from 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{name} is a whole number from 1, not {value!r}")
+
+
+def _default_identifier(model: Any) -> str:
+    name = getattr(model, "model_name", None)
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"{type(model).__name__} needs an identifier to go by")
+    return name.replace("/", "-")
