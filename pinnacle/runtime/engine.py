@@ -58,7 +58,7 @@ class Run:
         self._progress = settings.on_progress
         self._meter = Meter(options.budget)
         self._patience = Patience(model.identifier, settings.outage_patience_s)
-        self._is_blaming = self._is_at_last = False
+        self._judges = False
         self._good: list[Any] | None = None
         self._memory = RunMemory()
         self._held: list[Held] = []
@@ -214,20 +214,19 @@ class Run:
         return [owner for n, owner in enumerate(owners) if kept[n] is None]
 
     def _leave(self, held: Held, owners: list[int], followers: dict[int, list[int]]) -> None:
-        """Rows whose inputs were not answered come back later; of the last ones, those that only the provider's
-        silence stands between are set aside, where it answers another input meanwhile."""
+        """Rows whose inputs met no answer come back later; those that met none often enough while others did are
+        set aside. Where nothing tells whether others do, and `_judges`, another input is asked again."""
         left = [owner for owner in owners if owner not in held.answered]
         met = [held.met[owner] for owner in left if owner in held.met]
-        if self._is_at_last and met and self._provider_answers():
-            keys = held.page.keys
-            tried = [(item, self._patience.tries_alone(keys[item.position], item.error)) for item in met]
-            most = self.model.max_attempts
-            alone = [replace(item, attempts=most) for item, tries in tried if tries >= most]
-            blamed = {item.position for item in alone}
-            left = [owner for owner in left if owner not in blamed]
-            alone += [replace(item, position=i) for item in alone for i in followers.get(item.position, ())]
-            if alone:
-                self._set_aside(held, alone)
+        is_known = all(item.others_served for item in met)
+        answers = not is_known and self._judges and self._provider_answers()
+        for item in met:
+            if item.others_served or answers:
+                rounds = self._patience.rounds_alone(held.page.keys[item.position], item.error)
+                if rounds:
+                    left.remove(item.position)
+                    same = (item.position, *followers.get(item.position, ()))
+                    self._set_aside(held, [replace(item, position=i, attempts=rounds) for i in same])
         for owner in left:
             self._later.extend(held.page.keys[i] for i in (owner, *followers.get(owner, ())))
 
@@ -292,7 +291,6 @@ class Run:
         positions = [owners[i] for i in done.positions]
         values, misfits = self.target.check_all(done.outputs) if done.outputs else ([], {})
         failed = [Failed(owners[f.position], f.error, f.attempts) for f in done.failed]
-        failed += self._blamed(held, done.unanswered, owners)
         held.met.update((owners[f.position], replace(f, position=owners[f.position])) for f in done.unanswered)
         if is_new and positions:
             self._good = [held.page.inputs[positions[0]]]
@@ -323,17 +321,6 @@ class Run:
         if failed:
             self._set_aside(held, failed)
         return settled
-
-    def _blamed(self, held: Held, unanswered: Sequence[Failed], owners: list[int]) -> list[Failed]:
-        """Those that met no answer so often, while others were served, that it is their own failure."""
-        blamed = []
-        for item in unanswered:
-            position = owners[item.position]
-            served = item.others_served or self._is_blaming
-            attempts = self._patience.is_to_blame(held.page.keys[position], item.error, were_others_served=served)
-            if attempts:
-                blamed.append(Failed(position, item.error, attempts))
-        return blamed
 
     def _bill(self) -> None:
         """Record what was spent since the last time."""
@@ -405,14 +392,13 @@ class Run:
     def _finish_later(self) -> None:
         """Come back to rows that were leased, locked or edited by others, until they are done."""
         quiet_since, pause = time.monotonic(), 0.01
-        self._is_at_last = True
+        self._judges = True
         while True:
             self._drain()
             self._check_stop()
             keys, self._later = self._later, []
             if not keys:
                 return
-            self._is_blaming = self._patience.are_refused(keys)
             progress_before = self.result.written + self.result.fresh
             waiting_for_others = False
             for start in range(0, len(keys), self._size.rows):

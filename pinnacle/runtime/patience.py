@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 
 from pinnacle.base.errors import ProviderUnavailable
 from pinnacle.base.outages import THROTTLED, status_of
 from pinnacle.base.rows import Key
 
 FIRST_REST_S, LONGEST_REST_S = 0.25, 8.0
-MANY = 1_000_000
-REFUSALS = 5
+ROUNDS, JUDGED_ROUNDS = 5, 2
 """So often a row meets no answer while others do before it is set aside: outages pass, such rows do not."""
 
 
@@ -22,7 +20,6 @@ class Patience:
         self._model, self._patience_s = model, patience_s
         self._since: float | None = None
         self._rest_s = 0.0
-        self._refused: Counter[Key] = Counter()
         self._alone: Counter[Key] = Counter()
 
     def rest_s(self, outage: BaseException | None, now: float) -> float:
@@ -40,27 +37,14 @@ class Patience:
         self._rest_s = min(LONGEST_REST_S, max(FIRST_REST_S, 2 * self._rest_s))
         return max(FIRST_REST_S, min(self._rest_s, self._since + self._patience_s - now))
 
-    def are_refused(self, keys: Iterable[Key]) -> bool:
-        """Whether all of these met no answer before, while other rows were served."""
-        return all(key in self._refused for key in keys)
+    def rounds_alone(self, key: Key, error: BaseException) -> int:
+        """Note that a row met no answer while another input did; how often by now, if that is its own fault, else 0.
 
-    def tries_alone(self, key: Key, error: BaseException) -> int:
-        """Note that a row met no answer while another input did at that moment; how often that was, 0 for a 429.
-
-        A request that pinnacle gave up was tried often enough before; one that it did not send was not tried.
+        Being too fast (429) never is, nor a request that was not sent. One that was sent as often as requests are
+        takes two rounds: an outage may have ended between its last try and another's answer, once.
         """
         is_judged = isinstance(error, ProviderUnavailable)
         if status_of(error) == THROTTLED or (isinstance(error, ProviderUnavailable) and not error.was_sent):
             return 0
-        self._alone[key] += MANY if is_judged else 1
-        return self._alone[key]
-
-    def is_to_blame(self, key: Key, error: BaseException, *, were_others_served: bool) -> int:
-        """Note that a row met no answer; how often it did, where that is often enough to be its own fault, else 0.
-
-        Too many requests, and what pinnacle itself judged an outage, is never a row's fault.
-        """
-        if not were_others_served or status_of(error) == THROTTLED or isinstance(error, ProviderUnavailable):
-            return 0
-        self._refused[key] += 1
-        return self._refused.pop(key) if self._refused[key] >= REFUSALS else 0
+        self._alone[key] += 1
+        return self._alone[key] if self._alone[key] >= (JUDGED_ROUNDS if is_judged else ROUNDS) else 0

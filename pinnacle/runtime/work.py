@@ -49,6 +49,7 @@ class WorkRun(Run):
         super().__init__(model, target, RunOptions(parameters=parameters), settings)
         self._unmatched = unmatched
         self._handled: set[Key] = set()
+        self._judges = True
         a_call = self.batch_size if model.call_style is CallStyle.BATCH else 1
         self._portion_rows = math.ceil(PORTION_ROWS / a_call) * a_call
 

@@ -274,3 +274,13 @@ def test_a_misspelt_context_key_of_documents_is_told(backend, db, calls):
     with pytest.raises(UnknownField, match="body"):
         db.predict(asking, "what?", context_select=Collection("docs").find(), context_key="bodi")
     assert calls == []
+
+
+def test_a_listener_sets_one_input_aside_that_never_meets_an_answer(backend, db):
+    create_docs(backend, "one", "silent", "three")
+    model = Model.from_function("moody", fn=moody, max_tries=2)
+    db.add(Listener(model=model, key="body", select=backend.query("docs"), output="said"))
+    db.listen()
+    db.drain()
+    assert values(backend, "said") == {1: "ONE", 2: None, 3: "THREE"}
+    assert [error.key for error in db.errors()] == [2]
