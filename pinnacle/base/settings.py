@@ -39,11 +39,8 @@ class Settings:
             if raw is not None:
                 chosen[name] = _positive(f"PINNACLE_{name.upper()}", raw)
         if "PINNACLE_CACHE_TTL_S" in env:
-            chosen["cache_ttl_s"] = (
-                0.0
-                if env["PINNACLE_CACHE_TTL_S"] == "0"
-                else _positive("PINNACLE_CACHE_TTL_S", env["PINNACLE_CACHE_TTL_S"])
-            )
+            raw = env["PINNACLE_CACHE_TTL_S"]
+            chosen["cache_ttl_s"] = 0.0 if raw == "0" else _positive("PINNACLE_CACHE_TTL_S", raw)
         if "PINNACLE_TRUSTED_MODULES" in env:
             chosen["trusted_modules"] = tuple(
                 m.strip() for m in env["PINNACLE_TRUSTED_MODULES"].split(",") if m.strip()

@@ -33,6 +33,7 @@ class EmbedModel(HostedModel):
     """
 
     purpose: ClassVar[str | None] = "TEXT_EMBEDDING_EXTRACTION"
+    takes_row_keywords: ClassVar[bool] = True
 
     _: dataclasses.KW_ONLY
     dimensions: int | None = None
@@ -68,8 +69,6 @@ class EmbedModel(HostedModel):
         if not isinstance(many, Sequence):
             raise ConfigError(f"embed takes a text or a list of texts, not {type(texts).__name__}")
         return list(self.predict(list(many), **kwargs)) if many else []
-
-    takes_row_keywords: ClassVar[bool] = True
 
     def check_arguments(self, positional: int, named: Sequence[str]) -> None:
         if positional != 1:

@@ -301,7 +301,9 @@ def test_a_probe_that_is_cancelled_lets_another_one_through():
     breaker = opened()
     now = until_it_admits(breaker, 0.0)
     breaker.gave_up()
+    assert not breaker.is_probing
     breaker.admit(now)
+    assert breaker.is_probing
 
 
 def test_who_waits_in_the_queue_when_a_provider_goes_down_is_told():

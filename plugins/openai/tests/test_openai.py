@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 import pickle
-import struct
 import subprocess
 import sys
 import traceback
 from pathlib import Path
 
-import numpy as np
 import openai as library
 import pydantic
 import pytest
@@ -20,7 +17,7 @@ import sqlalchemy as sa
 
 from pinnacle import AccountRefused, ConfigError, MissingPlugin, Model, ProviderRefused, Usage, pinnacle
 from pinnacle.ext.llm import OpenAI, OpenAIEmbedding
-from pinnacle.testing import FakeOpenAI, Refuse, unit_vector
+from pinnacle.testing import FakeOpenAI, Refuse
 from pinnacle.testing.answers import question
 
 KEY = "sk-do-not-tell"
@@ -340,45 +337,6 @@ def test_a_server_of_ones_own_and_an_unknown_name_have_no_price(server):
 def test_a_price_of_the_users_own_goes_before_the_list():
     assert OpenAI(api_key="any", cost=(1.0, 2.0)).price.input == 1.0
     assert OpenAI(api_key="any", cost=0).price.input == 0
-
-
-# -- embeddings ------------------------------------------------------------------------------------------
-
-
-def test_embeddings_are_asked_for_as_base64_and_are_float32_numbers(server):
-    assert embedder(server).embed("abc") == [unit_vector("abc")]
-    assert body(server) == {"model": "text-embedding-3-small", "input": ["abc"], "encoding_format": "base64"}
-    assert embedder(server).embed(["a", "b"]) == [unit_vector("a"), unit_vector("b")]
-
-
-def test_a_server_that_sends_numbers_is_understood_too():
-    answer = {"data": [{"index": 1, "embedding": [3.0, 4.0]}, {"index": 0, "embedding": [1.0, 2.0]}]}
-    from pinnacle_openai.embedding import _vectors
-
-    assert _vectors(answer) == [[1.0, 2.0], [3.0, 4.0]]
-    packed = base64.b64encode(struct.pack("<2f", 0.5, -2.0)).decode()
-    assert _vectors({"data": [{"index": 0, "embedding": packed}]}) == [[0.5, -2.0]]
-
-
-def test_dimensions_are_sent_where_they_are_given(server):
-    assert embedder(server, dimensions=3).embed("abc") == [unit_vector("abc", 3)]
-    assert body(server)["dimensions"] == 3
-    assert embedder(server, dimensions=3).resolved_output_type().dim == 3
-
-
-def test_texts_go_out_in_batches_and_vectors_come_back_in_order(server):
-    texts = [f"{'word ' * (number * 7 % 5)}{number}" for number in range(25)]
-    llm = embedder(server, batch_size=10, cost=0.5)
-    np.testing.assert_array_equal(llm.embed(texts), [unit_vector(text) for text in texts])
-    assert sorted(len(request.body["input"]) for request in server.requests) == [5, 10, 10]
-    assert llm.spent.total.cost == 0.5 * sum(len(text.split()) for text in texts)
-
-
-@pytest.mark.parametrize("kind", ["500", "garbage", "cut", "empty", "null"])
-def test_an_embedding_that_does_not_come_is_asked_for_again(kind):
-    with FakeOpenAI(faults=[kind]) as server:
-        assert embedder(server).embed(["a", "b"]) == [unit_vector("a"), unit_vector("b")]
-        assert server.received == 2
 
 
 # -- over a table --------------------------------------------------------------------------------------------
