@@ -62,7 +62,7 @@ def test_the_core_has_three_dependencies(wheel):
         metadata = Parser().parsestr(archive.read("pinnacle-0.1.0.dist-info/METADATA").decode())
     required = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
     assert sorted(line.split("<")[0].split(">")[0].strip() for line in required) == ["alembic", "click", "sqlalchemy"]
-    extras = {"postgres", "embedded", "mongodb", "mongomock", "pickle", "http", "testing", "dev"}
+    extras = {"postgres", "embedded", "mongodb", "mongomock", "pickle", "http", "structured", "testing", "dev"}
     assert extras <= set(metadata.get_all("Provides-Extra"))
 
 

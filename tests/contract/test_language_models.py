@@ -126,6 +126,14 @@ def test_examples_come_from_a_query(backend, db, calls):
     assert calls[0][:2] == [{"role": "user", "content": "one"}, {"role": "assistant", "content": "1"}]
 
 
+@pytest.mark.requires(Capability.DOCUMENTS)
+def test_examples_come_from_fields_of_documents(backend, db, calls):
+    create_docs(backend, "one", "two")
+    asked = Collection("docs").find({"body": "one"})
+    run(backend, db, examples=asked, example_keys=("body", "_id"))
+    assert calls[0][:2] == [{"role": "user", "content": "one"}, {"role": "assistant", "content": "1"}]
+
+
 def test_a_template_that_names_context_needs_it_before_anything_is_written(backend, db):
     create_docs(backend, "one")
     with pytest.raises(ConfigError, match="context"):

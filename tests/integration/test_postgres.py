@@ -467,3 +467,9 @@ def test_a_vector_column_may_be_an_input(url, db):
     assert predict(db, norm, X="v").fresh == 3
     assert isinstance(seen[0], np.ndarray)
     assert run_sql(url, "SELECT DISTINCT v__norm FROM docs") == [(pytest.approx(5**0.5),)]
+
+
+def test_an_embedded_server_makes_the_folder_of_its_data(tmp_path):
+    with pinnacle(f"postgresql+embedded:///{tmp_path / 'new' / 'data'}") as db:
+        assert db.execute("SELECT 1 + 1").scalar() == 2
+    assert (tmp_path / "new" / "data" / "PG_VERSION").is_file()

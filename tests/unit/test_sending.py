@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import signal
@@ -12,7 +13,9 @@ import time
 
 import pytest
 
-from pinnacle import AccountRefused, InvalidAnswer, ProviderRefused, ProviderUnavailable
+from pinnacle import AccountRefused, HttpClient, InvalidAnswer, ProviderRefused, ProviderUnavailable
+from pinnacle.base import loop
+from pinnacle.base.outages import is_outage
 from pinnacle.llm import sending
 from pinnacle.testing import FakeOpenAI, Faults, Refuse
 from pinnacle.testing.answers import question
@@ -280,3 +283,20 @@ def test_one_model_is_asked_from_every_kind_of_caller(way):
         assert model.predict("x") == "x"
         assert ask() == "cba"
         assert model.predict("x") == "x"
+
+
+def test_a_server_that_accepts_no_connection_is_given_up_in_time():
+    """The queue of a listening socket that nobody accepts from is filled first."""
+    with socket.socket() as listening, contextlib.ExitStack() as waiting:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(4):
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(listening.getsockname())
+        client = HttpClient(connect_timeout_s=0.2)
+        began = time.monotonic()
+        with pytest.raises(TimeoutError) as raised:
+            loop.run(client.post(f"http://127.0.0.1:{listening.getsockname()[1]}/", {}))
+        assert time.monotonic() - began < 5
+        assert is_outage(raised.value)

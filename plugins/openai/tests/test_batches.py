@@ -214,3 +214,17 @@ def test_fields_of_a_batch_go_to_one_column(server, engine, db):
             OpenAI(base_url=server.url, output_schema={"type": "object", "properties": {"a": {"type": "string"}}}),
             "body", sa.select(docs), output={"a": "a"}, mode="batch",
         )  # fmt: skip
+
+
+def test_a_line_that_met_a_busy_server_is_asked_for_again(engine, db):
+    refusals = iter([503])
+
+    def answer(request):
+        if request["messages"][-1]["content"] == "two" and (status := next(refusals, None)):
+            raise Refuse(status, "overloaded")
+        return request["messages"][-1]["content"].upper()
+
+    with FakeOpenAI(answer) as server:
+        insert(engine, "one", "two")
+        until_collected(server, db)
+        assert (said(engine), db.errors(), len(batches_made(server))) == ({1: "ONE", 2: "TWO"}, [], 2)
