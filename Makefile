@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PLUGINS := $(sort $(dir $(wildcard plugins/*/pyproject.toml)))
-EXTRAS := postgres,embedded,mongodb,mongomock,pickle,http,structured,testing,dev
+EXTRAS := postgres,embedded,mongodb,mongomock,pickle,http,structured,plot,testing,dev
 
 export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
