@@ -20,7 +20,6 @@ from pymongo.errors import AutoReconnect
 
 from pinnacle.backends.mongodb import Collection
 from pinnacle.backends.mongodb.connect import connect
-from pinnacle.backends.mongodb.queue import this_process
 from pinnacle.backends.protocol import Capability
 from pinnacle.base.document import Document
 from pinnacle.base.errors import (
@@ -35,6 +34,7 @@ from pinnacle.base.errors import (
     UnsupportedQuery,
     UnsupportedTable,
 )
+from pinnacle.base.processes import this_process
 from pinnacle.base.rows import Failure, Fields, OutputBatch, OutputSpec, Record
 from pinnacle.base.types import Boolean, Bytes, Datetime, Float, Integer, Json, Text, Vector
 from tests.servers import start_mongod

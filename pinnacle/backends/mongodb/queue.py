@@ -6,8 +6,6 @@ A lease is void when it has expired, or when its process is gone from this machi
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 import time
 import uuid
@@ -22,6 +20,7 @@ from pinnacle.backends.mongodb.outputs import REGISTRY
 from pinnacle.backends.mongodb.wire import Wire
 from pinnacle.base.errors import Conflict, NotFound
 from pinnacle.base.failpoints import failpoint
+from pinnacle.base.processes import is_gone, this_process
 from pinnacle.base.rows import Key
 
 LEASES = "pinnacle_lease"
@@ -189,33 +188,6 @@ class Leases:
 def has_expired(expires: datetime, clock: ServerClock) -> bool:
     """Whether a time that the server gave is over."""
     return (expires if expires.tzinfo else expires.replace(tzinfo=UTC)) <= clock.now()
-
-
-def this_process() -> str:
-    """This process's name in leases: the machine (and its process-id namespace) and the process id."""
-    return f"{_machine()}:{os.getpid()}"
-
-
-def is_gone(owner: str) -> bool:
-    """Whether a lease's owner was a process of this machine that runs no more."""
-    machine, _, pid = owner.rpartition(":")
-    if machine != _machine():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
-
-
-def _machine() -> str:
-    try:
-        namespace = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        namespace = ""
-    return f"{socket.gethostname()}{namespace}"
 
 
 def _parts(keys: list[Any]) -> Iterator[list[Any]]:

@@ -29,13 +29,14 @@ from pinnacle.backends.mongodb.items import SideCollection, owner_field, owner_n
 from pinnacle.backends.mongodb.listeners import Listeners, moment
 from pinnacle.backends.mongodb.outputs import Outputs, state_table
 from pinnacle.backends.mongodb.own_writes import OwnWrites
-from pinnacle.backends.mongodb.queue import ServerClock, has_expired, is_gone, this_process
+from pinnacle.backends.mongodb.queue import ServerClock, has_expired
 from pinnacle.backends.mongodb.raw import stale_among
 from pinnacle.backends.mongodb.routes import Route, Routes, Touch
 from pinnacle.backends.mongodb.stream import OF_DOCUMENTS, ChangeStream, HistoryLost, StreamEnded
 from pinnacle.backends.mongodb.wire import Wire
 from pinnacle.backends.mongodb.work import Work
 from pinnacle.base.failpoints import failpoint
+from pinnacle.base.processes import is_gone, this_process
 from pinnacle.base.rows import Key
 
 log = logging.getLogger(__name__)

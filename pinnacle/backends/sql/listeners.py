@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from pinnacle.backends.sql.queue import is_dead
 from pinnacle.backends.sql.schema import SCHEMA, WORK_PREFIX, lease, listener, outbox_name, output
 from pinnacle.backends.sql.source import full_name
 from pinnacle.base.encoding import load_keys
 from pinnacle.base.errors import Conflict
 from pinnacle.base.listening import Backlog, ListenerRecord
+from pinnacle.base.processes import is_gone
 from pinnacle.base.rows import Fields
 from pinnacle.base.types import Items, output_type_from_json
 
@@ -94,7 +94,7 @@ def backlog(backend: SqlBackend, output_id: int) -> Backlog:
         leases = sa.select(lease.c["keys"], lease.c.owner, lease.c.expires_at).where(lease.c.output_id == output_id)
         held = connection.execute(leases).all()
     now = time.time()
-    in_flight = sum(len(load_keys(row.keys)) for row in held if row.expires_at >= now and not is_dead(row.owner))
+    in_flight = sum(len(load_keys(row.keys)) for row in held if row.expires_at >= now and not is_gone(row.owner))
     since = oldest if waiting else (folded_at or now if changes else now)
     return Backlog(changes, waiting, in_flight, max(0.0, now - since))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 import time
 import uuid
@@ -17,26 +15,11 @@ import sqlalchemy as sa
 from pinnacle.backends.sql.schema import error, lease, output
 from pinnacle.base.encoding import dump_keys, load_key, load_keys
 from pinnacle.base.failpoints import failpoint
+from pinnacle.base.processes import is_gone, this_process
 from pinnacle.base.rows import Key, Page, RowError
 
 if TYPE_CHECKING:
     from pinnacle.backends.sql.backend import SqlBackend
-
-OWNER = f"{socket.gethostname()}:{os.getpid()}"
-
-
-def is_dead(owner: str) -> bool:
-    """Whether a lease's owner ran on this machine and is gone: its rows are free at once."""
-    host, _, pid = owner.rpartition(":")
-    if host != socket.gethostname() or not pid.isdigit():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
 
 
 class SqlQueue:
@@ -90,7 +73,7 @@ class SqlQueue:
         live: list[str] = []
         void: list[str] = []
         for identifier, owner, expires_at in connection.execute(query):
-            (void if expires_at < time.time() or is_dead(owner) else live).append(identifier)
+            (void if expires_at < time.time() or is_gone(owner) else live).append(identifier)
         if void:
             connection.execute(sa.delete(lease).where(lease.c.id.in_(void)))
         if not live:
@@ -126,7 +109,7 @@ class SqlQueue:
     def _insert(self, connection: sa.Connection, identifier: str, run: str, keys: Sequence[Key], ttl_s: float) -> None:
         connection.execute(
             sa.insert(lease).values(
-                id=identifier, output_id=self._output, run=run, owner=OWNER,
+                id=identifier, output_id=self._output, run=run, owner=this_process(),
                 expires_at=time.time() + ttl_s, keys=dump_keys(keys),
             )
         )  # fmt: skip

@@ -14,7 +14,6 @@ import sqlalchemy as sa
 from pinnacle.backends.protocol import Capability
 from pinnacle.backends.sql.backend import SqlBackend, wrapped_errors
 from pinnacle.backends.sql.columns import BlobVector, Declared, UtcText
-from pinnacle.backends.sql.queue import OWNER, is_dead
 from pinnacle.backends.sql.schema import lease
 from pinnacle.backends.sql.source import SqlSource
 from pinnacle.backends.sqlite.changes import TRIGGERS, SqliteFeed, trigger_name
@@ -22,6 +21,7 @@ from pinnacle.backends.sqlite.target import SqliteSideTarget, SqliteTarget
 from pinnacle.backends.sqlite.wake import SqliteWake
 from pinnacle.base.errors import BackendError, ConfigError, RowRejected, UnsupportedTable
 from pinnacle.base.listening import Watch
+from pinnacle.base.processes import is_gone, shown, this_process
 from pinnacle.base.rows import Fields, OutputSpec
 from pinnacle.base.settings import Settings
 from pinnacle.base.types import Boolean, Bytes, Datetime, Float, Integer, Items, Json, OutputType, Text, Vector
@@ -191,17 +191,17 @@ class SqliteBackend(SqlBackend):
 
     def lead(self, worker: str, ttl_s: float) -> str | None:
         """One worker a file: SQLite has one writer, and two would only wait for each other."""
-        mine = {"output_id": 0, "run": worker, "owner": OWNER, "expires_at": time.time() + ttl_s, "keys": "[]"}
+        mine = {"output_id": 0, "run": worker, "owner": this_process(), "expires_at": time.time() + ttl_s, "keys": "[]"}
         with self.writing() as connection:
             query = sa.select(lease.c.run, lease.c.owner, lease.c.expires_at).where(lease.c.id == "worker")
             found = connection.execute(query).first()
             if found is None:
                 connection.execute(sa.insert(lease).values(id="worker", **mine))
                 return None
-            if found.run == worker or found.expires_at < time.time() or is_dead(found.owner):
+            if found.run == worker or found.expires_at < time.time() or is_gone(found.owner):
                 connection.execute(sa.update(lease).where(lease.c.id == "worker").values(mine))
                 return None
-            return str(found.owner)
+            return shown(found.owner)
 
     def wake(self) -> SqliteWake:
         return SqliteWake(self._work)
