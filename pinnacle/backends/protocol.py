@@ -199,6 +199,40 @@ class CatalogStore(Protocol):
         """The blob's chunks in order; NotFound when it is absent."""
 
 
+class RunStore(Protocol):
+    """Training runs: who may train a model, and the metrics that a run logged.
+
+    What is read before pinnacle's own tables are there is empty; what is written makes them.
+    """
+
+    def lease(self, model: str, token: str, ttl_s: float) -> str | None:
+        """Take or renew the right to train ``model``, for ``ttl_s`` seconds; None when it was granted, else its
+        owner (host:pid) as text. A lease whose process on this machine is dead, or that has expired, is void.
+
+        Of several who ask at once, exactly one gets it. A lease that was lost is renewed only where nobody has it.
+        """
+
+    def leased(self) -> dict[str, str]:
+        """The models that somebody trains now (live leases only), with the token of each."""
+
+    def release(self, model: str, token: str) -> None:
+        """Give up the lease of that token; any other stays."""
+
+    def log(self, run: str, position: int, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Append metrics of a run, from ``position`` on; entries at a position that is there already are replaced
+        (a resumed run goes over steps again), and those after the last one are kept. Commits before it returns,
+        all or none where there are transactions."""
+
+    def cut(self, run: str, position: int) -> None:
+        """Forget the entries of a run from ``position`` on: a resumed run writes them again."""
+
+    def series(self, run: str) -> list[dict[str, Any]]:
+        """A run's metrics, in order. Entries are plain JSON objects; NaN and infinities survive."""
+
+    def forget(self, run: str) -> None:
+        """Erase the metrics of a run."""
+
+
 class Backend(Protocol):
     """An open database."""
 
@@ -210,6 +244,9 @@ class Backend(Protocol):
 
     @property
     def catalog(self) -> CatalogStore: ...
+
+    @property
+    def runs(self) -> RunStore: ...
 
     @property
     def engine(self) -> Any:

@@ -20,6 +20,7 @@ from pinnacle.backends.mongodb.query import Collection, Find, Query
 from pinnacle.backends.mongodb.queue import LEASES, Leases, ServerClock
 from pinnacle.backends.mongodb.reader import ChangeReader
 from pinnacle.backends.mongodb.rows import MongoTarget
+from pinnacle.backends.mongodb.runs import MongoRuns
 from pinnacle.backends.mongodb.side import SideTarget, SideWriter
 from pinnacle.backends.mongodb.source import MongoSource, resolve, resolve_stored
 from pinnacle.backends.mongodb.stored import freeze, thaw
@@ -27,7 +28,7 @@ from pinnacle.backends.mongodb.wake import StreamWake, SweepWake
 from pinnacle.backends.mongodb.wire import Wire
 from pinnacle.backends.mongodb.work import Work
 from pinnacle.backends.mongodb.writer import Writer
-from pinnacle.backends.protocol import Capability, CatalogStore, Source, Target, Wake
+from pinnacle.backends.protocol import Capability, CatalogStore, RunStore, Source, Target, Wake
 from pinnacle.base.document import default_output_path
 from pinnacle.base.errors import UnsupportedQuery
 from pinnacle.base.listening import Backlog, ListenerRecord, Watch
@@ -46,6 +47,7 @@ class MongoBackend:
         self._wire, self._server, self._owns_client = wire, server, owns_client
         self._outputs, self._ledger = Outputs(wire, server), Ledger(wire)
         self._clock, self._listeners = ServerClock(wire), Listeners(wire)
+        self.runs: RunStore = MongoRuns(wire, server, self._clock, self.migrate)
         self._reader = ChangeReader(wire, server, self._clock, self._outputs, self._listeners)
         self._pending: Pending = (
             StreamPending(wire, self._listeners, self._clock, self._reader) if self._tells_changes

@@ -16,13 +16,14 @@ from pinnacle.backends.mongodb.listeners import LISTENERS
 from pinnacle.backends.mongodb.outputs import COUNTERS, REGISTRY, STATE_PREFIX
 from pinnacle.backends.mongodb.queue import LEASES
 from pinnacle.backends.mongodb.reader import READERS
+from pinnacle.backends.mongodb.runs import METRICS, TRAINING
 from pinnacle.backends.mongodb.wire import Wire
 from pinnacle.backends.mongodb.work import WORK_PREFIX
 
 MIGRATIONS = "pinnacle_migration"
 OWN = (
     COMPONENTS, ARTIFACTS, CHUNKS, REGISTRY, LEASES, ERRORS, MIGRATIONS, COUNTERS, LISTENERS, READERS, USAGE, CACHE,
-    BATCHES,
+    BATCHES, TRAINING, METRICS,
 )  # fmt: skip
 
 
@@ -55,6 +56,10 @@ def _index_ledger(wire: Wire) -> None:
     wire.collection(BATCHES).create_index([("batch", 1)])
 
 
+def _index_metrics(wire: Wire) -> None:
+    wire.collection(METRICS).create_index([("run", 1), ("position", 1)], unique=True)
+
+
 ALL = (
     Migration(
         1,
@@ -79,6 +84,7 @@ ALL = (
         ),
         _index_ledger,
     ),
+    Migration(4, (f"create unique index on {METRICS} (run, position)",), _index_metrics),
 )
 
 

@@ -165,6 +165,12 @@ class PostgresBackend(SqlBackend):
             column_type = PgVector(column_type.dim)
         return super().decoder(column_type)
 
+    def insert(self, table: sa.Table) -> postgresql.Insert:
+        return postgresql.insert(table)
+
+    def now(self) -> sa.ColumnElement[float]:
+        return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Double)
+
     def prerequisites(self, output: OutputType) -> list[str]:
         """pgvector, where it is not installed yet."""
         if not isinstance(output, Vector):

@@ -17,6 +17,7 @@ from pinnacle.backends.sql.catalog import SqlCatalogStore
 from pinnacle.backends.sql.columns import ADOPTABLE, Encoder, decoder, unfit
 from pinnacle.backends.sql.ledger import SqlLedger
 from pinnacle.backends.sql.outputs import SqlOutputs, default_name, outputs_on, side_outputs
+from pinnacle.backends.sql.runs import SqlRuns
 from pinnacle.backends.sql.schema import (
     OUTBOX_PREFIX,
     SCHEMA,
@@ -62,7 +63,7 @@ class SqlBackend:
         self.translate: Mapping[str | None, str | None] = {SCHEMA: self.schema}
         self._work = self._sibling(engine).execution_options(schema_translate_map=self.translate)
         self._is_migrated = False
-        self.catalog = SqlCatalogStore(self)
+        self.catalog, self.runs = SqlCatalogStore(self), SqlRuns(self)
         self._outputs = SqlOutputs(self)
         self._ledger = SqlLedger(self)
 
@@ -108,6 +109,14 @@ class SqlBackend:
     def decoder(self, column_type: sa.types.TypeEngine[Any]) -> Encoder | None:
         """How the driver's values become inputs of a model."""
         return decoder(column_type, self.dialect)
+
+    def insert(self, table: sa.Table) -> Any:
+        """An INSERT that takes ON CONFLICT, which each dialect has in a form of its own."""
+        raise NotImplementedError
+
+    def now(self) -> sa.ColumnElement[float]:
+        """The time in seconds, by the one clock of all who write here."""
+        raise NotImplementedError
 
     def state_suffix(self, table: sa.Table) -> str:
         """What follows CREATE TABLE of a state table."""

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 SCHEMA = "pinnacle"
 """The schema on databases that have schemas; SQLite has none and the prefix alone separates."""
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration; a test checks it against `alembic/`."""
 
 STATE_PREFIX = "pinnacle_state_"
@@ -137,6 +137,21 @@ batch = sa.Table(
     sa.Column("parameters", sa.Text, nullable=False),
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("items", sa.Text, nullable=False),
+)  # fmt: skip
+
+training = sa.Table(
+    "pinnacle_training", metadata,
+    sa.Column("model", sa.Text, primary_key=True),
+    sa.Column("token", sa.Text, nullable=False),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("expires_at", sa.Double, nullable=False),
+)  # fmt: skip
+
+metric = sa.Table(
+    "pinnacle_metric", metadata,
+    sa.Column("run", sa.Text, primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("entry", sa.Text, nullable=False),
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
 
 from pinnacle.backends.protocol import Capability
 from pinnacle.backends.sql.backend import SqlBackend, wrapped_errors
@@ -136,6 +137,12 @@ class SqliteBackend(SqlBackend):
         if self.is_strict(table):
             return STRICT_TYPES[type(output)]
         return super().column_declaration(output, table)
+
+    def insert(self, table: sa.Table) -> sqlite.Insert:
+        return sqlite.insert(table)
+
+    def now(self) -> sa.ColumnElement[float]:
+        return sa.literal(time.time())
 
     def state_suffix(self, table: sa.Table) -> str:
         """Cluster the rows by key; an INTEGER key is the rowid already."""
