@@ -46,7 +46,9 @@ if TYPE_CHECKING:
     from pinnacle.components.artifact import unpack as unpack
     from pinnacle.components.component import Component as Component
     from pinnacle.components.component import operational as operational
+    from pinnacle.components.component import resolved_secret as resolved_secret
     from pinnacle.components.component import secret as secret
+    from pinnacle.components.configuration import TrainingConfiguration as TrainingConfiguration
     from pinnacle.components.folder import folder_fingerprint as folder_fingerprint
     from pinnacle.components.function import FunctionModel as FunctionModel
     from pinnacle.components.function import model as model
@@ -87,7 +89,8 @@ _NAMES_BY_MODULE = {
     "pinnacle.base.types": ("Datetime", "Json", "OutputType", "Vector"),
     "pinnacle.base.usage": ("UsageRow",),
     "pinnacle.components.artifact": ("Artifact", "folder_artifacts", "unpack"),
-    "pinnacle.components.component": ("Component", "operational", "secret"),
+    "pinnacle.components.component": ("Component", "operational", "resolved_secret", "secret"),
+    "pinnacle.components.configuration": ("TrainingConfiguration",),
     "pinnacle.components.folder": ("folder_fingerprint",),
     "pinnacle.components.function": ("FunctionModel", "model"),
     "pinnacle.components.listener": ("Listener",),

@@ -23,6 +23,7 @@ _PLUGINS = {
     "OpenAI": ("pinnacle_openai", "openai", "pinnacle-openai"),
     "OpenAIEmbedding": ("pinnacle_openai", "openai", "pinnacle-openai"),
     "LLM": ("pinnacle_transformers", "transformers", "pinnacle-transformers"),
+    "LLMTrainingConfiguration": ("pinnacle_transformers", "transformers", "pinnacle-transformers"),
     "VllmModel": ("pinnacle_vllm", "vllm", "pinnacle-vllm"),
     "VllmAPI": ("pinnacle_vllm", "vllm", "pinnacle-vllm"),
 }

@@ -1,0 +1,278 @@
+"""LLMTrainingConfiguration: how a language model is trained, as users write it, and as trl and peft take it."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import warnings
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from pinnacle import ConfigError, MissingPlugin, TrainingConfiguration, operational, resolved_secret, secret
+from pinnacle_transformers.arguments import arguments_of, checked, config_class, default_of, known_arguments, plain
+from pinnacle_transformers.limits import check_limits
+from pinnacle_transformers.renamed import OLD_NAMES, OLDER, RENAMED, current
+
+DISPLAY = frozenset({
+    "disable_tqdm", "log_level", "log_level_replica", "log_on_each_node", "project", "report_to", "run_name",
+    "trackio_bucket_id", "trackio_space_id", "trackio_static_space_id",
+})  # fmt: skip
+"""Arguments that say what is shown of a training and where, and nothing about what comes of it."""
+
+_HOLDERS = ("arguments", "display")
+_FOR_TRL = ("max_length", "loss_type", "neftune_noise_alpha", "deepspeed")
+_FOR_ONE_METHOD = {"sft": ("packing", "completion_only_loss"), "dpo": ("beta",)}
+_HALF = ("fp16", "bf16", "fp16_full_eval", "bf16_full_eval", "tf32")
+_REFUSALS = (ValueError, TypeError, RuntimeError, OSError, KeyError, AttributeError, ImportError)
+"""What the libraries raise for values and files that do not work."""
+
+
+@dataclasses.dataclass(init=False)
+class LLMTrainingConfiguration(TrainingConfiguration):
+    """How a model is fine-tuned: ``LLMTrainingConfiguration("quick", num_train_epochs=1, learning_rate=1e-4)``.
+
+    Takes every argument of `transformers.TrainingArguments` and of trl's `SFTConfig` and `DPOConfig`, under the names
+    of transformers 4 too; those not given stay as trl has them. Unknown names are a TypeError, values that cannot
+    work a ConfigError, and an old argument that has no effect any more a warning. All are attributes:
+    ``configuration.learning_rate``.
+
+    ``method``: "sft", or "dpo" over pairs of answers. ``loss_type``: "nll" or "dft", or of DPO "sigmoid", "ipo", ..,
+    also a list of them. ``beta``: how close DPO stays to the model it began with. ``max_length``: tokens of a row
+    beyond which it is cut; None cuts nothing. ``use_lora``: train an adapter (``lora_*``) and not the model itself.
+    ``lora_target_modules``: names of layers; None is every linear layer but the output head. ``bits``: load the model
+    in 4 or 8; None is as the model says. ``validation_fraction``: the share of rows that is held out for evaluation.
+    ``early_stopping_patience``: evaluations without a better one after which it ends. ``log_to_db``: keep the
+    training's metrics in the database. ``overwrite_output_dir``: what an earlier run left in ``output_dir`` may go.
+
+    ``arguments`` holds what was given of the libraries' arguments, by the names of now, and ``display`` those that
+    only say what is shown. A change of ``display``, ``output_dir``, ``overwrite_output_dir``, ``log_to_db`` or
+    ``hub_token`` is no new version. ``hub_token`` is stored only as ``"env:NAME"``.
+    """
+
+    method: str = "sft"
+    loss_type: str | list[str] | None = None
+    beta: float = 0.1
+    max_length: int | None = 512
+    packing: bool = False
+    completion_only_loss: bool | None = None
+    neftune_noise_alpha: float | None = None
+    use_lora: bool = True
+    lora_r: int = 8
+    lora_alpha: int = 16
+    lora_dropout: float = 0.05
+    lora_target_modules: str | list[str] | None = None
+    lora_bias: str = "none"
+    bits: int | None = None
+    validation_fraction: float = 0.0
+    early_stopping_patience: int | None = None
+    deepspeed: dict[str, Any] | str | None = None
+    arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
+    output_dir: str | None = operational(None)
+    overwrite_output_dir: bool = operational(False)
+    log_to_db: bool = operational(True)
+    display: dict[str, Any] = operational(dataclasses.MISSING, default_factory=dict)
+    hub_token: str | None = secret()
+
+    def __init__(self, identifier: str, **given: Any) -> None:
+        defaults = {name: _default(field) for name, field in _own_fields(type(self)).items()}
+        vars(self).update({"identifier": identifier, "version": None, **defaults})
+        for line in self._take(_flat(given)):
+            warnings.warn(f"{self.kind} {identifier!r}: {line}", stacklevel=2)
+        self.__post_init__()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_limits(self)
+
+    def given(self) -> dict[str, Any]:
+        """What is not as it is by default, by name; without secrets."""
+        own = {
+            name: value
+            for name, field in _own_fields(type(self)).items()
+            if name not in _HOLDERS and not field.metadata.get("secret")
+            if not _is_same(value := getattr(self, name), _default(field))
+        }
+        return {**own, **self.arguments, **self.display}
+
+    def library_arguments(self, output_dir: str, *, on_cpu: bool | None = None) -> Any:
+        """trl's `SFTConfig` or `DPOConfig`, of what was given alone: the rest is trl's own defaults.
+
+        ``on_cpu``: None asks the machine. There fp16 and its like are turned off, with one warning, and trl's default
+        of bf16 without one; ``bf16=True`` beside ``use_cpu=True`` is kept. Nothing is reported anywhere unless
+        ``report_to`` says so. ConfigError for what the libraries refuse.
+        """
+        library = config_class(self.method)
+        sent = copy.deepcopy({**self.arguments, **self.display, **self._own_arguments(), "output_dir": output_dir})
+        sent.setdefault("report_to", "none")
+        self._fit_machine(sent, on_cpu)
+        takes = {field.name for field in dataclasses.fields(library) if field.init}
+        if "activation_checkpointing" in takes and sent.get("activation_checkpointing") is None:
+            # trl's default is under the name that transformers warns of.
+            sent["activation_checkpointing"] = default_of(self.method, "gradient_checkpointing")
+        sent = {name if name in takes else OLDER.get(name, name): value for name, value in sent.items()}
+        try:
+            if isinstance(sent.get("parallelism_config"), dict):
+                from accelerate import ParallelismConfig
+
+                sent["parallelism_config"] = ParallelismConfig(**sent["parallelism_config"])
+            return library(**sent)
+        except _REFUSALS as error:
+            if isinstance(error, ImportError) and self.deepspeed is not None:
+                raise MissingPlugin("deepspeed", "deepspeed", purpose="deepspeed=") from error
+            told = f"{type(error).__name__}: {error}"
+            raise ConfigError(f"{self.kind} {self.identifier!r}: the libraries refuse it: {told}") from error
+
+    def lora_config(self, model: Any) -> Any:
+        """peft's `LoraConfig` for a loaded transformers model; None where ``use_lora`` is False.
+
+        ConfigError for a name in ``lora_target_modules`` that no layer of the model has.
+        """
+        if not self.use_lora:
+            return None
+        from peft import LoraConfig
+        from transformers.pytorch_utils import Conv1D
+
+        _require_layers(self, model)
+        library: Any = LoraConfig
+        return library(
+            task_type="CAUSAL_LM",
+            r=self.lora_r,
+            lora_alpha=self.lora_alpha,
+            lora_dropout=self.lora_dropout,
+            bias=self.lora_bias,
+            target_modules=copy.copy(self.lora_target_modules) or "all-linear",
+            fan_in_fan_out=any(isinstance(layer, Conv1D) for layer in model.modules()),
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        """An argument's value, under old names too; the library's default where none was given."""
+        held, new = vars(self), RENAMED.get(name, name)
+        taken = {} if name.startswith("_") or "display" not in held else arguments_of(self.method)
+        spellings = [each for each in (new, OLDER.get(new, new)) if each in taken]
+        if not spellings:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        for holder in (held["arguments"], held["display"], held):
+            if new in holder:
+                return holder[new]
+        defaults = (default_of(self.method, each) for each in spellings)
+        return next((default for default in defaults if default is not None), None)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Whatever name an argument goes by, what is set is what is stored; checked as at construction."""
+        if name.startswith("_") or name in ("identifier", "version"):
+            super().__setattr__(name, value)
+            return
+        kept = {each: copy.deepcopy(getattr(self, each)) for each in _own_fields(type(self)) if each != name}
+        for holder in _HOLDERS:
+            kept.get(holder, {}).pop(RENAMED.get(name, name), None)
+        vars(self).update({**vars(type(self)(self.identifier, **kept, **{name: value})), "version": self.version})
+
+    def __repr__(self) -> str:
+        shown = [repr(self.identifier), *(f"{name}={value!r}" for name, value in self.given().items())]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def _take(self, given: Mapping[str, Any]) -> list[str]:
+        """Keep arguments, each where it belongs; returns what of them has no effect. Unknown names are a TypeError."""
+        known = {**arguments_of("sft"), **arguments_of("dpo")}
+        fields = _own_fields(type(self))
+        for name in given:
+            if not any(name in names for names in (fields, known, OLD_NAMES, OLDER)):
+                raise TypeError(_unknown(type(self), name))
+        try:
+            news, told = current({name: plain(name, value) for name, value in given.items()})
+            for name, value in news.items():
+                if name in fields:
+                    value = checked(name, str(fields[name].type), value)
+                    vars(self)[name] = float(value) if isinstance(fields[name].default, float) else value
+                else:
+                    holder = self.display if name in DISPLAY else self.arguments
+                    holder[name] = checked(name, known.get(name, ""), value)
+        except ConfigError as error:
+            raise ConfigError(f"{self.kind} {self.identifier!r}: {error}") from None
+        return told
+
+    def _own_arguments(self) -> dict[str, Any]:
+        """Of our fields those that trl's class takes, where they say anything."""
+        names = (*_FOR_TRL, *_FOR_ONE_METHOD[self.method])
+        sent = {name: getattr(self, name) for name in names}
+        sent = {name: value for name, value in sent.items() if value is not None or name == "max_length"}
+        if (token := resolved_secret(self.hub_token, f"{self.kind} {self.identifier!r}")) is not None:
+            sent["hub_token"] = token
+        if self.early_stopping_patience is not None and "metric_for_best_model" not in self.arguments:
+            sent["metric_for_best_model"] = "loss"  # early stopping has no default for what is to get better
+        return sent
+
+    def _fit_machine(self, sent: dict[str, Any], on_cpu: bool | None) -> None:
+        """Settle what only an accelerator can do: the libraries would fail, or warn at every step."""
+        import torch
+        from transformers.utils.import_utils import is_torch_bf16_gpu_available
+
+        has_accelerator = torch.accelerator.is_available()
+        is_asked_for = bool(sent.get("use_cpu"))
+        if not (is_asked_for or (on_cpu if on_cpu is not None else not has_accelerator)):
+            if sent.get("bf16") is None and not sent.get("fp16") and not is_torch_bf16_gpu_available():
+                sent["bf16"] = False
+            return
+        if has_accelerator:
+            sent["use_cpu"] = True
+        kept = ("bf16", "bf16_full_eval") if is_asked_for else ()
+        off = [name for name in _HALF if sent.get(name) and name not in kept]
+        sent.update(dict.fromkeys(off, False))
+        if sent.get("bf16") is None:
+            sent["bf16"] = False
+        sent.setdefault("dataloader_pin_memory", False)
+        if off:
+            asked = " and ".join(f"{name}=True" for name in off)
+            warnings.warn(f"{self.kind} {self.identifier!r}: {asked} is turned off: it trains on the CPU", stacklevel=3)
+
+
+def _own_fields(cls: type[LLMTrainingConfiguration]) -> dict[str, dataclasses.Field[Any]]:
+    return {field.name: field for field in dataclasses.fields(cls) if field.name not in ("identifier", "version")}
+
+
+def _flat(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments given by themselves and in ``arguments=`` and ``display=``, in one dict."""
+    flat = dict(given)
+    for holder in _HOLDERS:
+        inner = flat.pop(holder, None) or {}
+        if not isinstance(inner, Mapping):
+            raise ConfigError(f"{holder} is a dict of arguments by name, not {inner!r}")
+        for name, value in inner.items():
+            if name in given and given[name] != value:
+                raise ConfigError(f"{name} is given twice, by itself and in {holder}=; leave one of them out")
+            flat[name] = value
+    return flat
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _is_same(value: Any, default: Any) -> bool:
+    return type(value) is type(default) and bool(value == default)
+
+
+def _unknown(cls: type[LLMTrainingConfiguration], name: str) -> str:
+    known = {*known_arguments(), *_own_fields(cls)} - {*_HOLDERS}
+    near = get_close_matches(name, sorted(known), n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "see transformers.TrainingArguments for all"
+    return f"{cls.__name__} takes no argument {name!r}; {hint}"
+
+
+def _require_layers(configuration: LLMTrainingConfiguration, model: Any) -> None:
+    """ConfigError for a listed name that no layer has; a pattern is peft's to read."""
+    targets = configuration.lora_target_modules
+    layers = {name for name, _ in model.named_modules()}
+    for target in targets if isinstance(targets, list) else ():
+        if not _is_named(target, layers):
+            near = get_close_matches(target, sorted({name.rpartition(".")[2] for name in layers}), n=3, cutoff=0.5)
+            hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+            raise ConfigError(
+                f"{configuration.kind} {configuration.identifier!r}: the model has no layer {target!r}, which "
+                f"lora_target_modules names{hint}"
+            )
+
+
+def _is_named(target: str, layers: Iterable[str]) -> bool:
+    return any(name == target or name.endswith(f".{target}") for name in layers)
