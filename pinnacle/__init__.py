@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pinnacle.base.errors import ProviderRefused as ProviderRefused
     from pinnacle.base.errors import ProviderUnavailable as ProviderUnavailable
     from pinnacle.base.errors import RowRejected as RowRejected
+    from pinnacle.base.errors import TrainingError as TrainingError
     from pinnacle.base.errors import UnknownField as UnknownField
     from pinnacle.base.errors import UnsupportedQuery as UnsupportedQuery
     from pinnacle.base.errors import UnsupportedTable as UnsupportedTable
@@ -45,16 +46,20 @@ if TYPE_CHECKING:
     from pinnacle.components.artifact import folder_artifacts as folder_artifacts
     from pinnacle.components.artifact import unpack as unpack
     from pinnacle.components.component import Component as Component
+    from pinnacle.components.component import learned as learned
     from pinnacle.components.component import operational as operational
     from pinnacle.components.component import resolved_secret as resolved_secret
     from pinnacle.components.component import secret as secret
     from pinnacle.components.configuration import TrainingConfiguration as TrainingConfiguration
+    from pinnacle.components.dataset import Dataset as Dataset
     from pinnacle.components.folder import folder_fingerprint as folder_fingerprint
     from pinnacle.components.function import FunctionModel as FunctionModel
     from pinnacle.components.function import model as model
     from pinnacle.components.listener import Listener as Listener
     from pinnacle.components.model import CallStyle as CallStyle
     from pinnacle.components.model import Model as Model
+    from pinnacle.components.run import Checkpoint as Checkpoint
+    from pinnacle.components.run import Run as Run
     from pinnacle.components.side import Side as Side
     from pinnacle.db import Database as Database
     from pinnacle.db import pinnacle as pinnacle
@@ -72,6 +77,10 @@ if TYPE_CHECKING:
     from pinnacle.llm.requests import Request as Request
     from pinnacle.llm.sending import Answered as Answered
     from pinnacle.llm.sending import Unreadable as Unreadable
+    from pinnacle.runtime.training import DataFacts as DataFacts
+    from pinnacle.runtime.training import SavedWeights as SavedWeights
+    from pinnacle.runtime.training import Start as Start
+    from pinnacle.runtime.training import TrainingJob as TrainingJob
 
 _NAMES_BY_MODULE = {
     "pinnacle.base.batches": ("BatchAnswers",),
@@ -80,7 +89,7 @@ _NAMES_BY_MODULE = {
         "AccountRefused", "BackendError", "BudgetReached", "ComponentError", "ConfigError", "Conflict",
         "ConnectionLost", "ContextOverflow", "InvalidAnswer", "MissingPlugin", "ModelError", "ModelUnavailable",
         "NotDrained", "NotFound", "OutputCountMismatch", "OutputTypeConflict", "OutputTypeMismatch", "PinnacleError",
-        "ProviderRefused", "ProviderUnavailable", "RowRejected", "UnknownField", "UnsupportedQuery",
+        "ProviderRefused", "ProviderUnavailable", "RowRejected", "TrainingError", "UnknownField", "UnsupportedQuery",
         "UnsupportedTable", "UntrustedReference",
     ),
     "pinnacle.base.loop": ("run_coroutine",),
@@ -89,12 +98,14 @@ _NAMES_BY_MODULE = {
     "pinnacle.base.types": ("Datetime", "Json", "OutputType", "Vector"),
     "pinnacle.base.usage": ("UsageRow",),
     "pinnacle.components.artifact": ("Artifact", "folder_artifacts", "unpack"),
-    "pinnacle.components.component": ("Component", "operational", "resolved_secret", "secret"),
+    "pinnacle.components.component": ("Component", "learned", "operational", "resolved_secret", "secret"),
     "pinnacle.components.configuration": ("TrainingConfiguration",),
+    "pinnacle.components.dataset": ("Dataset",),
     "pinnacle.components.folder": ("folder_fingerprint",),
     "pinnacle.components.function": ("FunctionModel", "model"),
     "pinnacle.components.listener": ("Listener",),
     "pinnacle.components.model": ("CallStyle", "Model"),
+    "pinnacle.components.run": ("Checkpoint", "Run"),
     "pinnacle.components.side": ("Side",),
     "pinnacle.llm.base": ("BaseLLM", "BaseLLMAPI", "BaseLLMModel"),
     "pinnacle.llm.embeddings": ("EmbedModel", "cos_sim"),
@@ -104,6 +115,7 @@ _NAMES_BY_MODULE = {
     "pinnacle.llm.prices": ("Price", "listed_price"),
     "pinnacle.llm.requests": ("Reply", "Request"),
     "pinnacle.llm.sending": ("Answered", "Unreadable"),
+    "pinnacle.runtime.training": ("DataFacts", "SavedWeights", "Start", "TrainingJob"),
     "pinnacle.db": ("Database", "pinnacle"),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Literal, TypeVar
@@ -14,15 +15,21 @@ from pinnacle.base.rows import Fields, OutputInfo, RowError
 from pinnacle.base.settings import Settings
 from pinnacle.base.usage import UsageRow
 from pinnacle.catalog.catalog import Catalog, ModelInfo
+from pinnacle.catalog.history import History
 from pinnacle.components.component import Component
+from pinnacle.components.configuration import TrainingConfiguration
+from pinnacle.components.dataset import Dataset
 from pinnacle.components.listener import Listener
 from pinnacle.components.model import Model
+from pinnacle.components.run import Run
 from pinnacle.components.side import Side
 from pinnacle.runtime.estimate import Estimate
+from pinnacle.runtime.fitting import FitJob, Fitting
 from pinnacle.runtime.listening import Listening
 from pinnacle.runtime.options import RunOptions
 from pinnacle.runtime.predicting import Predicting, PredictJob
 from pinnacle.runtime.result import PredictResult
+from pinnacle.runtime.training import named_metrics
 from pinnacle.runtime.worker import Worker
 
 C = TypeVar("C", bound=Component)
@@ -57,6 +64,7 @@ class Database:
         self._catalog = Catalog(backend.catalog, settings)
         self._listening = Listening(backend, self._catalog, settings)
         self._predicting = Predicting(backend, self._catalog, settings, self._listening)
+        self._fitting = Fitting(backend, self._catalog, History(self._catalog, backend.runs), settings)
 
     # -- components -----------------------------------------------------------------------------
 
@@ -252,6 +260,35 @@ class Database:
         """
         infos = self.outputs() if model is None else self._outputs_of(model)
         return self._predicting.retry_errors(infos, model, progress)
+
+    # -- training ---------------------------------------------------------------------------------
+
+    def fit(
+        self, model: Model, X: Any = None, *, select: Any = None, configuration: TrainingConfiguration | None = None,  # noqa: N803
+        validation_sets: Sequence[Dataset] = (), transform: Callable[[Any], Any] | None = None,
+        metrics: Sequence[Callable[..., Any] | str] = (), progress: bool | None = None, on_ray: bool = False,
+        ray_address: str | None = None, ray_configs: Mapping[str, Any] | None = None,
+    ) -> Run:  # fmt: skip
+        """Train a model on the rows of a query; what it learned is a new version of it, which it is from then on.
+
+        ``X``: for a language model a field of text or of chat messages, ``("prompt", "completion")``, for DPO
+        ``("prompt", "chosen", "rejected")``, or a dict of these names to fields. ``transform``: a function of a row (a
+        dict by those names or fields) to such a dict, or to text; None leaves the row out. Where rows have a field
+        ``_fold``, those with "train" are trained on and those with "valid" are a validation set; others are left out.
+        ``validation_sets``: `Dataset` components; metrics are called ``eval_<set>_<metric>``. ``metrics``: functions of
+        (predictions, targets), two lists of texts, to a number; or "exact_match".
+
+        Each checkpoint commits. After a crash the same call on the same rows goes on from the last one. The run that is
+        returned, also ``db.load("run", identifier)``, holds lineage, metrics and checkpoints. Raises Conflict while
+        another process trains the model, TrainingError when training cannot go on: its checkpoints are kept.
+        """
+        if on_ray or ray_address is not None or ray_configs is not None:
+            raise ConfigError(
+                "on_ray=, ray_address= and ray_configs= ask for training on a Ray cluster, which this version of "
+                "pinnacle cannot do; leave them out to train in this process"
+            )
+        job = FitJob(model, X, select, configuration, tuple(validation_sets), transform, named_metrics(metrics))  # type: ignore[arg-type]
+        return self._fitting.fit(job, progress=progress)
 
     # -- listening --------------------------------------------------------------------------------
 

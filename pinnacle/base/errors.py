@@ -21,6 +21,7 @@
     │   ├── ProviderRefused    the provider answered that it will not take this request
     │   │   └── AccountRefused takes none: a wrong key, no such model, nothing left to spend
     │   └── ProviderUnavailable no answer was to be had from the provider (retryable)
+    ├── TrainingError          a fit that cannot go on: no rows, memory, disk, a loss that is no number
     ├── BudgetReached          the next call would cost more than the budget leaves
     ├── BackendError           the database failed
     │   ├── ConnectionLost     the connection dropped (retryable)
@@ -166,6 +167,10 @@ class ProviderUnavailable(ModelError):
 
     retryable = True
     was_sent: bool = False
+
+
+class TrainingError(PinnacleError):
+    """A fit cannot go on; its run is marked as failed, and its checkpoints are kept."""
 
 
 class BudgetReached(PinnacleError):

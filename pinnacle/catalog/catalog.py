@@ -16,10 +16,11 @@ from pinnacle.catalog.loading import Loading
 from pinnacle.catalog.references import Resolver
 from pinnacle.components.component import Component
 from pinnacle.components.model import PURPOSES, Model
+from pinnacle.components.run import Run, RunReader
 
 KINDS = (
     "model", "listener", "vector_index", "knowledge_bank", "dataset", "tool", "pipeline", "run",
-    "training_configuration",
+    "training_configuration", "checkpoint", "training_state",
 )  # fmt: skip
 SAVE_ATTEMPTS = 100
 
@@ -31,17 +32,46 @@ class Catalog:
 
     def __init__(self, store: CatalogStore, settings: Settings) -> None:
         self.store, self.settings = store, settings
+        self.run_reader: RunReader | None = None
         self.resolver = Resolver(settings.trusted_modules)
 
     def add(self, component: C, *, allow_pickle: bool = False) -> C:
         """Store ``component`` and those in its fields, and set its ``version``; return it.
 
         The same content as the newest version is a no-op, operational fields alone are changed in place, and changed
-        content, a function's source included, is the next version. Raises Conflict when the identifier belongs to a
+        content, a function's source included, is the next version. A new component that differs from the newest version
+        only by what that has learned takes this over. Raises Conflict when the identifier belongs to a
         component of another class, and ComponentError for a field that cannot be stored. Safe beside other processes
         that add the same component.
         """
         return self._save(component, (), allow_pickle=allow_pickle, may_retype=False)
+
+    def put(self, component: C, version: int) -> C:
+        """Store ``component`` as a version that its caller chose, in place of one that is there."""
+        draft = draft_of(component, nested=self._held_version, allow_pickle=False)
+        self._put_artifacts(draft)
+        if not self.store.save(draft.record(version)):
+            self.store.delete(component.kind, component.identifier, version)
+            self._put_artifacts(draft)
+            self.store.save(draft.record(version))
+        component.version = version
+        return component
+
+    def amend(self, component: Component) -> None:
+        """Bring the operational fields of a stored version up to those of ``component``."""
+        record = self._find(component.kind, component.identifier, component.version)
+        draft = draft_of(component, nested=self._held_version, allow_pickle=False)
+        if (amended := draft.amended(record)) is not None:
+            self.store.amend(amended)
+
+    def plain(self, component: Component) -> dict[str, Any]:
+        """What makes a component what it is, as plain values: its class, its code and its content."""
+        draft = draft_of(component, nested=lambda nested: self.add(nested).version or 0, allow_pickle=False)
+        return {"type": draft.type.name, "source": draft.type.digest, "fields": draft.content}
+
+    def versions(self, kind: str, identifier: str) -> list[int]:
+        """The stored versions of a component, oldest first; none where there is no such component."""
+        return [record.version for record in self.store.versions(kind, identifier)]
 
     def holds(self, component: Component) -> bool:
         """Whether the version that ``component`` carries is stored, with the content it has now."""
@@ -137,13 +167,29 @@ class Catalog:
             raise ComponentError(f"{component.kind} {component.identifier!r} refers to itself: {circle}")
 
         def save_nested(nested: Component) -> int:
+            if nested.version is not None and self.holds(nested):
+                return nested.version
             saved = self._save(nested, inner, allow_pickle=allow_pickle, may_retype=False)
             return saved.version or 0
 
         draft = draft_of(component, nested=save_nested, allow_pickle=allow_pickle)
-        component.version = self._save_draft(draft, may_retype)
+        if component.version is None and not outer and (newest := self._taught(draft)) is not None:
+            component.learn({name: getattr(newest, name) for name in draft.learned})
+            component.version = newest.version
+        else:
+            component.version = self._save_draft(draft, may_retype)
         draft.remember()
         return component
+
+    def _taught(self, draft: Draft) -> Component | None:
+        """The newest version, where it differs from the draft only by what it has learned."""
+        newest = self.store.get(draft.component.kind, draft.component.identifier) if draft.learned else None
+        return None if newest is None or not draft.is_untaught(newest) else self._load(newest, (), allow_pickle=False)
+
+    def _put_artifacts(self, draft: Draft) -> None:
+        for sha256, artifact in draft.artifacts.items():
+            if not self.store.has_artifact(sha256):
+                self.store.put_artifact(sha256, artifact.chunks())
 
     def _save_draft(self, draft: Draft, may_retype: bool) -> int:
         """The version that holds the draft's content, stored now or before, here or by another process."""
@@ -159,9 +205,7 @@ class Catalog:
                 if (amended := draft.amended(newest)) is not None:
                     self.store.amend(amended)
                 return newest.version
-            for sha256, artifact in draft.artifacts.items():
-                if not self.store.has_artifact(sha256):
-                    self.store.put_artifact(sha256, artifact.chunks())
+            self._put_artifacts(draft)
             record = draft.record(0 if newest is None else newest.version + 1)
             if self.store.save(record):
                 return record.version
@@ -178,9 +222,12 @@ class Catalog:
             found = self._find(stored["kind"], stored["identifier"], stored["version"])
             return self._load(found, (*outer, here), allow_pickle=allow_pickle)
 
-        return Loading(
+        component = Loading(
             record, self.store, self.resolver, self.settings.cache_dir, load_nested, allow_pickle=allow_pickle
         ).component()
+        if isinstance(component, Run):
+            component.reader = self.run_reader
+        return component
 
     def _find(self, kind: str, identifier: str, version: int | None = None) -> Record:
         record = self.store.get(kind, identifier, version)

@@ -19,7 +19,7 @@ from pinnacle.catalog.references import (
     remember,
 )
 from pinnacle.components.artifact import Artifact
-from pinnacle.components.component import Component, content_fields, is_operational
+from pinnacle.components.component import Component, content_fields, is_learned, is_operational
 from pinnacle.components.function import FunctionModel
 from pinnacle.components.source import FunctionSource, SchemaSource
 
@@ -36,11 +36,17 @@ class Draft:
     local_code: list[tuple[Reference, Any]]
     defaults: Mapping[str, Any]
     operational: frozenset[str]
+    learned: frozenset[str]
 
     @property
     def digest(self) -> str:
         """A hash of the content; pickles do not count, the source they were made from does."""
-        return digest_of({"type": self.type.name, "fields": self._content(self.fields), "source": self.type.digest})
+        return digest_of({"type": self.type.name, "fields": self.content, "source": self.type.digest})
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The fields that make this version what it is, encoded."""
+        return self._content(self.fields)
 
     def is_stored_as(self, record: Record) -> bool:
         """Whether ``record`` has this content already; fields it lacks count as their defaults."""
@@ -52,6 +58,21 @@ class Draft:
         return record.body.get("source") == self.type.digest and canonical(stored) == canonical(
             self._content(self.fields)
         )
+
+    def is_untaught(self, record: Record) -> bool:
+        """Whether ``record`` differs only by what it has learned, and this draft has learned nothing."""
+        if record.type != self.type.name or record.body.get("source") != self.type.digest:
+            return False
+        if any(self.fields[name] is not None for name in self.learned):
+            return False
+        stored = {**self.defaults, **record.body["fields"]}
+        if all(stored.get(name) is None for name in self.learned):
+            return False
+        same = [
+            canonical({name: value for name, value in self._content(fields).items() if name not in self.learned})
+            for fields in (stored, self.fields)
+        ]
+        return same[0] == same[1]
 
     def amended(self, record: Record) -> Record | None:
         """``record``, which has this content, with the operational fields of now; None where these are as stored."""
@@ -112,6 +133,7 @@ class _Drafting:
         return Draft(
             self.component, reference, fields, self.artifacts, self.pickles, self.local_code, self._defaults(cls),
             frozenset(field.name for field in content_fields(cls) if is_operational(field)),
+            frozenset(field.name for field in content_fields(cls) if is_learned(field)),
         )  # fmt: skip
 
     def _field(self, name: str, value: Any) -> Any:

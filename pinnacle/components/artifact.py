@@ -122,12 +122,17 @@ def unpack(files: Mapping[str, Artifact], cache_dir: Path | None = None) -> Path
     folder.parent.mkdir(parents=True, exist_ok=True)
     passing = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     try:
-        for name, artifact in files.items():
-            _write(passing / _safe(name), artifact)
+        write_files(files, passing)
         _put_in_place(passing, folder, files)
     finally:
         shutil.rmtree(passing, ignore_errors=True)
     return folder
+
+
+def write_files(files: Mapping[str, Artifact], folder: Path) -> None:
+    """Write ``files`` into ``folder``, by their names. Names that lead out of it are refused."""
+    for name, artifact in files.items():
+        _write(folder / _safe(name), artifact)
 
 
 def _safe(name: str) -> PurePosixPath:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pinnacle.base.errors import ConfigError
@@ -46,6 +47,11 @@ class Component:
             if not is_literal_secret(field, value := getattr(self, field.name))
         }
 
+    def learn(self, fields: Mapping[str, Any]) -> None:
+        """Take over what was learned; a class that has loaded something of it overrides this to let go of it."""
+        for name, value in fields.items():
+            setattr(self, name, value)
+
     def __repr__(self) -> str:
         shown = [
             f"{field.name}={getattr(self, field.name)!r}"
@@ -66,6 +72,20 @@ def operational(default: Any, **options: Any) -> Any:
     It is stored, and a change of it alone makes no new version: nothing is computed again for it.
     """
     return dataclasses.field(default=default, metadata={"operational": True}, **options)
+
+
+def learned(default: Any = None, **options: Any) -> Any:
+    """A dataclass field that `fit` fills in.
+
+    A new component that has learned nothing yet is the same as a stored version of it that has: adding it, or
+    predicting on rows with it, takes over what that version learned.
+    """
+    return dataclasses.field(default=default, metadata={"learned": True}, **options)
+
+
+def is_learned(field: dataclasses.Field[Any]) -> bool:
+    """Whether `fit` fills a field in."""
+    return bool(field.metadata.get("learned"))
 
 
 def is_operational(field: dataclasses.Field[Any]) -> bool:

@@ -18,7 +18,11 @@ from pinnacle.components.component import Component, operational
 from pinnacle.components.plugins import FUNCTIONS, PROVIDERS, parse_model_url, plugin_class
 
 if TYPE_CHECKING:
+    from pinnacle.components.configuration import TrainingConfiguration
+    from pinnacle.components.dataset import Dataset
+    from pinnacle.components.run import Checkpoint, Run
     from pinnacle.db import Database
+    from pinnacle.runtime.training import TrainingJob
 
 ASYNC_CONCURRENCY = 16
 PURPOSES = (
@@ -149,6 +153,36 @@ class Model(Component):
         """The type of one item, where an output is annotated as a list of them; None where it is not."""
         style = self.call_style
         return list_item_from_annotation(getattr(type(self), _METHODS[style]), is_batch=style is CallStyle.BATCH)
+
+    def check_training(self, configuration: TrainingConfiguration) -> None:
+        """ConfigError when the model cannot be trained like this. Models that can be trained implement this,
+        `train` and `learned_from`."""
+        raise ConfigError(
+            f"model {self.identifier!r} is a {type(self).__name__}, which cannot be trained; LLM can: "
+            "from pinnacle.ext.llm import LLM"
+        )
+
+    def train(self, job: TrainingJob) -> None:
+        """Train on the sets of ``job``, and tell ``job.record`` of it. It does not change the model itself."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be trained")
+
+    def learned_from(self, run: Run, checkpoint: Checkpoint | None) -> dict[str, Any]:
+        """The fields of the model, by name, that take over a checkpoint; None where it stays on the disk."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be trained")
+
+    def fit(
+        self, X: Any = None, *, select: Any = None, configuration: Any = None, db: Database | None = None,  # noqa: N803
+        validation_sets: Sequence[Dataset] = (), transform: Any = None, metrics: Sequence[Any] = (),
+        progress: bool | None = None, on_ray: bool = False, ray_address: str | None = None,
+        ray_configs: Mapping[str, Any] | None = None,
+    ) -> Run:  # fmt: skip
+        """Train on the rows of a query, and store the result as a new version of this model: see `Database.fit`."""
+        if db is None or not hasattr(db, "fit"):
+            raise ConfigError(f"fit needs db=, what pinnacle(...) returns, not {type(db).__name__}")
+        return db.fit(
+            self, X, select=select, configuration=configuration, validation_sets=validation_sets, transform=transform,
+            metrics=metrics, progress=progress, on_ray=on_ray, ray_address=ray_address, ray_configs=ray_configs,
+        )  # fmt: skip
 
     @classmethod
     def from_function(cls, identifier: str, fn: Any, **options: Any) -> Any:

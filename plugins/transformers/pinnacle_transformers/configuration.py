@@ -85,6 +85,12 @@ class LLMTrainingConfiguration(TrainingConfiguration):
         super().__post_init__()
         check_limits(self)
 
+    @property
+    def checkpoints_kept(self) -> int | None:
+        """How many checkpoints of a run stay; None keeps all."""
+        kept = self.save_total_limit
+        return None if kept is None else max(1, int(kept))
+
     def given(self) -> dict[str, Any]:
         """What is not as it is by default, by name; without secrets."""
         own = {

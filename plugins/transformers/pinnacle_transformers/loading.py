@@ -134,4 +134,6 @@ def _quantization(weights: Weights, model: str, device: str) -> Any:
         return library(load_in_8bit=True)
     default = "bfloat16" if device.startswith("cuda") else "float32"
     compute = getattr(torch, weights.dtype or default)
-    return library(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute)
+    return library(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute
+    )

@@ -11,12 +11,17 @@ from typing import Any
 from pinnacle import (
     Artifact,
     BaseLLMModel,
+    Checkpoint,
     ConfigError,
     InvalidAnswer,
+    NotFound,
     Reply,
     Request,
+    Run,
+    TrainingJob,
     folder_artifacts,
     folder_fingerprint,
+    learned,
     operational,
     unpack,
 )
@@ -52,8 +57,9 @@ class LLM(BaseLLMModel):
     is not. ``weights``, ``adapter_weights``: what the contents of local folders are told by, filled in at
     construction: over a folder that was trained again it is a new version. ``device``: None chooses. ``dtype``:
     "float32", "bfloat16" or "float16"; None is as the weights are stored. ``model_kwargs``, ``tokenizer_kwargs``: for
-    their `from_pretrained`. ``context_window``: None is what the model's config says. ``max_batch_size``: prompts
-    generated together; fewer where a large model's memory of them does not fit the device.
+    their `from_pretrained`. What `fit` learned: ``adapter`` or, trained in full, ``weight_files`` in place of the
+    weights, and the run ``fitted_by`` that made them. ``context_window``: None is what the model's config says.
+    ``max_batch_size``: prompts generated together; fewer where a large model's memory of them does not fit the device.
     """
 
     _: dataclasses.KW_ONLY
@@ -61,7 +67,9 @@ class LLM(BaseLLMModel):
     bits: int | None = None
     adapter_id: str | None = None
     store_adapter: bool = False
-    adapter: dict[str, Artifact] | None = dataclasses.field(default=None, repr=False)
+    adapter: dict[str, Artifact] | None = learned(repr=False)
+    weight_files: dict[str, Artifact] | None = learned(repr=False)
+    fitted_by: Run | None = learned(repr=False)
     weights: str | None = dataclasses.field(default=None, repr=False)
     adapter_weights: str | None = dataclasses.field(default=None, repr=False)
     dtype: str | None = None
@@ -94,8 +102,68 @@ class LLM(BaseLLMModel):
         """Load the weights and the adapter, or share those that are loaded."""
         require_libraries()
         self._check_folders()
-        weights = Weights(self.model_name_or_path, self.bits, self.dtype, self.device, self.model_kwargs)
-        self._model = loaded(weights, self._adapter_source(), self.identifier)
+        weights = Weights(self.weights_source(), self.bits, self.dtype, self.device, self.model_kwargs)
+        self._model = loaded(weights, self.adapter_source(), self.identifier)
+
+    # -- training ----------------------------------------------------------------------------------
+
+    def check_training(self, configuration: Any) -> None:
+        """ConfigError or MissingPlugin for a fit that cannot work, before anything is read or written."""
+        from pinnacle_transformers.fitting import check
+
+        self._check_folders()
+        check(self, configuration)
+
+    def train(self, job: TrainingJob) -> None:
+        """Fine-tune with trl, as ``job`` says; the model itself stays as it is."""
+        from pinnacle_transformers.training import Training
+
+        Training(self, job).run()
+
+    def learned_from(self, run: Run, checkpoint: Checkpoint | None) -> dict[str, Any]:
+        from pinnacle_transformers.fitting import learned_from
+
+        return learned_from(self, run, checkpoint)
+
+    def learn(self, fields: Mapping[str, Any]) -> None:
+        """Take over what was learned; it is loaded when it is next used."""
+        super().learn(fields)
+        self._model, self._tokenizer, self._is_ready = None, None, False
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """The checkpoints of the fit that made this version, oldest first."""
+        return [] if self.fitted_by is None else self.fitted_by.checkpoints()
+
+    def use_checkpoint(self, step: int | Checkpoint) -> None:
+        """Predict with the weights of another checkpoint of the fit, by its step; on rows that is a new version.
+
+        NotFound names the steps that there are.
+        """
+        wanted = step.step if isinstance(step, Checkpoint) else step
+        found = {checkpoint.step: checkpoint for checkpoint in self.checkpoints()}
+        if self.fitted_by is None or wanted not in found:
+            known = ", ".join(map(str, found)) or "none"
+            raise NotFound(f"model {self.identifier!r} has no checkpoint at step {wanted!r}; there is {known}")
+        self.learn(self.learned_from(self.fitted_by, found[wanted]))
+        self.version = None
+
+    def merge(self, identifier: str | None = None) -> LLM:
+        """A model of its own, by default ``{identifier}-merged``, with the adapter merged into the base's weights.
+
+        The base is loaded without ``bits``: weights that were rounded cannot take up an adapter exactly.
+        """
+        from pinnacle_transformers.fitting import merged
+
+        return merged(self, identifier or f"{self.identifier}-merged")
+
+    def export(self, path: str | Path) -> Path:
+        """Write the model into a folder in Hugging Face form, and return it: `AutoModelForCausalLM.from_pretrained`
+        opens it, an adapter's also `PeftModel`."""
+        from pinnacle_transformers.fitting import exported
+
+        return exported(self, Path(path))
+
+    # -- prompts and answers -----------------------------------------------------------------------
 
     def check_arguments(self, positional: int, named: Sequence[str]) -> None:
         super().check_arguments(positional, named)
@@ -189,18 +257,25 @@ class LLM(BaseLLMModel):
             with _loading_tokenizer:
                 if self._tokenizer is None:
                     require_libraries()
-                    adapter = self._adapter_source()
-                    is_own = adapter is not None and (Path(adapter) / "tokenizer_config.json").is_file()
-                    source = adapter if adapter is not None and is_own else self.model_name_or_path
-                    tokenizer = load_tokenizer(source, self.tokenizer_kwargs, self.identifier)
+                    tokenizer = load_tokenizer(self.tokenizer_source(), self.tokenizer_kwargs, self.identifier)
                     self._tokenizer = Tokens(tokenizer, self.identifier)
         return self._tokenizer
 
-    def _adapter_source(self) -> str | None:
+    def weights_source(self) -> str:
+        """Where the base's weights are: what a fit made of them, unpacked, or as given."""
+        return str(unpack(self.weight_files)) if self.weight_files else self.model_name_or_path
+
+    def adapter_source(self) -> str | None:
         """Where the adapter is: what was stored, unpacked, or as given."""
         if self.adapter and (self.adapter_id is None or any(file.cache_dir for file in self.adapter.values())):
             return str(unpack(self.adapter))
         return self.adapter_id
+
+    def tokenizer_source(self) -> str:
+        """Where the tokenizer is: beside the adapter, where it was stored with it, else beside the weights."""
+        adapter = self.adapter_source()
+        is_own = adapter is not None and (Path(adapter) / "tokenizer_config.json").is_file()
+        return adapter if adapter is not None and is_own else self.weights_source()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_model": None, "_tokenizer": None, "_is_ready": False}

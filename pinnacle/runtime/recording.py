@@ -1,0 +1,248 @@
+"""Writes down what a training does: its run, its metrics, its checkpoints; finds where it goes on after a crash."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pinnacle.base.errors import ConfigError, PinnacleError, TrainingError
+from pinnacle.catalog.history import History
+from pinnacle.components.artifact import Artifact, write_files
+from pinnacle.components.run import DONE, FAILED, INTERRUPTED, RUNNING, Checkpoint, Run
+from pinnacle.runtime.training import TRAIN, DataFacts, RowStream, SavedWeights, Start
+
+FLUSH_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class Recording:
+    """The `Recorder` of the process that tells the database.
+
+    ``check`` raises where the right to train was lost: nothing more is written then.
+    """
+
+    def __init__(
+        self, history: History, run: Run, sets: Mapping[str, RowStream], work_dir: Path, check: Callable[[], None], *,
+        progress: bool | None,
+    ) -> None:  # fmt: skip
+        self.run, self._history, self._sets, self._work_dir, self._check = run, history, sets, work_dir, check
+        self._limit: int | None = run.configuration.checkpoints_kept if run.configuration else None
+        self._is_stored = run.configuration is None or run.configuration.log_to_db
+        self._pending: list[dict[str, Any]] = []
+        self._logged, self._flushed_at, self._since = 0, 0.0, time.monotonic()
+        self._seconds_before = 0.0
+        self._final: int | None = None
+        self._line = ProgressLine(run.identifier, sys.stderr.isatty() if progress is None else progress)
+
+    # -- what a training calls ---------------------------------------------------------------------
+
+    def begin(self, facts: DataFacts) -> Start:
+        """Start a run, or go on with the last one where it was the same fit of the same rows and did not end well."""
+        if not facts.rows.get(TRAIN):
+            reasons = ", ".join(f"{count} {reason}" for reason, count in facts.left_out.items() if count)
+            raise TrainingError(f"no row of the query can be trained on ({reasons or 'it has none'})")
+        self.run = dataclasses.replace(
+            self.run, rows=dict(facts.rows), left_out=dict(facts.left_out), cut=dict(facts.cut),
+            seeds=dict(facts.seeds), packages=dict(facts.packages), device=facts.device, started_at=datetime.now(UTC),
+            fingerprint={name: rows.fingerprint for name, rows in self._sets.items()},
+        )  # fmt: skip
+        if facts.left_out or any(facts.cut.values()):
+            log.warning("fit of model %r: %s", self.run.identifier, _remarks(facts))
+        before = self._history.newest(self.run.identifier)
+        self._since = time.monotonic()
+        if before is None or not self._is_same(before):
+            self.run = self._history.start(self.run)
+            return Start()
+        return self._resume(before)
+
+    def log(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
+        """Add an entry to the run's metrics; written within a second or so, and with every checkpoint."""
+        self._pending.append({"step": step, "epoch": epoch, **values})
+        self.run.metrics.update(values)
+        self.run.step, self.run.epoch = step, epoch
+        self._line.note(values.get("loss"))
+        if time.monotonic() - self._flushed_at > FLUSH_S:
+            self._flush()
+
+    def progress(self, step: int, max_steps: int, epoch: float) -> None:
+        """A step was made: the line on the terminal moves."""
+        self.run.step, self.run.max_steps, self.run.epoch = step, max_steps, epoch
+        self._line.move(step, max_steps)
+
+    def save(self, saved: SavedWeights) -> None:
+        """Store a checkpoint; when this returns, a crash loses nothing before it."""
+        self._check()
+        self._flush()
+        if not self._is_stored:
+            return
+        self._history.save(
+            self.run,
+            Checkpoint(
+                self.run.identifier, step=saved.step, epoch=saved.epoch, form=saved.form, loss=saved.loss,
+                metrics=dict(saved.metrics), files=_artifacts(saved.files), logged=self._logged, is_best=saved.is_best,
+            ),
+            _artifacts(saved.state),
+            self._limit,
+        )  # fmt: skip
+
+    def finish(self, step: int, *, best: int | None) -> None:
+        """Training is over: ``step`` has the weights that the model gets, ``best`` the best ones, if any."""
+        self._final = step
+        if self._is_stored:
+            self._history.mark(self.run, best=best, final=step)
+
+    # -- around it ---------------------------------------------------------------------------------
+
+    def chosen(self) -> Checkpoint | None:
+        """The checkpoint that the model gets; None where checkpoints stay on the disk."""
+        if not self._is_stored:
+            return None
+        found = [checkpoint for checkpoint in self._history.checkpoints(self.run) if checkpoint.step == self._final]
+        if not found:
+            raise TrainingError(f"training of model {self.run.identifier!r} ended without a checkpoint")
+        return found[0]
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Around the training and the new version: the run ends as done, failed or interrupted."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self._end(INTERRUPTED, "interrupted by the keyboard")
+            raise
+        except BaseException as error:
+            self._end(FAILED, f"{type(error).__name__}: {error}")
+            raise
+        self._end(DONE, None)
+
+    def _end(self, status: str, error: str | None) -> None:
+        self._line.close()
+        if self.run.version is None:
+            return
+        self.run.status, self.run.error = status, error
+        self.run.seconds = self._seconds_before + time.monotonic() - self._since
+        try:
+            self._check()
+            self._flush()
+            self._history.end(self.run)
+        except PinnacleError as failure:
+            if status == DONE:
+                raise
+            log.warning("how the run of model %r ended could not be stored: %s", self.run.identifier, failure)
+
+    def _is_same(self, before: Run) -> bool:
+        is_same = (before.call, before.fingerprint) == (self.run.call, self.run.fingerprint)
+        return before.status != DONE and is_same
+
+    def _resume(self, before: Run) -> Start:
+        states = self._history.states(before)
+        found = [checkpoint for checkpoint in self._history.checkpoints(before) if checkpoint.step in states]
+        checkpoint = found[-1] if found else None
+        self.run = before
+        self.run.status, self.run.error = RUNNING, None
+        self.run.resumed += 1
+        self._seconds_before = self.run.seconds
+        self._logged = 0 if checkpoint is None else checkpoint.logged
+        self._history.rewind(self.run, checkpoint)
+        self._history.catalog.amend(self.run)
+        if checkpoint is None:
+            log.warning(
+                "the fit of model %r that was interrupted had no checkpoint; it begins again", before.identifier
+            )
+            return Start(is_resumed=True)
+        log.warning(
+            "the fit of model %r that was interrupted goes on from its checkpoint at step %d", before.identifier,
+            checkpoint.step,
+        )  # fmt: skip
+        folder = self._work_dir / f"checkpoint-{checkpoint.step}"
+        write_files({**checkpoint.files, **states[checkpoint.step].files}, folder)
+        for other in found:
+            if other.is_best and other.step != checkpoint.step:
+                write_files(other.files, self._work_dir / f"checkpoint-{other.step}")
+        return Start(folder, is_resumed=True)
+
+    def _flush(self) -> None:
+        self._flushed_at = time.monotonic()
+        if not self._pending or not self._is_stored:
+            self._pending.clear()
+            return
+        self._check()
+        self._history.log(self.run, self._logged, self._pending)
+        self._logged += len(self._pending)
+        self._pending.clear()
+        self.run.seconds = self._seconds_before + time.monotonic() - self._since
+        self._history.catalog.amend(self.run)
+
+
+class Follower:
+    """The `Recorder` of a process that trains along and tells nobody."""
+
+    def begin(self, facts: DataFacts) -> Start:
+        return Start()
+
+    def log(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
+        return None
+
+    def progress(self, step: int, max_steps: int, epoch: float) -> None:
+        return None
+
+    def save(self, saved: SavedWeights) -> None:
+        raise ConfigError("a process that trains along stores no checkpoint")
+
+    def finish(self, step: int, *, best: int | None) -> None:
+        return None
+
+
+class ProgressLine:
+    """One line on a terminal: steps, loss, and when it will be done."""
+
+    def __init__(self, label: str, is_shown: bool) -> None:
+        self._label, self._is_shown = label, is_shown
+        self._loss: float | None = None
+        self._started: tuple[float, int] | None = None
+        self._drawn_at = 0.0
+
+    def note(self, loss: float | None) -> None:
+        """Remember the last loss."""
+        if loss is not None:
+            self._loss = loss
+
+    def move(self, step: int, max_steps: int) -> None:
+        """Draw it, ten times a second at most."""
+        now = time.monotonic()
+        if self._started is None:
+            self._started = (now, step - 1)
+        if not self._is_shown or (now - self._drawn_at < 0.1 and step < max_steps):
+            return
+        self._drawn_at = now
+        since, first = self._started
+        rate = (step - first) / max(now - since, 1e-9)
+        loss = "" if self._loss is None else f", loss {self._loss:.4f}"
+        left = int((max_steps - step) / rate)
+        line = f"{self._label}: step {step}/{max_steps}{loss}, {left // 60}:{left % 60:02d} left"
+        width = shutil.get_terminal_size().columns - 1
+        sys.stderr.write("\r" + line[:width].ljust(width))
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        """End the line."""
+        if self._is_shown and self._drawn_at:
+            sys.stderr.write("\n")
+
+
+def _remarks(facts: DataFacts) -> str:
+    left_out = [f"{count} rows left out ({reason})" for reason, count in facts.left_out.items()]
+    return ", ".join(left_out + [f"{count} of {name} cut to max_length" for name, count in facts.cut.items() if count])
+
+
+def _artifacts(files: Mapping[str, Path]) -> dict[str, Artifact]:
+    return {name: Artifact(path) for name, path in files.items()}

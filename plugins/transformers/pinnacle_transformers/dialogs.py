@@ -1,0 +1,81 @@
+"""Dialogs as token ids through a model's chat template, and which of them the assistant said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pinnacle import ConfigError
+
+Message = Mapping[str, Any]
+Span = tuple[int, int]
+
+
+class Dialogs:
+    """Encodes dialogs with one tokenizer."""
+
+    def __init__(self, tokenizer: Any, model: str) -> None:
+        self._tokenizer, self._model = tokenizer, model
+
+    def encode(self, messages: Sequence[Message], answer: Sequence[Message] | None) -> tuple[list[int], list[Span]]:
+        """Token ids, and the spans (start, end) of what is learned: ``answer``, else every turn of the assistant.
+
+        A turn ends with what the template puts behind it, so that the model learns to stop.
+        """
+        whole = [*messages, *(answer or ())]
+        self._check(whole)
+        ids = self._ids(whole)
+        if answer is not None:
+            return ids, [(common_prefix(self.prompt(messages), ids), len(ids))]
+        return ids, self._marked(whole, ids) or [
+            self._turn(whole, position, ids) for position, turn in enumerate(whole) if turn["role"] == "assistant"
+        ]
+
+    def prompt(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids up to where the assistant begins."""
+        return self._ids(messages, add_generation_prompt=True) if messages else []
+
+    def _turn(self, messages: Sequence[Message], position: int, ids: Sequence[int]) -> Span:
+        start = common_prefix(self.prompt(messages[:position]), ids)
+        until = self._ids(messages[: position + 1])
+        end = len(ids) if position + 1 == len(messages) else common_prefix(until, ids)
+        if end <= start:
+            raise ConfigError(
+                f"the chat template of model {self._model!r} writes earlier turns otherwise once later ones follow, "
+                "so that what the assistant said cannot be told from the rest; give it {% generation %} marks, or "
+                "train on (prompt, completion)"
+            )
+        return start, end
+
+    def _marked(self, messages: Sequence[Message], ids: Sequence[int]) -> list[Span]:
+        """The spans that the template itself marks as generated, where it does."""
+        if "{% generation" not in str(self._tokenizer.chat_template).replace("{%-", "{%"):
+            return []
+        encoded = self._tokenizer.apply_chat_template(
+            list(messages), tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+        )
+        mask = encoded["assistant_masks"]
+        edges = [i for i in range(len(mask) + 1) if (mask[i - 1] if i else 0) != (mask[i] if i < len(mask) else 0)]
+        return list(zip(edges[::2], edges[1::2], strict=True))
+
+    def _ids(self, messages: Sequence[Message], **options: Any) -> list[int]:
+        text = self._tokenizer.apply_chat_template(list(messages), tokenize=False, **options)
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _check(self, messages: Sequence[Message]) -> None:
+        if not self._tokenizer.chat_template:
+            raise ConfigError(
+                f"model {self._model!r} has no chat template, which messages need: train on text, or give the model "
+                "tokenizer_kwargs={'chat_template': ...}"
+            )
+        for message in messages:
+            if not isinstance(message, Mapping) or not {"role", "content"} <= set(message):
+                raise ConfigError(f"a message is a dict with role and content, not {message!r}")
+        if not any(message["role"] == "assistant" for message in messages):
+            raise ConfigError(f"the dialog {list(messages)!r} has no turn of the assistant to learn from")
+
+
+def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many tokens two texts have in common at their beginning."""
+    pairs = zip(first, second, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))

@@ -1,0 +1,220 @@
+"""Turns rows into what is trained on: token ids with labels, or preferences, on disk as Arrow."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pinnacle import ConfigError, TrainingError
+from pinnacle_transformers.dialogs import Dialogs, common_prefix
+
+CHUNK_ROWS = 1_000
+IGNORED = -100
+"""The label of a token that is read and not learned: the loss leaves it out."""
+
+TEXT, MESSAGES, PROMPT, COMPLETION, CHOSEN, REJECTED = (
+    "text", "messages", "prompt", "completion", "chosen", "rejected",
+)  # fmt: skip
+FORMS = {
+    "sft": ((TEXT,), (MESSAGES,), (PROMPT, COMPLETION)),
+    "dpo": ((PROMPT, CHOSEN, REJECTED),),
+}
+EMPTY, NO_ROOM, LEFT_OUT = "empty", "with a prompt that fills max_length", "left out by transform"
+
+
+@dataclass
+class Counted:
+    """What a pass over rows found: how many can be trained on, and why others cannot; how many were too long."""
+
+    rows: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    cut: int = 0
+
+
+class Examples:
+    """Makes examples of rows, chunk by chunk.
+
+    ``max_length``: tokens of an example; what is longer is cut (``keep_start`` or ``keep_end``), and counted.
+    ``packs``: cutting is left to the packing. ``learns_prompt``: the loss is of the prompt and of others' turns too.
+    """
+
+    def __init__(
+        self, tokenizer: Any, names: Sequence[str], *, method: str, max_length: int | None, keep_end: bool, packs: bool,
+        learns_prompt: bool, model: str,
+    ) -> None:  # fmt: skip
+        self._tokenizer, self._names, self._method, self._model = tokenizer, tuple(names), method, model
+        self._max_length, self._keep_end, self._packs = max_length, keep_end, packs
+        self._learns_prompt = learns_prompt
+        self._dialogs = Dialogs(tokenizer, model)
+        self._end = tokenizer.eos_token or ""
+
+    def write(self, rows: Iterable[Any], path: Path) -> Counted:
+        """Write the examples of ``rows`` as an Arrow stream; the counts are of this pass."""
+        import pyarrow as pa
+
+        counted = Counted()
+        chunks = self._chunks(rows, counted)
+        first = next(chunks, [])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table = pa.Table.from_pylist(first, schema=self._schema(first))
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+            writer.write_table(table)
+            for chunk in chunks:
+                writer.write_table(pa.Table.from_pylist(chunk, schema=table.schema))
+        return counted
+
+    def _chunks(self, rows: Iterable[Any], counted: Counted) -> Iterator[list[dict[str, Any]]]:
+        numbered = enumerate(rows, 1)
+        while chunk := list(itertools.islice(numbered, CHUNK_ROWS)):
+            shaped = [shape for number, row in chunk if (shape := self._shaped(row, number, counted)) is not None]
+            examples = self._preferences(shaped, counted) if self._method == "dpo" else self._learned(shaped, counted)
+            counted.rows += len(examples)
+            if examples:
+                yield examples
+
+    def _schema(self, examples: Sequence[Mapping[str, Any]]) -> Any:
+        import pyarrow as pa
+
+        if self._method == "sft":
+            return pa.schema({"input_ids": pa.list_(pa.int32()), "labels": pa.list_(pa.int32())})
+        if examples and isinstance(examples[0][PROMPT], list):
+            turns = pa.list_(pa.struct({"role": pa.string(), "content": pa.string()}))
+            return pa.schema(dict.fromkeys((PROMPT, CHOSEN, REJECTED), turns))
+        return pa.schema(dict.fromkeys((PROMPT, CHOSEN, REJECTED), pa.string()))
+
+    # -- from rows to the forms that are trained on ------------------------------------------------
+
+    def _shaped(self, row: Any, number: int, counted: Counted) -> dict[str, Any] | None:
+        """A row by the names of a form; None for one that is counted as left out."""
+        if row is None:
+            counted.left_out[LEFT_OUT] += 1
+            return None
+        shape = self._named(row, number)
+        for name, value in shape.items():
+            if value is None or (isinstance(value, (str, list)) and not value and name != PROMPT):
+                counted.left_out[EMPTY] += 1
+                return None
+            if isinstance(value, str) and name in (TEXT, COMPLETION) and not value.strip():
+                counted.left_out[EMPTY] += 1
+                return None
+            if not isinstance(value, (str, list)) or (name == MESSAGES and isinstance(value, str)):
+                raise ConfigError(
+                    f"row {number} of the query has {name}={value!r}; text is a string, and a dialog a list of "
+                    "messages, as in [{'role': 'user', 'content': 'Hello'}, ...]. transform= can make one of it"
+                )
+        return shape
+
+    def _named(self, row: Any, number: int) -> dict[str, Any]:
+        forms = FORMS[self._method]
+        if isinstance(row, str):
+            row = {TEXT: row}
+        if not isinstance(row, Mapping):
+            raise ConfigError(f"transform= makes a dict or a text of a row, not {row!r}")
+        if any(set(row) == set(form) for form in forms):
+            return dict(row)
+        if set(row) == set(self._names):  # fields, by their places in X
+            values = [row[name] for name in self._names]
+            if self._method == "sft" and len(values) == 1:
+                return {MESSAGES if isinstance(values[0], list) else TEXT: values[0]}
+            form = next((form for form in forms if len(form) == len(values)), None)
+            if form is not None:
+                return dict(zip(form, values, strict=True))
+        known = " or ".join(", ".join(form) for form in forms)
+        raise ConfigError(f"row {number} gives {', '.join(row)}, and method={self._method!r} trains on {known}")
+
+    # -- from forms to examples --------------------------------------------------------------------
+
+    def _learned(self, shaped: Sequence[dict[str, Any]], counted: Counted) -> list[dict[str, Any]]:
+        """Token ids, and the same as labels where they are learned."""
+        pairs: list[tuple[list[int], list[int]] | None] = [None] * len(shaped)
+        plain = [i for i, shape in enumerate(shaped) if isinstance(shape.get(TEXT), str)]
+        for i, ids in zip(plain, self._encoded([self._ended(shaped[i][TEXT]) for i in plain]), strict=True):
+            pairs[i] = (ids, list(ids))
+        asked = [
+            i
+            for i, shape in enumerate(shaped)
+            if isinstance(shape.get(PROMPT), str) and isinstance(shape[COMPLETION], str)
+        ]
+        prompts = self._encoded([shaped[i][PROMPT] for i in asked])
+        wholes = self._encoded([shaped[i][PROMPT] + self._ended(shaped[i][COMPLETION]) for i in asked])
+        for i, prompt, whole in zip(asked, prompts, wholes, strict=True):
+            pairs[i] = (whole, self._labels(whole, [(common_prefix(prompt, whole), len(whole))]))
+        for i, shape in enumerate(shaped):
+            if pairs[i] is None:
+                ids, spans = self._dialogs.encode(shape.get(MESSAGES) or turns(shape[PROMPT], "user"), _answer(shape))
+                pairs[i] = (ids, self._labels(ids, spans))
+        return [example for pair in pairs if pair is not None and (example := self._cut(*pair, counted)) is not None]
+
+    def _labels(self, ids: Sequence[int], spans: Sequence[tuple[int, int]]) -> list[int]:
+        if self._learns_prompt:
+            return list(ids)
+        labels = [IGNORED] * len(ids)
+        for start, end in spans:
+            labels[start:end] = ids[start:end]
+        return labels
+
+    def _cut(self, ids: list[int], labels: list[int], counted: Counted) -> dict[str, Any] | None:
+        if self._max_length is not None and len(ids) > self._max_length:
+            counted.cut += 1
+            if not self._packs:
+                kept = slice(-self._max_length, None) if self._keep_end else slice(self._max_length)
+                ids, labels = ids[kept], labels[kept]
+        if all(label == IGNORED for label in labels):
+            counted.left_out[NO_ROOM] += 1
+            return None
+        return {"input_ids": ids, "labels": labels}
+
+    def _preferences(self, shaped: Sequence[dict[str, Any]], counted: Counted) -> list[dict[str, Any]]:
+        """Rows as the library takes them; what it would cut or leave out is counted."""
+        kept = []
+        for shape in shaped:
+            if any(isinstance(value, list) for value in shape.values()):
+                shape = {name: turns(value, "user" if name == PROMPT else "assistant") for name, value in shape.items()}
+            prompt, longest = self._lengths(shape)
+            if self._max_length is not None and prompt >= self._max_length and not self._keep_end:
+                counted.left_out[NO_ROOM] += 1
+                continue
+            counted.cut += self._max_length is not None and longest > self._max_length
+            kept.append(shape)
+        return kept
+
+    def _lengths(self, shape: Mapping[str, Any]) -> tuple[int, int]:
+        """Tokens of the prompt, and of it with the longer answer."""
+        if isinstance(shape[PROMPT], list):
+            whole = [self._dialogs.encode(shape[PROMPT] + shape[name], None)[0] for name in (CHOSEN, REJECTED)]
+            return len(self._dialogs.prompt(shape[PROMPT])), max(map(len, whole))
+        texts = [shape[PROMPT], *(shape[PROMPT] + self._ended(shape[name]) for name in (CHOSEN, REJECTED))]
+        prompt, *answered = map(len, self._encoded(texts))
+        return prompt, max(answered)
+
+    def _encoded(self, texts: list[str]) -> list[list[int]]:
+        return list(self._tokenizer(texts)["input_ids"]) if texts else []
+
+    def _ended(self, text: str) -> str:
+        """With the token that ends a text, so that the model learns to stop."""
+        return text if text.endswith(self._end) else text + self._end
+
+
+def turns(value: Any, role: str) -> list[dict[str, str]]:
+    """A text as one turn of a dialog; messages as they are."""
+    if isinstance(value, str):
+        return [{"role": role, "content": value}]
+    return [{"role": str(turn["role"]), "content": str(turn["content"])} for turn in value]
+
+
+def _answer(shape: Mapping[str, Any]) -> list[dict[str, str]] | None:
+    return turns(shape[COMPLETION], "assistant") if COMPLETION in shape else None
+
+
+def require_rows(counted: Mapping[str, Counted], model: str) -> None:
+    """TrainingError for a validation set in which nothing is left."""
+    for name, found in counted.items():
+        if name != "train" and not found.rows:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in found.left_out.items())
+            raise TrainingError(
+                f"validation set {name!r} of model {model!r} has no row to use ({reasons or 'none at all'})"
+            )

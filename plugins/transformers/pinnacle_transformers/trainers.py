@@ -1,0 +1,141 @@
+"""The libraries' trainers, watched: what they log and save is told, and a loss that is no number ends them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import trl
+from transformers import TrainerCallback
+
+from pinnacle import SavedWeights, TrainingError, TrainingJob
+from pinnacle_transformers.scoring import Scoring
+from pinnacle_transformers.states import without_pickles
+
+_library: Any = trl
+
+LIBRARY_FILES = {"training_args.bin", "trainer_state.json", "README.md"}
+WEIGHT_SUFFIXES = {".safetensors", ".json", ".jinja", ".txt", ".model"}
+
+
+class Watched:
+    """What both trainers have in common beside the library's own: checked losses, and metrics of generated text."""
+
+    scoring: Scoring | None = None
+    unchecked: Any = None
+    """The sum of the losses since the last check: one that is no number stays in it."""
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        loss = super().training_step(*args, **kwargs)  # type: ignore[misc]
+        self.unchecked = loss.detach() if self.unchecked is None else self.unchecked + loss.detach()
+        return loss
+
+    def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> Any:
+        metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)  # type: ignore[misc]
+        if isinstance(eval_dataset, str) and self.scoring is not None:
+            scores = self.scoring.scores(self.model, self.eval_dataset[eval_dataset], metric_key_prefix)  # type: ignore[attr-defined]
+            if scores:
+                self.log(dict(scores))  # type: ignore[attr-defined]
+                metrics.update(scores)
+        return metrics
+
+    def check(self, step: int) -> None:
+        """TrainingError where a loss since the last check, or a weight, is no number."""
+        total, self.unchecked = self.unchecked, None
+        if total is not None and not math.isfinite(float(total)):
+            raise _diverged("the loss", step)
+
+
+class WatchedSFT(Watched, _library.SFTTrainer):  # type: ignore[misc]
+    """Supervised fine-tuning by trl."""
+
+
+class WatchedDPO(Watched, _library.DPOTrainer):  # type: ignore[misc]
+    """Direct preference optimisation by trl."""
+
+
+class Watcher(TrainerCallback):
+    """Tells a job's record of steps, logs and checkpoints."""
+
+    def __init__(self, job: TrainingJob, form: str, sets: Sequence[str]) -> None:
+        self._job, self._form, self._sets = job, form, sets
+        self._loss: float | None = None
+        self._metrics: dict[str, float] = {}
+        self.saved: set[int] = set()
+        self.trainer: Any = None
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if args.device.type == "cpu" or control.should_log or control.should_save:
+            self.trainer.check(state.global_step)
+        if self._job.is_main:
+            self._job.record.progress(state.global_step, state.max_steps, state.epoch or 0.0)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        values = {name: float(value) for name, value in (logs or {}).items() if isinstance(value, (int, float))}
+        values.pop("epoch", None)
+        values = self._with_set(values)
+        self._loss = values.get("loss", self._loss)
+        self._metrics.update({name: value for name, value in values.items() if name.startswith("eval_")})
+        if self._job.is_main:
+            self._job.record.log(state.global_step, float(state.epoch or 0.0), values)
+
+    def _with_set(self, values: dict[str, float]) -> dict[str, float]:
+        """trl calls its own metrics ``eval_entropy``, of whichever set: name the set, as the others do."""
+        name = next((name for name in self._sets if f"eval_{name}_loss" in values), None)
+        if name is None:
+            return values
+        old, new = "eval_", f"eval_{name}_"
+        return {
+            (new + key.removeprefix(old) if key.startswith(old) and not key.startswith(new) else key): value
+            for key, value in values.items()
+        }
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        (folder / "training_args.bin").unlink(missing_ok=True)
+        self.save(folder, state, with_state=True)
+
+    def save(self, folder: Path, state: Any, *, with_state: bool) -> None:
+        """Tell of the weights in a folder, with what is needed to go on from them."""
+        check_weights(self.trainer.model, state.global_step)
+        self.saved.add(state.global_step)
+        if not self._job.is_main:
+            return
+        scratch = self._job.work_dir / "state"
+        kept = {"trainer_state.json": folder / "trainer_state.json"} if with_state else {}
+        kept |= without_pickles(folder, scratch) if with_state else {}
+        self._job.record.save(
+            SavedWeights(
+                state.global_step, float(state.epoch or 0.0), self._form, weight_files(folder), kept, self._loss,
+                dict(self._metrics), is_best=state.best_global_step == state.global_step,
+            )
+        )  # fmt: skip
+        for path in kept.values():
+            if path.parent == scratch:
+                path.unlink()
+
+
+def weight_files(folder: Path) -> dict[str, Path]:
+    """What others open a folder's model by: weights, configs and the tokenizer, and nothing pickled."""
+    return {
+        path.name: path
+        for path in sorted(folder.iterdir())
+        if path.is_file() and path.name not in LIBRARY_FILES and path.suffix in WEIGHT_SUFFIXES
+    }
+
+
+def check_weights(model: Any, step: int) -> None:
+    """TrainingError where a weight that is trained is no number."""
+    for weight in model.parameters():
+        if weight.requires_grad and not bool(torch.isfinite(weight).all()):
+            raise _diverged("a weight", step)
+
+
+def _diverged(what: str, step: int) -> TrainingError:
+    return TrainingError(
+        f"{what} is no finite number at step {step}: training diverged. Lower learning_rate=, raise warmup_steps=, or "
+        "lower max_grad_norm=; with fp16=True try bf16=True"
+    )

@@ -1,0 +1,368 @@
+"""Trains an LLM for one fit: reads the rows, loads the weights, lets trl train, and tells of the end."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import gc
+import importlib.metadata
+import json
+import shutil
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pinnacle import ConfigError, DataFacts, PinnacleError, Start, TrainingError, TrainingJob
+from pinnacle_transformers.configuration import LLMTrainingConfiguration
+from pinnacle_transformers.examples import Counted, Examples, require_rows
+from pinnacle_transformers.loading import Weights, load_tokenizer, load_weights, loading_adapter
+from pinnacle_transformers.quiet import quiet
+from pinnacle_transformers.scoring import Scoring
+
+if TYPE_CHECKING:
+    from pinnacle_transformers.model import LLM
+
+TRAIN, VALID = "train", "valid"
+MARK = "pinnacle.json"
+"""A file in an output folder that names the model whose fits write there."""
+
+LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes")
+PACKAGES = ("pinnacle", *LIBRARIES)
+
+
+@dataclasses.dataclass
+class Prepared:
+    """The sets as Arrow files by name, where training begins, and where the library writes."""
+
+    files: dict[str, str]
+    start: Start
+    output_dir: str
+
+
+class Training:
+    """One fit of one LLM."""
+
+    def __init__(self, model: LLM, job: TrainingJob) -> None:
+        if not isinstance(job.configuration, LLMTrainingConfiguration):
+            raise ConfigError(f"LLM is trained by an LLMTrainingConfiguration, not {type(job.configuration).__name__}")
+        self.model, self.job, self.configuration = model, job, job.configuration
+        self.output_dir = Path(self.configuration.output_dir or job.work_dir / "output")
+        self.args = self.configuration.library_arguments(str(self.output_dir), on_cpu=model.device == "cpu" or None)
+        self.tokenizer = load_tokenizer(model.tokenizer_source(), model.tokenizer_kwargs, model.identifier)
+
+    def run(self) -> None:
+        """Read, train, and store what the fit ended with."""
+        with self._failures():
+            prepared = self._prepared()
+            sets = self._sets(prepared)
+            with _quiet_libraries():
+                trainer, watcher = self._trainer(sets, prepared)
+                trainer.train(resume_from_checkpoint=self._resumed(prepared))
+                self._finish(trainer, watcher, sets)
+            del trainer, watcher
+        _free()
+
+    # -- rows --------------------------------------------------------------------------------------
+
+    def _prepared(self) -> Prepared:
+        """The sets on the disk, and the run begun; of several processes the first does it for all."""
+        prepared = None
+        if self.job.is_main:
+            files, counted = self._read()
+            require_rows(counted, self.model.identifier)
+            facts = self._facts(counted)
+            self._check_evaluation(facts.rows)
+            start = self.job.record.begin(facts)
+            self._make_output_dir(start)
+            prepared = Prepared(files, start, str(self.output_dir))
+        if self.args.world_size > 1:
+            from accelerate.utils import broadcast_object_list
+
+            prepared = broadcast_object_list([prepared])[0]
+        if prepared is None:
+            raise TrainingError("the first of the processes that train together did not tell where to begin")
+        self.output_dir = Path(prepared.output_dir)
+        self.args.output_dir = prepared.output_dir
+        return prepared
+
+    def _read(self) -> tuple[dict[str, str], dict[str, Counted]]:
+        options = self.configuration.arguments
+        learns_prompt = self.configuration.completion_only_loss is False or options.get("assistant_only_loss") is False
+        files: dict[str, str] = {}
+        counted: dict[str, Counted] = {}
+        for name, rows in self.job.sets.items():
+            if rows.fold == VALID and not self.job.sets[TRAIN].folds[VALID]:
+                continue
+            examples = Examples(
+                self.tokenizer, self.job.fields.arguments or rows.names, method=self.configuration.method,
+                max_length=self.configuration.max_length, keep_end=self.args.truncation_mode == "keep_end",
+                packs=self.configuration.packing, learns_prompt=learns_prompt, model=self.model.identifier,
+            )  # fmt: skip
+            path = self.job.work_dir / "data" / f"{len(files)}.arrow"
+            counted[name] = examples.write(rows, path)
+            files[name] = str(path)
+            if name == TRAIN and not counted[name].rows:
+                break  # nothing to train on: said by the record, with the reasons
+        return files, counted
+
+    def _facts(self, counted: Mapping[str, Counted]) -> DataFacts:
+        left_out: Counter[str] = Counter()
+        for found in counted.values():
+            left_out += found.left_out
+        others = {fold for fold in self.job.sets[TRAIN].folds if fold not in (TRAIN, VALID)}
+        for fold in others:
+            left_out[f"of fold {fold!r}"] += self.job.sets[TRAIN].folds[fold]
+        data_seed = self.args.data_seed
+        installed = {
+            d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions() if d.metadata["Name"]
+        }
+        return DataFacts(
+            {name: found.rows for name, found in counted.items()}, dict(left_out),
+            {name: found.cut for name, found in counted.items()},
+            {"seed": self.args.seed, "data_seed": self.args.seed if data_seed is None else data_seed},
+            {name: installed[name] for name in PACKAGES if name in installed}, _device(self.args),
+        )  # fmt: skip
+
+    def _check_evaluation(self, rows: Mapping[str, int]) -> None:
+        has_sets = len(rows) > 1 or self.configuration.validation_fraction > 0
+        if not has_sets and str(getattr(self.args.eval_strategy, "value", self.args.eval_strategy)) != "no":
+            raise ConfigError(
+                f"eval_strategy={self.configuration.eval_strategy!r} needs rows to evaluate on: give some rows "
+                "_fold='valid', or pass validation_sets=[Dataset(name, select=...)] or validation_fraction="
+            )
+        if not has_sets and self.job.metrics:
+            raise ConfigError(f"metrics={list(self.job.metrics)!r} are computed on validation sets, and there is none")
+
+    def _sets(self, prepared: Prepared) -> dict[str, Any]:
+        import datasets
+
+        sets = {name: datasets.Dataset.from_file(path) for name, path in prepared.files.items()}
+        fraction = self.configuration.validation_fraction
+        if fraction and VALID not in sets:
+            if len(sets[TRAIN]) * fraction < 1 or len(sets[TRAIN]) < 2:
+                raise TrainingError(f"validation_fraction={fraction} of {len(sets[TRAIN])} rows is less than one row")
+            split = sets[TRAIN].train_test_split(test_size=fraction, seed=self.args.seed)
+            sets |= {TRAIN: split["train"], VALID: split["test"]}
+        return sets
+
+    # -- where the library writes -----------------------------------------------------------------
+
+    def _make_output_dir(self, start: Start) -> None:
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        if not start.is_resumed:
+            for old in self.output_dir.glob("checkpoint-*"):
+                shutil.rmtree(old)
+        (self.output_dir / MARK).write_text(json.dumps({"model": self.model.identifier}))
+
+    def _resumed(self, prepared: Prepared) -> str | None:
+        """The folder that training goes on from, with what the library wants to find in it."""
+        from transformers.trainer_utils import get_last_checkpoint
+
+        folder = prepared.start.folder
+        if folder is None:
+            if prepared.start.is_resumed and not self.configuration.log_to_db:
+                for unfinished in self.output_dir.glob("checkpoint-*"):
+                    if self.job.is_main and not (unfinished / "trainer_state.json").is_file():
+                        shutil.rmtree(unfinished)
+                last: Any = get_last_checkpoint
+                found: str | None = last(str(self.output_dir))
+                return found
+            return None
+        if self.job.is_main:
+            from pinnacle_transformers.states import with_pickles
+
+            with_pickles(folder)
+            self._put_best_in_place(folder)
+        return str(folder)
+
+    def _put_best_in_place(self, folder: Path) -> None:
+        """The best checkpoint so far where the library looks for it, also when the output folder is gone."""
+        state = json.loads((folder / "trainer_state.json").read_text())
+        if state.get("best_global_step"):
+            best = self.output_dir / f"checkpoint-{state['best_global_step']}"
+            kept = folder.parent / best.name
+            if not best.is_dir() and kept.is_dir():
+                shutil.copytree(kept, best)
+            state["best_model_checkpoint"] = str(best)
+            (folder / "trainer_state.json").write_text(json.dumps(state))
+
+    # -- training ----------------------------------------------------------------------------------
+
+    def _trainer(self, sets: Mapping[str, Any], prepared: Prepared) -> tuple[Any, Any]:
+        from transformers import EarlyStoppingCallback
+        from transformers.trainer_callback import PrinterCallback
+
+        from pinnacle_transformers.trainers import WatchedDPO, WatchedSFT, Watcher
+
+        args = self.args
+        if self.configuration.method == "sft":
+            args.assistant_only_loss = False  # the labels say it
+            if not args.packing:
+                args.max_length = None  # what is longer is cut
+        args.disable_tqdm = self.configuration.display.get("disable_tqdm", True)  # the run has a line of its own
+        if self.configuration.output_dir is None:
+            args.save_total_limit = 1  # the database has them all
+        others = {name: rows for name, rows in sets.items() if name != TRAIN}
+        if args.metric_for_best_model is not None and others:
+            args.metric_for_best_model = _metric_of(args.metric_for_best_model, list(others))
+        base, peft_config = self._weights()
+        watcher = Watcher(self.job, "adapter" if self.configuration.use_lora else "full", list(others))
+        trainer_class: Any = WatchedSFT if self.configuration.method == "sft" else WatchedDPO
+        trainer = trainer_class(
+            base, args=args, train_dataset=sets[TRAIN], eval_dataset=others or None, processing_class=self.tokenizer,
+            peft_config=peft_config, callbacks=[watcher],
+        )  # fmt: skip
+        trainer.remove_callback(PrinterCallback)
+        if self.configuration.early_stopping_patience is not None:
+            trainer.add_callback(EarlyStoppingCallback(self.configuration.early_stopping_patience))
+        trainer.scoring = Scoring(self.job.metrics, self.tokenizer, args.per_device_eval_batch_size)
+        watcher.trainer = trainer
+        return trainer, watcher
+
+    def _weights(self) -> tuple[Any, Any]:
+        """The model to train, apart from those that predict, and the adapter to put on it, if it has none yet."""
+        model, configuration = self.model, self.configuration
+        bits = configuration.bits if configuration.bits is not None else model.bits
+        dtype = model.dtype or (None if configuration.use_lora else "float32")
+        device = "cpu" if self.args.device.type == "cpu" else str(self.args.device)
+        source = Weights(model.weights_source(), bits, dtype, device, model.model_kwargs)
+        base = load_weights(source, model.identifier)
+        if bits is not None:
+            from peft import prepare_model_for_kbit_training
+
+            prepare: Any = prepare_model_for_kbit_training
+            base = prepare(
+                base, use_gradient_checkpointing=self.args.gradient_checkpointing,
+                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
+            )  # fmt: skip
+        adapter = model.adapter_source()
+        if adapter is not None:
+            from peft import PeftModel
+
+            with loading_adapter(model.identifier, adapter):
+                return PeftModel.from_pretrained(base, adapter, is_trainable=True), None
+        return base, configuration.lora_config(base) if configuration.use_lora else None
+
+    def _finish(self, trainer: Any, watcher: Any, sets: Mapping[str, Any]) -> None:
+        """Evaluate where it was not, store the weights the fit ended with, and leave them in the output folder."""
+        state, args = trainer.state, self.args
+        trainer.check(state.global_step)
+        if len(sets) > 1 and str(getattr(args.eval_strategy, "value", args.eval_strategy)) == "no":
+            trainer.evaluate()
+        is_best = bool(args.load_best_model_at_end and state.best_global_step)
+        step = state.best_global_step if is_best else state.global_step
+        final = self.output_dir if self.configuration.output_dir is not None else self.job.work_dir / "final"
+        trainer.save_model(str(final))
+        (final / "training_args.bin").unlink(missing_ok=True)
+        if step not in watcher.saved and not (is_best and self._has_saved(step)):
+            watcher.save(final, state, with_state=False)
+            step = state.global_step
+        if self.job.is_main:
+            self.job.record.finish(step, best=state.best_global_step)
+        if args.world_size > 1:
+            trainer.accelerator.wait_for_everyone()
+
+    def _has_saved(self, step: int) -> bool:
+        return (self.output_dir / f"checkpoint-{step}").is_dir()
+
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
+        """TrainingError, with what to do, for memory and disks that are full."""
+        try:
+            yield
+        except PinnacleError:
+            raise
+        except MemoryError as error:
+            raise _no_memory(self.args) from error
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise _no_room(self.output_dir, error) from error
+            raise
+        except Exception as error:  # of classes that the libraries do not share, told by their words
+            words = str(error)
+            if (
+                type(error).__name__ == "OutOfMemoryError"
+                or "out of memory" in words
+                or "can't allocate memory" in words
+            ):
+                raise _no_memory(self.args) from error
+            if any(
+                sign in words for sign in ("No space left", "File too large", "quota exceeded", "PytorchStreamWriter")
+            ):
+                raise _no_room(self.output_dir, error) from error
+            raise
+
+
+def check_output_dir(configuration: LLMTrainingConfiguration, model: str) -> None:
+    """ConfigError for an output folder with files that are not of this model's fits."""
+    folder = None if configuration.output_dir is None else Path(configuration.output_dir)
+    if folder is None or not folder.exists() or configuration.overwrite_output_dir:
+        return
+    if not folder.is_dir():
+        raise ConfigError(f"output_dir={str(folder)!r} is a file; name a folder")
+    mark = folder / MARK
+    is_own = mark.is_file() and json.loads(mark.read_text()).get("model") == model
+    if not is_own and any(folder.iterdir()):
+        raise ConfigError(
+            f"output_dir={str(folder)!r} has files in it; name another folder, or pass overwrite_output_dir=True to "
+            "write among them (its checkpoint-* folders are deleted)"
+        )
+
+
+def _metric_of(name: str, sets: list[str]) -> str:
+    """A metric's whole name, ``eval_<set>_<metric>``; without a set's name it is the first set's."""
+    if any(name.startswith((f"eval_{each}_", f"{each}_")) for each in sets):
+        return name
+    return f"eval_{sets[0]}_{name.removeprefix('eval_')}"
+
+
+def _device(args: Any) -> str:
+    import torch
+
+    if args.device.type == "cuda":
+        return f"{args.world_size} x {torch.cuda.get_device_name(args.device)}"
+    return str(args.device.type) if args.world_size == 1 else f"{args.world_size} x {args.device.type}"
+
+
+def _no_memory(args: Any) -> TrainingError:
+    return TrainingError(
+        f"out of memory: lower per_device_train_batch_size={args.per_device_train_batch_size} (with "
+        "gradient_accumulation_steps= as much higher) or max_length=, or train with use_lora=True and bits=4. "
+        "The checkpoints stored so far are kept, and the same fit goes on from the last"
+    )
+
+
+def _no_room(folder: Path, error: Exception) -> TrainingError:
+    return TrainingError(
+        f"the disk of {str(folder)!r} is full ({str(error)[:200]}): make room, or pass save_total_limit= or another "
+        "output_dir=. The checkpoints stored so far are kept, and the same fit goes on from the last"
+    )
+
+
+@contextlib.contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """The run's own line shows the progress: no bars and notes of the libraries."""
+    import datasets
+
+    had_bars = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        with quiet(), warnings.catch_warnings():
+            for library in LIBRARIES:  # what they tell one another while they train
+                warnings.filterwarnings("ignore", module=library)
+            yield
+    finally:
+        if had_bars:
+            datasets.enable_progress_bars()
+
+
+def _free() -> None:
+    """Give back what training held: the weights, the optimizer, the device's cache."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
