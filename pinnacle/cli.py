@@ -106,12 +106,13 @@ def stopped_by_signals() -> Iterator[threading.Event]:
 @main.command(epilog=URL_HELP)
 @click.argument("url")
 def status(url: str) -> None:
-    """Show the listeners, outputs, components, set-aside rows and recent costs of a database.
+    """Show the listeners, fits, outputs, components, set-aside rows and recent costs of a database.
 
     Changes nothing. Rates are of one second. Days are in UTC, costs in US dollars.
     """
     with opened(url) as db:
         show_listeners(db)
+        show_runs(db)
         outputs = db.outputs()
         failed = Counter(error.output for error in db.errors(limit=MAX_COUNTED_ERRORS))
         components = [(*pair, str(len(db.show(*pair)["versions"]))) for pair in db.show()]
@@ -222,6 +223,23 @@ def show_listeners(db: Database) -> None:
         if listener.last_error:
             click.echo(f"  {listener.identifier} last failed with: {listener.last_error}")
     click.echo()
+
+
+def show_runs(db: Database) -> None:
+    """The last fit of each model, one that runs now first; nothing where there were none."""
+    runs = [db.load("run", identifier) for identifier in db.show("run")]
+    rows = [
+        (
+            run.identifier, run.version, "running" if run.is_alive else run.ended,
+            f"{run.step}/{run.max_steps}", "-" if "loss" not in run.metrics else f"{run.metrics['loss']:.4f}",
+            f"{run.seconds:,.0f} s", run.error or "",
+        )
+        for run in sorted(runs, key=lambda run: not run.is_alive)
+    ]  # fmt: skip
+    if rows:
+        click.echo(f"Fits ({len(rows)})")
+        click.echo(table(("model", "run", "state", "step", "loss", "time", "error"), rows))
+        click.echo()
 
 
 def show_usage(usage: Sequence[UsageRow]) -> None:

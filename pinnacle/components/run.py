@@ -115,6 +115,11 @@ class Run(Component):
         """Whether a process is at work on it now."""
         return self.status == RUNNING and self._reader().is_alive(self)
 
+    @property
+    def ended(self) -> str:
+        """The status; "interrupted" also where the process that it ran in is gone and could not say so."""
+        return INTERRUPTED if self.status == RUNNING and not self.is_alive else self.status
+
     def data(self) -> Any:
         """The metrics as a pandas DataFrame: a row a step, a column a metric, NaN where it was not logged."""
         try:
