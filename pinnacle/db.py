@@ -28,6 +28,7 @@ from pinnacle.runtime.fitting import FitJob, Fitting
 from pinnacle.runtime.listening import Listening
 from pinnacle.runtime.options import RunOptions
 from pinnacle.runtime.predicting import Predicting, PredictJob
+from pinnacle.runtime.queries import stored_dataset
 from pinnacle.runtime.result import PredictResult
 from pinnacle.runtime.training import named_metrics
 from pinnacle.runtime.worker import Worker
@@ -80,11 +81,17 @@ class Database:
         """
         if isinstance(component, Listener):
             return self._listening.add(component, allow_pickle=allow_pickle)  # type: ignore[return-value]
-        return self._catalog.add(component, allow_pickle=allow_pickle)
+        return self._store(component, self._catalog.add, allow_pickle)
 
     def replace(self, component: C, *, allow_pickle: bool = False) -> C:
         """Store a component as the newest version of an existing identifier, even as another class."""
-        return self._catalog.replace(component, allow_pickle=allow_pickle)
+        return self._store(component, self._catalog.replace, allow_pickle)
+
+    def _store(self, component: C, store: Callable[..., Component], allow_pickle: bool) -> C:
+        """Store a component; a dataset's query as plain values."""
+        stored = stored_dataset(self._backend, component) if isinstance(component, Dataset) else component
+        component.version = store(stored, allow_pickle=allow_pickle).version
+        return component
 
     def load(self, kind: str, identifier: str, version: int | None = None, *, allow_pickle: bool = False) -> Any:
         """A new object of a stored component: the newest version, or the one asked for.
