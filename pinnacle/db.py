@@ -28,6 +28,7 @@ from pinnacle.runtime.fitting import FitJob, Fitting
 from pinnacle.runtime.listening import Listening
 from pinnacle.runtime.options import RunOptions
 from pinnacle.runtime.predicting import Predicting, PredictJob
+from pinnacle.runtime.queries import stored_dataset
 from pinnacle.runtime.result import PredictResult
 from pinnacle.runtime.training import named_metrics
 from pinnacle.runtime.worker import Worker
@@ -64,7 +65,8 @@ class Database:
         self._catalog = Catalog(backend.catalog, settings)
         self._listening = Listening(backend, self._catalog, settings)
         self._predicting = Predicting(backend, self._catalog, settings, self._listening)
-        self._fitting = Fitting(backend, self._catalog, History(self._catalog, backend.runs), settings)
+        self._history = History(self._catalog, backend.runs)
+        self._fitting = Fitting(backend, self._catalog, self._history, settings)
 
     # -- components -----------------------------------------------------------------------------
 
@@ -80,11 +82,17 @@ class Database:
         """
         if isinstance(component, Listener):
             return self._listening.add(component, allow_pickle=allow_pickle)  # type: ignore[return-value]
-        return self._catalog.add(component, allow_pickle=allow_pickle)
+        return self._store(component, self._catalog.add, allow_pickle)
 
     def replace(self, component: C, *, allow_pickle: bool = False) -> C:
         """Store a component as the newest version of an existing identifier, even as another class."""
-        return self._catalog.replace(component, allow_pickle=allow_pickle)
+        return self._store(component, self._catalog.replace, allow_pickle)
+
+    def _store(self, component: C, store: Callable[..., Component], allow_pickle: bool) -> C:
+        """Store a component; a dataset's query as plain values."""
+        stored = stored_dataset(self._backend, component) if isinstance(component, Dataset) else component
+        component.version = store(stored, allow_pickle=allow_pickle).version
+        return component
 
     def load(self, kind: str, identifier: str, version: int | None = None, *, allow_pickle: bool = False) -> Any:
         """A new object of a stored component: the newest version, or the one asked for.
@@ -113,15 +121,23 @@ class Database:
         Refused (Conflict) while other components or outputs depend on it. A model's
         outputs go with it only when told: ``"keep"`` forgets their bookkeeping and leaves
         the columns with their values, ``"drop"`` drops the columns that pinnacle made.
+
+        A run takes its checkpoints and metrics along, and a model's last version its runs; Conflict while it is
+        being trained.
         """
         if outputs not in ("refuse", "keep", "drop"):
             raise ConfigError(f"outputs= is 'refuse', 'keep' or 'drop', not {outputs!r}")
         if kind == Listener.kind:
             self._listening.remove(identifier, version)
             return
+        if kind == Run.kind:
+            self._history.remove(identifier, version)
+            return
         made = self._backend.outputs(identifier) if kind == Model.kind else []
         mine = [info for info in made if version in (None, info.version)]
         self._catalog.check_removable(kind, identifier, version)
+        if kind == Model.kind:
+            self._history.check_idle(identifier)
         if mine and outputs == "refuse":
             named = ", ".join(f"{info.table}.{info.name}" for info in mine)
             raise Conflict(
@@ -131,6 +147,8 @@ class Database:
         for info in mine:
             self._backend.forget_output(info.id, drop_column=outputs == "drop")
         self._catalog.remove(kind, identifier, version)
+        if kind == Model.kind and not self._catalog.versions(kind, identifier):
+            self._history.remove_unused(identifier)
 
     # -- queries ----------------------------------------------------------------------------------
 
@@ -287,7 +305,8 @@ class Database:
                 "on_ray=, ray_address= and ray_configs= ask for training on a Ray cluster, which this version of "
                 "pinnacle cannot do; leave them out to train in this process"
             )
-        job = FitJob(model, X, select, configuration, tuple(validation_sets), transform, named_metrics(metrics))  # type: ignore[arg-type]
+        sets = (validation_sets,) if isinstance(validation_sets, Dataset) else tuple(validation_sets)
+        job = FitJob(model, X, select, configuration, sets, transform, named_metrics(metrics))  # type: ignore[arg-type]
         return self._fitting.fit(job, progress=progress)
 
     # -- listening --------------------------------------------------------------------------------

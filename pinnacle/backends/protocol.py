@@ -212,6 +212,10 @@ class RunStore(Protocol):
         Of several who ask at once, exactly one gets it. A lease that was lost is renewed only where nobody has it.
         """
 
+    def renew(self, model: str, token: str, ttl_s: float) -> bool:
+        """Extend the lease of that token by ``ttl_s`` seconds from now, expired or not; False where it is gone:
+        another had it since."""
+
     def leased(self) -> dict[str, str]:
         """The models that somebody trains now (live leases only), with the token of each."""
 
@@ -261,8 +265,9 @@ class Backend(Protocol):
     def default_name(self, fields: Fields, identifier: str) -> str:
         """Where an output goes when the user names no place."""
 
-    def resolve(self, query: Any, fields: Fields) -> Source:
-        """Check the query and the fields against the database.
+    def resolve(self, query: Any, fields: Fields, *, checked: bool = False) -> Source:
+        """Check the query and the fields against the database; a stored query's fields only if ``checked``, for its
+        table may be dropped for a while.
 
         Raises UnsupportedQuery, UnsupportedTable or UnknownField; changes nothing.
         """
@@ -290,10 +295,11 @@ class Backend(Protocol):
     def find_output(self, entity: Any, fields: Fields, model: str) -> OutputInfo | None:
         """The output of ``model`` on ``fields`` of a table or collection."""
 
-    def freeze(self, source: Any) -> dict[str, Any]:
+    def freeze(self, source: Any, *, limited: bool = False) -> dict[str, Any]:
         """A resolved query as plain values, which `resolve` takes in a query's place.
 
-        UnsupportedQuery for one that a listener cannot keep.
+        UnsupportedQuery for one that means other rows whenever the data changes, which a listener cannot keep;
+        with ``limited`` that may be.
         """
 
     def feed(self, target: Any, reads: Sequence[str], watch: Watch) -> Feed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -13,8 +14,8 @@ from pinnacle.base.rows import Record
 from pinnacle.base.settings import Settings
 from pinnacle.catalog.drafts import Draft, draft_of
 from pinnacle.catalog.loading import Loading
-from pinnacle.catalog.references import Resolver
-from pinnacle.components.component import Component
+from pinnacle.catalog.references import Resolver, reference_to_class
+from pinnacle.components.component import Component, content_fields, is_learned
 from pinnacle.components.model import PURPOSES, Model
 from pinnacle.components.run import Run, RunReader
 
@@ -49,11 +50,15 @@ class Catalog:
     def put(self, component: C, version: int) -> C:
         """Store ``component`` as a version that its caller chose, in place of one that is there."""
         draft = draft_of(component, nested=self._held_version, allow_pickle=False)
-        self._put_artifacts(draft)
-        if not self.store.save(draft.record(version)):
-            self.store.delete(component.kind, component.identifier, version)
+        record = draft.record(version)
+        there = self.store.get(record.kind, record.identifier, version)
+        if there is not None and there.digest == record.digest:
+            self.store.amend(record)
+        else:
+            if there is not None:
+                self.store.delete(record.kind, record.identifier, version)
             self._put_artifacts(draft)
-            self.store.save(draft.record(version))
+            self.store.save(record)
         component.version = version
         return component
 
@@ -63,6 +68,10 @@ class Catalog:
         draft = draft_of(component, nested=self._held_version, allow_pickle=False)
         if (amended := draft.amended(record)) is not None:
             self.store.amend(amended)
+
+    def check_class(self, component: Component) -> None:
+        """Conflict when the identifier belongs to a component of another class."""
+        _check_class(self.store.get(component.kind, component.identifier), reference_to_class(type(component)).name)
 
     def plain(self, component: Component) -> dict[str, Any]:
         """What makes a component what it is, as plain values: its class, its code and its content."""
@@ -173,18 +182,28 @@ class Catalog:
             return saved.version or 0
 
         draft = draft_of(component, nested=save_nested, allow_pickle=allow_pickle)
-        if component.version is None and not outer and (newest := self._taught(draft)) is not None:
-            component.learn({name: getattr(newest, name) for name in draft.learned})
-            component.version = newest.version
-        else:
-            component.version = self._save_draft(draft, may_retype)
+        if component.version is None and self._teach(draft):
+            draft = draft_of(component, nested=save_nested, allow_pickle=allow_pickle)
+        component.version = self._save_draft(draft, may_retype)
         draft.remember()
         return component
 
-    def _taught(self, draft: Draft) -> Component | None:
-        """The newest version, where it differs from the draft only by what it has learned."""
-        newest = self.store.get(draft.component.kind, draft.component.identifier) if draft.learned else None
-        return None if newest is None or not draft.is_untaught(newest) else self._load(newest, (), allow_pickle=False)
+    def teach(self, component: Component) -> None:
+        """Have a new component take over what the newest version has learned, where it differs by nothing else."""
+        if component.version is None and any(is_learned(field) for field in content_fields(type(component))):
+            with contextlib.suppress(_NotHeld, ComponentError):
+                self._teach(draft_of(component, nested=self._held_version, allow_pickle=False))
+
+    def _teach(self, draft: Draft) -> bool:
+        """Whether the newest version differs from the draft only by what it has learned, which is taken over."""
+        component = draft.component
+        newest = self.store.get(component.kind, component.identifier) if draft.learned else None
+        if newest is None or not draft.is_untaught(newest):
+            return False
+        taught = self._load(newest, (), allow_pickle=False)
+        component.learn({name: getattr(taught, name) for name in draft.learned})
+        component.version = newest.version
+        return True
 
     def _put_artifacts(self, draft: Draft) -> None:
         for sha256, artifact in draft.artifacts.items():
@@ -196,11 +215,8 @@ class Catalog:
         kind, identifier = draft.component.kind, draft.component.identifier
         for _ in range(SAVE_ATTEMPTS):
             newest = self.store.get(kind, identifier)
-            if newest is not None and newest.type != draft.type.name and not may_retype:
-                raise Conflict(
-                    f"{kind} {identifier!r} is a {newest.type} and not a {draft.type.name}; "
-                    "choose another identifier, or use db.replace to change its class"
-                )
+            if not may_retype:
+                _check_class(newest, draft.type.name)
             if newest is not None and draft.is_stored_as(newest):
                 if (amended := draft.amended(newest)) is not None:
                     self.store.amend(amended)
@@ -256,6 +272,14 @@ class ModelInfo:
 def _model_info(record: Record) -> ModelInfo:
     description = record.body["fields"].get("description") or ""
     return ModelInfo(record.identifier, description, record.type.rpartition(":")[2], record.body.get("purpose"))
+
+
+def _check_class(newest: Record | None, name: str) -> None:
+    if newest is not None and newest.type != name:
+        raise Conflict(
+            f"{newest.kind} {newest.identifier!r} is a {newest.type} and not a {name}; "
+            "choose another identifier, or use db.replace to change its class"
+        )
 
 
 class _NotHeld(Exception):

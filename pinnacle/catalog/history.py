@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pinnacle.backends.protocol import RunStore
-from pinnacle.base.errors import NotFound, TrainingError
+from pinnacle.base.errors import ComponentError, Conflict, NotFound, TrainingError
+from pinnacle.base.failpoints import failpoint
 from pinnacle.catalog.catalog import Catalog
 from pinnacle.components.artifact import Artifact
 from pinnacle.components.run import DONE, INTERRUPTED, RUNNING, Checkpoint, Run, TrainingState, checkpoints_of
@@ -26,10 +27,10 @@ class History:
     # -- reading -----------------------------------------------------------------------------------
 
     def newest(self, model: str) -> Run | None:
-        """A model's last run."""
+        """A model's last run; None where there is none, or none whose classes are here."""
         try:
             found: Any = self.catalog.load(Run.kind, model)
-        except NotFound:
+        except (NotFound, ComponentError):
             return None
         return found  # type: ignore[no-any-return]
 
@@ -72,11 +73,15 @@ class History:
     # -- writing -----------------------------------------------------------------------------------
 
     def start(self, run: Run) -> Run:
-        """Store a new run; the last one, where it still says that it runs, was interrupted: only one has the lease."""
-        before = self.newest(run.identifier)
-        if before is not None and before.status == RUNNING:
-            before.status = INTERRUPTED
-            self.catalog.amend(before)
+        """Store a new run. The last one, where it still says that it runs, was interrupted, for only one has the lease;
+        nobody goes on from it any more."""
+        before = self.catalog.store.get(Run.kind, run.identifier)
+        if before is not None:
+            fields = before.body["fields"]
+            if fields["status"] == RUNNING:
+                fields = {**fields, "status": INTERRUPTED}
+                self.catalog.store.amend(dataclasses.replace(before, body={**before.body, "fields": fields}))
+            self._drop(TrainingState.kind, f"{before.identifier}/{before.version}", keep=set())
         run.reader = self
         return self.catalog.add(run)
 
@@ -84,9 +89,22 @@ class History:
         """Append to the run's metrics."""
         self.store.log(checkpoints_of(run), position, entries)
 
-    def rewind(self, run: Run, checkpoint: Checkpoint | None) -> None:
-        """Forget the metrics logged after a checkpoint: they are logged again."""
-        self.store.cut(checkpoints_of(run), 0 if checkpoint is None else checkpoint.logged)
+    def resume(self, run: Run, checkpoint: Checkpoint | None) -> None:
+        """Go on with a run from a checkpoint, or from its beginning: what came after it is forgotten, and comes again.
+
+        The run first, so that whoever looks at it is told less than there is, never more.
+        """
+        run.status, run.error, run.resumed, run.metrics = RUNNING, None, run.resumed + 1, {}
+        run.step, run.epoch = (0, 0.0) if checkpoint is None else (checkpoint.step, checkpoint.epoch)
+        logged = 0 if checkpoint is None else checkpoint.logged
+        for entry in self.series(run)[:logged]:
+            run.metrics.update({name: value for name, value in entry.items() if name not in ("step", "epoch")})
+        self.catalog.amend(run)
+        name = checkpoints_of(run)
+        for version in self.catalog.versions(Checkpoint.kind, name):
+            if version > run.step:
+                self.catalog.store.delete(Checkpoint.kind, name, version)
+        self.store.cut(name, logged)
 
     def save(
         self, run: Run, checkpoint: Checkpoint, state: Mapping[str, Artifact], limit: int | None = None
@@ -98,6 +116,7 @@ class History:
         name = checkpoints_of(run)
         if state:
             self.catalog.put(TrainingState(name, files=dict(state)), checkpoint.step)
+        failpoint("in-save")
         saved = self.catalog.put(dataclasses.replace(checkpoint, identifier=name), checkpoint.step)
         if saved.is_best:
             self.mark(run, best=saved.step)
@@ -105,6 +124,7 @@ class History:
             self._drop(TrainingState.kind, name, keep={checkpoint.step})
         if limit is not None:
             self._prune(run, limit)
+        failpoint("after-save")
         return saved
 
     def mark(self, run: Run, *, best: int | None = None, final: int | None = None) -> None:
@@ -121,15 +141,44 @@ class History:
         self.catalog.amend(run)
         if run.status == DONE:
             self._drop(TrainingState.kind, checkpoints_of(run), keep=set())
+            if run.configuration is not None and run.configuration.checkpoints_kept is not None:
+                self._prune(run, run.configuration.checkpoints_kept)
 
     def _prune(self, run: Run, limit: int) -> None:
-        kept = self.checkpoints(run)
-        worst_first = sorted(kept, key=lambda checkpoint: (checkpoint.is_best, checkpoint.step))
-        doomed = {checkpoint.step for checkpoint in worst_first[: max(0, len(kept) - limit)]}
-        doomed.discard(kept[-1].step if kept else -1)
-        self._drop(Checkpoint.kind, checkpoints_of(run), keep={c.step for c in kept} - doomed)
+        """Keep ``limit`` checkpoints: the newest, the best, the final and the one to go on from before any other."""
+        found, name = self.checkpoints(run), checkpoints_of(run)
+        needed = {*self.catalog.versions(TrainingState.kind, name), max((c.step for c in found), default=0)}
+        needed |= {c.step for c in found if c.is_best or c.is_final}
+        others = [c.step for c in found if c.step not in needed]
+        spare = max(0, limit - (len(found) - len(others)))
+        self._drop(Checkpoint.kind, name, keep=needed | set(others[len(others) - spare :]))
 
     def _drop(self, kind: str, name: str, keep: set[int]) -> None:
         for version in self.catalog.versions(kind, name):
             if version not in keep:
                 self.catalog.store.delete(kind, name, version)
+
+    # -- removing ----------------------------------------------------------------------------------
+
+    def check_idle(self, model: str) -> None:
+        """Conflict while a model is being trained."""
+        if model in self.store.leased():
+            raise Conflict(f"model {model!r} is being trained; wait until that is over, or stop it")
+
+    def remove(self, model: str, version: int | None = None) -> None:
+        """Remove a model's runs, all or one, with their metrics and checkpoints; the run itself last, so that a
+        removal which was cut short can be done again. NotFound, or Conflict while a version of a model refers to it."""
+        self.catalog.check_removable(Run.kind, model, version)
+        self.check_idle(model)
+        for each in self.catalog.versions(Run.kind, model) if version is None else [version]:
+            name = f"{model}/{each}"
+            for kind in (TrainingState.kind, Checkpoint.kind):
+                self.catalog.store.delete(kind, name)
+            self.store.forget(name)
+            self.catalog.store.delete(Run.kind, model, each)
+
+    def remove_unused(self, model: str) -> None:
+        """Remove the runs of a model that nothing refers to."""
+        for version in self.catalog.versions(Run.kind, model):
+            if not self.catalog.dependents(Run.kind, model, version):
+                self.remove(model, version)

@@ -206,7 +206,10 @@ class Predicting:
             model = self._load(model)
         if not isinstance(model, Model):
             raise ConfigError(f"predict takes a model or its identifier, not {type(model).__name__}")
-        return self._catalog.add(model) if store and not self._catalog.holds(model) else model
+        if store:
+            return model if self._catalog.holds(model) else self._catalog.add(model)
+        self._catalog.teach(model)
+        return model
 
     def _load(self, identifier: str) -> Model:
         loaded: Any = self._catalog.load(Model.kind, identifier)

@@ -16,7 +16,7 @@ from typing import Any
 from pinnacle.base.errors import ConfigError, PinnacleError, TrainingError
 from pinnacle.catalog.history import History
 from pinnacle.components.artifact import Artifact, write_files
-from pinnacle.components.run import DONE, FAILED, INTERRUPTED, RUNNING, Checkpoint, Run
+from pinnacle.components.run import DONE, FAILED, INTERRUPTED, Checkpoint, Run
 from pinnacle.runtime.training import TRAIN, DataFacts, RowStream, SavedWeights, Start
 
 FLUSH_S = 1.0
@@ -34,7 +34,7 @@ class Recording:
         self, history: History, run: Run, sets: Mapping[str, RowStream], work_dir: Path, check: Callable[[], None], *,
         progress: bool | None,
     ) -> None:  # fmt: skip
-        self.run, self._history, self._sets, self._work_dir, self._check = run, history, sets, work_dir, check
+        self.run, self._history, self._sets, self._work_dir, self.check = run, history, sets, work_dir, check
         self._limit: int | None = run.configuration.checkpoints_kept if run.configuration else None
         self._is_stored = run.configuration is None or run.configuration.log_to_db
         self._pending: list[dict[str, Any]] = []
@@ -57,6 +57,7 @@ class Recording:
         )  # fmt: skip
         if facts.left_out or any(facts.cut.values()):
             log.warning("fit of model %r: %s", self.run.identifier, _remarks(facts))
+        self.check()
         before = self._history.newest(self.run.identifier)
         self._since = time.monotonic()
         if before is None or not self._is_same(before):
@@ -66,8 +67,9 @@ class Recording:
 
     def log(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
         """Add an entry to the run's metrics; written within a second or so, and with every checkpoint."""
-        self._pending.append({"step": step, "epoch": epoch, **values})
-        self.run.metrics.update(values)
+        plain = {name: float(value) for name, value in values.items()}
+        self._pending.append({"step": step, "epoch": epoch, **plain})
+        self.run.metrics.update(plain)
         self.run.step, self.run.epoch = step, epoch
         self._line.note(values.get("loss"))
         if time.monotonic() - self._flushed_at > FLUSH_S:
@@ -80,7 +82,7 @@ class Recording:
 
     def save(self, saved: SavedWeights) -> None:
         """Store a checkpoint; when this returns, a crash loses nothing before it."""
-        self._check()
+        self.check()
         self._flush()
         if not self._is_stored:
             return
@@ -97,6 +99,7 @@ class Recording:
     def finish(self, step: int, *, best: int | None) -> None:
         """Training is over: ``step`` has the weights that the model gets, ``best`` the best ones, if any."""
         self._final = step
+        self.check()
         if self._is_stored:
             self._history.mark(self.run, best=best, final=step)
 
@@ -119,6 +122,9 @@ class Recording:
         except KeyboardInterrupt:
             self._end(INTERRUPTED, "interrupted by the keyboard")
             raise
+        except SystemExit:
+            self._end(INTERRUPTED, "the process was asked to end")
+            raise
         except BaseException as error:
             self._end(FAILED, f"{type(error).__name__}: {error}")
             raise
@@ -131,7 +137,7 @@ class Recording:
         self.run.status, self.run.error = status, error
         self.run.seconds = self._seconds_before + time.monotonic() - self._since
         try:
-            self._check()
+            self.check()
             self._flush()
             self._history.end(self.run)
         except PinnacleError as failure:
@@ -145,29 +151,25 @@ class Recording:
 
     def _resume(self, before: Run) -> Start:
         states = self._history.states(before)
-        found = [checkpoint for checkpoint in self._history.checkpoints(before) if checkpoint.step in states]
-        checkpoint = found[-1] if found else None
+        found = self._history.checkpoints(before)
+        checkpoint = next((each for each in reversed(found) if each.step in states), None)
+        model, ended = before.identifier, "failed" if before.status == FAILED else "was interrupted"
         self.run = before
-        self.run.status, self.run.error = RUNNING, None
-        self.run.resumed += 1
-        self._seconds_before = self.run.seconds
+        self._seconds_before = before.seconds
         self._logged = 0 if checkpoint is None else checkpoint.logged
-        self._history.rewind(self.run, checkpoint)
-        self._history.catalog.amend(self.run)
-        if checkpoint is None:
-            log.warning(
-                "the fit of model %r that was interrupted had no checkpoint; it begins again", before.identifier
-            )
+        self._history.resume(before, checkpoint)
+        if not self._is_stored:
+            log.warning("the fit of model %r that %s is taken up again, from what it left on the disk", model, ended)
             return Start(is_resumed=True)
-        log.warning(
-            "the fit of model %r that was interrupted goes on from its checkpoint at step %d", before.identifier,
-            checkpoint.step,
-        )  # fmt: skip
+        if checkpoint is None:
+            log.warning("the fit of model %r that %s left nothing to go on from; it begins again", model, ended)
+            return Start(is_resumed=True)
+        log.warning("the fit of model %r that %s goes on from its checkpoint at step %d", model, ended, checkpoint.step)
         folder = self._work_dir / f"checkpoint-{checkpoint.step}"
         write_files({**checkpoint.files, **states[checkpoint.step].files}, folder)
-        for other in found:
-            if other.is_best and other.step != checkpoint.step:
-                write_files(other.files, self._work_dir / f"checkpoint-{other.step}")
+        for best in found:
+            if best.is_best and best.step < checkpoint.step:
+                write_files(best.files, self._work_dir / f"checkpoint-{best.step}")
         return Start(folder, is_resumed=True)
 
     def _flush(self) -> None:
@@ -175,7 +177,7 @@ class Recording:
         if not self._pending or not self._is_stored:
             self._pending.clear()
             return
-        self._check()
+        self.check()
         self._history.log(self.run, self._logged, self._pending)
         self._logged += len(self._pending)
         self._pending.clear()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pinnacle.backends.protocol import Backend
-from pinnacle.base.errors import ConfigError, UnknownField
+from pinnacle.base.errors import ConfigError, TrainingError, UnknownField
 from pinnacle.base.rows import Fields, OutputSpec
 from pinnacle.base.types import Text
 from pinnacle.components.configuration import TrainingConfiguration
@@ -26,17 +26,18 @@ Metric = Callable[[list[str], list[str]], Any]
 class RowStream:
     """The rows of one set, read page by page in the order of their keys each time it is iterated.
 
-    A row is a dict by the names of X: its arguments where X is a dict, else its fields. With ``fold``, only rows of
-    that fold; ``folds`` counts what was seen of each. ``count`` and ``fingerprint`` are of the last whole pass.
+    A row is a dict by the names of X: its arguments where X is a dict, else its fields, or other ``names``. Or it is
+    what ``transform`` made of that, None where it leaves the row out. With ``fold``, only rows of that fold; ``folds``
+    counts what was seen of each. ``count`` and ``fingerprint`` are of the last whole pass.
     """
 
     def __init__(
         self, backend: Backend, select: Any, fields: Fields, *, transform: Callable[[Any], Any] | None = None,
-        fold: str | None = None,
+        fold: str | None = None, names: Sequence[str] | None = None,
     ) -> None:  # fmt: skip
         self._backend, self._transform, self.fold = backend, transform, fold
-        self.names = fields.arguments or fields.paths
-        self._source = backend.resolve(select, fields if fold is None else _with_fold(fields))
+        self.names = names or fields.arguments or fields.paths
+        self._source = backend.resolve(select, fields if fold is None else _with_fold(fields), checked=True)
         self.folds: Counter[Any] = Counter()
         self.count, self.fingerprint = 0, ""
 
@@ -48,13 +49,22 @@ class RowStream:
                 self.folds[values[-1] if isinstance(values[-1], str) else None] += 1
                 if values[-1] != self.fold:
                     continue
-            row: Any = dict(zip(self.names, values, strict=False))
-            if self._transform is not None:
-                row = self._transform(row)
+            row = self._row(dict(zip(self.names, values, strict=False)))
             self.count += 1
-            digest.update(json.dumps(row, default=repr, sort_keys=True).encode("utf-8", "surrogatepass") + b"\n")
+            digest.update(json.dumps(row, default=_plain, sort_keys=True).encode("utf-8", "surrogatepass") + b"\n")
             yield row
         self.fingerprint = digest.hexdigest()
+
+    def _row(self, row: dict[str, Any]) -> Any:
+        if self._transform is None:
+            return row
+        try:
+            return self._transform(row)
+        except Exception as error:
+            raise TrainingError(
+                f"transform= failed on row {self.count + 1} of its set, in the order of the keys: "
+                f"{type(error).__name__}: {error}"
+            ) from error
 
     def _values(self) -> Iterator[tuple[Any, ...]]:
         spec = OutputSpec("pinnacle_rows", Text(), "", 0, self._source.fields)
@@ -70,10 +80,15 @@ class RowStream:
             after = page.last
 
 
+def _plain(value: Any) -> Any:
+    """What JSON lacks, as text that is equal for equal values; of an array all of it."""
+    return value.tolist() if hasattr(value, "tolist") else repr(value)
+
+
 def has_fold(backend: Backend, select: Any, fields: Fields) -> bool:
     """Whether the rows of a query say by a field ``_fold`` what they are for."""
     try:
-        backend.resolve(select, _with_fold(fields))
+        backend.resolve(select, _with_fold(fields), checked=True)
     except UnknownField as error:
         if error.field == FOLD:
             return False
@@ -166,10 +181,10 @@ def exact_match(predictions: list[str], targets: list[str]) -> float:
 METRICS: Mapping[str, Metric] = {"exact_match": exact_match}
 
 
-def named_metrics(metrics: Sequence[Any]) -> dict[str, Metric]:
-    """Metrics by their names; ConfigError for what is neither a function nor the name of one of `METRICS`."""
+def named_metrics(metrics: Any) -> dict[str, Metric]:
+    """Metrics, or one, by their names; ConfigError for what is neither a function nor the name of one of `METRICS`."""
     found: dict[str, Metric] = {}
-    for metric in metrics:
+    for metric in [metrics] if callable(metrics) or isinstance(metrics, str) else metrics:
         name = metric if isinstance(metric, str) else getattr(metric, "__name__", type(metric).__name__)
         function = METRICS.get(metric) if isinstance(metric, str) else metric
         if not callable(function):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pinnacle import Database, Settings, pinnacle
+from tests.contract.trainable import AT_STEP
 from tests.llms import DOWN, DOWN_AFTER
 from tests.models import CALLS
 
@@ -18,6 +20,14 @@ def calls() -> Iterator[list[Any]]:
     CALLS.clear()
     yield CALLS
     CALLS.clear()
+
+
+@pytest.fixture
+def cache_dir(tmp_path, monkeypatch) -> Iterator[Path]:
+    """Where fits of this test work and unpack; nothing is done at their steps any more afterwards."""
+    monkeypatch.setenv("PINNACLE_CACHE_DIR", str(tmp_path / "cache"))
+    yield tmp_path / "cache"
+    AT_STEP.clear()
 
 
 @pytest.fixture

@@ -93,6 +93,20 @@ def test_an_expired_lease_is_void_and_cannot_be_renewed_once_another_has_it(runs
     assert runs.leased() == {"llm": "two"}
 
 
+def test_a_renewal_is_good_until_another_had_the_lease(runs):
+    assert runs.lease("other", "one", TTL_S) is None
+    assert not runs.renew("llm", "one", TTL_S)
+    assert runs.lease("llm", "one", 0.0) is None
+    assert runs.renew("llm", "one", TTL_S)
+    assert (runs.lease("llm", "two", TTL_S), runs.renew("llm", "two", TTL_S)) == (HERE, False)
+    assert runs.renew("llm", "one", 0.0)
+    wait_until(lambda: runs.lease("llm", "two", TTL_S) is None)
+    assert not runs.renew("llm", "one", TTL_S)
+    runs.release("llm", "two")
+    assert not runs.renew("llm", "one", TTL_S)
+    assert runs.leased() == {"other": "one"}
+
+
 def test_of_threads_that_ask_at_once_exactly_one_gets_the_lease(backend, runs):
     handles = [backend.open() for _ in range(6)]
     for round_number in range(5):

@@ -71,13 +71,16 @@ class MongoBackend:
         """Where an output goes that was given no field: ``_outputs.{X}.{identifier}``."""
         return default_output_path(fields, identifier)
 
-    def resolve(self, query: Any, fields: Fields) -> MongoSource:
+    def resolve(self, query: Any, fields: Fields, *, checked: bool = False) -> MongoSource:
         with driver_errors(self._server):
             if isinstance(query, Mapping):
-                return resolve_stored(self._wire, thaw(query, self._wire), fields)
+                query = thaw(query, self._wire)
+                if not checked:
+                    return resolve_stored(self._wire, query, fields)
             return resolve(self._wire, query, fields, self._outputs.holds)
 
-    def freeze(self, source: Source) -> dict[str, Any]:
+    def freeze(self, source: Source, *, limited: bool = False) -> dict[str, Any]:
+        """``limited`` changes nothing: `resolve` takes no skip and no limit."""
         return freeze(_own(source), self._wire)
 
     def plan(self, source: Source, spec: OutputSpec) -> list[str]:

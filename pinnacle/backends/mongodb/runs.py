@@ -42,6 +42,12 @@ class MongoRuns:
                 void = holder["token"]
         return None
 
+    def renew(self, model: str, token: str, ttl_s: float) -> bool:
+        """See `RunStore.renew`."""
+        with driver_errors(self.server):
+            change = {"$set": {"expires": self.clock.now() + timedelta(seconds=ttl_s)}}
+            return bool(self._leases.update_one({"_id": model, "token": token}, change).matched_count)
+
     def leased(self) -> dict[str, str]:
         with driver_errors(self.server):
             return {

@@ -218,7 +218,8 @@ class SqlBackend:
     def default_name(self, fields: Fields, identifier: str) -> str:
         return default_name(fields, identifier)
 
-    def resolve(self, query: Any, fields: Fields) -> SqlSource:
+    def resolve(self, query: Any, fields: Fields, *, checked: bool = False) -> SqlSource:
+        """See `Backend.resolve`. Fields are always checked."""
         has_outputs = self.is_migrated()
         find = thaw if isinstance(query, Mapping) else resolve
         with self.reading() as connection:  # one connection: the pool may have no other
@@ -226,8 +227,8 @@ class SqlBackend:
                 connection, query, fields, lambda table: self._output_types(connection, table) if has_outputs else {}
             )
 
-    def freeze(self, source: SqlSource) -> dict[str, Any]:
-        return freeze(source, self.dialect)
+    def freeze(self, source: SqlSource, *, limited: bool = False) -> dict[str, Any]:
+        return freeze(source, self.dialect, limited=limited)
 
     # -- listeners ----------------------------------------------------------------------------
 

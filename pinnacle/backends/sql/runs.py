@@ -34,6 +34,13 @@ class SqlRuns:
                 return shown(owner)
         return None
 
+    def renew(self, model: str, token: str, ttl_s: float) -> bool:
+        """See `RunStore.renew`."""
+        held = (training.c.model == model, training.c.token == token)
+        with self._backend.writing() as connection:
+            statement = sa.update(training).where(*held).values(expires_at=self._backend.now() + ttl_s)
+            return bool(connection.execute(statement).rowcount)
+
     def leased(self) -> dict[str, str]:
         if not self._backend.is_migrated():
             return {}

@@ -20,9 +20,10 @@ from pinnacle.base.types import dump_json
 _PLACEHOLDER = re.compile(r"%%|%\((?P<name>.+?)\)s|:")
 
 
-def freeze(source: SqlSource, dialect: sa.Dialect) -> dict[str, Any]:
-    """``source`` as plain values. UnsupportedQuery for one that depends on how many rows there are."""
-    if source.is_limited:
+def freeze(source: SqlSource, dialect: sa.Dialect, *, limited: bool = False) -> dict[str, Any]:
+    """``source`` as plain values. UnsupportedQuery for one that depends on how many rows there are, unless ``limited``
+    ones are meant too."""
+    if source.is_limited and not limited:
         raise UnsupportedQuery(
             "a listener keeps all rows that meet a condition; a select with LIMIT or OFFSET means other rows whenever "
             "the data changes. Leave it out, or say which rows in the WHERE"
@@ -72,8 +73,8 @@ def _text_of(condition: Any, dialect: sa.Dialect) -> tuple[str, dict[str, Any]]:
     for name, value in values.items():
         if type(value).__module__ not in ("builtins", "datetime", "decimal", "uuid"):
             raise ComponentError(
-                f"the select compares with a {type(value).__name__} (parameter {name!r}), which cannot be stored with "
-                "a listener; compare with a plain value"
+                f"the select compares with a {type(value).__name__} (parameter {name!r}), which cannot be stored; "
+                "compare with a plain value"
             )
 
     # By numbers: SQLAlchemy makes a parameter's name of its column's, which may hold anything.

@@ -115,9 +115,9 @@ class SqliteBackend(SqlBackend):
         }  # fmt: skip
         return plain[type(output)]()
 
-    def resolve(self, query: Any, fields: Fields) -> SqlSource:
+    def resolve(self, query: Any, fields: Fields, *, checked: bool = False) -> SqlSource:
         """Keys of any declaration are kept as the file has them: SQLite stores what it was given."""
-        source = super().resolve(query, fields)
+        source = super().resolve(query, fields, checked=checked)
         declared = "SELECT name, type FROM pragma_table_xinfo(?, ?)"
         with self.reading() as connection:
             place = (source.actual.name, source.actual.schema or "main")
