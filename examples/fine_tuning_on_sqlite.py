@@ -1,4 +1,6 @@
-"""Fine-tunes a language model on rows, compares before and after, and loads it again. Run: python examples/fine_tuning_on_sqlite.py
+"""Fine-tunes a language model on rows, compares before and after, and loads it again.
+
+Run: python examples/fine_tuning_on_sqlite.py
 
 The model is a tiny one, trained here in a few seconds, so that nothing is downloaded; with a real one only
 ``model_name_or_path`` differs.
@@ -31,7 +33,12 @@ with tempfile.TemporaryDirectory() as folder:
     print("before:", llm.predict(question, max_new_tokens=12))
 
     configuration = LLMTrainingConfiguration(
-        "almanac-lora", max_steps=60, per_device_train_batch_size=20, learning_rate=1e-2, logging_steps=20, save_steps=30
+        "almanac-lora",
+        max_steps=60,
+        per_device_train_batch_size=20,
+        learning_rate=1e-2,
+        logging_steps=20,
+        save_steps=30,
     )
     run = llm.fit(X=("question", "answer"), select=select(facts), configuration=configuration, db=db)
     print("after: ", llm.predict(question, max_new_tokens=12), "| wanted:", rows[0]["answer"])

@@ -120,6 +120,12 @@ class Run(Component):
         """The status; "interrupted" also where the process that it ran in is gone and could not say so."""
         return INTERRUPTED if self.status == RUNNING and not self.is_alive else self.status
 
+    def __str__(self) -> str:
+        loss = f", loss {self.metrics['loss']:.4f}" if "loss" in self.metrics else ""
+        rows = f"{sum(self.rows.values()):,} rows"
+        where = f"step {self.step}/{self.max_steps}{loss}, {self.seconds:,.1f} s"
+        return f"run {self.version} of {self.identifier!r}: {self.status}, {rows}, {where}"
+
     def data(self) -> Any:
         """The metrics as a pandas DataFrame: a row a step, a column a metric, NaN where it was not logged."""
         try:

@@ -65,7 +65,7 @@ class Fitting:
             self._catalog.check_class(component)
         fields = Fields.of(job.X)
         sets = self._sets(job, fields)
-        if int(os.environ.get("RANK", "0")) > 0:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and int(os.environ.get("RANK", "0")) > 0:
             return self._follow(job, fields, sets)
         right = leased(self._backend.runs, job.model.identifier, self._settings.lease_ttl_s)
         with right as lease, self._work_dir() as work_dir:

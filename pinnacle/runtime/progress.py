@@ -1,9 +1,11 @@
-"""The progress bar of a predict, on a terminal or where it was asked for."""
+"""What a terminal shows of a predict, a bar, and of a fit, a line; elsewhere where it was asked for."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -31,3 +33,40 @@ def progress_bar(label: str, total: Callable[[], int], shown: bool | None) -> It
                     bar.update(rows)
 
         yield move
+
+
+class ProgressLine:
+    """One line on a terminal: steps, loss, and when it will be done."""
+
+    def __init__(self, label: str, is_shown: bool) -> None:
+        self._label, self._is_shown = label, is_shown
+        self._loss: float | None = None
+        self._started: tuple[float, int] | None = None
+        self._drawn_at = 0.0
+
+    def note(self, loss: float | None) -> None:
+        """Remember the last loss."""
+        if loss is not None:
+            self._loss = loss
+
+    def move(self, step: int, max_steps: int) -> None:
+        """Draw it, ten times a second at most."""
+        now = time.monotonic()
+        if self._started is None:
+            self._started = (now, step - 1)
+        if not self._is_shown or (now - self._drawn_at < 0.1 and step < max_steps):
+            return
+        self._drawn_at = now
+        since, first = self._started
+        rate = (step - first) / max(now - since, 1e-9)
+        loss = "" if self._loss is None else f", loss {self._loss:.4f}"
+        left = int((max_steps - step) / rate)
+        line = f"{self._label}: step {step}/{max_steps}{loss}, {left // 60}:{left % 60:02d} left"
+        width = shutil.get_terminal_size().columns - 1
+        sys.stderr.write("\r" + line[:width].ljust(width))
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        """End the line."""
+        if self._is_shown and self._drawn_at:
+            sys.stderr.write("\n")

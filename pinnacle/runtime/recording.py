@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ from pinnacle.base.errors import ConfigError, PinnacleError, TrainingError
 from pinnacle.catalog.history import History
 from pinnacle.components.artifact import Artifact, write_files
 from pinnacle.components.run import DONE, FAILED, INTERRUPTED, Checkpoint, Run
+from pinnacle.runtime.progress import ProgressLine
 from pinnacle.runtime.training import TRAIN, DataFacts, RowStream, SavedWeights, Start
 
 FLUSH_S = 1.0
@@ -202,43 +202,6 @@ class Follower:
 
     def finish(self, step: int, *, best: int | None) -> None:
         return None
-
-
-class ProgressLine:
-    """One line on a terminal: steps, loss, and when it will be done."""
-
-    def __init__(self, label: str, is_shown: bool) -> None:
-        self._label, self._is_shown = label, is_shown
-        self._loss: float | None = None
-        self._started: tuple[float, int] | None = None
-        self._drawn_at = 0.0
-
-    def note(self, loss: float | None) -> None:
-        """Remember the last loss."""
-        if loss is not None:
-            self._loss = loss
-
-    def move(self, step: int, max_steps: int) -> None:
-        """Draw it, ten times a second at most."""
-        now = time.monotonic()
-        if self._started is None:
-            self._started = (now, step - 1)
-        if not self._is_shown or (now - self._drawn_at < 0.1 and step < max_steps):
-            return
-        self._drawn_at = now
-        since, first = self._started
-        rate = (step - first) / max(now - since, 1e-9)
-        loss = "" if self._loss is None else f", loss {self._loss:.4f}"
-        left = int((max_steps - step) / rate)
-        line = f"{self._label}: step {step}/{max_steps}{loss}, {left // 60}:{left % 60:02d} left"
-        width = shutil.get_terminal_size().columns - 1
-        sys.stderr.write("\r" + line[:width].ljust(width))
-        sys.stderr.flush()
-
-    def close(self) -> None:
-        """End the line."""
-        if self._is_shown and self._drawn_at:
-            sys.stderr.write("\n")
 
 
 def _remarks(facts: DataFacts) -> str:
