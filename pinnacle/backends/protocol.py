@@ -173,7 +173,11 @@ class CatalogStore(Protocol):
     """Where components and artifacts are kept."""
 
     def save(self, record: Record) -> bool:
-        """Store one version; False when that version exists already (another process was faster)."""
+        """Store one version; False when that version exists already (another process was faster).
+
+        Records may share artifacts, which must all be there: NotFound, and nothing is stored, when one went with
+        the last other record that used it. Put it again, then save again.
+        """
 
     def amend(self, record: Record) -> None:
         """Put the record's body in place of that of the version it names."""
@@ -193,10 +197,14 @@ class CatalogStore(Protocol):
     def has_artifact(self, sha256: str) -> bool: ...
 
     def put_artifact(self, sha256: str, chunks: Iterable[bytes]) -> None:
-        """Store a blob under its hash, chunk by chunk; a no-op when it is there."""
+        """Store a blob under its hash, chunk by chunk; a no-op when it is there.
+
+        ``chunks`` are taken ahead in another thread, a few at a time. The blob is there once all of them are: what
+        fails, or is killed, leaves nothing that is seen, and what it did leave is erased by a later call.
+        """
 
     def get_artifact(self, sha256: str) -> Iterator[bytes]:
-        """The blob's chunks in order; NotFound when it is absent."""
+        """The blob's chunks in order, none over 4 MiB; NotFound when it is absent, or removed meanwhile."""
 
 
 class RunStore(Protocol):

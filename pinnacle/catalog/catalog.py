@@ -223,8 +223,11 @@ class Catalog:
                 return newest.version
             self._put_artifacts(draft)
             record = draft.record(0 if newest is None else newest.version + 1)
-            if self.store.save(record):
-                return record.version
+            try:
+                if self.store.save(record):
+                    return record.version
+            except NotFound:  # an artifact that was there went with the last other component that used it
+                continue
         raise Conflict(
             f"{kind} {identifier!r} is changed by others all the time; {SAVE_ATTEMPTS} attempts to add it failed"
         )

@@ -25,6 +25,8 @@ class MemoryStore:
             record, body=json.loads(json.dumps(record.body, allow_nan=False)), created_at=datetime.now(UTC)
         )
         with self.lock:
+            if missing := [sha for sha in record.artifacts if sha not in self.artifacts]:
+                raise NotFound(f"no artifact {missing[0]}")
             versions = self.records.setdefault((record.kind, record.identifier), {})
             return versions.setdefault(record.version, stored) is stored
 

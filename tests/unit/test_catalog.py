@@ -337,6 +337,19 @@ def test_artifacts_go_beside_the_record(catalog, store):
     assert catalog.add(Suffix("s", options={"weights.bin": Artifact(b"other")})).version == 1
 
 
+def test_an_artifact_that_another_process_removes_meanwhile_is_put_again(catalog, store, monkeypatch):
+    weights, save = Artifact(b"w" * 3_000_000), store.save
+
+    def save_late(record):
+        monkeypatch.setattr(store, "save", save)
+        store.artifacts.clear()
+        return save(record)
+
+    monkeypatch.setattr(store, "save", save_late)
+    assert catalog.add(Suffix("s", options={"weights.bin": weights})).version == 0
+    assert catalog.load("model", "s").options["weights.bin"].read() == b"w" * 3_000_000
+
+
 @pytest.mark.parametrize("identifier", ["", "  ", None, 7, "a\x00b", "\ud800", "x" * 256])
 def test_identifiers_no_database_keeps_are_refused(identifier):
     with pytest.raises(Exception, match="identifier"):

@@ -43,10 +43,10 @@ class MongoBackend:
         self, wire: Wire, *, name: str, server: str, capabilities: frozenset[Capability], owns_client: bool,
     ) -> None:  # fmt: skip
         self.name, self.capabilities = name, capabilities
-        self.catalog: CatalogStore = MongoCatalog(wire, server)
         self._wire, self._server, self._owns_client = wire, server, owns_client
         self._outputs, self._ledger = Outputs(wire, server), Ledger(wire)
         self._clock, self._listeners = ServerClock(wire), Listeners(wire)
+        self.catalog: CatalogStore = MongoCatalog(wire, server, self._clock, self.migrate)
         self.runs: RunStore = MongoRuns(wire, server, self._clock, self.migrate)
         self._reader = ChangeReader(wire, server, self._clock, self._outputs, self._listeners)
         self._pending: Pending = (

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 
 from pymongo.errors import DuplicateKeyError
 
-from pinnacle.backends.mongodb.catalog import ARTIFACTS, CHUNKS, COMPONENTS
+from pinnacle.backends.mongodb.artifacts import ARTIFACTS, CHUNKS, UPLOADS
+from pinnacle.backends.mongodb.catalog import COMPONENTS
 from pinnacle.backends.mongodb.failures import ERRORS
 from pinnacle.backends.mongodb.ledger import BATCHES, CACHE, USAGE
 from pinnacle.backends.mongodb.listeners import LISTENERS
@@ -22,8 +23,8 @@ from pinnacle.backends.mongodb.work import WORK_PREFIX
 
 MIGRATIONS = "pinnacle_migration"
 OWN = (
-    COMPONENTS, ARTIFACTS, CHUNKS, REGISTRY, LEASES, ERRORS, MIGRATIONS, COUNTERS, LISTENERS, READERS, USAGE, CACHE,
-    BATCHES, TRAINING, METRICS,
+    COMPONENTS, ARTIFACTS, CHUNKS, UPLOADS, REGISTRY, LEASES, ERRORS, MIGRATIONS, COUNTERS, LISTENERS, READERS, USAGE,
+    CACHE, BATCHES, TRAINING, METRICS,
 )  # fmt: skip
 
 

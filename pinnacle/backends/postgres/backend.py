@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from pinnacle.backends.postgres.artifacts import PostgresArtifacts
 from pinnacle.backends.postgres.changes import FUNCTIONS, PostgresFeed, capture_function
 from pinnacle.backends.postgres.target import PostgresSideTarget, PostgresTarget
 from pinnacle.backends.postgres.wake import PostgresWake
@@ -165,6 +166,9 @@ class PostgresBackend(SqlBackend):
             column_type = PgVector(column_type.dim)
         return super().decoder(column_type)
 
+    def artifacts(self) -> PostgresArtifacts:
+        return PostgresArtifacts(self)
+
     def insert(self, table: sa.Table) -> postgresql.Insert:
         return postgresql.insert(table)
 
@@ -227,21 +231,15 @@ class PostgresBackend(SqlBackend):
     @contextmanager
     def writing_raw(self) -> Iterator[Any]:
         """psycopg's connection in autocommit, set up for write-backs."""
-        import psycopg
+        with wrapped_errors(), self._writers.connect() as connection, _raw_errors(connection):
+            yield connection.connection.driver_connection
 
-        with wrapped_errors(), self._writers.connect() as connection:
-            raw: Any = connection.connection.driver_connection
-            try:
-                yield raw
-            except psycopg.errors.LockNotAvailable:
-                raise
-            except psycopg.Error as error:
-                if _is_about_a_row(error):
-                    raise RowRejected(f"the database refused a value: {_first_line(error)}") from error
-                if raw.closed or raw.broken:
-                    connection.invalidate()
-                    raise ConnectionLost(f"the connection to the database dropped: {_first_line(error)}") from error
-                raise BackendError(f"the database refused: {_first_line(error)}") from error
+    @contextmanager
+    def binary_cursor(self, connection: sa.Connection) -> Iterator[Any]:
+        """psycopg's cursor within a connection's transaction; SQLAlchemy's have their values come as text."""
+        raw: Any = connection.connection.driver_connection
+        with _raw_errors(connection), raw.cursor(binary=True) as cursor:
+            yield cursor
 
     def close(self) -> None:
         self._writers.dispose()
@@ -264,6 +262,25 @@ class PostgresBackend(SqlBackend):
 
     def wake(self) -> PostgresWake:
         return PostgresWake(self._writers)
+
+
+@contextmanager
+def _raw_errors(connection: sa.Connection) -> Iterator[None]:
+    """Turn psycopg's errors into pinnacle's, and have the pool replace a connection that dropped."""
+    import psycopg
+
+    raw: Any = connection.connection.driver_connection
+    try:
+        yield
+    except psycopg.errors.LockNotAvailable:
+        raise
+    except psycopg.Error as error:
+        if _is_about_a_row(error):
+            raise RowRejected(f"the database refused a value: {_first_line(error)}") from error
+        if raw.closed or raw.broken:
+            connection.invalidate()
+            raise ConnectionLost(f"the connection to the database dropped: {_first_line(error)}") from error
+        raise BackendError(f"the database refused: {_first_line(error)}") from error
 
 
 def _as_decimal(value: Any) -> Decimal:

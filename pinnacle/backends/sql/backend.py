@@ -13,6 +13,7 @@ from sqlalchemy import orm
 
 from pinnacle.backends.protocol import Capability
 from pinnacle.backends.sql import listeners, migrate, queue
+from pinnacle.backends.sql.artifacts import SqlArtifacts
 from pinnacle.backends.sql.catalog import SqlCatalogStore
 from pinnacle.backends.sql.columns import ADOPTABLE, Encoder, decoder, unfit
 from pinnacle.backends.sql.ledger import SqlLedger
@@ -63,7 +64,7 @@ class SqlBackend:
         self.translate: Mapping[str | None, str | None] = {SCHEMA: self.schema}
         self._work = self._sibling(engine).execution_options(schema_translate_map=self.translate)
         self._is_migrated = False
-        self.catalog, self.runs = SqlCatalogStore(self), SqlRuns(self)
+        self.catalog, self.runs = SqlCatalogStore(self, self.artifacts()), SqlRuns(self)
         self._outputs = SqlOutputs(self)
         self._ledger = SqlLedger(self)
 
@@ -109,6 +110,10 @@ class SqlBackend:
     def decoder(self, column_type: sa.types.TypeEngine[Any]) -> Encoder | None:
         """How the driver's values become inputs of a model."""
         return decoder(column_type, self.dialect)
+
+    def artifacts(self) -> SqlArtifacts:
+        """How the contents of artifacts are kept."""
+        return SqlArtifacts(self)
 
     def insert(self, table: sa.Table) -> Any:
         """An INSERT that takes ON CONFLICT, which each dialect has in a form of its own."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from pinnacle.backends.sql.schema import artifact, artifact_chunk, component, component_artifact
+from pinnacle.backends.sql.artifacts import SqlArtifacts
+from pinnacle.backends.sql.schema import artifact, component, component_artifact
 from pinnacle.base.errors import NotFound
 from pinnacle.base.rows import Record
 
@@ -18,11 +19,10 @@ if TYPE_CHECKING:
 
 
 class SqlCatalogStore:
-    """See `CatalogStore`. Artifacts are written chunk by chunk, each chunk its own commit,
-    and become visible with their size row."""
+    """See `CatalogStore`. The contents of artifacts are kept by `SqlArtifacts`."""
 
-    def __init__(self, backend: SqlBackend) -> None:
-        self._backend = backend
+    def __init__(self, backend: SqlBackend, artifacts: SqlArtifacts) -> None:
+        self._backend, self._artifacts = backend, artifacts
 
     def save(self, record: Record) -> bool:
         self._backend.migrate()
@@ -34,17 +34,21 @@ class SqlCatalogStore:
         try:
             with self._backend.writing() as connection:
                 connection.execute(sa.insert(component).values(row))
-                for sha256 in sorted(set(record.artifacts)):
-                    if connection.scalar(sa.select(artifact.c.size).where(artifact.c.sha256 == sha256)) is None:
-                        raise NotFound(f"artifact {sha256} was removed by another process; add the component again")
-                    connection.execute(
-                        sa.insert(component_artifact).values(
-                            kind=record.kind, identifier=record.identifier, version=record.version, sha256=sha256
-                        )
-                    )
+                self._keep_artifacts(connection, record)
         except sa.exc.IntegrityError:
             return False
         return True
+
+    def _keep_artifacts(self, connection: sa.Connection, record: Record) -> None:
+        """Note that the record uses its artifacts; their rows stay locked to the end of the transaction, so that
+        `delete` counts this user or is done before."""
+        wanted = sorted(set(record.artifacts))
+        there = set(connection.scalars(_locked(wanted, read=True)))
+        if missing := [sha256 for sha256 in wanted if sha256 not in there]:
+            raise NotFound(f"artifact {missing[0]} was removed by another process; add the component again")
+        version = {"kind": record.kind, "identifier": record.identifier, "version": record.version}
+        if wanted:
+            connection.execute(sa.insert(component_artifact), [{**version, "sha256": sha256} for sha256 in wanted])
 
     def amend(self, record: Record) -> None:
         c = component.c
@@ -77,49 +81,27 @@ class SqlCatalogStore:
             return 0
         c = component_artifact.c
         named = (c.kind == kind, c.identifier == identifier, *(() if version is None else (c.version == version,)))
+        d = component.c
+        these = (d.kind == kind, d.identifier == identifier, *(() if version is None else (d.version == version,)))
         with self._backend.writing() as connection:
             used = set(connection.scalars(sa.delete(component_artifact).where(*named).returning(c.sha256)))
+            connection.execute(
+                _locked(used)
+            ).all()  # a save that was faster is counted below, any other finds them gone
             still = set(connection.scalars(sa.select(c.sha256).where(c.sha256.in_(used))))
-            for table in (artifact, artifact_chunk):
-                connection.execute(sa.delete(table).where(table.c.sha256.in_(used - still)))
-            d = component.c
-            statement = sa.delete(component).where(d.kind == kind, d.identifier == identifier)
-            return connection.execute(statement if version is None else statement.where(d.version == version)).rowcount
+            loose = self._artifacts.drop(connection, used - still)
+            deleted = connection.execute(sa.delete(component).where(*these)).rowcount
+        self._artifacts.clear(loose)
+        return deleted
 
     def has_artifact(self, sha256: str) -> bool:
-        if not self._backend.is_migrated():
-            return False
-        with self._backend.reading() as connection:
-            return connection.scalar(sa.select(artifact.c.size).where(artifact.c.sha256 == sha256)) is not None
+        return self._artifacts.has(sha256)
 
     def put_artifact(self, sha256: str, chunks: Iterable[bytes]) -> None:
-        if self.has_artifact(sha256):
-            return
-        self._backend.migrate()
-        with self._backend.writing() as connection:
-            connection.execute(sa.delete(artifact_chunk).where(artifact_chunk.c.sha256 == sha256))
-        size = 0
-        for position, data in enumerate(chunks):
-            with self._backend.writing() as connection:
-                connection.execute(sa.insert(artifact_chunk).values(sha256=sha256, position=position, data=data))
-            size += len(data)
-        with self._backend.writing() as connection:
-            connection.execute(sa.insert(artifact).values(sha256=sha256, size=size))
+        self._artifacts.put(sha256, chunks)
 
     def get_artifact(self, sha256: str) -> Iterator[bytes]:
-        if not self.has_artifact(sha256):
-            raise NotFound(f"artifact {sha256} is not in the database")
-        position = 0
-        while True:
-            query = sa.select(artifact_chunk.c.data).where(
-                artifact_chunk.c.sha256 == sha256, artifact_chunk.c.position == position
-            )
-            with self._backend.reading() as connection:
-                data = connection.scalar(query)
-            if data is None:
-                return
-            yield data
-            position += 1
+        return self._artifacts.get(sha256)
 
     def _records(self, query: sa.Select[Any]) -> list[Record]:
         if not self._backend.is_migrated():
@@ -135,6 +117,12 @@ class SqlCatalogStore:
             row.kind, row.identifier, row.version, row.type, json.loads(row.body), row.digest, row.created_at,
             tuple(connection.scalars(used)),
         )  # fmt: skip
+
+
+def _locked(artifacts: Collection[str], *, read: bool = False) -> sa.Select[str]:
+    """Those of the artifacts that are there, locked in one order by all: two never wait for each other."""
+    query = sa.select(artifact.c.sha256).where(artifact.c.sha256.in_(artifacts)).order_by(artifact.c.sha256)
+    return query.with_for_update(read=read)
 
 
 def _body(record: Record) -> str:

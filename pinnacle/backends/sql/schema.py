@@ -7,7 +7,7 @@ import sqlalchemy as sa
 SCHEMA = "pinnacle"
 """The schema on databases that have schemas; SQLite has none and the prefix alone separates."""
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest migration; a test checks it against `alembic/`."""
 
 STATE_PREFIX = "pinnacle_state_"
@@ -41,6 +41,7 @@ artifact = sa.Table(
     "pinnacle_artifact", metadata,
     sa.Column("sha256", sa.Text, primary_key=True),
     sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("key", sa.Text),
 )  # fmt: skip
 
 artifact_chunk = sa.Table(
@@ -48,6 +49,13 @@ artifact_chunk = sa.Table(
     sa.Column("sha256", sa.Text, primary_key=True),
     sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("data", sa.LargeBinary, nullable=False),
+)  # fmt: skip
+
+upload = sa.Table(
+    "pinnacle_upload", metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("expires_at", sa.Double, nullable=False),
 )  # fmt: skip
 
 output = sa.Table(
