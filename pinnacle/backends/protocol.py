@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from pinnacle.base.errors import OutputTypeMismatch
@@ -183,6 +183,9 @@ class CatalogStore(Protocol):
 
     def versions(self, kind: str, identifier: str) -> list[Record]:
         """All versions, oldest first."""
+
+    def newest(self, kind: str, identifiers: Collection[str]) -> dict[str, int]:
+        """The newest version of each of these components that is there, in one small query; no body is read."""
 
     def identifiers(self, kind: str | None = None) -> list[tuple[str, str]]:
         """(kind, identifier) pairs, sorted."""
