@@ -277,6 +277,13 @@ class Backend(Protocol):
         Conflict when another listener keeps that output fresh.
         """
 
+    def move_listener(self, output: int, seen: int, version: int) -> bool:
+        """Put another version of a listener in the place of the version ``seen``; its capture stays as it is.
+
+        In the same write a sweep is asked for and its error is taken away. False when the
+        registry has another version than ``seen``: somebody was faster.
+        """
+
     def remove_listener(self, output: int) -> None:
         """Take a listener's capture away, triggers before tables, and the listener out of the registry."""
 
