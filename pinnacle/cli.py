@@ -20,6 +20,7 @@ from pinnacle.base.errors import ConfigError, PinnacleError
 from pinnacle.base.usage import utc_day
 
 if TYPE_CHECKING:
+    from pinnacle.base.listening import ListenerStatus
     from pinnacle.base.usage import UsageRow
     from pinnacle.db import Database
 
@@ -212,17 +213,24 @@ def show_listeners(db: Database) -> None:
             listener.identifier, "paused" if listener.paused else "filling" if listener.is_sweeping else "running",
             listener.pending, listener.in_flight, listener.failed, f"{listener.lag_s:.1f} s",
             f"{(listener.processed - before.get(listener.identifier, listener.processed)) / RATE_S:,.0f}/s",
+            listed_model(listener),
         )
         for listener in listeners
     ]  # fmt: skip
     click.echo(f"Listeners ({len(listeners)})")
-    click.echo(table(("listener", "state", "pending", "in flight", "failed", "lag", "rate"), rows))
+    click.echo(table(("listener", "state", "pending", "in flight", "failed", "lag", "rate", "model"), rows))
     for listener in listeners:
         if listener.paused:
             click.echo(f"  {listener.identifier} is paused: {listener.paused}")
         if listener.last_error:
             click.echo(f"  {listener.identifier} last failed with: {listener.last_error}")
     click.echo()
+
+
+def listed_model(listener: ListenerStatus) -> str:
+    """The model that a listener computes with, its version, and whether it follows newer ones."""
+    version = "" if listener.model_version is None else f" {listener.model_version}"
+    return f"{listener.model}{version}{' (latest)' if listener.follow == 'latest' else ''}"
 
 
 def show_runs(db: Database) -> None:

@@ -78,7 +78,8 @@ class Database:
 
         A `Listener` begins to capture changes at once and returns; whichever worker runs
         (`listen`, or ``pinnacle worker``) fills its output and keeps it fresh. Conflict when
-        its output would, through other listeners, change what it reads.
+        its output would, through other listeners, change what it reads. A newer version of a
+        model is what listeners with ``follow="latest"`` move to.
         """
         if isinstance(component, Listener):
             return self._listening.add(component, allow_pickle=allow_pickle)  # type: ignore[return-value]
@@ -339,7 +340,7 @@ class Database:
         self._listening.resume(listener)
 
     def listeners(self) -> list[ListenerStatus]:
-        """How every listener stands: pending, in flight, failed, lag, errors, whether it is paused."""
+        """How every listener stands: pending, in flight, failed, lag, errors, whether it is paused, its model."""
         return self._listening.status()
 
     def worker(self) -> Worker:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -78,6 +79,35 @@ class Sized(Model):
 
     def length_of(self, value: Any) -> int:
         return len(value)
+
+
+ABSENT_PARTS: dict[str, type[Exception]] = {}
+"""What models of this process need in vain, and the error that loading them meets."""
+
+
+@dataclasses.dataclass
+class Suffixed(Model):
+    """Appends a suffix, and refuses every input where that is "bad"; cannot be made where ``needs`` is absent."""
+
+    suffix: str = ""
+    needs: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.needs in ABSENT_PARTS:
+            raise ABSENT_PARTS[self.needs](f"{self.needs} is not here")
+
+    def predict_one(self, body: str) -> str:
+        if self.suffix == "bad":
+            raise ValueError(f"refused: {body}")
+        return str(note(body)) + self.suffix
+
+
+class Counted(Model):
+    """The length of a text."""
+
+    def predict_one(self, body: str) -> int:
+        return len(note(body))
 
 
 PRICE = (1e-6, 2e-6)

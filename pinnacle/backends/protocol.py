@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from pinnacle.base.errors import OutputTypeMismatch
@@ -188,6 +188,9 @@ class CatalogStore(Protocol):
     def versions(self, kind: str, identifier: str) -> list[Record]:
         """All versions, oldest first."""
 
+    def newest(self, kind: str, identifiers: Collection[str]) -> dict[str, int]:
+        """The newest version of each of these components that is there, in one small query; no body is read."""
+
     def identifiers(self, kind: str | None = None) -> list[tuple[str, str]]:
         """(kind, identifier) pairs, sorted."""
 
@@ -323,6 +326,13 @@ class Backend(Protocol):
         """Record a listener of an output, or its new version; whether it was new.
 
         Conflict when another listener keeps that output fresh.
+        """
+
+    def move_listener(self, output: int, seen: int, version: int) -> bool:
+        """Put another version of a listener in the place of the version ``seen``; its capture stays as it is.
+
+        In the same write a sweep is asked for and its error is taken away. False when the
+        registry has another version than ``seen``: somebody was faster.
         """
 
     def remove_listener(self, output: int) -> None:

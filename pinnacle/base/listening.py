@@ -120,7 +120,8 @@ class Freshness:
 @dataclass(frozen=True)
 class ListenerStatus:
     """One line of `pinnacle status`. ``lag_s``: age of the oldest change that waits, as far
-    as a worker has seen it. ``is_sweeping``: a first fill or a sweep is under way or due."""
+    as a worker has seen it. ``is_sweeping``: a first fill or a sweep is under way or due; so it is
+    for a listener that follows its model and is not at the newest version yet."""
 
     identifier: str
     output: str
@@ -132,3 +133,6 @@ class ListenerStatus:
     is_sweeping: bool
     last_error: str | None
     paused: str | None
+    model: str = ""
+    model_version: int | None = None
+    follow: Literal["pinned", "latest"] = "pinned"

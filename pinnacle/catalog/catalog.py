@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, TypeVar
@@ -36,16 +36,17 @@ class Catalog:
         self.run_reader: RunReader | None = None
         self.resolver = Resolver(settings.trusted_modules)
 
-    def add(self, component: C, *, allow_pickle: bool = False) -> C:
+    def add(self, component: C, *, allow_pickle: bool = False, keeps: Component | None = None) -> C:
         """Store ``component`` and those in its fields, and set its ``version``; return it.
 
         The same content as the newest version is a no-op, operational fields alone are changed in place, and changed
         content, a function's source included, is the next version. A new component that differs from the newest version
         only by what that has learned takes this over. Raises Conflict when the identifier belongs to a
         component of another class, and ComponentError for a field that cannot be stored. Safe beside other processes
-        that add the same component.
+        that add the same component. ``keeps``: a component in its fields that is stored in the version that it
+        carries: it stays in that, whether or not it is the newest, and only operational fields of it are changed.
         """
-        return self._save(component, (), allow_pickle=allow_pickle, may_retype=False)
+        return self._save(component, (), allow_pickle=allow_pickle, may_retype=False, keeps=keeps)
 
     def put(self, component: C, version: int) -> C:
         """Store ``component`` as a version that its caller chose, in place of one that is there."""
@@ -63,10 +64,10 @@ class Catalog:
         return component
 
     def amend(self, component: Component) -> None:
-        """Bring the operational fields of a stored version up to those of ``component``."""
-        record = self._find(component.kind, component.identifier, component.version)
-        draft = draft_of(component, nested=self._held_version, allow_pickle=False)
-        if (amended := draft.amended(record)) is not None:
+        """Bring the operational fields of a stored version, whose content is that of ``component``, up to its own."""
+        record = self.record(component.kind, component.identifier, component.version)
+        draft = self._draft_like(record, component)
+        if draft is not None and (amended := draft.amended(record)) is not None:
             self.store.amend(amended)
 
     def check_class(self, component: Component) -> None:
@@ -86,13 +87,20 @@ class Catalog:
         """Whether the version that ``component`` carries is stored, with the content it has now."""
         version = component.version
         record = None if version is None else self.store.get(component.kind, component.identifier, version)
-        if record is None:
-            return False
+        return record is not None and self._draft_like(record, component) is not None
+
+    def version_of(self, component: Component) -> int | None:
+        """The newest stored version with the content that ``component`` has now; None where there is none."""
+        stored = reversed(self.store.versions(component.kind, component.identifier))
+        return next((record.version for record in stored if self._draft_like(record, component)), None)
+
+    def _draft_like(self, record: Record, component: Component) -> Draft | None:
+        """``component`` ready to be stored, where that would store what ``record`` has."""
         try:
             draft = draft_of(component, nested=self._held_version, allow_pickle=bool(record.body.get("pickles")))
-        except _NotHeld:
-            return False
-        return draft.is_stored_as(record)
+        except (_NotHeld, ComponentError):
+            return None
+        return draft if draft.is_stored_as(record) else None
 
     def _held_version(self, component: Component) -> int:
         if component.version is None or not self.holds(component):
@@ -104,7 +112,7 @@ class Catalog:
 
         Older versions still load by number. Raises NotFound where there is nothing to replace.
         """
-        self._find(component.kind, component.identifier)
+        self.record(component.kind, component.identifier)
         return self._save(component, (), allow_pickle=allow_pickle, may_retype=True)
 
     def load(self, kind: str, identifier: str, version: int | None = None, *, allow_pickle: bool = False) -> Component:
@@ -113,7 +121,32 @@ class Catalog:
         Raises NotFound naming near identifiers or the versions there are, ComponentError where this process does not
         have the component's code as it was stored, UntrustedReference where it may not import it.
         """
-        return self._load(self._find(kind, identifier, version), (), allow_pickle=allow_pickle)
+        return self._load(self.record(kind, identifier, version), (), allow_pickle=allow_pickle)
+
+    def load_with(self, part: Component, record: Record) -> Component:
+        """A new object of a stored version, with ``part`` in the place of the component of that name in its fields.
+
+        That one is not loaded, so that it need not be loadable here. Raises what `load` raises.
+        """
+        return self._load(record, (), allow_pickle=False, part=part)
+
+    def record(self, kind: str, identifier: str, version: int | None = None) -> Record:
+        """One version as it is stored, by default the newest; NotFound as for `load`."""
+        record = self.store.get(kind, identifier, version)
+        if record is not None:
+            return record
+        if versions := [r.version for r in self.store.versions(kind, identifier)]:
+            raise NotFound(f"{kind} {identifier!r} has no version {version}; it has {', '.join(map(str, versions))}")
+        known = self.store.identifiers()
+        if other := [k for k, name in known if name == identifier]:
+            raise NotFound(f"there is no {kind} {identifier!r}, but a {' and a '.join(other)} of that name")
+        raise NotFound(
+            f"there is no {kind} {identifier!r}{_did_you_mean(identifier, [n for k, n in known if k == kind])}"
+        )
+
+    def newest(self, kind: str, identifiers: Collection[str]) -> dict[str, int]:
+        """The newest version of each of these components that is stored; one small query."""
+        return self.store.newest(kind, identifiers)
 
     def show(self, kind: str | None = None, identifier: str | None = None) -> Any:
         """What there is: (kind, identifier) pairs; of one kind the identifiers; of one component its versions.
@@ -127,7 +160,7 @@ class Catalog:
             if not found and kind not in KINDS:
                 raise NotFound(f"there is no kind {kind!r}{_did_you_mean(kind, KINDS)}")
             return found
-        self._find(kind, identifier)
+        self.record(kind, identifier)
         versions = [_describe(record) for record in self.store.versions(kind, identifier)]
         return {"kind": kind, "identifier": identifier, "versions": versions}
 
@@ -149,7 +182,7 @@ class Catalog:
 
     def check_removable(self, kind: str, identifier: str, version: int | None = None) -> None:
         """NotFound, or Conflict while another component refers to it."""
-        self._find(kind, identifier, version)
+        self.record(kind, identifier, version)
         if users := self.dependents(kind, identifier, version):
             named = ", ".join(sorted({f"{r.kind} {r.identifier!r} version {r.version}" for r in users}))
             raise Conflict(f"{kind} {identifier!r} is part of {named}; remove that first")
@@ -165,7 +198,10 @@ class Catalog:
                         break
         return found
 
-    def _save(self, component: C, outer: tuple[Component, ...], *, allow_pickle: bool, may_retype: bool) -> C:
+    def _save(
+        self, component: C, outer: tuple[Component, ...], *, allow_pickle: bool, may_retype: bool,
+        keeps: Component | None = None,
+    ) -> C:  # fmt: skip
         if not isinstance(component, Component):
             raise ComponentError(
                 f"only components can be stored, and {component!r} is none; make a model of a function with @model"
@@ -176,10 +212,14 @@ class Catalog:
             raise ComponentError(f"{component.kind} {component.identifier!r} refers to itself: {circle}")
 
         def save_nested(nested: Component) -> int:
-            if nested.version is not None and self.holds(nested):
-                return nested.version
-            saved = self._save(nested, inner, allow_pickle=allow_pickle, may_retype=False)
-            return saved.version or 0
+            if nested is keeps:
+                self.amend(nested)
+            elif nested.version is not None and self.holds(nested):
+                if not isinstance(nested, Run):  # how far a run is, its fit alone tells
+                    self.amend(nested)
+            else:
+                self._save(nested, inner, allow_pickle=allow_pickle, may_retype=False, keeps=keeps)
+            return nested.version or 0
 
         draft = draft_of(component, nested=save_nested, allow_pickle=allow_pickle)
         if component.version is None and self._teach(draft):
@@ -232,13 +272,18 @@ class Catalog:
             f"{kind} {identifier!r} is changed by others all the time; {SAVE_ATTEMPTS} attempts to add it failed"
         )
 
-    def _load(self, record: Record, outer: tuple[tuple[str, str, int], ...], *, allow_pickle: bool) -> Component:
+    def _load(
+        self, record: Record, outer: tuple[tuple[str, str, int], ...], *, allow_pickle: bool,
+        part: Component | None = None,
+    ) -> Component:  # fmt: skip
         here = (record.kind, record.identifier, record.version)
         if here in outer:
             raise ComponentError(f"{record.kind} {record.identifier!r} refers to itself in the catalog; add it again")
 
         def load_nested(stored: Mapping[str, Any]) -> Component:
-            found = self._find(stored["kind"], stored["identifier"], stored["version"])
+            if part is not None and (part.kind, part.identifier) == (stored["kind"], stored["identifier"]):
+                return part
+            found = self.record(stored["kind"], stored["identifier"], stored["version"])
             return self._load(found, (*outer, here), allow_pickle=allow_pickle)
 
         component = Loading(
@@ -247,19 +292,6 @@ class Catalog:
         if isinstance(component, Run):
             component.reader = self.run_reader
         return component
-
-    def _find(self, kind: str, identifier: str, version: int | None = None) -> Record:
-        record = self.store.get(kind, identifier, version)
-        if record is not None:
-            return record
-        if versions := [r.version for r in self.store.versions(kind, identifier)]:
-            raise NotFound(f"{kind} {identifier!r} has no version {version}; it has {', '.join(map(str, versions))}")
-        known = self.store.identifiers()
-        if other := [k for k, name in known if name == identifier]:
-            raise NotFound(f"there is no {kind} {identifier!r}, but a {' and a '.join(other)} of that name")
-        raise NotFound(
-            f"there is no {kind} {identifier!r}{_did_you_mean(identifier, [n for k, n in known if k == kind])}"
-        )
 
 
 @dataclass(frozen=True)
@@ -305,6 +337,12 @@ def _describe(record: Record) -> dict[str, Any]:
         "digest": record.digest,
         "artifacts": list(record.artifacts),
     }
+
+
+def component_named(stored: Any) -> tuple[str, str, int]:
+    """Kind, identifier and version of the component that a stored field holds."""
+    named = next(_components_in(stored))
+    return named["kind"], named["identifier"], named["version"]
 
 
 def _components_in(stored: Any) -> Iterator[Mapping[str, Any]]:

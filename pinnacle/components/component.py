@@ -115,6 +115,14 @@ def is_literal_secret(field: dataclasses.Field[Any], value: Any) -> bool:
     return not (isinstance(value, str) and value.startswith(SECRET_PREFIX))
 
 
+def keep_secrets(component: Component, of: Component) -> None:
+    """Give ``component`` the literal secrets of another version of it: they are stored with none."""
+    for field in content_fields(type(component)) if type(component) is type(of) else ():
+        value = getattr(of, field.name)
+        if is_literal_secret(field, value) and getattr(component, field.name) is None:
+            setattr(component, field.name, value)
+
+
 def check_identifier(identifier: Any) -> None:
     """Raise ConfigError for an identifier that some database could not keep."""
     if not isinstance(identifier, str) or not identifier.strip():

@@ -10,7 +10,7 @@ from pinnacle.base.rows import Fields
 from pinnacle.components.component import Component, check_identifier
 from pinnacle.components.model import Model
 
-CHOICES = ("keep", "clear")
+CHOICES = {"on_change": ("keep", "clear"), "unmatched": ("keep", "clear"), "follow": ("pinned", "latest")}
 
 
 @dataclasses.dataclass
@@ -27,6 +27,13 @@ class Listener(Component):
     ``replicated``: capture changes that a logical replication applies as well.
     ``sweep_every_s``: seconds between background sweeps, 0 for none. The identifier is by
     default the output's place, ``table.column``, known once the listener is added.
+
+    ``follow``: "pinned" keeps to the version of the model that the listener was added with.
+    With "latest" any running worker moves it, within seconds, to each newer version that is
+    stored under the model's identifier, by whichever process, as if it was added again with
+    that. A version that cannot be loaded where the worker runs, or does not fit the output, is
+    shown as the listener's error, and the one before works on. Added with a model that is
+    stored, but is not the newest, such a listener gets the newest in its place.
     """
 
     kind: ClassVar[str] = "listener"
@@ -43,6 +50,7 @@ class Listener(Component):
     notify: bool | None = None
     replicated: bool = False
     sweep_every_s: float = 3600.0
+    follow: Literal["pinned", "latest"] = "pinned"
 
     def __post_init__(self) -> None:
         if self.identifier:
@@ -52,8 +60,13 @@ class Listener(Component):
         if self.key is None or self.select is None:
             raise ConfigError("a listener needs key= (the field or fields to read) and select= (the rows)")
         self.key = Fields.of(self.key).to_json()
-        for name in ("on_change", "unmatched"):
-            if getattr(self, name) not in CHOICES:
-                raise ConfigError(f"{name}= is 'keep' or 'clear', not {getattr(self, name)!r}")
+        for name, (default, other) in CHOICES.items():
+            if getattr(self, name) not in (default, other):
+                raise ConfigError(f"{name}= is {default!r} or {other!r}, not {getattr(self, name)!r}")
         if not 0 <= self.sweep_every_s < float("inf"):
             raise ConfigError(f"sweep_every_s is a number of seconds from 0, not {self.sweep_every_s!r}")
+
+    @property
+    def is_following(self) -> bool:
+        """Whether it moves to each new version of its model by itself."""
+        return self.follow == "latest"

@@ -220,8 +220,10 @@ class Job:
 
     def _fail(self, error: Exception) -> None:
         """A failure of the database or of ours: look whether the table is to blame, else rest and go on."""
-        # A newer version that is just being added owns the output before the registry tells of it.
-        is_final = isinstance(error, ConfigError) or (isinstance(error, Conflict) and self._rest_s > 0)
+        # A newer version that is just being added owns the output before the registry tells of it, and one that a
+        # predict fills the output with before a listener that follows its model is moved to it.
+        is_to_be_moved = self._rest_s == 0 or self._listener.is_following
+        is_final = isinstance(error, ConfigError) or (isinstance(error, Conflict) and not is_to_be_moved)
         self._rest_s = min(LONGEST_REST_S, max(FIRST_REST_S, 2 * self._rest_s))
         try:
             if self._is_superseded():

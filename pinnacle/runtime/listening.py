@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,10 +15,13 @@ from pinnacle.base.rows import Fields, OutputSpec
 from pinnacle.base.settings import Settings
 from pinnacle.base.types import Items
 from pinnacle.catalog.catalog import Catalog
+from pinnacle.components.component import keep_secrets
 from pinnacle.components.listener import Listener
+from pinnacle.components.model import Model
 from pinnacle.components.side import Side, place_of
 from pinnacle.runtime.arguments import canonical, check_arguments
 from pinnacle.runtime.books import run_settings
+from pinnacle.runtime.following import Following
 from pinnacle.runtime.job import Job
 from pinnacle.runtime.work import WorkRun
 from pinnacle.runtime.worker import Worker
@@ -33,7 +36,8 @@ class Listening:
 
     def __init__(self, backend: Backend, catalog: Catalog, settings: Settings) -> None:
         self._backend, self._catalog, self._settings = backend, catalog, settings
-        self._added: dict[tuple[str, int], Listener] = {}
+        self._following = Following(catalog)
+        self._added: dict[str, Listener] = {}
         self._worker: Worker | None = None
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -42,15 +46,14 @@ class Listening:
 
     def add(self, listener: Listener, *, allow_pickle: bool = False) -> Listener:
         """Store a listener and begin to capture; its first fill is for a worker to do."""
-        stored, source, spec = self._stored(listener)
+        stored, source, spec, kept = self._prepared(listener)
         self._check_circles(stored, source, spec)
-        newest = replace(spec, version=LATER_THAN_ALL)
-        self._backend.plan(source, newest)  # raises what stands in the way, before anything is stored
+        self._check_plan(source, spec)
         was_there = self._check_place(stored.identifier, source.table, spec.name)
-        stored = self._catalog.add(stored, allow_pickle=allow_pickle)
-        listener.identifier, listener.version = stored.identifier, stored.version
-        self._added[stored.identifier, stored.version or 0] = replace(stored, model=listener.model)
-        target = self._backend.bind(source, replace(spec, version=_model(listener).version or 0))
+        stored = self._catalog.add(stored, allow_pickle=allow_pickle, keeps=kept)
+        listener.identifier, listener.version, listener.model = stored.identifier, stored.version, stored.model
+        self._added[stored.identifier] = stored
+        target = self._backend.bind(source, replace(spec, version=_model(stored).version or 0))
         try:
             self._begin(stored, target)
         except PinnacleError as error:
@@ -61,6 +64,10 @@ class Listening:
                 self._catalog.remove(Listener.kind, stored.identifier, stored.version)
             raise
         return listener
+
+    def _check_plan(self, source: Any, spec: OutputSpec) -> None:
+        """Raise what stands in the way of an output, whichever version of the model fills it."""
+        self._backend.plan(source, replace(spec, version=LATER_THAN_ALL))
 
     def _check_place(self, identifier: str, table: str, column: str) -> bool:
         """Whether the listener is there already; Conflict when its name or its output is another's."""
@@ -91,7 +98,7 @@ class Listening:
 
     def plan(self, listener: Listener) -> list[str]:
         """The statements that `add` would run."""
-        stored, source, spec = self._stored(listener)
+        stored, source, spec, _ = self._prepared(listener)
         statements = self._backend.plan(source, spec)
         return statements + self._feed(stored, self._backend.bind(source, spec, create=False)).plan()
 
@@ -101,7 +108,19 @@ class Listening:
         self._catalog.check_removable(Listener.kind, identifier, version)
         if version in (None, record.version):
             self._backend.remove_listener(record.output)
+            self._following.keep_only(())
+            self._added.pop(identifier, None)
         self._catalog.remove(Listener.kind, identifier, version)
+
+    def _prepared(self, listener: Listener) -> tuple[Listener, Any, OutputSpec, Model | None]:
+        """The same for a listener that is about to be added, and the model that it is to have where that is stored."""
+        stored, source, spec = self._stored(listener)
+        registered = next((r for r in self._backend.listeners() if r.identifier == stored.identifier), None)
+        kept = self._following.model_for(listener, registered)
+        if kept is not None:
+            keep_secrets(kept, _model(listener))
+            stored, source, spec = self._stored(replace(listener, model=kept))
+        return stored, source, spec, kept
 
     def _stored(self, listener: Listener) -> tuple[Listener, Any, OutputSpec]:
         """The listener as it is stored: its select as plain values, its fields by the database's names."""
@@ -157,6 +176,33 @@ class Listening:
         listener = self._load(record)
         return listener, self._bound(record, listener)[0]
 
+    # -- following ---------------------------------------------------------------------------------
+
+    def behind(self, records: Collection[ListenerRecord]) -> Mapping[int, int]:
+        """By output, the version that its model has got to, for each listener to be moved; ``records`` are all."""
+        self._following.keep_only({record.output for record in records})
+        return self._following.behind([record for record in records if record.paused is None])
+
+    def follow(self, record: ListenerRecord, version: int) -> bool:
+        """Move a listener to a version of its model, as if it was added again with that; whether it was moved.
+
+        Nothing is changed where others moved it first, or where the model cannot be loaded in
+        this process or does not fit the output, which raises.
+        """
+        here = self._added.get(record.identifier)
+        is_same = here is not None and here.version == record.version
+        moved = self._following.moved(record, version, here if is_same else None)
+        if moved is None:
+            return False
+        listener, is_pickled = moved
+        stored, source, spec = self._stored(listener)
+        self._check_plan(source, spec)
+        stored = self._catalog.add(stored, allow_pickle=is_pickled, keeps=listener.model)
+        if here is not None:
+            keep_secrets(_model(stored), _model(here))
+        self._added[stored.identifier] = stored
+        return self._backend.move_listener(record.output, record.version, stored.version or 0)
+
     # -- one listener ------------------------------------------------------------------------------
 
     def sweep(self, listener: str | Listener) -> None:
@@ -169,13 +215,16 @@ class Listening:
     def resume(self, listener: str | Listener) -> None:
         """Go on, with a sweep: what was missed meanwhile is found by it."""
         record = self._find(listener)
-        feed = self._bound(record)[1]
-        feed.install()
+        if not self._following.behind([record]):  # else for a worker: it may be that only the newer one fills it now
+            self._bound(record)[1].install()
         self._backend.set_listener(record.output, paused=None, sweep=new_sweep())
 
     def fresh(self, listener: str | Listener) -> Freshness:
-        """Count the rows that the select matches now."""
-        target = self._bound(self._find(listener))[0]
+        """Count the rows that the select matches now, by the version of the model that they are to have."""
+        record = self._find(listener)
+        _, source, spec = self._stored(self._load(record))
+        version = self._following.behind([record]).get(record.output)
+        target = self._backend.bind(source, replace(spec, version=version or spec.version), create=version is None)
         counts = {"fresh": 0, "stale": 0, "missing": 0, "failed": 0}
         after = None
         while (page := target.read(after, PAGE_ROWS)).last is not None:
@@ -188,15 +237,20 @@ class Listening:
 
     def status(self) -> list[ListenerStatus]:
         """How every listener stands; needs none of their models."""
-        found = []
-        for record in self._backend.listeners():
+        found, records = [], self._backend.listeners()
+        behind = self._following.behind(records)
+        for record in records:
             backlog = self._backend.backlog(record.output)
+            standing = self._following.standing(record)
             found.append(
                 ListenerStatus(
                     identifier=record.identifier, output=f"{record.table}.{record.column}", pending=backlog.pending,
                     in_flight=backlog.in_flight, failed=len(self._backend.errors(record.output, PAGE_ROWS)),
-                    lag_s=backlog.oldest_s, processed=record.processed, is_sweeping=record.sweep is not None,
+                    lag_s=backlog.oldest_s, processed=record.processed,
+                    is_sweeping=record.sweep is not None or record.output in behind,
                     last_error=record.error, paused=record.paused,
+                    model=standing.model if standing else "", model_version=standing.version if standing else None,
+                    follow="latest" if standing and standing.is_following else "pinned",
                 )
             )  # fmt: skip
         return found
@@ -211,10 +265,12 @@ class Listening:
         return records[identifier]
 
     def _load(self, record: ListenerRecord) -> Listener:
-        added = self._added.get((record.identifier, record.version))
-        if added is not None:
-            return added
+        here = self._added.get(record.identifier)
+        if here is not None and here.version == record.version:
+            return here
         loaded: Listener = self._catalog.load(Listener.kind, record.identifier, record.version)  # type: ignore[assignment]
+        if here is not None:
+            keep_secrets(_model(loaded), _model(here))
         return loaded
 
     def _bound(self, record: ListenerRecord, listener: Listener | None = None) -> tuple[Target, Feed]:
@@ -232,7 +288,7 @@ class Listening:
     def worker(self) -> Worker:
         """A worker for this database; who calls runs it."""
         self._backend.migrate()
-        return Worker(self._backend, self._settings, self._job)
+        return Worker(self._backend, self._settings, self._job, self.behind, self.follow)
 
     def listen(self) -> None:
         """Start a worker in a thread of this process, unless one runs."""
@@ -264,11 +320,14 @@ class Listening:
         while True:
             running = [record for record in self._backend.listeners() if record.paused is None]
             done = sum(record.processed for record in running)
-            unsure = [r for r in running if quiet.get(r.output) != (r.sweep, r.swept_at, done)]
+            behind = self._following.behind(running)
+            unsure = [r for r in running if r.output in behind or quiet.get(r.output) != (r.sweep, r.swept_at, done)]
             if not unsure:
                 return
             asked = {r.output: done for r in unsure if r.sweep is None} | asked
-            waiting = [r for r in unsure if r.sweep is not None or self._backend.has_work(r.output)]
+            waiting = [
+                r for r in unsure if r.output in behind or r.sweep is not None or self._backend.has_work(r.output)
+            ]
             quiet |= {r.output: (r.sweep, r.swept_at, asked.pop(r.output)) for r in unsure if r not in waiting}
             if waiting:
                 if time.monotonic() >= until:

@@ -10,7 +10,9 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
 
 from pinnacle.backends.protocol import Backend
 from pinnacle.base.errors import BackendError, PinnacleError
@@ -22,23 +24,49 @@ log = logging.getLogger(__name__)
 
 POLL_S = 1.0
 REGISTRY_S = 0.5
+FOLLOW_S = 1.0
 PATIENCE_S = 0.05
 RELOAD_S = 10.0
+MAX_MESSAGE = 500
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What could not be done for one listener: ``what``, when, and as it was shown."""
+
+    what: object
+    at: float
+    message: str
+
+    def is_recent(self, what: object) -> bool:
+        """Whether the same failed just now, and is not to be tried yet."""
+        return self.what == what and time.monotonic() - self.at < RELOAD_S
 
 
 class Worker:
     """All listeners of one database, worked on by this process.
 
     ``build`` makes the job of a listener from its record; PinnacleError where this process
-    cannot (its model's code is not here), which is tried again later.
+    cannot (its model's code is not here), which is tried again later. ``behind`` tells which of
+    all listeners are to follow their models, by output, and to which version; ``follow``
+    moves one, and says whether it did.
     """
 
-    def __init__(self, backend: Backend, settings: Settings, build: Callable[[ListenerRecord, str], Job]) -> None:
+    def __init__(
+        self, backend: Backend, settings: Settings, build: Callable[[ListenerRecord, str], Job],
+        behind: Callable[[Collection[ListenerRecord]], Mapping[int, int]],
+        follow: Callable[[ListenerRecord, int], bool],
+    ) -> None:  # fmt: skip
         self._backend, self._settings, self._build = backend, settings, build
+        self._behind, self._follow = behind, follow
         self.identifier = uuid.uuid4().hex
         self.standing_by_for: str | None = None
         self._jobs: dict[int, Job] = {}
-        self._failed: dict[int, tuple[int, float]] = {}
+        self._unbuilt: dict[int, Trouble] = {}
+        self._unmoved: dict[int, Trouble] = {}
+        self._followed_at = float("-inf")
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set; what is in hand is finished and what was computed is written."""
@@ -73,7 +101,9 @@ class Worker:
         A job that has rows in hand ends when it is done with them, and only then is it replaced.
         """
         self.standing_by_for = self._backend.lead(self.identifier, self._settings.lease_ttl_s)
-        records = {} if self.standing_by_for else {record.output: record for record in self._backend.listeners()}
+        records = self._records()
+        if self._follow_models(records):
+            records = self._records()
         for number, job in list(self._jobs.items()):
             if job.is_as(records.get(number)):
                 job.update(records[number])
@@ -85,20 +115,61 @@ class Worker:
         for job in self._jobs.values():
             job.renew()
 
+    def _records(self) -> dict[int, ListenerRecord]:
+        return {} if self.standing_by_for else {record.output: record for record in self._backend.listeners()}
+
     def _start(self, record: ListenerRecord) -> None:
-        version, failed_at = self._failed.get(record.output, (None, 0.0))
-        if version == record.version and time.monotonic() - failed_at < RELOAD_S:
-            return
+        job = self._attempt(lambda: self._build(record, self.identifier), record, record.version, self._unbuilt)
+        if job is not None:
+            self._jobs[record.output] = job
+            job.start()
+
+    def _attempt(
+        self, act: Callable[[], T], record: ListenerRecord, what: object, troubles: dict[int, Trouble], so: str = ""
+    ) -> T | None:
+        """Do something for one listener; None where it failed, which is shown, or did just now.
+
+        Nothing is shown of a listener that is another by now: it failed for that.
+        """
+        trouble = troubles.get(record.output)
+        if trouble is not None and trouble.is_recent(what):
+            return None
         try:
-            job = self._build(record, self.identifier)
+            return act()
         except Exception as error:  # the unit of work: one listener, beside which the others go on
-            is_ours = isinstance(error, PinnacleError)
-            log.warning("listener %s cannot be worked on here: %s", record.identifier, error, exc_info=not is_ours)
-            self._failed[record.output] = (record.version, time.monotonic())
-            self._backend.set_listener(record.output, error=str(error), error_at=time.time())
-            return
-        self._jobs[record.output] = job
-        job.start()
+            if any((r.output, r.version) == (record.output, record.version) for r in self._backend.listeners()):
+                is_ours = isinstance(error, PinnacleError)
+                message = f"{so}{error if is_ours else f'{type(error).__name__}: {error}'}"[:MAX_MESSAGE]
+                log.warning("listener %s: %s", record.identifier, message, exc_info=not is_ours)
+                self._backend.set_listener(record.output, error=message, error_at=time.time())
+                troubles[record.output] = Trouble(what, time.monotonic(), message)
+            return None
+
+    # -- newer versions of models ------------------------------------------------------------------
+
+    def _follow_models(self, records: Mapping[int, ListenerRecord]) -> bool:
+        """Now and then, move the listeners that are behind their models; whether any was moved.
+
+        An error for a version that is not the newest any more, because it was removed, is taken away.
+        """
+        if time.monotonic() - self._followed_at < FOLLOW_S:
+            return False
+        self._followed_at = time.monotonic()
+        behind = self._behind(records.values())
+        for output in self._unmoved.keys() - behind.keys():
+            trouble, record = self._unmoved.pop(output), records.get(output)
+            if record is not None and record.error == trouble.message:
+                self._backend.set_listener(output, error=None, error_at=None)
+        has_moved = False
+        for output, version in behind.items():
+            if time.monotonic() - self._followed_at > FOLLOW_S:  # the others next time: leases are to be renewed
+                break
+            has_moved |= self._move(records[output], version)
+        return has_moved
+
+    def _move(self, record: ListenerRecord, version: int) -> bool:
+        what, so = (record.version, version), f"it does not follow its model to version {version}: "
+        return bool(self._attempt(lambda: self._follow(record, version), record, what, self._unmoved, so))
 
     def _end_all(self) -> None:
         """Let each job finish what it has in hand, under its lease."""

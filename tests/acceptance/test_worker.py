@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from pinnacle import Listener
+from pinnacle import Listener, model
 from pinnacle.backends.protocol import Capability
 from pinnacle.cli import main
 from tests.contract.documents import create_docs, wait_until
 from tests.contract.listening import add, values
 from tests.databases import SqlDatabase
-from tests.models import picky
+from tests.models import Suffixed, picky
 from tests.worker_models import GATE, KILL, LOG, WINDOW, fatal, gated
 
 ROOT = Path(__file__).parents[2]
@@ -104,6 +104,20 @@ def test_a_worker_process_fills_and_follows(backend, db, workers):
     backend.update("docs", 1, {"body": "z"})
     db.drain()
     assert (values(backend), workers.calls) == ({1: "Z", 2: "B"}, ["a", "b", "z"])
+
+
+@on_servers_and_files
+def test_a_worker_process_follows_each_newer_version_that_it_has_the_code_of(backend, db, workers):
+    create_docs(backend, "a")
+    listener = add(backend, db, fatal, follow="latest")
+    workers.start()
+    db.drain()
+    db.add(model(lambda body: body * 2, identifier="fatal", output_type=str))
+    wait_until(lambda: "version 1: " in (db.listeners()[0].last_error or ""))
+    assert (values(backend), db.fresh(listener).stale) == ({1: "A"}, 1)
+    db.replace(Suffixed("fatal", suffix="?"))
+    db.drain()
+    assert (values(backend), db.fresh(listener).fresh, db.listeners()[0].last_error) == ({1: "a?"}, 1, None)
 
 
 @on_servers_and_files
@@ -193,6 +207,16 @@ def test_the_status_shows_what_waits(sqlite_user):
     shown = status(backend.address)
     assert "Listeners (1)" in shown
     assert line_of(shown)[:5] == ["docs.loud", "running", "1", "0", "0"]
+    assert line_of(shown)[-2:] == ["shout", "0"]
+
+
+def test_the_status_shows_which_model_a_listener_follows(sqlite_user):
+    backend, db = sqlite_user
+    create_docs(backend, "a")
+    add(backend, db, follow="latest")
+    db.listen()
+    db.drain()
+    assert line_of(status(backend.address))[-3:] == ["shout", "0", "(latest)"]
 
 
 def test_the_status_shows_failed_rows_and_why_a_listener_is_paused(sqlite_user):
@@ -237,7 +261,7 @@ def test_a_listener_whose_model_is_not_here_says_so_and_the_others_go_on(sqlite_
     worker = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
     try:
         wait_until(lambda: values(backend) == {1: "A"})
-        wait_until(lambda: "elsewhere" in status(backend.address).partition("Outputs")[0])
+        wait_until(lambda: "docs.other last failed with: elsewhere_models:elsewhere" in status(backend.address))
     finally:
         worker.terminate()
         worker.wait(timeout=20)

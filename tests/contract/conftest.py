@@ -11,7 +11,7 @@ import pytest
 from pinnacle import Database, Settings, pinnacle
 from tests.contract.trainable import AT_STEP
 from tests.llms import DOWN, DOWN_AFTER
-from tests.models import CALLS
+from tests.models import ABSENT_PARTS, CALLS
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +20,7 @@ def calls() -> Iterator[list[Any]]:
     CALLS.clear()
     yield CALLS
     CALLS.clear()
+    ABSENT_PARTS.clear()
 
 
 @pytest.fixture
@@ -42,4 +43,11 @@ def outage() -> Iterator[list[bool]]:
 def impatient(backend) -> Iterator[Database]:
     """A handle whose runs wait for a provider no longer than this."""
     with pinnacle(backend.address, settings=Settings(outage_patience_s=0.2)) as handle:
+        yield handle
+
+
+@pytest.fixture
+def elsewhere(backend) -> Iterator[Database]:
+    """Another handle on the same database: another process, for all that the first can tell."""
+    with backend.open() as handle:
         yield handle

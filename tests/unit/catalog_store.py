@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 
 from pinnacle.base.errors import NotFound
@@ -40,6 +40,9 @@ class MemoryStore:
 
     def versions(self, kind: str, identifier: str) -> list[Record]:
         return [record for _, record in sorted(self.records.get((kind, identifier), {}).items())]
+
+    def newest(self, kind: str, identifiers: Collection[str]) -> dict[str, int]:
+        return {name: max(self.records[kind, name]) for name in identifiers if self.records.get((kind, name))}
 
     def identifiers(self, kind: str | None = None) -> list[tuple[str, str]]:
         return sorted(key for key, versions in self.records.items() if versions and kind in (None, key[0]))

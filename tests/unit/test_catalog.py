@@ -24,6 +24,7 @@ from pinnacle import (
 from pinnacle.base.rows import Record
 from pinnacle.base.types import Integer
 from pinnacle.catalog.catalog import Catalog
+from pinnacle.components.component import keep_secrets
 from tests.unit.catalog_store import MemoryStore
 
 
@@ -165,6 +166,49 @@ def test_nested_components_are_added_first_and_pinned(catalog):
     assert loaded.inner.version == 0
     assert loaded.options[1]["again"].predict("a") == ">a"
     assert catalog.add(Suffix("outer", inner=Prefix("inner", prefix="#"))).version == 1
+
+
+def test_a_component_that_is_kept_stays_in_the_version_that_it_carries(catalog):
+    catalog.add(Suffix("outer", inner=Prefix("inner")))
+    catalog.add(Prefix("inner", prefix="#"))
+    older = catalog.load("model", "inner", 0)
+    assert catalog.add(Suffix("outer", inner=older), keeps=older).version == 0
+    assert len(catalog.show("model", "inner")["versions"]) == 2
+    older.max_attempts = 7
+    assert catalog.add(Suffix("outer", inner=older), keeps=older).version == 0
+    assert catalog.load("model", "inner", 0).max_attempts == 7
+    assert catalog.add(Suffix("outer", inner=older)).inner.version == 2
+
+
+def test_a_component_is_loaded_with_another_version_of_what_is_in_it(catalog):
+    catalog.add(Suffix("outer", inner=Prefix("inner")))
+    newer = catalog.add(Prefix("inner", prefix="#"))
+    found = catalog.load_with(newer, catalog.record("model", "outer"))
+    assert (found.inner is newer, found.version) == (True, 0)
+
+
+def test_the_newest_versions_are_told_of_those_that_are_there(catalog):
+    for suffix in "!?":
+        catalog.add(Suffix("s", suffix=suffix))
+    catalog.add(Prefix("p"))
+    assert catalog.newest("model", {"s", "p", "none"}) == {"s": 1, "p": 0}
+
+
+def test_the_version_of_a_component_is_the_newest_with_its_content(catalog):
+    for suffix in ("!", "?", "!"):
+        catalog.add(Suffix("s", suffix=suffix))
+    assert [catalog.version_of(Suffix("s", suffix=suffix)) for suffix in "!?."] == [2, 1, None]
+    assert catalog.version_of(Suffix("s", inner=Prefix("never stored"))) is None
+    assert catalog.version_of(Suffix("s", options=object())) is None
+
+
+def test_literal_secrets_are_kept_and_others_left_alone():
+    newer, named, other = Suffix("s"), Suffix("s", api_key="env:KEY"), Prefix("s")
+    for component in (newer, named, other):
+        keep_secrets(component, Suffix("s", api_key="sk-1"))
+    assert (newer.api_key, named.api_key) == ("sk-1", "env:KEY")
+    keep_secrets(newer, Suffix("s", api_key="env:KEY"))
+    assert newer.api_key == "sk-1"
 
 
 def test_circular_references_are_refused(catalog, store):

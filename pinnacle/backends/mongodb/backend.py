@@ -162,6 +162,10 @@ class MongoBackend:
         with driver_errors(self._server):
             return self._listeners.register(output, identifier, version)
 
+    def move_listener(self, output: int, seen: int, version: int) -> bool:
+        with driver_errors(self._server):
+            return self._listeners.move(output, seen, version)
+
     def remove_listener(self, output: int) -> None:
         with driver_errors(self._server):
             self._listeners.remove(output)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -60,6 +60,15 @@ class MongoCatalog:
 
     def versions(self, kind: str, identifier: str) -> list[Record]:
         return self._find(kind, identifier, None)
+
+    def newest(self, kind: str, identifiers: Collection[str]) -> dict[str, int]:
+        if not identifiers:
+            return {}
+        named = {"kind": kind, "identifier": {"$in": list(identifiers)}}
+        greatest = {"_id": "$identifier", "version": {"$max": "$version"}}
+        with driver_errors(self.server):
+            found = self._components.aggregate([{"$match": named}, {"$group": greatest}])
+            return {entry["_id"]: entry["version"] for entry in found}
 
     def identifiers(self, kind: str | None = None) -> list[tuple[str, str]]:
         with driver_errors(self.server):

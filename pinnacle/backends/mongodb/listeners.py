@@ -54,6 +54,11 @@ class Listeners:
         changed = self._entries.update_one({"_id": output, "version": {"$ne": version}}, {"$set": news})
         return bool(changed.matched_count)
 
+    def move(self, output: int, seen: int, version: int) -> bool:
+        """Put a version in the place of the one ``seen``, with a sweep due; whether that was still there."""
+        news = {"version": version, "sweep": new_sweep(), "asked_at": time.time(), "error": None, "error_at": None}
+        return bool(self._entries.update_one({"_id": output, "version": seen}, {"$set": news}).matched_count)
+
     def records(self, infos: Iterable[OutputInfo]) -> list[ListenerRecord]:
         """All listeners, oldest first; ``infos`` are the outputs."""
         known = {info.id: info for info in infos}

@@ -243,6 +243,9 @@ class SqlBackend:
     def register_listener(self, output: int, identifier: str, version: int) -> bool:
         return listeners.register(self, output, identifier, version)
 
+    def move_listener(self, output: int, seen: int, version: int) -> bool:
+        return listeners.move(self, output, seen, version)
+
     def advance_sweep(self, output: int, seen: str, now: str | None) -> bool:
         return listeners.advance_sweep(self, output, seen, now)
 

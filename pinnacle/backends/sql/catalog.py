@@ -67,6 +67,14 @@ class SqlCatalogStore:
         query = sa.select(component).where(component.c.kind == kind, component.c.identifier == identifier)
         return self._records(query.order_by(component.c.version))
 
+    def newest(self, kind: str, identifiers: Collection[str]) -> dict[str, int]:
+        if not identifiers or not self._backend.is_migrated():
+            return {}
+        c = component.c
+        query = sa.select(c.identifier, sa.func.max(c.version)).where(c.kind == kind, c.identifier.in_(identifiers))
+        with self._backend.reading() as connection:
+            return dict(map(tuple, connection.execute(query.group_by(c.identifier))))
+
     def identifiers(self, kind: str | None = None) -> list[tuple[str, str]]:
         if not self._backend.is_migrated():
             return []

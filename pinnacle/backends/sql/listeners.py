@@ -13,7 +13,7 @@ from pinnacle.backends.sql.schema import SCHEMA, WORK_PREFIX, lease, listener, o
 from pinnacle.backends.sql.source import full_name
 from pinnacle.base.encoding import load_keys
 from pinnacle.base.errors import Conflict
-from pinnacle.base.listening import Backlog, ListenerRecord
+from pinnacle.base.listening import Backlog, ListenerRecord, new_sweep
 from pinnacle.base.processes import is_gone
 from pinnacle.base.rows import Fields
 from pinnacle.base.types import Items, output_type_from_json
@@ -39,6 +39,14 @@ def register(backend: SqlBackend, output_id: int, identifier: str, version: int)
             )
         changed = sa.update(listener).where(mine, listener.c.version != version)
         return bool(connection.execute(changed.values(version=version, paused=None)).rowcount)
+
+
+def move(backend: SqlBackend, output_id: int, seen: int, version: int) -> bool:
+    """Put a version in the place of the one ``seen``, with a sweep due; whether that was still there."""
+    mine = listener.c.output_id == output_id, listener.c.version == seen
+    news = {"version": version, "sweep": new_sweep(), "error": None, "error_at": None}
+    with backend.writing() as connection:
+        return bool(connection.execute(sa.update(listener).where(*mine).values(news)).rowcount)
 
 
 def all_of(backend: SqlBackend) -> list[ListenerRecord]:

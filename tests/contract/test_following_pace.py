@@ -1,0 +1,65 @@
+"""What it takes to follow models: how soon a newer version is noticed, and what the looking costs."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from pinnacle import ComponentError, Database
+from tests.contract.documents import create_docs, wait_until
+from tests.contract.following import follow, version
+from tests.contract.listening import add, values
+from tests.models import ABSENT_PARTS, Suffixed
+
+
+def test_a_newer_version_is_noticed_within_seconds(backend, db, elsewhere):
+    follow(backend, db, "a")
+    elsewhere.add(version("2"))
+    stored_at = time.monotonic()
+    wait_until(lambda: values(backend) == {1: "a2"})
+    assert time.monotonic() - stored_at < 4
+
+
+def what_is_asked_in_three_seconds(db: Database, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The questions to the catalog that a worker asks with nothing to do."""
+    asked: list[str] = []
+    store = type(db._catalog.store)
+    for name in ("newest", "get", "versions", "identifiers"):
+        honest = getattr(store, name)
+        monkeypatch.setattr(store, name, lambda *args, name=name, honest=honest: (asked.append(name), honest(*args))[1])
+    time.sleep(3)
+    return asked
+
+
+def test_noticing_costs_one_query_a_second_for_all_listeners(backend, db, monkeypatch):
+    create_docs(backend, "a")
+    for number in range(4):
+        add(backend, db, Suffixed(f"m{number}", suffix="1"), output=f"out{number}", follow="latest")
+    db.listen()
+    db.drain()
+    asked = what_is_asked_in_three_seconds(db, monkeypatch)
+    assert set(asked) == {"newest"}
+    assert 1 <= len(asked) <= 4
+
+
+def test_a_version_that_cannot_be_loaded_is_not_tried_at_every_look(backend, db, monkeypatch):
+    follow(backend, db, "a")
+    newer = version("2", needs="a part")
+    ABSENT_PARTS["a part"] = ComponentError
+    db.add(newer)
+    wait_until(lambda: db.listeners()[0].last_error is not None)
+    assert set(what_is_asked_in_three_seconds(db, monkeypatch)) == {"newest"}
+
+
+def test_where_none_follows_nothing_is_asked(backend, db, monkeypatch):
+    create_docs(backend, "a")
+    add(backend, db, version("1"))
+    db.listen()
+    db.drain()
+    asked: list[Any] = []
+    monkeypatch.setattr(type(db._catalog.store), "newest", lambda *args: asked.append(args) or {})
+    before = db._listening._worker._followed_at
+    wait_until(lambda: db._listening._worker._followed_at > before + 0.2)
+    assert asked == []
