@@ -214,10 +214,7 @@ class Catalog:
         def save_nested(nested: Component) -> int:
             if nested is keeps:
                 self.amend(nested)
-            elif nested.version is not None and self.holds(nested):
-                if not isinstance(nested, Run):  # how far a run is, its fit alone tells
-                    self.amend(nested)
-            else:
+            elif not (isinstance(nested, Run) and self.holds(nested)):  # how far a run is, its fit alone tells
                 self._save(nested, inner, allow_pickle=allow_pickle, may_retype=False, keeps=keeps)
             return nested.version or 0
 
