@@ -70,12 +70,15 @@ def _check_adapter(model: LLM, configuration: Any) -> None:
 
     with loading_adapter(model.identifier, source):
         stored: Any = PeftConfig.from_pretrained(source)
-    for name, own in (("r", configuration.lora_r), ("lora_alpha", configuration.lora_alpha)):
-        if getattr(stored, name, own) != own:
-            label = "lora_r" if name == "r" else name
+    for label in ("lora_r", "lora_alpha", "lora_dropout", "lora_bias", "lora_target_modules"):
+        own, name = getattr(configuration, label), label if label == "lora_alpha" else label.removeprefix("lora_")
+        kept = getattr(stored, name, own)
+        kept = sorted(kept) if isinstance(kept, set) else kept
+        is_left_open = label == "lora_target_modules" and own in (None, "all-linear")  # which peft resolves to names
+        if not is_left_open and kept != (sorted(own) if isinstance(own, list) else own):
             raise ConfigError(
-                f"model {model.identifier!r} goes on with its adapter, which has {label}={getattr(stored, name)}, not "
-                f"{own}: pass the same, or {remedy}"
+                f"model {model.identifier!r} goes on with its adapter, which has {label}={kept!r}, not {own!r}: pass "
+                f"the same, or {remedy}"
             )
 
 

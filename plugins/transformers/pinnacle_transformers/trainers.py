@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 import trl
 from transformers import TrainerCallback
 
-from pinnacle import SavedWeights, TrainingError, TrainingJob
+from pinnacle import ConfigError, SavedWeights, TrainingError, TrainingJob
 from pinnacle_transformers.scoring import Scoring
 from pinnacle_transformers.states import without_pickles
 
@@ -25,6 +25,8 @@ class Watched:
     """What both trainers have in common beside the library's own: checked losses, and metrics of generated text."""
 
     scoring: Scoring | None = None
+    scored_sets: Mapping[str, Any] | None = None
+    """The validation sets as they are scored; None where they are those of the losses."""
     unchecked: Any = None
     """The sum of the losses since the last check: one that is no number stays in it."""
 
@@ -36,10 +38,15 @@ class Watched:
     def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> Any:
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)  # type: ignore[misc]
         if isinstance(eval_dataset, str) and self.scoring is not None:
-            scores = self.scoring.scores(self.model, self.eval_dataset[eval_dataset], metric_key_prefix)  # type: ignore[attr-defined]
+            sets = self.scored_sets or self.eval_dataset  # type: ignore[attr-defined]
+            scores = self.scoring.scores(self.model, sets[eval_dataset], metric_key_prefix)  # type: ignore[attr-defined]
             if scores:
                 self.log(dict(scores))  # type: ignore[attr-defined]
                 metrics.update(scores)
+        best = self.args.metric_for_best_model  # type: ignore[attr-defined]
+        if eval_dataset is None and best is not None and f"eval_{best.removeprefix('eval_')}" not in metrics:
+            known = ", ".join(sorted(name for name in metrics if name.startswith("eval_")))
+            raise ConfigError(f"metric_for_best_model={best!r} is no metric of the evaluation, which has {known}")
         return metrics
 
     def check(self, step: int) -> None:
@@ -94,9 +101,11 @@ class Watcher(TrainerCallback):
         }
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if args.world_size > 1:
+            self.trainer.accelerator.wait_for_everyone()  # each process writes random numbers of its own
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         (folder / "training_args.bin").unlink(missing_ok=True)
-        self.save(folder, state, with_state=True)
+        self.save(folder, state, with_state=not args.save_only_model)
 
     def save(self, folder: Path, state: Any, *, with_state: bool) -> None:
         """Tell of the weights in a folder, with what is needed to go on from them."""

@@ -12,6 +12,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 import torch
@@ -50,9 +51,10 @@ def preferred(pairs):
 
 def stored(url, rows, name="pairs"):
     """A database with a table of ``rows``, and the query for them."""
-    columns = {}
+    columns: dict[str, Any] = {}
     for row in rows:
-        columns |= {key: sa.JSON if isinstance(value, list) else sa.Text for key, value in row.items()}
+        lists = {key: sa.JSON(none_as_null=True) for key, value in row.items() if isinstance(value, list)}
+        columns = {**dict.fromkeys(row, sa.Text), **columns, **lists}
     table = sa.Table(
         name, sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True),
         *(sa.Column(key, kind) for key, kind in columns.items()),
