@@ -145,8 +145,8 @@ class Recording:
 
     def _resume(self, before: Run) -> Start:
         states = self._history.states(before)
-        found = [checkpoint for checkpoint in self._history.checkpoints(before) if checkpoint.step in states]
-        checkpoint = found[-1] if found else None
+        kept = self._history.checkpoints(before)
+        checkpoint = next((each for each in reversed(kept) if each.step in states), None)
         self.run = before
         self.run.status, self.run.error = RUNNING, None
         self.run.resumed += 1
@@ -165,7 +165,7 @@ class Recording:
         )  # fmt: skip
         folder = self._work_dir / f"checkpoint-{checkpoint.step}"
         write_files({**checkpoint.files, **states[checkpoint.step].files}, folder)
-        for other in found:
+        for other in kept:
             if other.is_best and other.step != checkpoint.step:
                 write_files(other.files, self._work_dir / f"checkpoint-{other.step}")
         return Start(folder, is_resumed=True)

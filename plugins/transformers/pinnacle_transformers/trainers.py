@@ -29,6 +29,14 @@ class Watched:
     """The validation sets as they are scored; None where they are those of the losses."""
     unchecked: Any = None
     """The sum of the losses since the last check: one that is no number stays in it."""
+    is_over: bool = False
+    """Whether training was at its end when it was interrupted: the library would make one more step."""
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        if self.is_over:
+            self.control.should_training_stop = True  # type: ignore[attr-defined]
+            return
+        super()._run_epoch(*args, **kwargs)  # type: ignore[misc]
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         loss = super().training_step(*args, **kwargs)  # type: ignore[misc]
@@ -74,6 +82,12 @@ class Watcher(TrainerCallback):
         self.saved: set[int] = set()
         self.trainer: Any = None
 
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Know what was logged and saved before an interruption."""
+        self.saved.add(int(state["global_step"]))
+        for entry in state.get("log_history", ()):
+            self._take({name: value for name, value in entry.items() if isinstance(value, (int, float))})
+
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if args.device.type == "cpu" or control.should_log or control.should_save:
             self.trainer.check(state.global_step)
@@ -83,11 +97,15 @@ class Watcher(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         values = {name: float(value) for name, value in (logs or {}).items() if isinstance(value, (int, float))}
         values.pop("epoch", None)
+        values = self._take(values)
+        if self._job.is_main and not ("train_loss" in values and self.trainer.is_over):
+            self._job.record.log(state.global_step, float(state.epoch or 0.0), values)
+
+    def _take(self, values: dict[str, float]) -> dict[str, float]:
         values = self._with_set(values)
         self._loss = values.get("loss", self._loss)
         self._metrics.update({name: value for name, value in values.items() if name.startswith("eval_")})
-        if self._job.is_main:
-            self._job.record.log(state.global_step, float(state.epoch or 0.0), values)
+        return values
 
     def _with_set(self, values: dict[str, float]) -> dict[str, float]:
         """trl calls its own metrics ``eval_entropy``, of whichever set: name the set, as the others do."""

@@ -11,7 +11,7 @@ import json
 import shutil
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,14 +123,11 @@ class Training:
         for fold in others:
             left_out[f"of fold {fold!r}"] += self.job.sets[TRAIN].folds[fold]
         data_seed = self.args.data_seed
-        installed = {
-            d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions() if d.metadata["Name"]
-        }
         return DataFacts(
             {name: found.rows for name, found in counted.items()}, dict(left_out),
             {name: found.cut for name, found in counted.items()},
             {"seed": self.args.seed, "data_seed": self.args.seed if data_seed is None else data_seed},
-            {name: installed[name] for name in PACKAGES if name in installed}, _device(self.args),
+            _versions(PACKAGES), _device(self.args),
         )  # fmt: skip
 
     def _check_evaluation(self, rows: Mapping[str, int]) -> None:
@@ -195,6 +192,7 @@ class Training:
     # -- training ----------------------------------------------------------------------------------
 
     def _trainer(self, sets: Mapping[str, Any], prepared: Prepared) -> tuple[Any, Any]:
+        from transformers import EarlyStoppingCallback
         from transformers.trainer_callback import PrinterCallback
 
         from pinnacle_transformers.trainers import WatchedDPO, WatchedSFT, Watcher
@@ -218,8 +216,14 @@ class Training:
             peft_config=peft_config, callbacks=[watcher],
         )  # fmt: skip
         trainer.remove_callback(PrinterCallback)
+        stopping = EarlyStoppingCallback(self.configuration.early_stopping_patience or 1)
         if self.configuration.early_stopping_patience is not None:
-            trainer.add_callback(_early_stopping(self.configuration.early_stopping_patience, prepared.resumed_from))
+            trainer.add_callback(stopping)
+        if prepared.resumed_from is not None:
+            state = json.loads((Path(prepared.resumed_from) / STATE).read_text())
+            watcher.resume(state)
+            trainer.is_over = _callback_state(state, "TrainerControl", "args").get("should_training_stop", False)
+            vars(stopping).update(_callback_state(state, "EarlyStoppingCallback", "attributes"))
         trainer.scoring = Scoring(self.job.metrics, self.tokenizer, args.per_device_eval_batch_size)
         if self.configuration.method == "sft":
             trainer.scored_sets = others  # a row by itself, also where they are packed
@@ -315,16 +319,20 @@ def _step_of(checkpoint: str | None) -> int | None:
     return None if checkpoint is None else int(checkpoint.rpartition("-")[2])
 
 
-def _early_stopping(patience: int, resumed_from: str | None) -> Any:
-    """The library's callback, with the count that it had when training was interrupted."""
-    from transformers import EarlyStoppingCallback
+def _callback_state(state: Mapping[str, Any], name: str, part: str) -> dict[str, Any]:
+    """What the library kept of one of its callbacks in a checkpoint's state."""
+    kept = state.get("stateful_callbacks", {}).get(name, {})
+    found: dict[str, Any] = (kept[0] if isinstance(kept, list) and kept else kept or {}).get(part, {})
+    return found
 
-    callback = EarlyStoppingCallback(patience)
-    if resumed_from is not None:
-        known = json.loads((Path(resumed_from) / STATE).read_text()).get("stateful_callbacks", {})
-        kept = known.get(type(callback).__name__, {}).get("attributes", {})
-        callback.early_stopping_patience_counter = kept.get("early_stopping_patience_counter", 0)
-    return callback
+
+def _versions(packages: Iterable[str]) -> dict[str, str]:
+    """Of those that are installed."""
+    found = {}
+    for name in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def _device(args: Any) -> str:

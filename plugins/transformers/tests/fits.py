@@ -50,7 +50,7 @@ def preferred(pairs):
 
 
 def stored(url, rows, name="pairs"):
-    """A database with a table of ``rows``, and the query for them."""
+    """A database with a table of ``rows``, and the query for them; rows that are there already stay."""
     columns: dict[str, Any] = {}
     for row in rows:
         lists = {key: sa.JSON(none_as_null=True) for key, value in row.items() if isinstance(value, list)}
@@ -60,9 +60,10 @@ def stored(url, rows, name="pairs"):
         *(sa.Column(key, kind) for key, kind in columns.items()),
     )  # fmt: skip
     db = pinnacle(url if "://" in str(url) else f"sqlite:///{url}")
-    table.create(db.engine, checkfirst=True)
-    if rows:
-        db.execute(sa.insert(table), [{**dict.fromkeys(columns), **row} for row in rows])
+    if not sa.inspect(db.engine).has_table(name):
+        table.create(db.engine)
+        if rows:
+            db.execute(sa.insert(table), [{**dict.fromkeys(columns), **row} for row in rows])
     return db, sa.select(table)
 
 
