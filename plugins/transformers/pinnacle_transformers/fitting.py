@@ -21,8 +21,7 @@ from pinnacle import (
     folder_fingerprint,
     unpack,
 )
-from pinnacle_transformers.bases import loaded
-from pinnacle_transformers.loading import Weights, load_tokenizer, loading_adapter
+from pinnacle_transformers.loading import Weights, load_tokenizer, load_weights, loading_adapter
 
 if TYPE_CHECKING:
     from pinnacle_transformers.model import LLM
@@ -123,25 +122,25 @@ def _with_cache(folder: Path) -> Any:
 def _merge(model: LLM, folder: Path) -> None:
     from peft import PeftModel
 
-    base, _ = loaded(
-        Weights(model.weights_source(), None, model.dtype, "cpu", model.model_kwargs), None, model.identifier
-    )
     adapter = str(model.adapter_source())
     folder.parent.mkdir(parents=True, exist_ok=True)
     passing = Path(tempfile.mkdtemp(prefix="merging-", dir=folder.parent))
     try:
-        with base.lock, loading_adapter(model.identifier, adapter):
-            import copy
-
-            whole: Any = PeftModel.from_pretrained(copy.deepcopy(base.model), adapter)
-            whole = whole.merge_and_unload()
-            whole.generation_config = copy.deepcopy(base.recommended)
-            whole.save_pretrained(passing)
+        base = _alone(model)
+        with loading_adapter(model.identifier, adapter):
+            whole: Any = PeftModel.from_pretrained(base, adapter)
+            whole.merge_and_unload().save_pretrained(passing)
         load_tokenizer(model.tokenizer_source(), model.tokenizer_kwargs, model.identifier).save_pretrained(passing)
         if not folder.is_dir():
             passing.rename(folder)
     finally:
         shutil.rmtree(passing, ignore_errors=True)
+
+
+def _alone(model: LLM) -> Any:
+    """The base without ``bits``, apart from those that predict, which may have adapters put on."""
+    weights = Weights(model.weights_source(), None, model.dtype, "cpu", model.model_kwargs)
+    return load_weights(weights, model.identifier)
 
 
 def exported(model: LLM, path: Path) -> Path:
@@ -161,9 +160,7 @@ def exported(model: LLM, path: Path) -> Path:
     elif model.weight_files:
         _copy(str(unpack(model.weight_files)), path)
     else:
-        base, _ = loaded(Weights(weights, None, model.dtype, "cpu", model.model_kwargs), None, model.identifier)
-        with base.lock:
-            base.model.save_pretrained(path)
+        _alone(model).save_pretrained(path)
     if not (path / "tokenizer_config.json").is_file():
         load_tokenizer(model.tokenizer_source(), model.tokenizer_kwargs, model.identifier).save_pretrained(path)
     return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,8 @@ class Watcher(TrainerCallback):
         if args.world_size > 1:
             self.trainer.accelerator.wait_for_everyone()  # each process writes random numbers of its own
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        (folder / "training_args.bin").unlink(missing_ok=True)
+        if self._job.is_main:
+            tidy(folder)
         self.save(folder, state, with_state=not args.save_only_model)
 
     def save(self, folder: Path, state: Any, *, with_state: bool) -> None:
@@ -143,6 +145,12 @@ class Watcher(TrainerCallback):
         for path in kept.values():
             if path.parent == scratch:
                 path.unlink()
+
+
+def tidy(folder: Path) -> None:
+    """Without what the library leaves beside a model: its pickled arguments, and the adapter that DPO compares with."""
+    (folder / "training_args.bin").unlink(missing_ok=True)
+    shutil.rmtree(folder / "ref", ignore_errors=True)
 
 
 def weight_files(folder: Path) -> dict[str, Path]:

@@ -256,6 +256,8 @@ class Training:
 
     def _finish(self, trainer: Any, watcher: Any, sets: Mapping[str, Any]) -> None:
         """Evaluate where it was not, store the weights the fit ended with, and leave them in the output folder."""
+        from pinnacle_transformers.trainers import tidy
+
         state, args = trainer.state, self.args
         trainer.check(state.global_step)
         if len(sets) > 1 and str(getattr(args.eval_strategy, "value", args.eval_strategy)) == "no":
@@ -264,7 +266,8 @@ class Training:
         step = best if args.load_best_model_at_end and best is not None else state.global_step
         final = self.output_dir if self.configuration.output_dir is not None else self.job.work_dir / "final"
         trainer.save_model(str(final))
-        (final / "training_args.bin").unlink(missing_ok=True)
+        if self.job.is_main:
+            tidy(final)
         if step not in watcher.saved and step != best:
             watcher.save(final, state, with_state=False)
         if self.job.is_main:
