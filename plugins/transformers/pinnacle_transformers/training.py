@@ -30,7 +30,7 @@ TRAIN, VALID = "train", "valid"
 MARK = "pinnacle.json"
 """A file in an output folder that names the model whose fits write there."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-NO_ROOM = ("No space left", "File too large", "quota exceeded", "PytorchStreamWriter")
+NO_ROOM = ("No space left", "File too large", "quota exceeded", "PytorchStreamWriter", "iostream error")
 NO_MEMORY = ("out of memory", "can't allocate memory")
 """What the libraries say of a disk and of memory that is full."""
 STATE = "trainer_state.json"
@@ -282,12 +282,9 @@ class Training:
             yield
         except PinnacleError:
             raise
-        except Exception as error:  # of classes that the libraries do not share, told by their words
-            words = str(error)
-            if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or _says(words, NO_MEMORY):
-                raise _no_memory(self.args) from error
-            if getattr(error, "errno", None) in FULL or _says(words, NO_ROOM):
-                raise _no_room(self.output_dir, error) from error
+        except Exception as error:
+            if remedy := _remedy(error, self.args, self.output_dir):
+                raise TrainingError(remedy) from error
             raise
 
 
@@ -346,19 +343,23 @@ def _device(args: Any) -> str:
     return str(args.device.type) if args.world_size == 1 else f"{args.world_size} x {args.device.type}"
 
 
-def _no_memory(args: Any) -> TrainingError:
-    return TrainingError(
-        f"out of memory: lower per_device_train_batch_size={args.per_device_train_batch_size} (with "
-        "gradient_accumulation_steps= as much higher) or max_length=, or train with use_lora=True and bits=4. "
-        "The checkpoints stored so far are kept, and the same fit goes on from the last"
-    )
-
-
-def _no_room(folder: Path, error: Exception) -> TrainingError:
-    return TrainingError(
-        f"the disk of {str(folder)!r} is full ({str(error)[:200]}): make room, or pass save_total_limit= or another "
-        "output_dir=. The checkpoints stored so far are kept, and the same fit goes on from the last"
-    )
+def _remedy(error: BaseException, args: Any, folder: Path) -> str | None:
+    """What to do where memory or a disk is full; told by words, of classes that the libraries do not share."""
+    if error.__context__ is not None and (remedy := _remedy(error.__context__, args, folder)):
+        return remedy  # what came of it may say nothing
+    words = str(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or _says(words, NO_MEMORY):
+        return (
+            f"out of memory: lower per_device_train_batch_size={args.per_device_train_batch_size} (with "
+            "gradient_accumulation_steps= as much higher) or max_length=, or train with use_lora=True and bits=4. "
+            "The checkpoints stored so far are kept, and the same fit goes on from the last"
+        )
+    if getattr(error, "errno", None) in FULL or _says(words, NO_ROOM):
+        return (
+            f"the disk of {str(folder)!r} is full ({words[:200]}): make room, or pass save_total_limit= or another "
+            "output_dir=. The checkpoints stored so far are kept, and the same fit goes on from the last"
+        )
+    return None
 
 
 @contextlib.contextmanager
