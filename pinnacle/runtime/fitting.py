@@ -155,9 +155,9 @@ class Fitting:
                 TrainingJob(job.configuration, fields, sets, job.metrics, work_dir, Follower(), is_main=False)
             )
         run = self._history.wait_for_newer(job.model.identifier, known)
-        newest: Any = self._catalog.load(Model.kind, job.model.identifier)
-        job.model.learn({name: getattr(newest, name) for name in job.model.learned_from(run, None)})
-        job.model.version = newest.version
+        final = next((each for each in self._history.checkpoints(run) if each.is_final), None)
+        job.model.learn(job.model.learned_from(run, final))
+        job.model.version = self._catalog.load(Model.kind, job.model.identifier).version
         return run
 
     @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ from pinnacle import ConfigError
 
 Message = Mapping[str, Any]
 Span = tuple[int, int]
+MARK = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
+"""How a chat template says that what follows is generated."""
 
 
 class Dialogs:
@@ -20,10 +23,14 @@ class Dialogs:
     def encode(self, messages: Sequence[Message], answer: Sequence[Message] | None) -> tuple[list[int], list[Span]]:
         """Token ids, and the spans (start, end) of what is learned: ``answer``, else every turn of the assistant.
 
-        A turn ends with what the template puts behind it, so that the model learns to stop.
+        A turn ends with its end-of-turn token, so that the model learns to stop.
         """
         whole = [*messages, *(answer or ())]
-        self._check(whole)
+        if not self._tokenizer.chat_template:
+            raise ConfigError(
+                f"model {self._model!r} has no chat template, which messages need: train on text, or give the model "
+                "tokenizer_kwargs={'chat_template': ...}"
+            )
         ids = self._ids(whole)
         if answer is not None:
             return ids, [(common_prefix(self.prompt(messages), ids), len(ids))]
@@ -39,6 +46,8 @@ class Dialogs:
         start = common_prefix(self.prompt(messages[:position]), ids)
         until = self._ids(messages[: position + 1])
         end = len(ids) if position + 1 == len(messages) else common_prefix(until, ids)
+        if self._tokenizer.eos_token_id in ids[start:end]:  # not the white space that follows it
+            end = max(place for place in range(start, end) if ids[place] == self._tokenizer.eos_token_id) + 1
         if end <= start:
             raise ConfigError(
                 f"the chat template of model {self._model!r} writes earlier turns otherwise once later ones follow, "
@@ -49,7 +58,7 @@ class Dialogs:
 
     def _marked(self, messages: Sequence[Message], ids: Sequence[int]) -> list[Span]:
         """The spans that the template itself marks as generated, where it does."""
-        if "{% generation" not in str(self._tokenizer.chat_template).replace("{%-", "{%"):
+        if not MARK.search(str(self._tokenizer.chat_template)):
             return []
         encoded = self._tokenizer.apply_chat_template(
             list(messages), tokenize=True, return_dict=True, return_assistant_tokens_mask=True
@@ -62,17 +71,15 @@ class Dialogs:
         text = self._tokenizer.apply_chat_template(list(messages), tokenize=False, **options)
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def _check(self, messages: Sequence[Message]) -> None:
-        if not self._tokenizer.chat_template:
-            raise ConfigError(
-                f"model {self._model!r} has no chat template, which messages need: train on text, or give the model "
-                "tokenizer_kwargs={'chat_template': ...}"
-            )
-        for message in messages:
-            if not isinstance(message, Mapping) or not {"role", "content"} <= set(message):
-                raise ConfigError(f"a message is a dict with role and content, not {message!r}")
-        if not any(message["role"] == "assistant" for message in messages):
-            raise ConfigError(f"the dialog {list(messages)!r} has no turn of the assistant to learn from")
+
+def turns(value: Any, role: str) -> list[dict[str, Any]]:
+    """A text as one turn of a dialog; messages as they are. ConfigError for what is no message."""
+    if isinstance(value, str):
+        return [{"role": role, "content": value}]
+    for message in value:
+        if not isinstance(message, Mapping) or not {"role", "content"} <= set(message):
+            raise ConfigError(f"a message is a dict with role and content, not {message!r}")
+    return [dict(message) for message in value]
 
 
 def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pinnacle import ConfigError, TrainingError
-from pinnacle_transformers.dialogs import Dialogs, common_prefix
+from pinnacle_transformers.dialogs import Dialogs, common_prefix, turns
 
 CHUNK_ROWS = 1_000
 IGNORED = -100
@@ -24,6 +25,10 @@ FORMS = {
     "dpo": ((PROMPT, CHOSEN, REJECTED),),
 }
 EMPTY, NO_ROOM, LEFT_OUT = "empty", "with a prompt that fills max_length", "left out by transform"
+NO_ANSWER = "without a turn of the assistant"
+
+Shape = tuple[int, dict[str, Any]]
+"""A row's number, and its fields by the names of a form."""
 
 
 @dataclass
@@ -51,6 +56,7 @@ class Examples:
         self._learns_prompt = learns_prompt
         self._dialogs = Dialogs(tokenizer, model)
         self._end = tokenizer.eos_token or ""
+        self._are_dialogs: bool | None = None
 
     def write(self, rows: Iterable[Any], path: Path) -> Counted:
         """Write the examples of ``rows`` as an Arrow stream; the counts are of this pass."""
@@ -70,7 +76,9 @@ class Examples:
     def _chunks(self, rows: Iterable[Any], counted: Counted) -> Iterator[list[dict[str, Any]]]:
         numbered = enumerate(rows, 1)
         while chunk := list(itertools.islice(numbered, CHUNK_ROWS)):
-            shaped = [shape for number, row in chunk if (shape := self._shaped(row, number, counted)) is not None]
+            shaped = [
+                (number, shape) for number, row in chunk if (shape := self._shaped(row, number, counted)) is not None
+            ]
             examples = self._preferences(shaped, counted) if self._method == "dpo" else self._learned(shaped, counted)
             counted.rows += len(examples)
             if examples:
@@ -128,26 +136,31 @@ class Examples:
 
     # -- from forms to examples --------------------------------------------------------------------
 
-    def _learned(self, shaped: Sequence[dict[str, Any]], counted: Counted) -> list[dict[str, Any]]:
+    def _learned(self, shaped: Sequence[Shape], counted: Counted) -> list[dict[str, Any]]:
         """Token ids, and the same as labels where they are learned."""
-        pairs: list[tuple[list[int], list[int]] | None] = [None] * len(shaped)
-        plain = [i for i, shape in enumerate(shaped) if isinstance(shape.get(TEXT), str)]
-        for i, ids in zip(plain, self._encoded([self._ended(shaped[i][TEXT]) for i in plain]), strict=True):
+        shapes = [shape for _, shape in shaped]
+        pairs: list[tuple[list[int], list[int]] | None] = [None] * len(shapes)
+        plain = [i for i, shape in enumerate(shapes) if isinstance(shape.get(TEXT), str)]
+        for i, ids in zip(plain, self._encoded([self._ended(shapes[i][TEXT]) for i in plain]), strict=True):
             pairs[i] = (ids, list(ids))
-        asked = [
-            i
-            for i, shape in enumerate(shaped)
-            if isinstance(shape.get(PROMPT), str) and isinstance(shape[COMPLETION], str)
-        ]
-        prompts = self._encoded([shaped[i][PROMPT] for i in asked])
-        wholes = self._encoded([shaped[i][PROMPT] + self._ended(shaped[i][COMPLETION]) for i in asked])
+        asked = [i for i, shape in enumerate(shapes) if {type(shape.get(PROMPT)), type(shape.get(COMPLETION))} == {str}]
+        prompts = self._encoded([shapes[i][PROMPT] for i in asked])
+        wholes = self._encoded([shapes[i][PROMPT] + self._ended(shapes[i][COMPLETION]) for i in asked])
         for i, prompt, whole in zip(asked, prompts, wholes, strict=True):
             pairs[i] = (whole, self._labels(whole, [(common_prefix(prompt, whole), len(whole))]))
-        for i, shape in enumerate(shaped):
-            if pairs[i] is None:
-                ids, spans = self._dialogs.encode(shape.get(MESSAGES) or turns(shape[PROMPT], "user"), _answer(shape))
-                pairs[i] = (ids, self._labels(ids, spans))
+        for i in {*range(len(shapes))} - {*plain, *asked}:
+            pairs[i] = self._dialog(shaped[i][0], shapes[i], counted)
         return [example for pair in pairs if pair is not None and (example := self._cut(*pair, counted)) is not None]
+
+    def _dialog(self, number: int, shape: dict[str, Any], counted: Counted) -> tuple[list[int], list[int]] | None:
+        with _of_row(number):
+            answer = turns(shape[COMPLETION], "assistant") if COMPLETION in shape else None
+            dialog = turns(shape[MESSAGES] if MESSAGES in shape else shape[PROMPT], "user")
+            if answer is None and all(turn["role"] != "assistant" for turn in dialog):
+                counted.left_out[NO_ANSWER] += 1
+                return None
+            ids, spans = self._dialogs.encode(dialog, answer)
+        return ids, self._labels(ids, spans)
 
     def _labels(self, ids: Sequence[int], spans: Sequence[tuple[int, int]]) -> list[int]:
         if self._learns_prompt:
@@ -168,13 +181,27 @@ class Examples:
             return None
         return {"input_ids": ids, "labels": labels}
 
-    def _preferences(self, shaped: Sequence[dict[str, Any]], counted: Counted) -> list[dict[str, Any]]:
+    def _preferences(self, shaped: Sequence[Shape], counted: Counted) -> list[dict[str, Any]]:
         """Rows as the library takes them; what it would cut or leave out is counted."""
         kept = []
-        for shape in shaped:
-            if any(isinstance(value, list) for value in shape.values()):
-                shape = {name: turns(value, "user" if name == PROMPT else "assistant") for name, value in shape.items()}
-            prompt, longest = self._lengths(shape)
+        for number, shape in shaped:
+            is_dialog = any(isinstance(value, list) for value in shape.values())
+            self._are_dialogs = is_dialog if self._are_dialogs is None else self._are_dialogs
+            if is_dialog != self._are_dialogs:
+                raise ConfigError(
+                    f"row {number} of the query is {'a dialog' if is_dialog else 'text'}, and the rows before it are "
+                    f"{'text' if is_dialog else 'dialogs'}; all must be of one form, and transform= can make them so"
+                )
+            with _of_row(number):
+                if is_dialog:
+                    roles = {PROMPT: "user", CHOSEN: "assistant", REJECTED: "assistant"}
+                    shape = {
+                        name: [
+                            {key: str(turn[key]) for key in ("role", "content")} for turn in turns(shape[name], role)
+                        ]
+                        for name, role in roles.items()
+                    }
+                prompt, longest = self._lengths(shape)
             if self._max_length is not None and prompt >= self._max_length and not self._keep_end:
                 counted.left_out[NO_ROOM] += 1
                 continue
@@ -183,13 +210,14 @@ class Examples:
         return kept
 
     def _lengths(self, shape: Mapping[str, Any]) -> tuple[int, int]:
-        """Tokens of the prompt, and of it with the longer answer."""
+        """Tokens of the prompt, and of it with the longer answer, as the library counts them."""
         if isinstance(shape[PROMPT], list):
-            whole = [self._dialogs.encode(shape[PROMPT] + shape[name], None)[0] for name in (CHOSEN, REJECTED)]
-            return len(self._dialogs.prompt(shape[PROMPT])), max(map(len, whole))
-        texts = [shape[PROMPT], *(shape[PROMPT] + self._ended(shape[name]) for name in (CHOSEN, REJECTED))]
-        prompt, *answered = map(len, self._encoded(texts))
-        return prompt, max(answered)
+            prompt = self._dialogs.prompt(shape[PROMPT])
+            wholes = [self._dialogs.encode(shape[PROMPT], shape[name])[0] for name in (CHOSEN, REJECTED)]
+        else:
+            answered = [shape[PROMPT] + self._ended(shape[name]) for name in (CHOSEN, REJECTED)]
+            prompt, *wholes = self._encoded([shape[PROMPT], *answered])
+        return min(common_prefix(prompt, whole) for whole in wholes), max(map(len, wholes))
 
     def _encoded(self, texts: list[str]) -> list[list[int]]:
         return list(self._tokenizer(texts)["input_ids"]) if texts else []
@@ -199,15 +227,15 @@ class Examples:
         return text if text.endswith(self._end) else text + self._end
 
 
-def turns(value: Any, role: str) -> list[dict[str, str]]:
-    """A text as one turn of a dialog; messages as they are."""
-    if isinstance(value, str):
-        return [{"role": role, "content": value}]
-    return [{"role": str(turn["role"]), "content": str(turn["content"])} for turn in value]
+@contextmanager
+def _of_row(number: int) -> Iterator[None]:
+    """Around what is made of one row: what is wrong with it is told with its number."""
+    from jinja2 import TemplateError
 
-
-def _answer(shape: Mapping[str, Any]) -> list[dict[str, str]] | None:
-    return turns(shape[COMPLETION], "assistant") if COMPLETION in shape else None
+    try:
+        yield
+    except (ConfigError, TemplateError) as error:
+        raise ConfigError(f"row {number} of the query cannot be trained on: {error}") from error
 
 
 def require_rows(counted: Mapping[str, Counted], model: str) -> None:

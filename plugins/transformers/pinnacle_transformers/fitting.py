@@ -21,8 +21,7 @@ from pinnacle import (
     folder_fingerprint,
     unpack,
 )
-from pinnacle_transformers.bases import loaded
-from pinnacle_transformers.loading import Weights, load_tokenizer, loading_adapter
+from pinnacle_transformers.loading import Weights, load_tokenizer, load_weights, loading_adapter
 
 if TYPE_CHECKING:
     from pinnacle_transformers.model import LLM
@@ -70,12 +69,15 @@ def _check_adapter(model: LLM, configuration: Any) -> None:
 
     with loading_adapter(model.identifier, source):
         stored: Any = PeftConfig.from_pretrained(source)
-    for name, own in (("r", configuration.lora_r), ("lora_alpha", configuration.lora_alpha)):
-        if getattr(stored, name, own) != own:
-            label = "lora_r" if name == "r" else name
+    for label in ("lora_r", "lora_alpha", "lora_dropout", "lora_bias", "lora_target_modules"):
+        own, name = getattr(configuration, label), label if label == "lora_alpha" else label.removeprefix("lora_")
+        kept = getattr(stored, name, own)
+        kept = sorted(kept) if isinstance(kept, set) else kept
+        is_left_open = label == "lora_target_modules" and own in (None, "all-linear")  # which peft resolves to names
+        if not is_left_open and kept != (sorted(own) if isinstance(own, list) else own):
             raise ConfigError(
-                f"model {model.identifier!r} goes on with its adapter, which has {label}={getattr(stored, name)}, not "
-                f"{own}: pass the same, or {remedy}"
+                f"model {model.identifier!r} goes on with its adapter, which has {label}={kept!r}, not {own!r}: pass "
+                f"the same, or {remedy}"
             )
 
 
@@ -120,25 +122,25 @@ def _with_cache(folder: Path) -> Any:
 def _merge(model: LLM, folder: Path) -> None:
     from peft import PeftModel
 
-    base, _ = loaded(
-        Weights(model.weights_source(), None, model.dtype, "cpu", model.model_kwargs), None, model.identifier
-    )
     adapter = str(model.adapter_source())
     folder.parent.mkdir(parents=True, exist_ok=True)
     passing = Path(tempfile.mkdtemp(prefix="merging-", dir=folder.parent))
     try:
-        with base.lock, loading_adapter(model.identifier, adapter):
-            import copy
-
-            whole: Any = PeftModel.from_pretrained(copy.deepcopy(base.model), adapter)
-            whole = whole.merge_and_unload()
-            whole.generation_config = copy.deepcopy(base.recommended)
-            whole.save_pretrained(passing)
+        base = _alone(model)
+        with loading_adapter(model.identifier, adapter):
+            whole: Any = PeftModel.from_pretrained(base, adapter)
+            whole.merge_and_unload().save_pretrained(passing)
         load_tokenizer(model.tokenizer_source(), model.tokenizer_kwargs, model.identifier).save_pretrained(passing)
         if not folder.is_dir():
             passing.rename(folder)
     finally:
         shutil.rmtree(passing, ignore_errors=True)
+
+
+def _alone(model: LLM) -> Any:
+    """The base without ``bits``, apart from those that predict, which may have adapters put on."""
+    weights = Weights(model.weights_source(), None, model.dtype, "cpu", model.model_kwargs)
+    return load_weights(weights, model.identifier)
 
 
 def exported(model: LLM, path: Path) -> Path:
@@ -158,9 +160,7 @@ def exported(model: LLM, path: Path) -> Path:
     elif model.weight_files:
         _copy(str(unpack(model.weight_files)), path)
     else:
-        base, _ = loaded(Weights(weights, None, model.dtype, "cpu", model.model_kwargs), None, model.identifier)
-        with base.lock:
-            base.model.save_pretrained(path)
+        _alone(model).save_pretrained(path)
     if not (path / "tokenizer_config.json").is_file():
         load_tokenizer(model.tokenizer_source(), model.tokenizer_kwargs, model.identifier).save_pretrained(path)
     return path

@@ -54,13 +54,18 @@ class Scoring:
         written = model.generate(
             input_ids=ids.to(model.device), attention_mask=mask.to(model.device), do_sample=False,
             max_new_tokens=max(len(target) for _, target in rows) + ROOM_TOKENS, pad_token_id=pad,
-            eos_token_id=self._tokenizer.eos_token_id,
+            eos_token_id=list(self._ends(model)) or None,
         )  # fmt: skip
-        return [self._until_end(answer) for answer in written[:, width:].tolist()]
+        return [self._until_end(answer, self._ends(model)) for answer in written[:, width:].tolist()]
 
-    def _until_end(self, answer: list[int]) -> list[int]:
-        end = self._tokenizer.eos_token_id
-        return answer[: answer.index(end)] if end in answer else answer
+    def _ends(self, model: Any) -> set[int]:
+        """The tokens that end an answer, as `predict` has it."""
+        known = model.generation_config.eos_token_id
+        ends = known if isinstance(known, (list, tuple)) else [self._tokenizer.eos_token_id if known is None else known]
+        return {int(end) for end in ends if end is not None}
+
+    def _until_end(self, answer: list[int], ends: set[int]) -> list[int]:
+        return answer[: next((place for place, token in enumerate(answer) if token in ends), None)]
 
     def _likely(self, model: Any, ids: list[int]) -> list[int]:
         import torch

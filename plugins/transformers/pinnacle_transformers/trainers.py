@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 import trl
 from transformers import TrainerCallback
 
-from pinnacle import SavedWeights, TrainingError, TrainingJob
+from pinnacle import ConfigError, SavedWeights, TrainingError, TrainingJob
 from pinnacle_transformers.scoring import Scoring
 from pinnacle_transformers.states import without_pickles
 
@@ -25,8 +26,18 @@ class Watched:
     """What both trainers have in common beside the library's own: checked losses, and metrics of generated text."""
 
     scoring: Scoring | None = None
+    scored_sets: Mapping[str, Any] | None = None
+    """The validation sets as they are scored; None where they are those of the losses."""
     unchecked: Any = None
     """The sum of the losses since the last check: one that is no number stays in it."""
+    is_over: bool = False
+    """Whether training was at its end when it was interrupted: the library would make one more step."""
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        if self.is_over:
+            self.control.should_training_stop = True  # type: ignore[attr-defined]
+            return
+        super()._run_epoch(*args, **kwargs)  # type: ignore[misc]
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         loss = super().training_step(*args, **kwargs)  # type: ignore[misc]
@@ -36,10 +47,15 @@ class Watched:
     def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> Any:
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)  # type: ignore[misc]
         if isinstance(eval_dataset, str) and self.scoring is not None:
-            scores = self.scoring.scores(self.model, self.eval_dataset[eval_dataset], metric_key_prefix)  # type: ignore[attr-defined]
+            sets = self.scored_sets or self.eval_dataset  # type: ignore[attr-defined]
+            scores = self.scoring.scores(self.model, sets[eval_dataset], metric_key_prefix)  # type: ignore[attr-defined]
             if scores:
                 self.log(dict(scores))  # type: ignore[attr-defined]
                 metrics.update(scores)
+        best = self.args.metric_for_best_model  # type: ignore[attr-defined]
+        if eval_dataset is None and best is not None and f"eval_{best.removeprefix('eval_')}" not in metrics:
+            known = ", ".join(sorted(name for name in metrics if name.startswith("eval_")))
+            raise ConfigError(f"metric_for_best_model={best!r} is no metric of the evaluation, which has {known}")
         return metrics
 
     def check(self, step: int) -> None:
@@ -67,6 +83,12 @@ class Watcher(TrainerCallback):
         self.saved: set[int] = set()
         self.trainer: Any = None
 
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Know what was logged and saved before an interruption."""
+        self.saved.add(int(state["global_step"]))
+        for entry in state.get("log_history", ()):
+            self._take({name: value for name, value in entry.items() if isinstance(value, (int, float))})
+
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if args.device.type == "cpu" or control.should_log or control.should_save:
             self.trainer.check(state.global_step)
@@ -76,11 +98,15 @@ class Watcher(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         values = {name: float(value) for name, value in (logs or {}).items() if isinstance(value, (int, float))}
         values.pop("epoch", None)
+        values = self._take(values)
+        if self._job.is_main and not ("train_loss" in values and self.trainer.is_over):
+            self._job.record.log(state.global_step, float(state.epoch or 0.0), values)
+
+    def _take(self, values: dict[str, float]) -> dict[str, float]:
         values = self._with_set(values)
         self._loss = values.get("loss", self._loss)
         self._metrics.update({name: value for name, value in values.items() if name.startswith("eval_")})
-        if self._job.is_main:
-            self._job.record.log(state.global_step, float(state.epoch or 0.0), values)
+        return values
 
     def _with_set(self, values: dict[str, float]) -> dict[str, float]:
         """trl calls its own metrics ``eval_entropy``, of whichever set: name the set, as the others do."""
@@ -94,9 +120,12 @@ class Watcher(TrainerCallback):
         }
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if args.world_size > 1:
+            self.trainer.accelerator.wait_for_everyone()  # each process writes random numbers of its own
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        (folder / "training_args.bin").unlink(missing_ok=True)
-        self.save(folder, state, with_state=True)
+        if self._job.is_main:
+            tidy(folder)
+        self.save(folder, state, with_state=not args.save_only_model)
 
     def save(self, folder: Path, state: Any, *, with_state: bool) -> None:
         """Tell of the weights in a folder, with what is needed to go on from them."""
@@ -116,6 +145,12 @@ class Watcher(TrainerCallback):
         for path in kept.values():
             if path.parent == scratch:
                 path.unlink()
+
+
+def tidy(folder: Path) -> None:
+    """Without what the library leaves beside a model: its pickled arguments, and the adapter that DPO compares with."""
+    (folder / "training_args.bin").unlink(missing_ok=True)
+    shutil.rmtree(folder / "ref", ignore_errors=True)
 
 
 def weight_files(folder: Path) -> dict[str, Path]:

@@ -11,7 +11,7 @@ import json
 import shutil
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from pinnacle_transformers.examples import Counted, Examples, require_rows
 from pinnacle_transformers.loading import Weights, load_tokenizer, load_weights, loading_adapter
 from pinnacle_transformers.quiet import quiet
 from pinnacle_transformers.scoring import Scoring
+from pinnacle_transformers.states import with_pickles
 
 if TYPE_CHECKING:
     from pinnacle_transformers.model import LLM
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 TRAIN, VALID = "train", "valid"
 MARK = "pinnacle.json"
 """A file in an output folder that names the model whose fits write there."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_ROOM = ("No space left", "File too large", "quota exceeded", "PytorchStreamWriter", "iostream error")
+NO_MEMORY = ("out of memory", "can't allocate memory")
+"""What the libraries say of a disk and of memory that is full."""
+STATE = "trainer_state.json"
+"""The last file that the library writes into a checkpoint's folder."""
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes")
 PACKAGES = ("pinnacle", *LIBRARIES)
@@ -35,10 +42,10 @@ PACKAGES = ("pinnacle", *LIBRARIES)
 
 @dataclasses.dataclass
 class Prepared:
-    """The sets as Arrow files by name, where training begins, and where the library writes."""
+    """The sets as Arrow files by name, the folder that training goes on from, and where the library writes."""
 
     files: dict[str, str]
-    start: Start
+    resumed_from: str | None
     output_dir: str
 
 
@@ -60,7 +67,7 @@ class Training:
             sets = self._sets(prepared)
             with _quiet_libraries():
                 trainer, watcher = self._trainer(sets, prepared)
-                trainer.train(resume_from_checkpoint=self._resumed(prepared))
+                trainer.train(resume_from_checkpoint=prepared.resumed_from)
                 self._finish(trainer, watcher, sets)
             del trainer, watcher
         _free()
@@ -77,7 +84,7 @@ class Training:
             self._check_evaluation(facts.rows)
             start = self.job.record.begin(facts)
             self._make_output_dir(start)
-            prepared = Prepared(files, start, str(self.output_dir))
+            prepared = Prepared(files, self._resumed(start), str(self.output_dir))
         if self.args.world_size > 1:
             from accelerate.utils import broadcast_object_list
 
@@ -116,14 +123,11 @@ class Training:
         for fold in others:
             left_out[f"of fold {fold!r}"] += self.job.sets[TRAIN].folds[fold]
         data_seed = self.args.data_seed
-        installed = {
-            d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions() if d.metadata["Name"]
-        }
         return DataFacts(
             {name: found.rows for name, found in counted.items()}, dict(left_out),
             {name: found.cut for name, found in counted.items()},
             {"seed": self.args.seed, "data_seed": self.args.seed if data_seed is None else data_seed},
-            {name: installed[name] for name in PACKAGES if name in installed}, _device(self.args),
+            _versions(PACKAGES), _device(self.args),
         )  # fmt: skip
 
     def _check_evaluation(self, rows: Mapping[str, int]) -> None:
@@ -157,37 +161,33 @@ class Training:
                 shutil.rmtree(old)
         (self.output_dir / MARK).write_text(json.dumps({"model": self.model.identifier}))
 
-    def _resumed(self, prepared: Prepared) -> str | None:
+    def _resumed(self, start: Start) -> str | None:
         """The folder that training goes on from, with what the library wants to find in it."""
+        if start.folder is not None:
+            with_pickles(start.folder)
+            self._put_best_in_place(start.folder)
+            return str(start.folder)
+        if not start.is_resumed or self.configuration.log_to_db:
+            return None
         from transformers.trainer_utils import get_last_checkpoint
 
-        folder = prepared.start.folder
-        if folder is None:
-            if prepared.start.is_resumed and not self.configuration.log_to_db:
-                for unfinished in self.output_dir.glob("checkpoint-*"):
-                    if self.job.is_main and not (unfinished / "trainer_state.json").is_file():
-                        shutil.rmtree(unfinished)
-                last: Any = get_last_checkpoint
-                found: str | None = last(str(self.output_dir))
-                return found
-            return None
-        if self.job.is_main:
-            from pinnacle_transformers.states import with_pickles
-
-            with_pickles(folder)
-            self._put_best_in_place(folder)
-        return str(folder)
+        for folder in self.output_dir.glob("checkpoint-*"):
+            if not (folder / STATE).is_file():  # it was being written, or being deleted
+                shutil.rmtree(folder)
+        last: Any = get_last_checkpoint
+        found: str | None = last(str(self.output_dir))
+        return found
 
     def _put_best_in_place(self, folder: Path) -> None:
         """The best checkpoint so far where the library looks for it, also when the output folder is gone."""
-        state = json.loads((folder / "trainer_state.json").read_text())
-        if state.get("best_global_step"):
-            best = self.output_dir / f"checkpoint-{state['best_global_step']}"
+        state = json.loads((folder / STATE).read_text())
+        if state.get("best_model_checkpoint"):
+            best = self.output_dir / Path(state["best_model_checkpoint"]).name
             kept = folder.parent / best.name
-            if not best.is_dir() and kept.is_dir():
-                shutil.copytree(kept, best)
+            if kept.is_dir():
+                shutil.copytree(kept, best, dirs_exist_ok=True)
             state["best_model_checkpoint"] = str(best)
-            (folder / "trainer_state.json").write_text(json.dumps(state))
+            (folder / STATE).write_text(json.dumps(state))
 
     # -- training ----------------------------------------------------------------------------------
 
@@ -216,9 +216,17 @@ class Training:
             peft_config=peft_config, callbacks=[watcher],
         )  # fmt: skip
         trainer.remove_callback(PrinterCallback)
+        stopping = EarlyStoppingCallback(self.configuration.early_stopping_patience or 1)
         if self.configuration.early_stopping_patience is not None:
-            trainer.add_callback(EarlyStoppingCallback(self.configuration.early_stopping_patience))
+            trainer.add_callback(stopping)
+        if prepared.resumed_from is not None:
+            state = json.loads((Path(prepared.resumed_from) / STATE).read_text())
+            watcher.resume(state)
+            trainer.is_over = _callback_state(state, "TrainerControl", "args").get("should_training_stop", False)
+            vars(stopping).update(_callback_state(state, "EarlyStoppingCallback", "attributes"))
         trainer.scoring = Scoring(self.job.metrics, self.tokenizer, args.per_device_eval_batch_size)
+        if self.configuration.method == "sft":
+            trainer.scored_sets = others  # a row by itself, also where they are packed
         watcher.trainer = trainer
         return trainer, watcher
 
@@ -248,25 +256,24 @@ class Training:
 
     def _finish(self, trainer: Any, watcher: Any, sets: Mapping[str, Any]) -> None:
         """Evaluate where it was not, store the weights the fit ended with, and leave them in the output folder."""
+        from pinnacle_transformers.trainers import tidy
+
         state, args = trainer.state, self.args
         trainer.check(state.global_step)
         if len(sets) > 1 and str(getattr(args.eval_strategy, "value", args.eval_strategy)) == "no":
             trainer.evaluate()
-        is_best = bool(args.load_best_model_at_end and state.best_global_step)
-        step = state.best_global_step if is_best else state.global_step
+        best = _step_of(state.best_model_checkpoint)
+        step = best if args.load_best_model_at_end and best is not None else state.global_step
         final = self.output_dir if self.configuration.output_dir is not None else self.job.work_dir / "final"
         trainer.save_model(str(final))
-        (final / "training_args.bin").unlink(missing_ok=True)
-        if step not in watcher.saved and not (is_best and self._has_saved(step)):
-            watcher.save(final, state, with_state=False)
-            step = state.global_step
         if self.job.is_main:
-            self.job.record.finish(step, best=state.best_global_step)
+            tidy(final)
+        if step not in watcher.saved and step != best:
+            watcher.save(final, state, with_state=False)
+        if self.job.is_main:
+            self.job.record.finish(step, best=best)
         if args.world_size > 1:
             trainer.accelerator.wait_for_everyone()
-
-    def _has_saved(self, step: int) -> bool:
-        return (self.output_dir / f"checkpoint-{step}").is_dir()
 
     @contextlib.contextmanager
     def _failures(self) -> Iterator[None]:
@@ -275,24 +282,9 @@ class Training:
             yield
         except PinnacleError:
             raise
-        except MemoryError as error:
-            raise _no_memory(self.args) from error
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise _no_room(self.output_dir, error) from error
-            raise
-        except Exception as error:  # of classes that the libraries do not share, told by their words
-            words = str(error)
-            if (
-                type(error).__name__ == "OutOfMemoryError"
-                or "out of memory" in words
-                or "can't allocate memory" in words
-            ):
-                raise _no_memory(self.args) from error
-            if any(
-                sign in words for sign in ("No space left", "File too large", "quota exceeded", "PytorchStreamWriter")
-            ):
-                raise _no_room(self.output_dir, error) from error
+        except Exception as error:
+            if remedy := _remedy(error, self.args, self.output_dir):
+                raise TrainingError(remedy) from error
             raise
 
 
@@ -319,6 +311,30 @@ def _metric_of(name: str, sets: list[str]) -> str:
     return f"eval_{sets[0]}_{name.removeprefix('eval_')}"
 
 
+def _says(words: str, signs: tuple[str, ...]) -> bool:
+    return any(sign.lower() in words.lower() for sign in signs)
+
+
+def _step_of(checkpoint: str | None) -> int | None:
+    return None if checkpoint is None else int(checkpoint.rpartition("-")[2])
+
+
+def _callback_state(state: Mapping[str, Any], name: str, part: str) -> dict[str, Any]:
+    """What the library kept of one of its callbacks in a checkpoint's state."""
+    kept = state.get("stateful_callbacks", {}).get(name, {})
+    found: dict[str, Any] = (kept[0] if isinstance(kept, list) and kept else kept or {}).get(part, {})
+    return found
+
+
+def _versions(packages: Iterable[str]) -> dict[str, str]:
+    """Of those that are installed."""
+    found = {}
+    for name in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
 def _device(args: Any) -> str:
     import torch
 
@@ -327,19 +343,23 @@ def _device(args: Any) -> str:
     return str(args.device.type) if args.world_size == 1 else f"{args.world_size} x {args.device.type}"
 
 
-def _no_memory(args: Any) -> TrainingError:
-    return TrainingError(
-        f"out of memory: lower per_device_train_batch_size={args.per_device_train_batch_size} (with "
-        "gradient_accumulation_steps= as much higher) or max_length=, or train with use_lora=True and bits=4. "
-        "The checkpoints stored so far are kept, and the same fit goes on from the last"
-    )
-
-
-def _no_room(folder: Path, error: Exception) -> TrainingError:
-    return TrainingError(
-        f"the disk of {str(folder)!r} is full ({str(error)[:200]}): make room, or pass save_total_limit= or another "
-        "output_dir=. The checkpoints stored so far are kept, and the same fit goes on from the last"
-    )
+def _remedy(error: BaseException, args: Any, folder: Path) -> str | None:
+    """What to do where memory or a disk is full; told by words, of classes that the libraries do not share."""
+    if error.__context__ is not None and (remedy := _remedy(error.__context__, args, folder)):
+        return remedy  # what came of it may say nothing
+    words = str(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or _says(words, NO_MEMORY):
+        return (
+            f"out of memory: lower per_device_train_batch_size={args.per_device_train_batch_size} (with "
+            "gradient_accumulation_steps= as much higher) or max_length=, or train with use_lora=True and bits=4. "
+            "The checkpoints stored so far are kept, and the same fit goes on from the last"
+        )
+    if getattr(error, "errno", None) in FULL or _says(words, NO_ROOM):
+        return (
+            f"the disk of {str(folder)!r} is full ({words[:200]}): make room, or pass save_total_limit= or another "
+            "output_dir=. The checkpoints stored so far are kept, and the same fit goes on from the last"
+        )
+    return None
 
 
 @contextlib.contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from pinnacle_transformers import LLM
@@ -9,6 +11,18 @@ from pinnacle_transformers import LLM
 from pinnacle.testing import almanac, tiny_adapter, tiny_causal_lm
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_dir(tmp_path_factory):
+    """Where files are unpacked, here and in subprocesses."""
+    folder = tmp_path_factory.mktemp("cache")
+    before = os.environ.get("PINNACLE_CACHE_DIR")
+    os.environ["PINNACLE_CACHE_DIR"] = str(folder)
+    yield folder
+    os.environ.pop("PINNACLE_CACHE_DIR")
+    if before is not None:
+        os.environ["PINNACLE_CACHE_DIR"] = before
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,127 @@
+"""Rows that cannot be trained on: counted, or refused by their number, before any weights are loaded."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from pinnacle_transformers import training
+
+from pinnacle import ConfigError, TrainingError
+from plugins.transformers.tests.fits import ANSWERS, ASKED, TRAIN, fitted, preferred, stored
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # trl's and peft's own
+GOOD = {"prompt": TRAIN[0][0], "completion": TRAIN[0][1]}
+DIALOG = [{"role": "user", "content": "what eats the heron"}, {"role": "assistant", "content": "moss"}]
+QUIET = DIALOG[:1]
+LONG = "moss " * 60
+
+
+@pytest.fixture
+def no_weights(monkeypatch):
+    """Weights that are loaded fail the test."""
+    monkeypatch.setattr(training, "load_weights", lambda *args: pytest.fail("weights were loaded"))
+
+
+def counted(tmp_path, base, rows, X=ASKED, **options):  # noqa: N803
+    db, select = stored(tmp_path / "rows.db", rows)
+    with db:
+        return fitted(db, select, base, "counted", X=X, max_steps=1, **options)[1]
+
+
+def test_rows_that_are_empty_or_too_long_are_counted_and_said(base, tmp_path, caplog):
+    empty = [{"prompt": "moss =>", "completion": answer} for answer in ("", "  ", None)]
+    empty.append({"prompt": None, "completion": " bees"})
+    long = [{"prompt": LONG, "completion": " bees"}, {"prompt": "moss =>", "completion": LONG}]
+    with caplog.at_level(logging.WARNING):
+        run = counted(tmp_path, base, [GOOD, *empty, *long, GOOD], max_length=32)
+    assert run.rows == {"train": 3}
+    assert run.left_out == {"empty": 4, "with a prompt that fills max_length": 1}
+    assert run.cut == {"train": 2}
+    assert "4 rows left out (empty)" in caplog.text
+    assert "2 of train cut to max_length" in caplog.text
+
+
+def test_dialogs_in_which_the_assistant_says_nothing_are_counted(base, tmp_path):
+    rows = [{"messages": dialog} for dialog in (DIALOG, QUIET, [], DIALOG)]
+    run = counted(tmp_path, base, [*rows, {"messages": None}], X="messages")
+    assert run.rows == {"train": 2}
+    assert run.left_out == {"without a turn of the assistant": 1, "empty": 2}
+
+
+def test_preferences_are_counted_as_they_are_cut(base, tmp_path):
+    kept = preferred(TRAIN[:3])
+    long = [{**kept[0], "prompt": LONG}, {**kept[0], "chosen": LONG}]
+    run = counted(tmp_path, base, [*kept, *long, {**kept[0], "rejected": ""}], X=ANSWERS, method="dpo", max_length=32)
+    assert (run.rows, run.cut) == ({"train": 4}, {"train": 1})
+    assert run.left_out == {"with a prompt that fills max_length": 1, "empty": 1}
+
+
+def test_a_transform_makes_and_leaves_out_rows(base, tmp_path):
+    def shaped(row):
+        return None if "eats" in row["prompt"] else {"text": row["prompt"] + row["completion"]}
+
+    rows = [{"prompt": prompt, "completion": answer} for prompt, answer in TRAIN[:20]]
+    run = counted(tmp_path, base, rows, transform=shaped)
+    eats = sum("eats" in row["prompt"] for row in rows)
+    assert run.rows == {"train": 20 - eats}
+    assert run.left_out == {"left out by transform": eats}
+
+
+@pytest.mark.parametrize(
+    ("rows", "X", "said"),
+    [
+        ([GOOD, {"prompt": "moss", "completion": 7}], ASKED, "row 2 of the query has completion='?7"),
+        (
+            [{"messages": DIALOG}, {"messages": [{"role": "user"}]}],
+            "messages",
+            "row 2 .* dict with role",
+        ),
+        ([{"messages": DIALOG}, {"messages": ["hello"]}], "messages", "row 2 .* not 'hello'"),
+    ],
+)
+@pytest.mark.usefixtures("no_weights")
+def test_rows_of_the_wrong_type_are_refused_by_their_number(base, tmp_path, rows, X, said):  # noqa: N803
+    def raw(row):
+        return {**row, "completion": 7} if row.get("completion") == "7" else row
+
+    with pytest.raises(ConfigError, match=said):
+        counted(tmp_path, base, rows, X=X, transform=raw)
+
+
+@pytest.mark.usefixtures("no_weights")
+def test_preferences_of_two_forms_are_refused_by_their_number(base, tmp_path):
+    kept = preferred(TRAIN[:2])
+
+    def mixed(row):
+        return {**row, "prompt": [{"role": "user", "content": "x"}]} if row["prompt"] == kept[1]["prompt"] else row
+
+    with pytest.raises(ConfigError, match="row 2 of the query is a dialog, and the rows before it are text"):
+        counted(tmp_path, base, kept, X=ANSWERS, method="dpo", transform=mixed)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"prompt": "moss", "completion": ""}] * 2, "no row of the query can be trained on \\(2 empty\\)"),
+        ([], "it has none"),
+    ],
+)
+@pytest.mark.usefixtures("no_weights")
+def test_no_row_to_train_on_is_told_before_weights_are_loaded(base, tmp_path, rows, said):
+    db, select = stored(tmp_path / "rows.db", [GOOD])
+    with db:
+        db.execute(select.get_final_froms()[0].delete())
+        if rows:
+            db.execute(select.get_final_froms()[0].insert(), rows)
+        with pytest.raises(TrainingError, match=said):
+            fitted(db, select, base, "none", max_steps=1)
+
+
+@pytest.mark.usefixtures("no_weights")
+def test_fields_that_make_no_form_are_refused(base, tmp_path):
+    rows = [{"a": "x", "b": "y", "c": "z"}]
+    with pytest.raises(ConfigError, match="row 1 gives a, b, c, and method='sft' trains on text or messages or"):
+        counted(tmp_path, base, rows, X=("a", "b", "c"))
+    with pytest.raises(ConfigError, match="trains on prompt, chosen, rejected"):
+        counted(tmp_path, base, [], X=("a", "b"), method="dpo")
