@@ -11,6 +11,8 @@ from benchmarks import (
     backlog,
     bulk,
     contention,
+    fit_overhead,
+    fit_rows,
     idle_snapshot,
     import_cost,
     kills,
@@ -63,6 +65,11 @@ FIGURES: dict[str, tuple[str, Callable[[argparse.Namespace], Iterator[Table]]]] 
     "llm_faults": ("llm 3: a provider that fails, or is not there", lambda asked: llm_faults.run()),
     "llm_budget": ("llm 4: costs beside counted tokens, and budgets", lambda asked: llm_budget.run()),
     "local_llm": ("llm 5: a local model over rows", lambda asked: local_llm.run()),
+    "fit_overhead": (
+        "fine-tuning 1: beside trl and peft by hand",
+        lambda asked: fit_overhead.run(asked.database),
+    ),
+    "fit_rows": ("fine-tuning 4: a million rows before the first step", lambda asked: fit_rows.run(asked.database)),
     "idle_snapshot": ("listeners 8: folds beside an idle session", lambda asked: idle_snapshot.run(asked.database)),
 }
 
