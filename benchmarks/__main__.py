@@ -12,6 +12,7 @@ from benchmarks import (
     bulk,
     contention,
     fit_crash,
+    fit_learns,
     fit_overhead,
     fit_rows,
     idle_snapshot,
@@ -70,6 +71,7 @@ FIGURES: dict[str, tuple[str, Callable[[argparse.Namespace], Iterator[Table]]]] 
         "fine-tuning 1: beside trl and peft by hand",
         lambda asked: fit_overhead.run(asked.database),
     ),
+    "fit_learns": ("fine-tuning 2: a pattern learned, and preferred", lambda asked: fit_learns.run()),
     "fit_crash": (
         "fine-tuning 3: kill -9 at random moments of a fit",
         lambda asked: fit_crash.run(asked.database, seed=asked.seed),
@@ -102,9 +104,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5, help="runs of each side in figures 1 and 4 (5)")
     parser.add_argument("--rows", type=int, default=worker_memory.ROWS, help="the backlog of worker_memory (300,000)")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long the torture writes (60)")
-    parser.add_argument(
-        "--seed", type=int, default=1, help="of what the torture writes and of what is killed (1)"
-    )
+    parser.add_argument("--seed", type=int, default=1, help="of what the torture writes and of what is killed (1)")
     asked = parser.parse_args(arguments)
     if unknown := set(asked.figures) - FIGURES.keys():
         parser.error(f"there is no figure {', '.join(sorted(unknown))}; there are {', '.join(FIGURES)}")

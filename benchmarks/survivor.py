@@ -32,7 +32,7 @@ def main(form: str, url: str, model: str, folder: str, steps: str, save_steps: s
     with pinnacle(url) as db:
         configuration = LLMTrainingConfiguration(
             f"{IDENTIFIER}_{form}", output_dir=folder, max_steps=int(steps), save_steps=int(save_steps),
-            logging_steps=3, per_device_train_batch_size=8, save_total_limit=3, **FORMS[form],
+            logging_steps=1, per_device_train_batch_size=8, save_total_limit=3, **FORMS[form],
         )  # fmt: skip
         llm = LLM(IDENTIFIER, model_name_or_path=model, device="cpu")
         llm.fit(X="body", select=select_of(url), configuration=configuration, db=db, progress=False)
