@@ -11,6 +11,10 @@ from benchmarks import (
     backlog,
     bulk,
     contention,
+    fit_crash,
+    fit_learns,
+    fit_overhead,
+    fit_rows,
     idle_snapshot,
     import_cost,
     kills,
@@ -63,6 +67,16 @@ FIGURES: dict[str, tuple[str, Callable[[argparse.Namespace], Iterator[Table]]]] 
     "llm_faults": ("llm 3: a provider that fails, or is not there", lambda asked: llm_faults.run()),
     "llm_budget": ("llm 4: costs beside counted tokens, and budgets", lambda asked: llm_budget.run()),
     "local_llm": ("llm 5: a local model over rows", lambda asked: local_llm.run()),
+    "fit_overhead": (
+        "fine-tuning 1: beside trl and peft by hand",
+        lambda asked: fit_overhead.run(asked.database),
+    ),
+    "fit_learns": ("fine-tuning 2: a pattern learned, and preferred", lambda asked: fit_learns.run()),
+    "fit_crash": (
+        "fine-tuning 3: kill -9 at random moments of a fit",
+        lambda asked: fit_crash.run(asked.database, seed=asked.seed),
+    ),
+    "fit_rows": ("fine-tuning 4: a million rows before the first step", lambda asked: fit_rows.run(asked.database)),
     "idle_snapshot": ("listeners 8: folds beside an idle session", lambda asked: idle_snapshot.run(asked.database)),
 }
 
@@ -90,7 +104,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5, help="runs of each side in figures 1 and 4 (5)")
     parser.add_argument("--rows", type=int, default=worker_memory.ROWS, help="the backlog of worker_memory (300,000)")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long the torture writes (60)")
-    parser.add_argument("--seed", type=int, default=1, help="of what the torture writes and whom it kills (1)")
+    parser.add_argument("--seed", type=int, default=1, help="of what the torture writes and of what is killed (1)")
     asked = parser.parse_args(arguments)
     if unknown := set(asked.figures) - FIGURES.keys():
         parser.error(f"there is no figure {', '.join(sorted(unknown))}; there are {', '.join(FIGURES)}")
