@@ -7,13 +7,13 @@ from collections import Counter
 
 import pytest
 
-from pinnacle import ComponentError, ConfigError, Conflict, Database, Listener, Model, NotDrained, model
+from pinnacle import ComponentError, ConfigError, Conflict, Database, Listener, Model, NotDrained, Side, model
 from pinnacle.backends.protocol import Capability
 from pinnacle.runtime import worker
 from tests.contract.documents import create_docs, wait_until
 from tests.contract.following import follow, version
 from tests.contract.listening import add, values
-from tests.models import ABSENT_PARTS, Counted, Suffixed, chat, note
+from tests.models import ABSENT_PARTS, Counted, Suffixed, chat, note, words
 
 
 @pytest.fixture(autouse=True)
@@ -134,6 +134,24 @@ def test_a_chain_is_computed_to_its_end_when_its_head_moves(backend, db, elsewhe
     elsewhere.add(version("2"))
     wait_until(lambda: values(backend, "twice") == {1: "a2a2", 2: "b2b2"})
     db.drain()
+
+
+def test_a_side_output_is_computed_again(backend, db, elsewhere):
+    create_docs(backend, "a b")
+    listener = add(backend, db, words, follow="latest", output=Side("parts"))
+    db.listen()
+    db.drain()
+    assert backend.rows("parts", "position", "value") == [(0, "a"), (1, "b")]
+    elsewhere.add(model(lambda body: [body, body, body], identifier="words", output_type=dict))
+    wait_until(lambda: db.listeners()[0].last_error is not None)
+    elsewhere.add(model(backwards, identifier="words"))
+    db.drain()
+    assert backend.rows("parts", "position", "value") == [(0, "b"), (1, "a")]
+    assert db.fresh(listener).fresh == 1
+
+
+def backwards(body: str) -> list[str]:
+    return body.split()[::-1]
 
 
 @pytest.mark.requires(Capability.MANY_PROCESSES)
