@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from benchmarks import (
     backlog,
     bulk,
+    checkpoint_store,
     contention,
     idle_snapshot,
     import_cost,
@@ -63,6 +64,10 @@ FIGURES: dict[str, tuple[str, Callable[[argparse.Namespace], Iterator[Table]]]] 
     "llm_faults": ("llm 3: a provider that fails, or is not there", lambda asked: llm_faults.run()),
     "llm_budget": ("llm 4: costs beside counted tokens, and budgets", lambda asked: llm_budget.run()),
     "local_llm": ("llm 5: a local model over rows", lambda asked: local_llm.run()),
+    "checkpoint_store": (
+        "training 1: a checkpoint of 500 MB into and out of the database",
+        lambda asked: checkpoint_store.run(asked.database),
+    ),
     "idle_snapshot": ("listeners 8: folds beside an idle session", lambda asked: idle_snapshot.run(asked.database)),
 }
 
@@ -79,7 +84,7 @@ def main(arguments: list[str]) -> int:
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    listed = "\n".join(f"  {name:<15}{what}" for name, (what, _) in FIGURES.items())
+    listed = "\n".join(f"  {name:<17}{what}" for name, (what, _) in FIGURES.items())
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=f"Measure figures, each beside its ceiling in the same run; all of them by default:\n{listed}",
