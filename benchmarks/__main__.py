@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from benchmarks import (
     backlog,
     bulk,
+    checkpoint_store,
     contention,
     fit_crash,
     fit_learns,
@@ -77,6 +78,10 @@ FIGURES: dict[str, tuple[str, Callable[[argparse.Namespace], Iterator[Table]]]] 
         lambda asked: fit_crash.run(asked.database, seed=asked.seed),
     ),
     "fit_rows": ("fine-tuning 4: a million rows before the first step", lambda asked: fit_rows.run(asked.database)),
+    "checkpoint_store": (
+        "fine-tuning 5: a checkpoint of 500 MB into and out of the database",
+        lambda asked: checkpoint_store.run(asked.database),
+    ),
     "idle_snapshot": ("listeners 8: folds beside an idle session", lambda asked: idle_snapshot.run(asked.database)),
 }
 
@@ -93,7 +98,7 @@ def main(arguments: list[str]) -> int:
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    listed = "\n".join(f"  {name:<15}{what}" for name, (what, _) in FIGURES.items())
+    listed = "\n".join(f"  {name:<17}{what}" for name, (what, _) in FIGURES.items())
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=f"Measure figures, each beside its ceiling in the same run; all of them by default:\n{listed}",
