@@ -64,7 +64,7 @@ class Training:
         """Read, train, and store what the fit ended with."""
         with self._failures():
             prepared = self._prepared()
-            sets = self._sets(prepared)
+            sets = self._sets(prepared.files)
             with _quiet_libraries():
                 trainer, watcher = self._trainer(sets, prepared)
                 trainer.train(resume_from_checkpoint=prepared.resumed_from)
@@ -80,7 +80,7 @@ class Training:
         if self.job.is_main:
             files, counted = self._read()
             require_rows(counted, self.model.identifier)
-            facts = self._facts(counted)
+            facts = self._facts(files, counted)
             self._check_evaluation(facts.rows)
             start = self.job.record.begin(facts)
             self._make_output_dir(start)
@@ -115,7 +115,10 @@ class Training:
                 break  # nothing to train on: said by the record, with the reasons
         return files, counted
 
-    def _facts(self, counted: Mapping[str, Counted]) -> DataFacts:
+    def _facts(self, files: Mapping[str, str], counted: Mapping[str, Counted]) -> DataFacts:
+        rows = {name: found.rows for name, found in counted.items()}
+        if rows[TRAIN]:
+            rows = {name: len(examples) for name, examples in self._sets(files).items()}
         left_out: Counter[str] = Counter()
         for found in counted.values():
             left_out += found.left_out
@@ -124,14 +127,14 @@ class Training:
             left_out[f"of fold {fold!r}"] += self.job.sets[TRAIN].folds[fold]
         data_seed = self.args.data_seed
         return DataFacts(
-            {name: found.rows for name, found in counted.items()}, dict(left_out),
+            rows, dict(left_out),
             {name: found.cut for name, found in counted.items()},
             {"seed": self.args.seed, "data_seed": self.args.seed if data_seed is None else data_seed},
             _versions(PACKAGES), _device(self.args),
         )  # fmt: skip
 
     def _check_evaluation(self, rows: Mapping[str, int]) -> None:
-        has_sets = len(rows) > 1 or self.configuration.validation_fraction > 0
+        has_sets = len(rows) > 1
         if not has_sets and str(getattr(self.args.eval_strategy, "value", self.args.eval_strategy)) != "no":
             raise ConfigError(
                 f"eval_strategy={self.configuration.eval_strategy!r} needs rows to evaluate on: give some rows "
@@ -140,10 +143,11 @@ class Training:
         if not has_sets and self.job.metrics:
             raise ConfigError(f"metrics={list(self.job.metrics)!r} are computed on validation sets, and there is none")
 
-    def _sets(self, prepared: Prepared) -> dict[str, Any]:
+    def _sets(self, files: Mapping[str, str]) -> dict[str, Any]:
+        """The sets by name, "train" the first; a share of it is "valid" where that is asked for."""
         import datasets
 
-        sets = {name: datasets.Dataset.from_file(path) for name, path in prepared.files.items()}
+        sets = {name: datasets.Dataset.from_file(path) for name, path in files.items()}
         fraction = self.configuration.validation_fraction
         if fraction and VALID not in sets:
             if len(sets[TRAIN]) * fraction < 1 or len(sets[TRAIN]) < 2:

@@ -69,9 +69,7 @@ def test_a_learning_rate_that_is_far_too_high_is_told(rows, base):
     assert db.load("run", "wild").status == "failed"
 
 
-@pytest.mark.parametrize(
-    "error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried"), RuntimeError("can't allocate memory")]
-)
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried")])
 def test_a_full_memory_is_told_with_what_to_lower(rows, base, monkeypatch, error):
     db, select = rows
     failing_at(3, monkeypatch, raising(error))
@@ -119,7 +117,7 @@ def test_half_precision_on_a_cpu_is_turned_off_with_one_warning(rows, base):
     assert "fp16=True is turned off: it trains on the CPU" in told[0]
 
 
-@pytest.mark.parametrize("progress", [True, None, False])
+@pytest.mark.parametrize("progress", [None, False])
 def test_a_terminal_shows_step_loss_and_time_left(rows, base, monkeypatch, capsys, progress):
     db, select = rows
     monkeypatch.setattr(sys.stderr, "isatty", lambda: progress is None)

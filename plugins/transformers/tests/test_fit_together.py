@@ -44,6 +44,6 @@ def test_processes_that_train_together_end_with_one_model(base, tmp_path):
     with db:
         llm, run = db.load("model", "joint"), db.load("run", "joint")
         assert (run.version, llm.version, run.status, run.device) == (0, 0, "done", "2 x cpu")
-        assert (run.rows, run.step) == ({"train": 36, "valid": 9}, 4) or run.rows == {"train": 45}
+        assert (run.rows, run.step) == ({"train": 36, "valid": 9}, 4)
         assert [checkpoint.step for checkpoint in run.checkpoints()] == [2, 4]
         assert ends[0] == [0, "done", 0, told(llm), sorted(weights(llm))]

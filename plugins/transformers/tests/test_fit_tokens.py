@@ -173,7 +173,7 @@ def trainer_of(base, rows, tmp_path, X=ASKED, **options):  # noqa: N803
         )  # fmt: skip
         training = Training(LLM("tiny", model_name_or_path=base), job)
         prepared = training._prepared()
-        return training._trainer(training._sets(prepared), prepared)[0]
+        return training._trainer(training._sets(prepared.files), prepared)[0]
 
 
 def test_padding_is_masked_in_attention_and_labels(base, tmp_path):
@@ -193,3 +193,10 @@ def test_packing_fills_sequences_and_keeps_rows_apart(base, tmp_path):
     assert sum(len(row["seq_lengths"]) for row in rows) == len(TRAIN_ROWS)
     batch = next(iter(trainer.get_train_dataloader()))
     assert (batch["position_ids"] == 0).sum() == len(batch["cu_seq_lens_q"]) - 1 > 2
+
+
+def test_gradients_are_checkpointed_unless_told_otherwise_and_noise_is_passed_on(base, tmp_path):
+    noisy = trainer_of(base, TRAIN_ROWS, tmp_path, gradient_checkpointing=None, neftune_noise_alpha=5.0)
+    assert (noisy.args.gradient_checkpointing, noisy.neftune_noise_alpha) == (True, 5.0)
+    plain = trainer_of(base, TRAIN_ROWS, tmp_path)
+    assert (plain.args.gradient_checkpointing, plain.neftune_noise_alpha) == (False, None)

@@ -113,6 +113,7 @@ def test_sets_of_their_own_and_a_share_held_out(base, tmp_path):
             fitted(db, select, base, name, validation_fraction=0.2, seed=seed, max_steps=1)[1]
             for name, seed in (("a", 1), ("b", 1), ("c", 2))
         ]
+        assert all(run.rows == {"train": 36, "valid": 9} for run in runs)
         first, same, another = (run.metrics["eval_valid_loss"] for run in runs)
         assert first == same != another
 
