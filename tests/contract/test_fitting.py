@@ -11,6 +11,7 @@ import pytest
 
 from pinnacle import Listener
 from pinnacle.backends.protocol import Capability
+from pinnacle.runtime import worker
 from tests.contract.documents import outputs
 from tests.contract.lines import DONE, OFFSET, SLOPE, artifacts, configure, create_points, fit, kept, used_artifacts
 from tests.contract.trainable import Line
@@ -140,6 +141,22 @@ def test_a_new_object_in_a_listener_takes_over_what_was_learned(backend, db):
     slope, offset = line.line()
     assert backend.read("points", 1)["guess"] == -slope + offset
     assert kept(db) == {**DONE, ("listener", "points.guess"): [0]}
+
+
+def test_a_listener_that_follows_computes_with_what_a_fit_learned(backend, db, monkeypatch):
+    monkeypatch.setattr(worker, "FOLLOW_S", 0.1)
+    line = fitted(backend, db)
+    listener = Listener(model=line, key="x", select=backend.query("points"), output="guess", follow="latest")
+    db.add(listener)
+    db.listen()
+    db.drain()
+    before = line.line()
+    fit(backend, db, line)
+    db.drain()
+    slope, offset = line.line()
+    assert (slope, offset) != before
+    assert [backend.read("points", key)["guess"] for key in (1, 2)] == [-slope + offset, -0.75 * slope + offset]
+    assert db.fresh(listener).fresh == 8
 
 
 def test_a_new_object_with_other_settings_has_learned_nothing(backend, db):

@@ -125,7 +125,8 @@ class Watcher(TrainerCallback):
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if self._job.is_main:
             tidy(folder)
-        self.save(folder, state, with_state=not args.save_only_model)
+        # Optimizers that are sharded over processes keep their state elsewhere.
+        self.save(folder, state, with_state=(folder / "optimizer.pt").is_file())
 
     def save(self, folder: Path, state: Any, *, with_state: bool) -> None:
         """Tell of the weights in a folder, with what is needed to go on from them."""
