@@ -158,6 +158,18 @@ def test_a_fit_that_is_done_is_not_gone_on_with(backend, db, caplog):
     assert caplog.text == ""
 
 
+def test_a_fit_that_keeps_nothing_in_the_database_does_not_say_that_it_begins_again(backend, db, caplog):
+    create_points(backend)
+    AT_STEP[11] = fail
+    configuration = configure(log_to_db=False)
+    with pytest.raises(ValueError, match="no"):
+        fit(backend, db, configuration=configuration)
+    AT_STEP.clear()
+    assert fit(backend, db, configuration=configuration).resumed == 1
+    assert "that failed is taken up again, from what it left on the disk" in caplog.text
+    assert BEGINS_AGAIN not in caplog.text
+
+
 def test_what_is_logged_while_it_goes_on_is_told_by_the_run(backend, db):
     create_points(backend)
     AT_STEP[11] = fail

@@ -192,9 +192,7 @@ def test_what_training_goes_on_from_is_kept_until_it_is_done(backend, db):
 
 def test_a_fit_that_keeps_nothing_in_the_database_leaves_a_run_alone(backend, db):
     create_points(backend)
-    configuration = configure()
-    configuration.log_to_db = False
-    run = fit(backend, db, configuration=configuration)
+    run = fit(backend, db, configuration=configure(log_to_db=False))
     assert (run.status, run.series(), run.checkpoints()) == ("done", [], [])
     assert kept(db) == {pair: versions for pair, versions in DONE.items() if pair[0] != "checkpoint"}
     assert artifacts(backend) == set()
