@@ -43,7 +43,8 @@ class Artifact:
 
     @cached_property
     def sha256(self) -> str:
-        """The hex digest of the content, taken when first asked for."""
+        """The hex digest of the content, taken when first asked for: a file that is stored is read twice, once for
+        the hash that it is stored under, and once more to store it."""
         digest = hashlib.sha256()
         for chunk in self._raw():
             digest.update(chunk)

@@ -14,7 +14,8 @@ TENSORS, TREE = ".safetensors", ".tree.json"
 def without_pickles(folder: Path, into: Path) -> dict[str, Path]:
     """The folder's pickled states, each as two files in ``into``, by name.
 
-    Read by torch's own loader of plain data, which runs no code.
+    Read by torch's own loader of plain data, which runs no code, and not into memory: an optimizer's state is twice
+    as large as what is trained.
     """
     import torch
     from safetensors.torch import save_file
@@ -25,12 +26,12 @@ def without_pickles(folder: Path, into: Path) -> dict[str, Path]:
     for path in sorted(path for path in folder.iterdir() if path.suffix in PICKLED):
         context: Any = safe_globals
         with context():
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         tensors: dict[str, Any] = {}
         tree = _take_apart(state, tensors)
         for suffix in (TENSORS, TREE):
             files[f"{path.name}{suffix}"] = into / f"{path.name}{suffix}"
-        save_file(tensors, files[f"{path.name}{TENSORS}"])
+        save_file(_apart(tensors), files[f"{path.name}{TENSORS}"])
         files[f"{path.name}{TREE}"].write_text(json.dumps(tree))
     return files
 
@@ -58,7 +59,7 @@ def _take_apart(value: Any, tensors: dict[str, Any]) -> Any:
         is_array = isinstance(value, np.ndarray)
         plain: Any = value
         tensor = torch.from_numpy(plain.astype(np.int64)) if is_array else plain
-        tensors[name] = tensor.detach().contiguous().clone()
+        tensors[name] = tensor.detach().contiguous()
         return {"array": [name, str(value.dtype)]} if is_array else {"tensor": name}
     if isinstance(value, Mapping):
         return {"dict": [[_take_apart(key, tensors), _take_apart(item, tensors)] for key, item in value.items()]}
@@ -68,6 +69,17 @@ def _take_apart(value: Any, tensors: dict[str, Any]) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"a state of training holds a {type(value).__name__}, which is no plain data")
+
+
+def _apart(tensors: dict[str, Any]) -> dict[str, Any]:
+    """The same tensors, each with memory of its own, as their file wants them: those that share some are copied."""
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        place = tensor.untyped_storage().data_ptr()
+        if place in seen:
+            tensors[name] = tensor.clone()
+        seen.add(place)
+    return tensors
 
 
 def _put_together(tree: Any, tensors: Mapping[str, Any]) -> Any:

@@ -23,7 +23,10 @@ from plugins.transformers.tests.fits import (
     weights,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's own call
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning"),  # peft's own call
+    pytest.mark.timeout(300),
+]
 
 WAYS = {
     "lora": {"max_steps": 60, "lora_r": 16, "lora_alpha": 32},
