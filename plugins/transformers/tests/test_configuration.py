@@ -326,7 +326,7 @@ def test_an_unknown_name_is_refused_with_near_ones():
         {"loss_type": "robust", "method": "dpo", "label_smoothing": 0.5}, {"neftune_noise_alpha": -1},
         {"early_stopping_patience": 0, "eval_strategy": "steps"}, {"early_stopping_patience": 2}, {"use_lora": 1},
         {"learning_rate": "2e-5"}, {"learning_rate": -1}, {"num_train_epochs": 0}, {"per_device_train_batch_size": 0},
-        {"gradient_accumulation_steps": True}, {"max_steps": 2.5}, {"fp16": "yes"}, {"lr_scheduler_kwargs": object()},
+        {"gradient_accumulation_steps": True}, {"max_steps": 2.5}, {"fp16": "yes"}, {"lr_scheduler_kwargs": object},
         {"accelerator_config": {1: 2}}, {"warmup_ratio": 1.5}, {"group_by_length": "yes"}, {"arguments": [1]},
         {"model_init_kwargs": {"token": "hf_secret"}}, {"push_to_hub_organization": "o"},
     ],
