@@ -301,7 +301,7 @@ class Database:
         returned, also ``db.load("run", identifier)``, holds lineage, metrics and checkpoints. Raises Conflict while
         another process trains the model, TrainingError when training cannot go on: its checkpoints are kept.
         """
-        if on_ray or ray_address is not None or ray_configs is not None:
+        if on_ray or ray_address or ray_configs:
             raise ConfigError(
                 "on_ray=, ray_address= and ray_configs= ask for training on a Ray cluster, which this version of "
                 "pinnacle cannot do; leave them out to train in this process"

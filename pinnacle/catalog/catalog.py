@@ -76,7 +76,12 @@ class Catalog:
 
     def plain(self, component: Component) -> dict[str, Any]:
         """What makes a component what it is, as plain values: its class, its code and its content."""
-        draft = draft_of(component, nested=lambda nested: self.add(nested).version or 0, allow_pickle=False)
+
+        def version(nested: Component) -> int:
+            is_settled = isinstance(nested, Run) and self.holds(nested)
+            return (nested if is_settled else self.add(nested)).version or 0
+
+        draft = draft_of(component, nested=version, allow_pickle=False)
         return {"type": draft.type.name, "source": draft.type.digest, "fields": draft.content}
 
     def versions(self, kind: str, identifier: str) -> list[int]:

@@ -107,7 +107,7 @@ class Run(Component):
         return self._reader().checkpoints(self)
 
     def series(self) -> list[dict[str, Any]]:
-        """What was logged, in order: a dict with ``step``, ``epoch`` and values an entry."""
+        """What was logged, in order: a dict with ``step``, ``epoch`` and values an entry; none with ``log_to_db=False``."""
         return self._reader().series(self)
 
     @property
@@ -133,7 +133,7 @@ class Run(Component):
         except ImportError as error:
             raise MissingPlugin("pandas", "pinnacle[plot]", purpose="run.data()") from error
         merged: dict[int, dict[str, Any]] = {}
-        for entry in self.series():
+        for entry in self._logged():
             merged.setdefault(entry["step"], {}).update(entry)
         return pd.DataFrame([merged[step] for step in sorted(merged)])
 
@@ -143,7 +143,7 @@ class Run(Component):
             from matplotlib.figure import Figure
         except ImportError as error:
             raise MissingPlugin("matplotlib", "pinnacle[plot]", purpose="run.plot()") from error
-        lines = losses(self.series())
+        lines = losses(self._logged())
         if not lines:
             raise NotFound(f"run {self.version} of {self.identifier!r} has logged no loss yet; see logging_steps=")
         figure: Any = Figure(figsize=(8, 4.5))
@@ -156,6 +156,14 @@ class Run(Component):
         if path is not None:
             figure.savefig(path)
         return figure
+
+    def _logged(self) -> list[dict[str, Any]]:
+        if self.configuration is not None and not self.configuration.log_to_db:
+            raise NotFound(
+                f"run {self.version} of {self.identifier!r} had log_to_db=False: its metrics are on the disk, in "
+                "trainer_state.json of the checkpoints in its output_dir"
+            )
+        return self.series()
 
     def _reader(self) -> RunReader:
         if self.reader is None:

@@ -69,11 +69,10 @@ class Fitting:
             return self._follow(job, fields, sets)
         right = leased(self._backend.runs, job.model.identifier, self._settings.lease_ttl_s)
         with right as lease, self._work_dir() as work_dir:
-            configuration = self._catalog.add(job.configuration)
-            run = self._lineage(job, configuration, fields)
+            run = self._lineage(job, fields)
             recording = Recording(self._history, run, sets, work_dir, lease.check, progress=progress)
             with recording.watched():
-                job.model.train(TrainingJob(configuration, fields, sets, job.metrics, work_dir, recording))
+                job.model.train(TrainingJob(job.configuration, fields, sets, job.metrics, work_dir, recording))
                 self._register(job.model, recording)
             return recording.run
 
@@ -120,7 +119,7 @@ class Fitting:
             sets[VALID] = stream(job.select, fields, fold=VALID)
         return sets
 
-    def _lineage(self, job: FitJob, configuration: TrainingConfiguration, fields: Fields) -> Run:
+    def _lineage(self, job: FitJob, fields: Fields) -> Run:
         """The run of a fit before it began: what is asked for, and a digest that is equal when it is asked again."""
         others = {each.identifier: (each.select, _fields_of(each, fields)) for each in job.validation_sets}
         queries = {TRAIN: (job.select, fields), **others}
@@ -128,12 +127,12 @@ class Fitting:
         base = self._catalog.plain(job.model)
         asked = [
             base, query, [[name, fields.to_json()] for name, (_, fields) in queries.items()],
-            [configuration.identifier, configuration.version],
+            self._catalog.plain(job.configuration),
             None if job.transform is None else FunctionSource(job.transform).digest,
             {name: FunctionSource(metric).digest for name, metric in job.metrics.items()},
         ]  # fmt: skip
         return Run(
-            job.model.identifier, base=base, X=fields.to_json(), configuration=configuration, query=query,
+            job.model.identifier, base=base, X=fields.to_json(), configuration=job.configuration, query=query,
             call=digest_of(describe(asked)),
         )  # fmt: skip
 

@@ -53,15 +53,16 @@ class ProgressLine:
         """Draw it, ten times a second at most."""
         now = time.monotonic()
         if self._started is None:
-            self._started = (now, step - 1)
+            self._started = (now, step)
         if not self._is_shown or (now - self._drawn_at < 0.1 and step < max_steps):
             return
         self._drawn_at = now
         since, first = self._started
-        rate = (step - first) / max(now - since, 1e-9)
         loss = "" if self._loss is None else f", loss {self._loss:.4f}"
-        left = int((max_steps - step) / rate)
-        line = f"{self._label}: step {step}/{max_steps}{loss}, {left // 60}:{left % 60:02d} left"
+        line = f"{self._label}: step {step}/{max_steps}{loss}"
+        if step > first:
+            left = round((max_steps - step) * (now - since) / (step - first))
+            line += f", {left // 60}:{left % 60:02d} left"
         width = shutil.get_terminal_size().columns - 1
         sys.stderr.write("\r" + line[:width].ljust(width))
         sys.stderr.flush()

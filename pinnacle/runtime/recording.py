@@ -49,7 +49,8 @@ class Recording:
         """Start a run, or go on with the last one where it was the same fit of the same rows and did not end well."""
         if not facts.rows.get(TRAIN):
             reasons = ", ".join(f"{count} {reason}" for reason, count in facts.left_out.items() if count)
-            raise TrainingError(f"no row of the query can be trained on ({reasons or 'it has none'})")
+            hint = "; rows whose _fold is 'train' are trained on" if "fold" in reasons else ""
+            raise TrainingError(f"no row of the query can be trained on ({reasons or 'it has none'}){hint}")
         self.run = dataclasses.replace(
             self.run, rows=dict(facts.rows), left_out=dict(facts.left_out), cut=dict(facts.cut),
             seeds=dict(facts.seeds), packages=dict(facts.packages), device=facts.device, started_at=datetime.now(UTC),

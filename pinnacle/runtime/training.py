@@ -184,7 +184,10 @@ METRICS: Mapping[str, Metric] = {"exact_match": exact_match}
 def named_metrics(metrics: Any) -> dict[str, Metric]:
     """Metrics, or one, by their names; ConfigError for what is neither a function nor the name of one of `METRICS`."""
     found: dict[str, Metric] = {}
-    for metric in [metrics] if callable(metrics) or isinstance(metrics, str) else metrics:
+    given = [metrics] if callable(metrics) or isinstance(metrics, str) else metrics or ()
+    if not isinstance(given, (list, tuple)):
+        raise ConfigError(f"metrics= is a list of functions or of names, not {metrics!r}")
+    for metric in given:
         name = metric if isinstance(metric, str) else getattr(metric, "__name__", type(metric).__name__)
         function = METRICS.get(metric) if isinstance(metric, str) else metric
         if not callable(function):

@@ -33,7 +33,7 @@ REFUSED = {
     "a transform that is none": ({"transform": "lower"}, "transform= is a function of a row"),
     "Ray": ({"on_ray": True}, "on_ray="),
     "a Ray cluster": ({"ray_address": "ray://there:10001"}, "ray_address="),
-    "settings for Ray": ({"ray_configs": {}}, "ray_configs="),
+    "settings for Ray": ({"ray_configs": {"num_workers": 2}}, "ray_configs="),
 }
 
 

@@ -194,6 +194,8 @@ def test_a_fit_that_keeps_nothing_in_the_database_leaves_a_run_alone(backend, db
     create_points(backend)
     run = fit(backend, db, configuration=configure(log_to_db=False))
     assert (run.status, run.series(), run.checkpoints()) == ("done", [], [])
+    with pytest.raises(NotFound, match="log_to_db=False"):
+        run.data()
     assert kept(db) == {pair: versions for pair, versions in DONE.items() if pair[0] != "checkpoint"}
     assert artifacts(backend) == set()
 

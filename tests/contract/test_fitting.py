@@ -143,6 +143,16 @@ def test_a_new_object_in_a_listener_takes_over_what_was_learned(backend, db):
     assert kept(db) == {**DONE, ("listener", "points.guess"): [0]}
 
 
+def test_a_fit_of_an_older_version_goes_on_from_that(backend, db):
+    line = fitted(backend, db)
+    fit(backend, db, line)
+    older = db.load("model", "line", 0)
+    run = fit(backend, db, older)
+    assert kept(db)["run", "line"] == [0, 1, 2]
+    assert run.base["fields"]["weights"] == db.load("run", "line", 1).base["fields"]["weights"]
+    assert older.line() == line.line()
+
+
 def test_a_listener_that_follows_computes_with_what_a_fit_learned(backend, db, monkeypatch):
     monkeypatch.setattr(worker, "FOLLOW_S", 0.1)
     line = fitted(backend, db)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
 import warnings
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -220,8 +221,8 @@ class LLMTrainingConfiguration(TrainingConfiguration):
             if sent.get("bf16") is None and not sent.get("fp16") and not is_torch_bf16_gpu_available():
                 sent["bf16"] = False
             return
-        if has_accelerator:
-            sent["use_cpu"] = True
+        if has_accelerator or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            sent["use_cpu"] = True  # without it several processes on CPUs do not know of each other
         kept = ("bf16", "bf16_full_eval") if is_asked_for else ()
         off = [name for name in _HALF if sent.get(name) and name not in kept]
         sent.update(dict.fromkeys(off, False))

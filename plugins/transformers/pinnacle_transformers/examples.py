@@ -45,15 +45,16 @@ class Examples:
 
     ``max_length``: tokens of an example; what is longer is cut (``keep_start`` or ``keep_end``), and counted.
     ``packs``: cutting is left to the packing. ``learns_prompt``: the loss is of the prompt and of others' turns too.
+    ``by_place``: ``names`` are fields, which say by their order what they are.
     """
 
     def __init__(
         self, tokenizer: Any, names: Sequence[str], *, method: str, max_length: int | None, keep_end: bool, packs: bool,
-        learns_prompt: bool, model: str,
+        learns_prompt: bool, model: str, by_place: bool = True,
     ) -> None:  # fmt: skip
         self._tokenizer, self._names, self._method, self._model = tokenizer, tuple(names), method, model
         self._max_length, self._keep_end, self._packs = max_length, keep_end, packs
-        self._learns_prompt = learns_prompt
+        self._learns_prompt, self._by_place = learns_prompt, by_place
         self._dialogs = Dialogs(tokenizer, model)
         self._end = tokenizer.eos_token or ""
         self._are_dialogs: bool | None = None
@@ -124,7 +125,7 @@ class Examples:
             raise ConfigError(f"transform= makes a dict or a text of a row, not {row!r}")
         if any(set(row) == set(form) for form in forms):
             return dict(row)
-        if set(row) == set(self._names):  # fields, by their places in X
+        if self._by_place and set(row) == set(self._names):
             values = [row[name] for name in self._names]
             if self._method == "sft" and len(values) == 1:
                 return {MESSAGES if isinstance(values[0], list) else TEXT: values[0]}

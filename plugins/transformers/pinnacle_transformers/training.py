@@ -58,7 +58,8 @@ class Training:
         self.model, self.job, self.configuration = model, job, job.configuration
         self.output_dir = Path(self.configuration.output_dir or job.work_dir / "output")
         self.args = self.configuration.library_arguments(str(self.output_dir), on_cpu=model.device == "cpu" or None)
-        self.tokenizer = load_tokenizer(model.tokenizer_source(), model.tokenizer_kwargs, model.identifier)
+        tokenizer = load_tokenizer(model.tokenizer_source(), model.tokenizer_kwargs, model.identifier)
+        self.tokenizer = _as_configured(tokenizer, self.args, self.configuration)
 
     def run(self) -> None:
         """Read, train, and store what the fit ended with."""
@@ -66,7 +67,8 @@ class Training:
             prepared = self._prepared()
             sets = self._sets(prepared.files)
             with _quiet_libraries():
-                trainer, watcher = self._trainer(sets, prepared)
+                with self._refusals():
+                    trainer, watcher = self._trainer(sets, prepared)
                 trainer.train(resume_from_checkpoint=prepared.resumed_from)
                 self._finish(trainer, watcher, sets)
             del trainer, watcher
@@ -107,9 +109,11 @@ class Training:
                 self.tokenizer, self.job.fields.arguments or rows.names, method=self.configuration.method,
                 max_length=self.configuration.max_length, keep_end=self.args.truncation_mode == "keep_end",
                 packs=self.configuration.packing, learns_prompt=learns_prompt, model=self.model.identifier,
+                by_place=self.job.fields.arguments is None,
             )  # fmt: skip
             path = self.job.work_dir / "data" / f"{len(files)}.arrow"
-            counted[name] = examples.write(rows, path)
+            with quiet():  # of long rows, which are counted
+                counted[name] = examples.write(rows, path)
             files[name] = str(path)
             if name == TRAIN and not counted[name].rows:
                 break  # nothing to train on: said by the record, with the reasons
@@ -280,6 +284,16 @@ class Training:
             trainer.accelerator.wait_for_everyone()
 
     @contextlib.contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """ConfigError, naming the configuration, for what the libraries refuse when they are about to train."""
+        try:
+            yield
+        except (ValueError, OSError, ImportError) as error:
+            if isinstance(error, PinnacleError) or _remedy(error, self.args, self.output_dir):
+                raise
+            raise ConfigError(f"{self.configuration.kind} {self.configuration.identifier!r}: {error}") from error
+
+    @contextlib.contextmanager
     def _failures(self) -> Iterator[None]:
         """TrainingError, with what to do, for memory and disks that are full."""
         try:
@@ -295,10 +309,14 @@ class Training:
 def check_output_dir(configuration: LLMTrainingConfiguration, model: str) -> None:
     """ConfigError for an output folder with files that are not of this model's fits."""
     folder = None if configuration.output_dir is None else Path(configuration.output_dir)
-    if folder is None or not folder.exists() or configuration.overwrite_output_dir:
+    if folder is None:
         return
-    if not folder.is_dir():
-        raise ConfigError(f"output_dir={str(folder)!r} is a file; name a folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"output_dir={str(folder)!r} cannot be made: {error}; name another folder") from error
+    if configuration.overwrite_output_dir:
+        return
     mark = folder / MARK
     is_own = mark.is_file() and json.loads(mark.read_text()).get("model") == model
     if not is_own and any(folder.iterdir()):
@@ -306,6 +324,24 @@ def check_output_dir(configuration: LLMTrainingConfiguration, model: str) -> Non
             f"output_dir={str(folder)!r} has files in it; name another folder, or pass overwrite_output_dir=True to "
             "write among them (its checkpoint-* folders are deleted)"
         )
+
+
+def _as_configured(tokenizer: Any, args: Any, configuration: LLMTrainingConfiguration) -> Any:
+    """The tokenizer with the end and the chat template that trl would give it, before any row is read."""
+    label = f"{configuration.kind} {configuration.identifier!r}"
+    ending, template = getattr(args, "eos_token", None), getattr(args, "chat_template_path", None)
+    if ending is not None:
+        if ending not in tokenizer.get_vocab():
+            raise ConfigError(f"{label}: eos_token={ending!r} is no token of the model's tokenizer")
+        tokenizer.eos_token = ending
+    if template is not None:
+        if not Path(template).is_file() or Path(template).suffix not in (".jinja", ".j2"):
+            raise ConfigError(
+                f"{label}: chat_template_path={template!r} is no .jinja file here; name one, or give the model "
+                "tokenizer_kwargs={'chat_template': ...}"
+            )
+        tokenizer.chat_template = Path(template).read_text()
+    return tokenizer
 
 
 def _metric_of(name: str, sets: list[str]) -> str:

@@ -1,0 +1,72 @@
+"""What a fit refuses, before it trains: each with the value and what to do."""
+
+from __future__ import annotations
+
+import pytest
+from pinnacle_transformers import LLMTrainingConfiguration
+
+from pinnacle import ConfigError
+from plugins.transformers.tests.fits import TRAIN_ROWS, config, fitted, stored
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # trl's and peft's own
+
+
+@pytest.fixture
+def rows(tmp_path):
+    db, select = stored(tmp_path / "rows.db", TRAIN_ROWS)
+    with db:
+        yield db, select
+
+
+@pytest.mark.parametrize(
+    ("X", "options", "told"),
+    [
+        ({"completion": "completion", "promt": "prompt"}, {}, "row 1 gives completion, promt"),
+        (("prompt", "completion"), {"eos_token": "<nope>"}, "eos_token='<nope>' is no token"),
+        (("prompt", "completion"), {"chat_template_path": "/nope/nope"}, "is no .jinja file here"),
+        (("prompt", "completion"), {"resume_from_checkpoint": "/nope"}, "goes on by itself"),
+        (("prompt", "completion"), {"output_dir": "/proc/x/y"}, "cannot be made"),
+        (("prompt", "completion"), {"report_to": "tensorbord"}, "tensorbord"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_what_cannot_be_trained_is_refused_by_name(rows, base, X, options, told):  # noqa: N803
+    db, select = rows
+    with pytest.raises(ConfigError, match=told):
+        fitted(db, select, base, "refused", X=X, max_steps=1, **options)
+    assert "model" not in {kind for kind, _ in db.show()}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"max_steps": 0}, {"save_steps": 0}, {"save_total_limit": -1}, {"logging_steps": 0}, {"eval_steps": 0}],
+    ids=str,
+)
+def test_counts_of_nothing_are_refused_when_they_are_written(given):
+    with pytest.raises(ConfigError, match=next(iter(given))):
+        LLMTrainingConfiguration("c", **given)
+
+
+def test_the_rows_are_encoded_with_the_template_and_the_end_that_are_saved(rows, base, tmp_path):
+    db, _ = rows
+    template = tmp_path / "template.jinja"
+    template.write_text("{% for m in messages %}ZZ{{ m['role'] }}: {{ m['content'] }}{{ eos_token }}{% endfor %}")
+    from pinnacle_transformers.training import Training
+
+    from pinnacle import TrainingJob
+    from pinnacle.base.rows import Fields
+    from pinnacle.ext.llm import LLM
+
+    configuration = config(chat_template_path=str(template), eos_token="<|user|>")
+    job = TrainingJob(configuration, Fields.of("text"), {}, {}, tmp_path, None)
+    tokenizer = Training(LLM("tiny", model_name_or_path=str(base)), job).tokenizer
+    rendered = tokenizer.apply_chat_template([{"role": "user", "content": "hello"}], tokenize=False)
+    assert rendered == "ZZuser: hello<|user|>"
+
+
+@pytest.mark.parametrize("metrics", [3, {"exact_match"}, [3]], ids=str)
+def test_metrics_that_are_none_are_refused(rows, base, metrics):
+    db, select = rows
+    with pytest.raises(ConfigError, match="metrics= "):
+        fitted(db, select, base, "refused", metrics=metrics)
+    assert db.show() == []
