@@ -107,7 +107,7 @@ class Run(Component):
         return self._reader().checkpoints(self)
 
     def series(self) -> list[dict[str, Any]]:
-        """What was logged, in order: a dict with ``step``, ``epoch`` and values an entry; none with ``log_to_db=False``."""
+        """What was logged, in order: ``step``, ``epoch`` and values an entry; nothing with ``log_to_db=False``."""
         return self._reader().series(self)
 
     @property

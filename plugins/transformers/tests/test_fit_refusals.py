@@ -47,8 +47,7 @@ def test_counts_of_nothing_are_refused_when_they_are_written(given):
         LLMTrainingConfiguration("c", **given)
 
 
-def test_the_rows_are_encoded_with_the_template_and_the_end_that_are_saved(rows, base, tmp_path):
-    db, _ = rows
+def test_the_rows_are_encoded_with_the_template_and_the_end_that_are_saved(base, tmp_path):
     template = tmp_path / "template.jinja"
     template.write_text("{% for m in messages %}ZZ{{ m['role'] }}: {{ m['content'] }}{{ eos_token }}{% endfor %}")
     from pinnacle_transformers.training import Training

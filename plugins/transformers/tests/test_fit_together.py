@@ -18,7 +18,7 @@ from plugins.transformers.tests.fits import TRAIN_ROWS, fitted, stored, told, we
 url, base = sys.argv[1:]
 db, select = stored(url, TRAIN_ROWS)
 llm, run = fitted(
-    db, select, base, "joint", max_steps=4, use_cpu=True, per_device_train_batch_size=4, save_strategy="steps",
+    db, select, base, "joint", max_steps=4, per_device_train_batch_size=4, save_strategy="steps",
     save_steps=2, validation_fraction=0.2, metrics=["exact_match"],
 )
 told = json.dumps([run.version, run.status, llm.version, told(llm), sorted(weights(llm))])
