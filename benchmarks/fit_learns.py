@@ -98,7 +98,7 @@ def run(*, seeds: tuple[int, ...] = SEEDS) -> Iterator[Table]:
 
 
 def told(is_same: bool) -> str:
-    return "same tokens" if is_same else "OTHER"
+    return "same text" if is_same else "OTHER"
 
 
 @dataclass
