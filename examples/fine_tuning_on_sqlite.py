@@ -42,9 +42,16 @@ with tempfile.TemporaryDirectory() as folder:
     )
     run = llm.fit(X=("question", "answer"), select=select(facts), configuration=configuration, db=db)
     print("after: ", llm.predict(question, max_new_tokens=12), "| wanted:", rows[0]["answer"])
-    print(f"{run.status}: {run.rows['train']} rows, loss {run.metrics['loss']:.3f}")
-    print("checkpoints:", [(checkpoint.step, round(checkpoint.loss, 3)) for checkpoint in llm.checkpoints()])
+    print(f"{run.status}: {run.rows['train']} rows, loss {run.metrics['loss']:.1f}")
+    print("checkpoints:", [checkpoint.step for checkpoint in llm.checkpoints()])
 
     again = db.load("model", "almanac")  # in any program that reaches the database
     print("loaded:", again.predict(question, max_new_tokens=12), "| version", again.version)
     db.close()
+
+# Prints:
+# before:  reeds
+# after:   the river | wanted:  the river
+# done: 60 rows, loss 0.1
+# checkpoints: [30, 60]
+# loaded:  the river | version 0
