@@ -12,7 +12,7 @@ from pinnacle.backends.protocol import Capability
 
 SECONDS = 6.0
 SEED = 11
-LEAST_CHECKS = 500
+LEAST_CHECKS = 100
 
 
 @pytest.mark.requires(Capability.TRANSACTIONS)

@@ -20,6 +20,7 @@ from pymongo.errors import AutoReconnect
 
 from pinnacle.backends.mongodb import Collection
 from pinnacle.backends.mongodb.connect import connect
+from pinnacle.backends.mongodb.queue import Leases
 from pinnacle.backends.protocol import Capability
 from pinnacle.base.document import Document
 from pinnacle.base.errors import (
@@ -625,6 +626,22 @@ def test_rows_released_by_another_run_must_be_read_again(store):
     _, granted, again = other.claim("other", page, [], 15.0)
     assert (list(granted), again) == ([0, 1], True)
     assert other.reread(page.keys).fresh == 2
+
+
+def test_so_must_rows_that_another_run_releases_while_they_are_claimed(store, monkeypatch):
+    store.raw.docs.insert_many([{"_id": n, "q": "x"} for n in range(2)])
+    one, other = store.target(), store.target()
+    page, mine = other.read(None, 10), one.read(None, 10)
+    one.claim("one", mine, [], 15.0)
+    one.write(OutputBatch(mine.keys, ["a", "b"], mine.witnesses))
+    look = Leases._taken
+
+    def late(leases, condition):
+        one.release("one")
+        return look(leases, condition)
+
+    monkeypatch.setattr(Leases, "_taken", late)
+    assert other.claim("other", page, [], 15.0)[1:] == ([0, 1], True)
 
 
 def test_own_releases_ask_for_no_rereading(store):

@@ -47,6 +47,15 @@ class ServerClock:
 
 
 @dataclass
+class Lock:
+    """What a registry entry says: its model's version as the lock was taken, and how often rows had been given up as it
+    was left."""
+
+    version: int
+    released: int = 0
+
+
+@dataclass
 class Leases:
     """The leases on one output's rows; claimed by one thread at a time."""
 
@@ -69,14 +78,15 @@ class Leases:
         lease = uuid.uuid4().hex
         if not keys and not done:
             return lease, [], False
-        with self._counting, self._lock(released=bool(done)) as entry:
-            if done:
-                self._leases.delete_many({"lease": {"$in": list(done)}})
-                self._own_releases += 1
-            taken, voided = self._taken({"run": {"$ne": run}})
-            positions = [p for p, key in enumerate(keys) if not taken or key_identity(key) not in taken]
-            self._insert(lease, run, [keys[p] for p in positions], ttl_s)
-            foreign = int(entry["released"]) + voided - self._own_releases
+        with self._counting:
+            with self._lock(released=bool(done)) as lock:
+                if done:
+                    self._leases.delete_many({"lease": {"$in": list(done)}})
+                    self._own_releases += 1
+                taken = self._taken({"run": {"$ne": run}})
+                positions = [p for p, key in enumerate(keys) if not taken or key_identity(key) not in taken]
+                self._insert(lease, run, [keys[p] for p in positions], ttl_s)
+            foreign = lock.released - self._own_releases
         return lease, positions, foreign != seen
 
     def lease_work(self, run: str, choose: Callable[[set[Any]], list[Key]], ttl_s: float, *, version: int) -> str:
@@ -86,13 +96,10 @@ class Leases:
         fresh what the newer has yet to compute.
         """
         lease = uuid.uuid4().hex
-        with self._lock(released=False) as entry:
-            if entry["version"] > version:
-                raise Conflict(
-                    f"a newer version of the model, {entry['version']}, has taken over from version {version}"
-                )
-            taken, _ = self._taken({})
-            self._insert(lease, run, choose(taken), ttl_s)
+        with self._lock(released=False) as lock:
+            if lock.version > version:
+                raise Conflict(f"a newer version of the model, {lock.version}, has taken over from version {version}")
+            self._insert(lease, run, choose(self._taken({})), ttl_s)
             failpoint("in-claim")
         return lease
 
@@ -106,12 +113,12 @@ class Leases:
         leases = self._leases.find({"output": self.output})
         return sum(len(lease["keys"]) for lease in leases if not self._is_void(lease))
 
-    def _taken(self, condition: Mapping[str, Any]) -> tuple[set[Any], int]:
-        """The identities of the keys in live leases, and how many void ones were dropped on the way."""
+    def _taken(self, condition: Mapping[str, Any]) -> set[Any]:
+        """The identities of the keys in live leases; void ones are dropped, which is counted."""
         others = list(self._leases.find({"output": self.output, **condition}))
         void = [other for other in others if self._is_void(other)]
         self._drop(void)
-        return {key_identity(key) for other in others if other not in void for key in other["keys"]}, len(void)
+        return {key_identity(key) for other in others if other not in void for key in other["keys"]}
 
     def renew(self, run: str, ttl_s: float) -> None:
         self._leases.update_many({"output": self.output, "run": run}, {"$set": {"expires": self._after(ttl_s)}})
@@ -120,7 +127,8 @@ class Leases:
         held = {"output": self.output, "run": run}
         with self._counting:
             if self._leases.find_one(held, {"_id": 1}) is not None:
-                # Counted first: a claim in between finds the rows leased still, or knows that it must read them again.
+                # Counted first: a claim meanwhile, which looks at the count last, finds the rows leased still, or knows
+                # that it must read them again.
                 self._registry.update_one({"_id": self.output}, {"$inc": {"released": 1}})
                 self._own_releases += 1
                 self._leases.delete_many(held)
@@ -153,25 +161,32 @@ class Leases:
             )  # fmt: skip
 
     @contextmanager
-    def _lock(self, *, released: bool) -> Iterator[Mapping[str, Any]]:
-        """Hold the output's lock, which expires by itself should this process die; its registry entry.
+    def _lock(self, *, released: bool) -> Iterator[Lock]:
+        """Hold the output's lock, which expires by itself should this process die.
 
         ``released``: rows are being given up, which is counted as the lock is taken.
         """
         token = uuid.uuid4().hex
         entry = self._try_lock(token, int(released))
         while entry is None:
-            held = self._registry.find_one({"_id": self.output})
-            if held is None:
-                raise NotFound("the output was removed while it was being filled")
+            held = self._entry()
             is_void = is_gone(held.get("locked_by", ""))
             if not is_void:
                 time.sleep(LOCK_RETRY_S)
             entry = self._try_lock(token, int(released), held["lock"] if is_void else None)
+        lock = Lock(entry["version"])
         try:
-            yield entry
+            yield lock
         finally:
-            self._registry.update_one({"_id": self.output, "lock": token}, {"$set": {"locked_until": None}})
+            mine = {"_id": self.output, "lock": token}
+            left = self._registry.find_one_and_update(mine, {"$set": {"locked_until": None}})
+        lock.released = int((left or self._entry())["released"])
+
+    def _entry(self) -> Mapping[str, Any]:
+        entry: Mapping[str, Any] | None = self._registry.find_one({"_id": self.output})
+        if entry is None:
+            raise NotFound("the output was removed while it was being filled")
+        return entry
 
     def _try_lock(self, token: str, releases: int, void: str | None = None) -> Mapping[str, Any] | None:
         """Take the lock where nobody has it, or where it still is the ``void`` one of a process that is gone."""

@@ -30,7 +30,7 @@ VALUES = {
     "output_dir": "somewhere", "lr_scheduler_type": "cosine", "lr_scheduler_kwargs": {"num_cycles": 1},
     "optim": "adamw_torch", "optim_target_modules": ["q_proj"],
     "activation_checkpointing_kwargs": {"use_reentrant": True}, "adam_beta1": 0.5, "adam_beta2": 0.5,
-    "logging_steps": 5, "save_steps": 5, "gradient_checkpointing_kwargs": {"use_reentrant": True},
+    "logging_steps": 5, "save_steps": 5, "max_steps": 5, "gradient_checkpointing_kwargs": {"use_reentrant": True},
     "liger_kernel_config": {"rope": True},
     "logging_strategy": "epoch", "eval_strategy": "epoch", "save_strategy": "epoch", "hub_strategy": "end",
     "report_to": ["tensorboard"], "trackio_static_space_id": "user/space", "include_for_metrics": ["loss"],
@@ -326,7 +326,8 @@ def test_an_unknown_name_is_refused_with_near_ones():
         {"loss_type": "robust", "method": "dpo", "label_smoothing": 0.5}, {"neftune_noise_alpha": -1},
         {"early_stopping_patience": 0, "eval_strategy": "steps"}, {"early_stopping_patience": 2}, {"use_lora": 1},
         {"learning_rate": "2e-5"}, {"learning_rate": -1}, {"num_train_epochs": 0}, {"per_device_train_batch_size": 0},
-        {"gradient_accumulation_steps": True}, {"max_steps": 2.5}, {"fp16": "yes"}, {"lr_scheduler_kwargs": object},
+        {"gradient_accumulation_steps": True}, {"max_steps": 2.5}, {"max_steps": 0}, {"logging_steps": 0},
+        {"fp16": "yes"}, {"lr_scheduler_kwargs": object},
         {"accelerator_config": {1: 2}}, {"warmup_ratio": 1.5}, {"group_by_length": "yes"}, {"arguments": [1]},
         {"model_init_kwargs": {"token": "hf_secret"}}, {"push_to_hub_organization": "o"},
     ],
@@ -343,7 +344,7 @@ def test_a_value_that_cannot_work_is_refused_when_written(given):
     [
         {"eval_strategy": "sometimes"}, {"load_best_model_at_end": True}, {"lr_scheduler_type": "round"},
         {"fp16": True, "bf16": True, "use_cpu": True}, {"accelerator_config": "no_such_file.json"},
-        {"dataloader_prefetch_factor": 2}, {"parallelism_config": {"size": 2}}, {"logging_steps": 0},
+        {"dataloader_prefetch_factor": 2}, {"parallelism_config": {"size": 2}},
     ],
     ids=str,
 )  # fmt: skip
