@@ -16,7 +16,7 @@ from benchmarks.fits import largest_difference, random_llama, reported
 from benchmarks.places import Place, opened
 from benchmarks.table import Table
 
-ROWS, STEPS, SAVE_STEPS, ROUNDS = 400, 24, 12, 3
+ROWS, STEPS, SAVE_STEPS, ROUNDS = 400, 48, 24, 3
 HIDDEN, LAYERS, VOCABULARY = 256, 8, 8_000
 WEIGHTS_AT_LEAST = 10_000_000
 TIME_BOUND, LOSS_BOUND = 1.05, 1e-6
