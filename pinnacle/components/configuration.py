@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pinnacle.components.component import Component, operational
 
@@ -24,3 +24,7 @@ class TrainingConfiguration(Component):
     def checkpoints_kept(self) -> int | None:
         """How many checkpoints of a run stay; None keeps all."""
         return None
+
+    def series_on_disk(self, run: str) -> list[dict[str, Any]]:
+        """The metrics that a run without ``log_to_db`` left on this machine's disk; see `Run.series`."""
+        return []

@@ -107,8 +107,14 @@ class Run(Component):
         return self._reader().checkpoints(self)
 
     def series(self) -> list[dict[str, Any]]:
-        """What was logged, in order: ``step``, ``epoch`` and values an entry; nothing with ``log_to_db=False``."""
-        return self._reader().series(self)
+        """What was logged, in order: ``step``, ``epoch`` and values an entry.
+
+        With ``log_to_db=False`` what is on the disk of this machine: up to the last checkpoint while it runs.
+        """
+        found = self._reader().series(self)
+        if found or self.configuration is None or self.configuration.log_to_db:
+            return found
+        return self.configuration.series_on_disk(checkpoints_of(self))
 
     @property
     def is_alive(self) -> bool:
@@ -158,12 +164,13 @@ class Run(Component):
         return figure
 
     def _logged(self) -> list[dict[str, Any]]:
-        if self.configuration is not None and not self.configuration.log_to_db:
+        found = self.series()
+        if not found and self.configuration is not None and not self.configuration.log_to_db:
             raise NotFound(
-                f"run {self.version} of {self.identifier!r} had log_to_db=False: its metrics are on the disk, in "
-                "trainer_state.json of the checkpoints in its output_dir"
+                f"run {self.version} of {self.identifier!r} had log_to_db=False: its metrics are in its output_dir, on "
+                "the machine that trained, until another fit writes there"
             )
-        return self.series()
+        return found
 
     def _reader(self) -> RunReader:
         if self.reader is None:

@@ -15,7 +15,7 @@ from typing import Any
 from pinnacle.base.errors import ConfigError, PinnacleError, TrainingError
 from pinnacle.catalog.history import History
 from pinnacle.components.artifact import Artifact, write_files
-from pinnacle.components.run import DONE, FAILED, INTERRUPTED, Checkpoint, Run
+from pinnacle.components.run import DONE, FAILED, INTERRUPTED, Checkpoint, Run, checkpoints_of
 from pinnacle.runtime.progress import ProgressLine
 from pinnacle.runtime.training import TRAIN, DataFacts, RowStream, SavedWeights, Start
 
@@ -63,7 +63,7 @@ class Recording:
         self._since = time.monotonic()
         if before is None or not self._is_same(before):
             self.run = self._history.start(self.run)
-            return Start()
+            return Start(checkpoints_of(self.run))
         return self._resume(before)
 
     def log(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
@@ -154,6 +154,7 @@ class Recording:
         states = self._history.states(before)
         found = self._history.checkpoints(before)
         checkpoint = next((each for each in reversed(found) if each.step in states), None)
+        name = checkpoints_of(before)
         model, ended = before.identifier, "failed" if before.status == FAILED else "was interrupted"
         self.run = before
         self._seconds_before = before.seconds
@@ -161,17 +162,17 @@ class Recording:
         self._history.resume(before, checkpoint)
         if not self._is_stored:
             log.warning("the fit of model %r that %s is taken up again, from what it left on the disk", model, ended)
-            return Start(is_resumed=True)
+            return Start(name, is_resumed=True)
         if checkpoint is None:
             log.warning("the fit of model %r that %s left nothing to go on from; it begins again", model, ended)
-            return Start(is_resumed=True)
+            return Start(name, is_resumed=True)
         log.warning("the fit of model %r that %s goes on from its checkpoint at step %d", model, ended, checkpoint.step)
         folder = self._work_dir / f"checkpoint-{checkpoint.step}"
         write_files({**checkpoint.files, **states[checkpoint.step].files}, folder)
         for best in found:
             if best.is_best and best.step < checkpoint.step:
                 write_files(best.files, self._work_dir / f"checkpoint-{best.step}")
-        return Start(folder, is_resumed=True)
+        return Start(name, folder, is_resumed=True)
 
     def _flush(self) -> None:
         self._flushed_at = time.monotonic()
@@ -190,7 +191,7 @@ class Follower:
     """The `Recorder` of a process that trains along and tells nobody."""
 
     def begin(self, facts: DataFacts) -> Start:
-        return Start()
+        raise ConfigError("a process that trains along begins where the first one says")
 
     def log(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
         return None

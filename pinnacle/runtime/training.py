@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from pinnacle.backends.protocol import Backend
 from pinnacle.base.errors import ConfigError, TrainingError, UnknownField
-from pinnacle.base.rows import Fields, OutputSpec
+from pinnacle.base.rows import Fields, Key, OutputSpec
 from pinnacle.base.types import Text
 from pinnacle.components.configuration import TrainingConfiguration
 
@@ -42,39 +42,42 @@ class RowStream:
         self.count, self.fingerprint = 0, ""
 
     def __iter__(self) -> Iterator[Any]:
+        return (row for _, row in self.keyed())
+
+    def keyed(self) -> Iterator[tuple[Key, Any]]:
+        """The rows with their keys, for messages."""
         digest = hashlib.sha256()
         self.folds, self.count = Counter(), 0
-        for values in self._values():
+        for key, values in self._values():
             if self.fold is not None:
                 self.folds[values[-1] if isinstance(values[-1], str) else None] += 1
                 if values[-1] != self.fold:
                     continue
-            row = self._row(dict(zip(self.names, values, strict=False)))
+            row = self._row(key, dict(zip(self.names, values, strict=False)))
             self.count += 1
             digest.update(json.dumps(row, default=_plain, sort_keys=True).encode("utf-8", "surrogatepass") + b"\n")
-            yield row
+            yield key, row
         self.fingerprint = digest.hexdigest()
 
-    def _row(self, row: dict[str, Any]) -> Any:
+    def _row(self, key: Key, row: dict[str, Any]) -> Any:
         if self._transform is None:
             return row
         try:
             return self._transform(row)
         except Exception as error:
             raise TrainingError(
-                f"transform= failed on row {self.count + 1} of its set, in the order of the keys: "
-                f"{type(error).__name__}: {error}"
+                f"transform= failed on the row of key {key!r}: {type(error).__name__}: {error}"
             ) from error
 
-    def _values(self) -> Iterator[tuple[Any, ...]]:
+    def _values(self) -> Iterator[tuple[Key, tuple[Any, ...]]]:
         spec = OutputSpec("pinnacle_rows", Text(), "", 0, self._source.fields)
         target = self._backend.bind(self._source, spec, create=False)
         after = None
         while True:
             page = target.read(after, PAGE_ROWS, overwrite=True)
             single = self._source.fields.is_single
-            for value in page.inputs:
-                yield (value,) if single else tuple(value)
+            for key, value in zip(page.keys, page.inputs, strict=True):
+                yield key, (value,) if single else tuple(value)
             if page.last is None:
                 return
             after = page.last
@@ -117,11 +120,12 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class Start:
-    """Where training begins: ``folder`` has the files of a checkpoint and its state, None at the beginning.
+    """Where training of a ``run`` begins: ``folder`` has the files of a checkpoint and its state, None: at step 0.
 
     ``is_resumed``: an earlier call of the same fit was interrupted, which may have left checkpoints on the disk.
     """
 
+    run: str
     folder: Path | None = None
     is_resumed: bool = False
 

@@ -8,10 +8,12 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from pinnacle import ConfigError, MissingPlugin, TrainingConfiguration, operational, resolved_secret, secret
 from pinnacle_transformers.arguments import arguments_of, checked, config_class, default_of, known_arguments, plain
+from pinnacle_transformers.folders import series_in
 from pinnacle_transformers.limits import check_limits
 from pinnacle_transformers.renamed import OLD_NAMES, OLDER, RENAMED, current
 
@@ -91,6 +93,10 @@ class LLMTrainingConfiguration(TrainingConfiguration):
         """How many checkpoints of a run stay; None keeps all."""
         kept = self.save_total_limit
         return None if kept is None else max(1, int(kept))
+
+    def series_on_disk(self, run: str) -> list[dict[str, Any]]:
+        """See `TrainingConfiguration.series_on_disk`."""
+        return [] if self.output_dir is None else series_in(Path(self.output_dir), run)
 
     def given(self) -> dict[str, Any]:
         """What is not as it is by default, by name; without secrets."""

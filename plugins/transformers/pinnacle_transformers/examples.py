@@ -27,8 +27,8 @@ FORMS = {
 EMPTY, NO_ROOM, LEFT_OUT = "empty", "with a prompt that fills max_length", "left out by transform"
 NO_ANSWER = "without a turn of the assistant"
 
-Shape = tuple[int, dict[str, Any]]
-"""A row's number, and its fields by the names of a form."""
+Shape = tuple[Any, dict[str, Any]]
+"""A row's key, and its fields by the names of a form."""
 
 
 @dataclass
@@ -59,8 +59,8 @@ class Examples:
         self._end = tokenizer.eos_token or ""
         self._are_dialogs: bool | None = None
 
-    def write(self, rows: Iterable[Any], path: Path) -> Counted:
-        """Write the examples of ``rows`` as an Arrow stream; the counts are of this pass."""
+    def write(self, rows: Iterable[tuple[Any, Any]], path: Path) -> Counted:
+        """Write the examples of ``rows``, each with its key, as an Arrow stream; the counts are of this pass."""
         import pyarrow as pa
 
         counted = Counted()
@@ -74,12 +74,10 @@ class Examples:
                 writer.write_table(pa.Table.from_pylist(chunk, schema=table.schema))
         return counted
 
-    def _chunks(self, rows: Iterable[Any], counted: Counted) -> Iterator[list[dict[str, Any]]]:
-        numbered = enumerate(rows, 1)
-        while chunk := list(itertools.islice(numbered, CHUNK_ROWS)):
-            shaped = [
-                (number, shape) for number, row in chunk if (shape := self._shaped(row, number, counted)) is not None
-            ]
+    def _chunks(self, rows: Iterable[tuple[Any, Any]], counted: Counted) -> Iterator[list[dict[str, Any]]]:
+        keyed = iter(rows)
+        while chunk := list(itertools.islice(keyed, CHUNK_ROWS)):
+            shaped = [(key, shape) for key, row in chunk if (shape := self._shaped(key, row, counted)) is not None]
             examples = self._preferences(shaped, counted) if self._method == "dpo" else self._learned(shaped, counted)
             counted.rows += len(examples)
             if examples:
@@ -97,12 +95,12 @@ class Examples:
 
     # -- from rows to the forms that are trained on ------------------------------------------------
 
-    def _shaped(self, row: Any, number: int, counted: Counted) -> dict[str, Any] | None:
+    def _shaped(self, key: Any, row: Any, counted: Counted) -> dict[str, Any] | None:
         """A row by the names of a form; None for one that is counted as left out."""
         if row is None:
             counted.left_out[LEFT_OUT] += 1
             return None
-        shape = self._named(row, number)
+        shape = self._named(key, row)
         for name, value in shape.items():
             if value is None or (isinstance(value, (str, list)) and not value and name != PROMPT):
                 counted.left_out[EMPTY] += 1
@@ -112,12 +110,12 @@ class Examples:
                 return None
             if not isinstance(value, (str, list)) or (name == MESSAGES and isinstance(value, str)):
                 raise ConfigError(
-                    f"row {number} of the query has {name}={value!r}; text is a string, and a dialog a list of "
+                    f"the row of key {key!r} has {name}={value!r}; text is a string, and a dialog a list of "
                     "messages, as in [{'role': 'user', 'content': 'Hello'}, ...]. transform= can make one of it"
                 )
         return shape
 
-    def _named(self, row: Any, number: int) -> dict[str, Any]:
+    def _named(self, key: Any, row: Any) -> dict[str, Any]:
         forms = FORMS[self._method]
         if isinstance(row, str):
             row = {TEXT: row}
@@ -133,7 +131,9 @@ class Examples:
             if form is not None:
                 return dict(zip(form, values, strict=True))
         known = " or ".join(", ".join(form) for form in forms)
-        raise ConfigError(f"row {number} gives {', '.join(row)}, and method={self._method!r} trains on {known}")
+        raise ConfigError(
+            f"the row of key {key!r} gives {', '.join(row)}, and method={self._method!r} trains on {known}"
+        )
 
     # -- from forms to examples --------------------------------------------------------------------
 
@@ -153,8 +153,8 @@ class Examples:
             pairs[i] = self._dialog(shaped[i][0], shapes[i], counted)
         return [example for pair in pairs if pair is not None and (example := self._cut(*pair, counted)) is not None]
 
-    def _dialog(self, number: int, shape: dict[str, Any], counted: Counted) -> tuple[list[int], list[int]] | None:
-        with _of_row(number):
+    def _dialog(self, key: Any, shape: dict[str, Any], counted: Counted) -> tuple[list[int], list[int]] | None:
+        with _of_row(key):
             answer = turns(shape[COMPLETION], "assistant") if COMPLETION in shape else None
             dialog = turns(shape[MESSAGES] if MESSAGES in shape else shape[PROMPT], "user")
             if answer is None and all(turn["role"] != "assistant" for turn in dialog):
@@ -185,15 +185,15 @@ class Examples:
     def _preferences(self, shaped: Sequence[Shape], counted: Counted) -> list[dict[str, Any]]:
         """Rows as the library takes them; what it would cut or leave out is counted."""
         kept = []
-        for number, shape in shaped:
+        for key, shape in shaped:
             is_dialog = any(isinstance(value, list) for value in shape.values())
             self._are_dialogs = is_dialog if self._are_dialogs is None else self._are_dialogs
             if is_dialog != self._are_dialogs:
                 raise ConfigError(
-                    f"row {number} of the query is {'a dialog' if is_dialog else 'text'}, and the rows before it are "
+                    f"the row of key {key!r} is {'a dialog' if is_dialog else 'text'}, and the rows before it are "
                     f"{'text' if is_dialog else 'dialogs'}; all must be of one form, and transform= can make them so"
                 )
-            with _of_row(number):
+            with _of_row(key):
                 if is_dialog:
                     roles = {PROMPT: "user", CHOSEN: "assistant", REJECTED: "assistant"}
                     shape = {
@@ -229,14 +229,14 @@ class Examples:
 
 
 @contextmanager
-def _of_row(number: int) -> Iterator[None]:
-    """Around what is made of one row: what is wrong with it is told with its number."""
+def _of_row(key: Any) -> Iterator[None]:
+    """Around what is made of one row: what is wrong with it is told with its key."""
     from jinja2 import TemplateError
 
     try:
         yield
     except (ConfigError, TemplateError) as error:
-        raise ConfigError(f"row {number} of the query cannot be trained on: {error}") from error
+        raise ConfigError(f"the row of key {key!r} cannot be trained on: {error}") from error
 
 
 def require_rows(counted: Mapping[str, Counted], model: str) -> None:

@@ -1,11 +1,17 @@
-"""Refuses a path where no folder of weights is."""
+"""Folders of weights that users name, and what fits leave in their output folders."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from pinnacle import ModelUnavailable
 
+MARK = "pinnacle.json"
+"""A file in an output folder that names the model whose fits write there, and the run that did so last."""
+STATE = "trainer_state.json"
+"""The last file that the library writes into a checkpoint's folder."""
 _PATH_STARTS = ("/", ".", "~")
 
 
@@ -14,3 +20,19 @@ def require_folder(model: str, name: str) -> None:
     is_path = name.startswith(_PATH_STARTS) or name.count("/") > 1 or "\\" in name
     if is_path and not Path(name).is_dir():
         raise ModelUnavailable(f"model {model!r}: {name!r} cannot be loaded: there is no such folder")
+
+
+def mark_of(folder: Path) -> dict[str, Any]:
+    """The model and the run that an output folder is of; nothing where it is of none."""
+    mark = folder / MARK
+    found: dict[str, Any] = json.loads(mark.read_text()) if mark.is_file() else {}
+    return found
+
+
+def series_in(folder: Path, run: str) -> list[dict[str, Any]]:
+    """What a run logged, as of its end or of its last checkpoint there; nothing where the folder is of another run."""
+    if mark_of(folder).get("run") != run:
+        return []
+    states = [json.loads(path.read_text()) for path in [*folder.glob(f"checkpoint-*/{STATE}"), *folder.glob(STATE)]]
+    longest: list[dict[str, Any]] = max((state["log_history"] for state in states), key=len, default=[])
+    return [{name: float(value) if name != "step" else value for name, value in entry.items()} for entry in longest]

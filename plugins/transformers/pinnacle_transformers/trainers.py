@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,8 @@ from pinnacle_transformers.states import without_pickles
 
 _library: Any = trl
 
-LIBRARY_FILES = {"training_args.bin", "trainer_state.json", "README.md"}
+SUMS = "sums.json"
+LIBRARY_FILES = {"training_args.bin", "trainer_state.json", "README.md", SUMS}
 WEIGHT_SUFFIXES = {".safetensors", ".json", ".jinja", ".txt", ".model"}
 
 
@@ -32,8 +34,31 @@ class Watched:
     """The sum of the losses since the last check: one that is no number stays in it."""
     is_over: bool = False
     """Whether training was at its end when it was interrupted: the library would make one more step."""
+    kept_sums: Mapping[str, Any] | None = None
+    """What `sums` gave at the checkpoint that training goes on from."""
+
+    def sums(self: Any) -> dict[str, Any]:
+        """What was summed up since the last entry of the log, and of all steps: no library keeps it for us."""
+        return {
+            "loss": float(self.accelerator.gather(self._tr_loss).mean()), "total": self._total_loss_scalar,
+            "last_logged": self._globalstep_last_logged, "metrics": dict(self._metrics["train"]),
+            "tokens": self._total_train_tokens,
+        }  # fmt: skip
+
+    def mean_loss(self: Any) -> float:
+        """Of all steps, those before an interruption too."""
+        return float(self._total_loss_scalar / max(1, self.state.global_step))
+
+    def _take_over(self: Any, kept: Mapping[str, Any]) -> None:
+        self._tr_loss += kept["loss"]
+        self._total_loss_scalar, self._globalstep_last_logged = kept["total"], kept["last_logged"]
+        self._metrics["train"].update(kept["metrics"])
+        self._total_train_tokens = kept["tokens"]
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        if self.kept_sums is not None:
+            self._take_over(self.kept_sums)
+            self.kept_sums = None
         if self.is_over:
             self.control.should_training_stop = True  # type: ignore[attr-defined]
             return
@@ -98,8 +123,13 @@ class Watcher(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         values = {name: float(value) for name, value in (logs or {}).items() if isinstance(value, (int, float))}
         values.pop("epoch", None)
+        if "train_loss" in values:  # the library's is of the steps since an interruption, as its rates are
+            if self.trainer.is_over:
+                values = {name: value for name, value in values.items() if not name.startswith("train_")}
+            values["train_loss"] = self.trainer.mean_loss()
         values = self._take(values)
-        if self._job.is_main and not ("train_loss" in values and self.trainer.is_over):
+        state.log_history[-1] = {"step": state.global_step, "epoch": float(state.epoch or 0.0), **values}
+        if self._job.is_main:
             self._job.record.log(state.global_step, float(state.epoch or 0.0), values)
 
     def _take(self, values: dict[str, float]) -> dict[str, float]:
@@ -123,8 +153,10 @@ class Watcher(TrainerCallback):
         if args.world_size > 1:
             self.trainer.accelerator.wait_for_everyone()  # each process writes random numbers of its own
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        sums = self.trainer.sums()
         if self._job.is_main:
             tidy(folder)
+            (folder / SUMS).write_text(json.dumps(sums))
         # Optimizers that are sharded over processes keep their state elsewhere.
         self.save(folder, state, with_state=(folder / "optimizer.pt").is_file())
 
@@ -135,8 +167,9 @@ class Watcher(TrainerCallback):
         if not self._job.is_main:
             return
         scratch = self._job.work_dir / "state"
-        kept = {"trainer_state.json": folder / "trainer_state.json"} if with_state else {}
-        kept |= without_pickles(folder, scratch) if with_state else {}
+        kept = {}
+        if with_state:
+            kept = {name: folder / name for name in ("trainer_state.json", SUMS)} | without_pickles(folder, scratch)
         self._job.record.save(
             SavedWeights(
                 state.global_step, float(state.epoch or 0.0), self._form, weight_files(folder), kept, self._loss,

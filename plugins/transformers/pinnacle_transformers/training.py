@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pinnacle import ConfigError, DataFacts, PinnacleError, Start, TrainingError, TrainingJob
 from pinnacle_transformers.configuration import LLMTrainingConfiguration
 from pinnacle_transformers.examples import Counted, Examples, require_rows
+from pinnacle_transformers.folders import MARK, STATE, mark_of
 from pinnacle_transformers.loading import Weights, load_tokenizer, load_weights, loading_adapter
 from pinnacle_transformers.quiet import quiet
 from pinnacle_transformers.scoring import Scoring
@@ -27,14 +28,10 @@ if TYPE_CHECKING:
     from pinnacle_transformers.model import LLM
 
 TRAIN, VALID = "train", "valid"
-MARK = "pinnacle.json"
-"""A file in an output folder that names the model whose fits write there."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_ROOM = ("No space left", "File too large", "quota exceeded", "PytorchStreamWriter", "iostream error")
 NO_MEMORY = ("out of memory", "can't allocate memory")
 """What the libraries say of a disk and of memory that is full."""
-STATE = "trainer_state.json"
-"""The last file that the library writes into a checkpoint's folder."""
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes")
 PACKAGES = ("pinnacle", *LIBRARIES)
@@ -113,7 +110,7 @@ class Training:
             )  # fmt: skip
             path = self.job.work_dir / "data" / f"{len(files)}.arrow"
             with quiet():  # of long rows, which are counted
-                counted[name] = examples.write(rows, path)
+                counted[name] = examples.write(rows.keyed(), path)
             files[name] = str(path)
             if name == TRAIN and not counted[name].rows:
                 break  # nothing to train on: said by the record, with the reasons
@@ -167,7 +164,8 @@ class Training:
         if not start.is_resumed:
             for old in self.output_dir.glob("checkpoint-*"):
                 shutil.rmtree(old)
-        (self.output_dir / MARK).write_text(json.dumps({"model": self.model.identifier}))
+            (self.output_dir / STATE).unlink(missing_ok=True)
+        (self.output_dir / MARK).write_text(json.dumps({"model": self.model.identifier, "run": start.run}))
 
     def _resumed(self, start: Start) -> str | None:
         """The folder that training goes on from, with what the library wants to find in it."""
@@ -203,7 +201,7 @@ class Training:
         from transformers import EarlyStoppingCallback
         from transformers.trainer_callback import PrinterCallback
 
-        from pinnacle_transformers.trainers import WatchedDPO, WatchedSFT, Watcher
+        from pinnacle_transformers.trainers import SUMS, WatchedDPO, WatchedSFT, Watcher
 
         args = self.args
         if self.configuration.method == "sft":
@@ -228,8 +226,11 @@ class Training:
         if self.configuration.early_stopping_patience is not None:
             trainer.add_callback(stopping)
         if prepared.resumed_from is not None:
-            state = json.loads((Path(prepared.resumed_from) / STATE).read_text())
+            folder = Path(prepared.resumed_from)
+            state = json.loads((folder / STATE).read_text())
             watcher.resume(state)
+            if (folder / SUMS).is_file():  # written last: a process may have been killed before it
+                trainer.kept_sums = json.loads((folder / SUMS).read_text())
             trainer.is_over = _callback_state(state, "TrainerControl", "args").get("should_training_stop", False)
             vars(stopping).update(_callback_state(state, "EarlyStoppingCallback", "attributes"))
         trainer.scoring = Scoring(self.job.metrics, self.tokenizer, args.per_device_eval_batch_size)
@@ -276,6 +277,7 @@ class Training:
         trainer.save_model(str(final))
         if self.job.is_main:
             tidy(final)
+            state.save_to_json(str(final / STATE))
         if step not in watcher.saved and step != best:
             watcher.save(final, state, with_state=False)
         if self.job.is_main:
@@ -317,9 +319,7 @@ def check_output_dir(configuration: LLMTrainingConfiguration, model: str) -> Non
         raise ConfigError(f"output_dir={str(folder)!r} cannot be made: {error}; name another folder") from error
     if configuration.overwrite_output_dir:
         return
-    mark = folder / MARK
-    is_own = mark.is_file() and json.loads(mark.read_text()).get("model") == model
-    if not is_own and any(folder.iterdir()):
+    if mark_of(folder).get("model") != model and any(folder.iterdir()):
         raise ConfigError(
             f"output_dir={str(folder)!r} has files in it; name another folder, or pass overwrite_output_dir=True to "
             "write among them (its checkpoint-* folders are deleted)"

@@ -70,8 +70,8 @@ MOMENTS = {
 
 
 def options_of(kind):
-    """How each kind of fit is trained; steps of 3, 6 and the last are checkpoints."""
-    common = {"max_steps": STEPS, "save_strategy": "steps", "save_steps": SAVE_STEPS, "logging_steps": 1}
+    """How each kind of fit is trained; steps of 3, 6 and the last are checkpoints, 3 between two entries of the log."""
+    common = {"max_steps": STEPS, "save_strategy": "steps", "save_steps": SAVE_STEPS, "logging_steps": 2}
     own = {
         "lora": {},
         "full": {"use_lora": False, "learning_rate": 5e-3},

@@ -287,13 +287,24 @@ def test_a_folder_with_other_files_is_refused_and_they_are_never_deleted(db, row
 
 def test_without_log_to_db_all_stays_on_the_disk(db, rows, base, tmp_path):
     options = {"output_dir": str(tmp_path / "disk"), "log_to_db": False}
-    llm, run = fitted(db, rows, base, "disk", max_steps=4, **options, save_strategy="steps", save_steps=2)
-    assert run.checkpoints() == run.series() == []
-    assert run.status == "done"
+    llm, run = fitted(
+        db, rows, base, "disk", max_steps=4, **options, save_strategy="steps", save_steps=2, logging_steps=2
+    )
+    assert (run.checkpoints(), run.status) == ([], "done")
+    there = db.load("run", "disk").data()
+    assert list(there["step"]) == [2, 4]
+    assert there["loss"].notna().all()
+    assert there["train_loss"].iloc[-1] == pytest.approx(there["loss"].mean())
+    assert run.plot() is not None
+    assert run.series()[-1]["train_loss"] == pytest.approx(there["loss"].mean())
     assert {"checkpoint-2", "checkpoint-4"} <= {path.name for path in (tmp_path / "disk").iterdir()}
     answers = told(llm)
     assert answers != told(LLM("bare", model_name_or_path=base))
     assert told(db.load("model", "disk")) == answers
+    _, again = fitted(db, rows, base, "disk", max_steps=2, **options)
+    assert [entry["step"] for entry in again.series()] == [2]
+    with pytest.raises(NotFound, match="until another fit writes there"):
+        run.data()
     full, _ = fitted(
         db, rows, base, "disk-full", max_steps=2, use_lora=False, output_dir=str(tmp_path / "full"), log_to_db=False
     )

@@ -21,7 +21,7 @@ def rows(tmp_path):
 @pytest.mark.parametrize(
     ("X", "options", "told"),
     [
-        ({"completion": "completion", "promt": "prompt"}, {}, "row 1 gives completion, promt"),
+        ({"completion": "completion", "promt": "prompt"}, {}, "row of key 1 gives completion, promt"),
         (("prompt", "completion"), {"eos_token": "<nope>"}, "eos_token='<nope>' is no token"),
         (("prompt", "completion"), {"chat_template_path": "/nope/nope"}, "is no .jinja file here"),
         (("prompt", "completion"), {"resume_from_checkpoint": "/nope"}, "goes on by itself"),

@@ -71,13 +71,13 @@ def test_a_transform_makes_and_leaves_out_rows(base, tmp_path):
 @pytest.mark.parametrize(
     ("rows", "X", "said"),
     [
-        ([GOOD, {"prompt": "moss", "completion": 7}], ASKED, "row 2 of the query has completion='?7"),
+        ([GOOD, {"prompt": "moss", "completion": 7}], ASKED, "row of key 2 has completion='?7"),
         (
             [{"messages": DIALOG}, {"messages": [{"role": "user"}]}],
             "messages",
-            "row 2 .* dict with role",
+            "row of key 2 .* dict with role",
         ),
-        ([{"messages": DIALOG}, {"messages": ["hello"]}], "messages", "row 2 .* not 'hello'"),
+        ([{"messages": DIALOG}, {"messages": ["hello"]}], "messages", "row of key 2 .* not 'hello'"),
     ],
 )
 @pytest.mark.usefixtures("no_weights")
@@ -96,7 +96,7 @@ def test_preferences_of_two_forms_are_refused_by_their_number(base, tmp_path):
     def mixed(row):
         return {**row, "prompt": [{"role": "user", "content": "x"}]} if row["prompt"] == kept[1]["prompt"] else row
 
-    with pytest.raises(ConfigError, match="row 2 of the query is a dialog, and the rows before it are text"):
+    with pytest.raises(ConfigError, match="row of key 2 is a dialog, and the rows before it are text"):
         counted(tmp_path, base, kept, X=ANSWERS, method="dpo", transform=mixed)
 
 
@@ -121,7 +121,7 @@ def test_no_row_to_train_on_is_told_before_weights_are_loaded(base, tmp_path, ro
 @pytest.mark.usefixtures("no_weights")
 def test_fields_that_make_no_form_are_refused(base, tmp_path):
     rows = [{"a": "x", "b": "y", "c": "z"}]
-    with pytest.raises(ConfigError, match="row 1 gives a, b, c, and method='sft' trains on text or messages or"):
+    with pytest.raises(ConfigError, match="row of key 1 gives a, b, c, and method='sft' trains on text or messages or"):
         counted(tmp_path, base, rows, X=("a", "b", "c"))
     with pytest.raises(ConfigError, match="trains on prompt, chosen, rejected"):
         counted(tmp_path, base, [], X=("a", "b"), method="dpo")

@@ -70,7 +70,7 @@ def ours(tokenizer, rows, tmp_path, *, method="sft", max_length=512, keep_end=Fa
         tokenizer, tuple(rows[0]), method=method, max_length=max_length, keep_end=keep_end, packs=False,
         learns_prompt=learns_prompt, model="tiny",
     )  # fmt: skip
-    examples.write(rows, tmp_path / "rows.arrow")
+    examples.write(enumerate(rows), tmp_path / "rows.arrow")
     return datasets.Dataset.from_file(str(tmp_path / "rows.arrow")).to_list()
 
 
@@ -169,7 +169,7 @@ def trainer_of(base, rows, tmp_path, X=ASKED, **options):  # noqa: N803
         fields = Fields.of(X)
         job = TrainingJob(
             config(**options), fields, {"train": RowStream(db._backend, select, fields)}, {}, tmp_path / "work",
-            type("Record", (Kept,), {"begin": lambda self, facts: Start()})(),
+            type("Record", (Kept,), {"begin": lambda self, facts: Start("tokens/0")})(),
         )  # fmt: skip
         training = Training(LLM("tiny", model_name_or_path=base), job)
         prepared = training._prepared()
