@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -24,6 +25,8 @@ KINDS = (
     "training_configuration", "checkpoint", "training_state",
 )  # fmt: skip
 SAVE_ATTEMPTS = 100
+
+log = logging.getLogger(__name__)
 
 C = TypeVar("C", bound=Component)
 
@@ -58,8 +61,7 @@ class Catalog:
         else:
             if there is not None:
                 self.store.delete(record.kind, record.identifier, version)
-            self._put_artifacts(draft)
-            self.store.save(record)
+            self._store(draft, record)
         component.version = version
         return component
 
@@ -247,10 +249,17 @@ class Catalog:
         component.version = newest.version
         return True
 
-    def _put_artifacts(self, draft: Draft) -> None:
-        for sha256, artifact in draft.artifacts.items():
-            if not self.store.has_artifact(sha256):
-                self.store.put_artifact(sha256, artifact.chunks())
+    def _store(self, draft: Draft, record: Record) -> bool:
+        """Store a record after its artifacts; False where there is one of that version."""
+        for _ in range(SAVE_ATTEMPTS):
+            for sha256, artifact in draft.artifacts.items():
+                if not self.store.has_artifact(sha256):
+                    self.store.put_artifact(sha256, artifact.chunks())
+            try:
+                return self.store.save(record)
+            except NotFound as error:  # an artifact that was there went with the last other component that used it
+                log.info("%s", error)
+        raise _too_busy(draft)
 
     def _save_draft(self, draft: Draft, may_retype: bool) -> int:
         """The version that holds the draft's content, stored now or before, here or by another process."""
@@ -263,16 +272,10 @@ class Catalog:
                 if (amended := draft.amended(newest)) is not None:
                     self.store.amend(amended)
                 return newest.version
-            self._put_artifacts(draft)
             record = draft.record(0 if newest is None else newest.version + 1)
-            try:
-                if self.store.save(record):
-                    return record.version
-            except NotFound:  # an artifact that was there went with the last other component that used it
-                continue
-        raise Conflict(
-            f"{kind} {identifier!r} is changed by others all the time; {SAVE_ATTEMPTS} attempts to add it failed"
-        )
+            if self._store(draft, record):
+                return record.version
+        raise _too_busy(draft)
 
     def _load(
         self, record: Record, outer: tuple[tuple[str, str, int], ...], *, allow_pickle: bool,
@@ -309,6 +312,14 @@ class ModelInfo:
 def _model_info(record: Record) -> ModelInfo:
     description = record.body["fields"].get("description") or ""
     return ModelInfo(record.identifier, description, record.type.rpartition(":")[2], record.body.get("purpose"))
+
+
+def _too_busy(draft: Draft) -> Conflict:
+    component = draft.component
+    return Conflict(
+        f"{component.kind} {component.identifier!r} is changed by others all the time; {SAVE_ATTEMPTS} attempts to add "
+        "it failed"
+    )
 
 
 def _check_class(newest: Record | None, name: str) -> None:

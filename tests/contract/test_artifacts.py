@@ -91,7 +91,8 @@ def test_a_record_whose_artifact_is_gone_is_not_saved_until_it_is_put_again(stor
     assert sorted(store.get("run", "a").artifacts) == sorted((other, SHA256))
 
 
-def test_no_record_is_left_without_its_bytes_by_those_who_remove_others(backend, db):
+@pytest.mark.parametrize("how", ["added", "put"])
+def test_no_record_is_left_without_its_bytes_by_those_who_remove_others(backend, db, how):
     rounds = 30 if has(backend, Capability.TRANSACTIONS) else 15
     start, failures = threading.Barrier(3), []
 
@@ -100,7 +101,8 @@ def test_no_record_is_left_without_its_bytes_by_those_who_remove_others(backend,
             with backend.open() as handle:
                 start.wait(timeout=30)
                 for number in range(rounds):
-                    handle.add(Weights(name, weights=Artifact(b"shared" * 10)))
+                    weights = Weights(name, weights=Artifact(b"shared" * 10))
+                    handle.add(weights) if how == "added" else handle._catalog.put(weights, 0)
                     assert handle.load("run", name).weights.read() == b"shared" * 10, number
                     if number < rounds - 1:
                         handle.remove("run", name)
