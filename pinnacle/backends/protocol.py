@@ -27,6 +27,9 @@ from pinnacle.base.rows import (
 )
 from pinnacle.base.usage import BatchJob, UsageRow
 
+NO_OUTPUT = "pinnacle_rows"
+"""The name of the output that a `Target` is over which only reads: no row has it."""
+
 
 class Capability(enum.Enum):
     """What a database can do; tests and callers ask for these, never for its name."""
@@ -293,6 +296,9 @@ class Backend(Protocol):
         Raises OutputTypeConflict, or Conflict when another model owns the output or a
         newer version of this one has filled it.
         """
+
+    def scan(self, source: Any) -> Target:
+        """The way to `read` the rows of a source and nothing else; changes nothing."""
 
     def outputs(self, model: str | None = None) -> list[OutputInfo]:
         """The outputs that exist, of one model or of all."""

@@ -12,8 +12,7 @@ from typing import Any, Protocol
 
 from pinnacle.backends.protocol import Backend
 from pinnacle.base.errors import ConfigError, TrainingError, UnknownField
-from pinnacle.base.rows import Fields, OutputSpec
-from pinnacle.base.types import Text
+from pinnacle.base.rows import Fields
 from pinnacle.components.configuration import TrainingConfiguration
 
 FOLD = "_fold"
@@ -67,8 +66,7 @@ class RowStream:
             ) from error
 
     def _values(self) -> Iterator[tuple[Any, ...]]:
-        spec = OutputSpec("pinnacle_rows", Text(), "", 0, self._source.fields)
-        target = self._backend.bind(self._source, spec, create=False)
+        target = self._backend.scan(self._source)
         after = None
         while True:
             page = target.read(after, PAGE_ROWS, overwrite=True)

@@ -28,11 +28,12 @@ from pinnacle.backends.mongodb.wake import StreamWake, SweepWake
 from pinnacle.backends.mongodb.wire import Wire
 from pinnacle.backends.mongodb.work import Work
 from pinnacle.backends.mongodb.writer import Writer
-from pinnacle.backends.protocol import Capability, CatalogStore, RunStore, Source, Target, Wake
+from pinnacle.backends.protocol import NO_OUTPUT, Capability, CatalogStore, RunStore, Source, Target, Wake
 from pinnacle.base.document import default_output_path
 from pinnacle.base.errors import UnsupportedQuery
 from pinnacle.base.listening import Backlog, ListenerRecord, Watch
 from pinnacle.base.rows import Fields, Key, OutputInfo, OutputSpec, RowError
+from pinnacle.base.types import Text
 from pinnacle.base.usage import BatchJob, UsageRow
 
 
@@ -96,6 +97,12 @@ class MongoBackend:
         leases = Leases(self._wire, info.id, self._clock)
         if info.side is not None:
             return SideTarget(self._wire, self._server, own, info, leases, SideWriter(self._wire, own, info))
+        return MongoTarget(self._wire, self._server, own, info, leases, Writer(self._wire, own, info))
+
+    def scan(self, source: Source) -> Target:
+        own = _own(source)
+        info = OutputInfo(0, own.table, NO_OUTPUT, "", 0, own.fields, Text(), False)
+        leases = Leases(self._wire, info.id, self._clock)
         return MongoTarget(self._wire, self._server, own, info, leases, Writer(self._wire, own, info))
 
     def outputs(self, model: str | None = None) -> list[OutputInfo]:
