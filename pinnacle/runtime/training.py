@@ -27,7 +27,8 @@ class RowStream:
 
     A row is a dict by the names of X: its arguments where X is a dict, else its fields, or other ``names``. Or it is
     what ``transform`` made of that, None where it leaves the row out. With ``fold``, only rows of that fold; ``folds``
-    counts what was seen of each. ``count`` and ``fingerprint`` are of the last whole pass.
+    counts what was seen of each. ``count`` and ``fingerprint`` are of the last whole pass. Of a query with a
+    limit, a pass has the rows that are first when it begins.
     """
 
     def __init__(
