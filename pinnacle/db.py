@@ -294,6 +294,7 @@ class Database:
         ``("prompt", "chosen", "rejected")``, or a dict of these names to fields. ``transform``: a function of a row (a
         dict by those names or fields) to such a dict, or to text; None leaves the row out. Where rows have a field
         ``_fold``, those with "train" are trained on and those with "valid" are a validation set; others are left out.
+        ``select`` may sort and limit, which tells which rows are meant; they are read in the order of their keys.
         ``validation_sets``: `Dataset` components; metrics are called ``eval_<set>_<metric>``. ``metrics``: functions of
         (predictions, targets), two lists of texts, to a number; or "exact_match".
 

@@ -27,6 +27,9 @@ from pinnacle.base.rows import (
 )
 from pinnacle.base.usage import BatchJob, UsageRow
 
+NO_OUTPUT = "pinnacle_rows"
+"""The name of the output that a `Target` is over which only reads: no row has it."""
+
 
 class Capability(enum.Enum):
     """What a database can do; tests and callers ask for these, never for its name."""
@@ -291,7 +294,13 @@ class Backend(Protocol):
 
         With ``create=False`` nothing is changed, and what is missing counts as empty.
         Raises OutputTypeConflict, or Conflict when another model owns the output or a
-        newer version of this one has filled it.
+        newer version of this one has filled it; UnsupportedQuery for rows that outputs cannot be kept with.
+        """
+
+    def scan(self, source: Any) -> Target:
+        """The way to `read` the rows of a source and nothing else; changes nothing.
+
+        Those of a query with a limit are the ones that it has at the first read, as they are when they are read.
         """
 
     def outputs(self, model: str | None = None) -> list[OutputInfo]:

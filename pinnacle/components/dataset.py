@@ -14,7 +14,8 @@ class Dataset(Component):
     """The rows of ``select``, read when they are used: ``Dataset("valid", select=...)``.
 
     As a validation set of `fit` it gives its identifier to the metrics: ``eval_valid_loss``. ``X``: the fields, where
-    they are others than those of the fit.
+    they are others than those of the fit. ``select`` may have a limit: which rows these are is looked
+    up at each use.
     """
 
     kind: ClassVar[str] = "dataset"

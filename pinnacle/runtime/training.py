@@ -12,8 +12,7 @@ from typing import Any, Protocol
 
 from pinnacle.backends.protocol import Backend
 from pinnacle.base.errors import ConfigError, TrainingError, UnknownField
-from pinnacle.base.rows import Fields, Key, OutputSpec
-from pinnacle.base.types import Text
+from pinnacle.base.rows import Fields, Key
 from pinnacle.components.configuration import TrainingConfiguration
 
 FOLD = "_fold"
@@ -28,7 +27,8 @@ class RowStream:
 
     A row is a dict by the names of X: its arguments where X is a dict, else its fields, or other ``names``. Or it is
     what ``transform`` made of that, None where it leaves the row out. With ``fold``, only rows of that fold; ``folds``
-    counts what was seen of each. ``count`` and ``fingerprint`` are of the last whole pass.
+    counts what was seen of each. ``count`` and ``fingerprint`` are of the last whole pass. Of a query with a
+    limit, a pass has the rows that are first when it begins.
     """
 
     def __init__(
@@ -70,8 +70,7 @@ class RowStream:
             ) from error
 
     def _values(self) -> Iterator[tuple[Key, tuple[Any, ...]]]:
-        spec = OutputSpec("pinnacle_rows", Text(), "", 0, self._source.fields)
-        target = self._backend.bind(self._source, spec, create=False)
+        target = self._backend.scan(self._source)
         after = None
         while True:
             page = target.read(after, PAGE_ROWS, overwrite=True)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from decimal import Decimal
 
 import pytest
 import sqlalchemy as sa
+from bson import Int64, ObjectId
 from sqlalchemy import orm
 
-from pinnacle import ConfigError, Dataset, TrainingError
+from pinnacle import ConfigError, Dataset, Listener, TrainingError, UnsupportedQuery
+from pinnacle.backends.mongodb import Collection
 from pinnacle.backends.protocol import Capability
 from tests.contract.documents import snapshot
 from tests.contract.lines import DONE, create_points, expected, fit, kept, matching, points
-from tests.contract.trainable import Line
+from tests.contract.trainable import AT_STEP, Line
+from tests.models import shout
 
 pytestmark = pytest.mark.usefixtures("cache_dir")
 
@@ -224,13 +228,141 @@ def test_mapped_attributes_are_fields_also_of_a_stored_dataset(backend, db):
     assert seen == {("across", "up"), ("x", "y")}
 
 
+# -- parts of a find() -------------------------------------------------------------------------------
+
+DOCS = Collection("points").find()
+SHUFFLED = [
+    {**row, "id": key, "kind": row["n"] % 2} for row, key in zip(points(), [5, 8, 3, 1, 7, 2, 6, 4], strict=True)
+]
+WINDOWS = {
+    "limit": (DOCS.limit(3), [3, 5, 2]),
+    "skip": (DOCS.skip(6), [4, 1]),
+    "nothing": (DOCS.sort("n", -1).skip(0).limit(0), [3, 5, 2, 7, 0, 6, 4, 1]),
+    "more than there are": (DOCS.skip(7).limit(9), [1]),
+    "sort": (DOCS.sort("n", -1).skip(1).limit(3), [5, 6, 4]),
+    "sort without limit": (DOCS.sort("n", -1).skip(5), [2, 0, 1]),
+    "ties": (DOCS.sort("kind", -1).limit(2), [3, 5]),
+    "ties after skip": (DOCS.sort("kind").skip(1).limit(2), [0, 6]),
+    "several": (DOCS.sort([("kind", 1), ("_id", -1)]).limit(2), [6, 4]),
+    "nested": (DOCS.sort("meta.x").limit(2), [0, 1]),
+    "missing": (DOCS.sort([("nothing.at.all", 1), ("n", -1)]).limit(2), [7, 6]),
+    "filter": (Collection("points").find({"n": {"$gte": 5}}).limit(2), [5, 7]),
+}
+"""Queries for points, and the numbers of those that they are for, in the order of their keys."""
+
+
+def numbers(backend, db, select, **options):
+    """The numbers of the points that a fit reads."""
+    seen = []
+    fit(backend, db, X="n", select=select, transform=lambda row: (seen.append(row["n"]), "1 1")[1], **options)
+    return seen
+
+
 @pytest.mark.requires(Capability.DOCUMENTS)
-def test_a_limit_on_documents_is_refused(backend, db):
+def test_skip_and_limit_choose_documents_and_ties_go_by_id(backend, db):
+    create_points(backend, SHUFFLED)
+    found = {name: numbers(backend, db, select) for name, (select, _) in WINDOWS.items()}
+    assert found == {name: chosen for name, (_, chosen) in WINDOWS.items()}
+
+
+@pytest.mark.requires(Capability.DOCUMENTS)
+def test_sort_skip_and_limit_are_told_and_stored(backend, db):
     create_points(backend)
-    before = snapshot(backend)
-    with pytest.raises(ConfigError, match=r"limit\(\)"):
-        fit(backend, db, select=backend.query("points").limit(5))
-    assert snapshot(backend) == before
+    line = Line("line")
+    run = fit(backend, db, line, select=DOCS.sort("n", -1).skip(1).limit(5))
+    assert (run.rows, line.line()) == ({"train": 5}, expected(points()[2:7]))
+    told = db.load("run", "line").query["train"]
+    assert (told["sort"], told["skip"], told["limit"]) == ([["n", -1]], 1, 5)
+    assert fit(backend, db, select=told).call == run.call
+    assert fit(backend, db, select=DOCS.sort("n", -1).skip(1).limit(4)).query["train"] == {**told, "limit": 4}
+    last = Dataset("last", select=matching(backend, n=6).sort("n", -1).limit(2))
+    assert fit(backend, db, validation_sets=[last]).rows == {"train": 8, "last": 2}
+    db.add(last)
+    with backend.open() as other:
+        loaded = other.load("dataset", "last")
+        backend.delete("points", 7)
+        backend.insert("points", {**points()[0], "n": 5, "x": 9.0, "y": 7.0})
+        line = Line("line")
+        run = fit(backend, other, line, select=loaded.select, validation_sets=[loaded])
+        assert run.rows == {"train": 2, "last": 2}
+        assert line.line() == expected([points()[5], {**points()[0], "x": 9.0, "y": 7.0}])
+
+
+@pytest.mark.requires(Capability.DOCUMENTS)
+def test_documents_in_a_window_have_folds_and_transforms(backend, db):
+    create_points(backend, folds=FOLDS)
+    line = Line("line")
+    some = DOCS.sort("meta.x", -1).limit(6)
+    run = fit(
+        backend, db, line, ("meta.x", "y"), select=some, transform=lambda row: {"x": row["meta.x"], "y": row["y"]}
+    )
+    assert (run.rows, run.left_out) == ({"train": 3, "valid": 1}, {"of fold 'test'": 1, "of fold None": 1})
+    assert line.line() == expected([points()[i] for i in (2, 4, 5)])
+
+
+@pytest.mark.requires(Capability.DOCUMENTS)
+def test_documents_of_any_id_are_in_a_window(backend, db):
+    keys = [
+        5, 2.5, Int64(2**40), "x", "X", ObjectId(), {"a": 1, "b": "y"}, {"a": 2}, datetime(2026, 1, 1), True,
+        b"\x00\x01", -7,
+    ]  # fmt: skip
+    create_points(backend, [{**points()[0], "id": key, "n": n} for n, key in enumerate(keys)])
+    assert sorted(numbers(backend, db, DOCS.sort("n", -1).limit(11))) == list(range(1, 12))
+    assert sorted(numbers(backend, db, DOCS.limit(9))) == [0, 1, 2, 3, 4, 6, 7, 10, 11]
+
+
+@pytest.mark.requires(Capability.DOCUMENTS)
+def test_a_window_is_of_the_beginning_and_its_documents_are_as_they_are_read(backend, db):
+    create_points(backend, [{**points()[0], "n": n} for n in range(1_205)])
+    seen = []
+
+    def told(row):
+        if not seen:
+            backend.insert("points", {**points()[0], "n": 9_000})
+            for key in (1_101, 1_205):
+                backend.delete("points", key)
+            backend.update("points", 1_102, {"n": -1})
+        seen.append(row["n"])
+        return "1 1"
+
+    fit(backend, db, X="n", select=DOCS.sort("n", -1).limit(1_203), transform=told)
+    assert seen == [*range(2, 1_100), -1, *range(1_102, 1_204)]
+
+
+@pytest.mark.requires(Capability.DOCUMENTS)
+def test_a_fit_of_a_window_is_gone_on_with_where_its_documents_are_the_same(backend, db):
+    create_points(backend)
+    some = DOCS.sort("n", -1).limit(5)
+    AT_STEP[6] = lambda job: job.no_such_name
+    with pytest.raises(AttributeError):
+        fit(backend, db, select=some)
+    AT_STEP.clear()
+    failed = db.load("run", "line")
+    backend.insert("points", {**points()[0], "n": -1})
+    line = Line("line")
+    run = fit(backend, db, line, select=some)
+    assert (run.resumed, run.fingerprint, line.line()) == (1, failed.fingerprint, expected(points()[3:]))
+
+
+@pytest.mark.requires(Capability.DOCUMENTS)
+@pytest.mark.parametrize("part", [DOCS.sort("n").limit(5), DOCS.skip(1)], ids=["limit", "skip"])
+def test_outputs_are_not_kept_in_a_window(backend, db, part):
+    create_points(backend)
+    before = backend.read_all("points")
+    asks = [
+        lambda: shout.predict(X="sample", db=db, select=part),
+        lambda: shout.predict(X="sample", db=db, select=part, dry_run=True),
+        lambda: db.plan(shout, X="sample", select=part),
+        lambda: db.add(Listener(model=shout, key="sample", select=part)),
+        lambda: db.plan(Listener(model=shout, key="sample", select=part)),
+    ]
+    for ask in asks:
+        with pytest.raises(UnsupportedQuery, match=r"skip\(\) and limit\(\) .* pass limit= to predict"):
+            ask()
+    assert (backend.read_all("points"), db.listeners(), db._backend.outputs()) == (before, [], [])
+
+
+# -- pages and empty queries -------------------------------------------------------------------------
 
 
 def test_rows_are_read_again_for_each_fit_and_beyond_a_page(backend, db):

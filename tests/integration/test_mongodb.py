@@ -343,13 +343,46 @@ def test_a_null_output_is_stored_as_null(store):
     assert store.target().read(None, 10).fresh == 2
 
 
-@pytest.mark.parametrize(
-    "query",
-    [docs.find().limit(3), docs.find().skip(1), docs.find_one(), docs.aggregate([]), docs.count_documents(), "select"],
-)
-def test_queries_without_fixed_rows_are_refused(store, query):
+@pytest.mark.parametrize("query", [docs.find_one(), docs.aggregate([]), docs.count_documents(), "select"])
+def test_queries_without_rows_are_refused(store, query):
     with pytest.raises(UnsupportedQuery):
         store.backend.resolve(query, Fields(("q",)))
+
+
+@pytest.mark.parametrize("query", [docs.find().limit(3), docs.find().skip(1)], ids=["limit", "skip"])
+def test_queries_without_fixed_rows_are_there_to_be_read_only(store, query):
+    store.raw.docs.insert_many([{"_id": n, "q": n} for n in range(4)])
+    source = store.backend.resolve(query, Fields(("q",)))
+    for use in (store.backend.plan, store.backend.bind):
+        with pytest.raises(UnsupportedQuery, match=r"limit\(\)"):
+            use(source, store.spec())
+    with pytest.raises(UnsupportedQuery, match=r"limit\(\)"):
+        store.backend.freeze(source)
+    assert len(store.backend.scan(source).read(None, 10).keys) == store.backend.scan(source).count() == 3
+
+
+def scanned(store, query, page_rows):
+    """The keys of each page of a scan."""
+    scan = store.backend.scan(store.backend.resolve(query, Fields(("q",))))
+    pages, after = [], None
+    while (page := scan.read(after, page_rows)).last is not None:
+        after = page.last
+        pages.append(list(page.keys))
+    assert page.keys == []
+    return pages
+
+
+def test_pages_of_a_limited_find_hold_no_more_rows_than_asked_for(store):
+    store.raw.docs.insert_many([{"_id": n, "q": n} for n in range(9)])
+    assert scanned(store, docs.find().sort("q", -1).skip(1).limit(7), 3) == [[1, 2, 3], [4, 5, 6], [7]]
+    assert scanned(store, docs.find().limit(7), 7) == [[*range(7)]]
+    assert scanned(store, docs.find().skip(20), 7) == []
+
+
+def test_pages_of_a_limited_find_end_at_16_megabytes(served):
+    for n in range(5):
+        served.raw.docs.insert_one({"_id": n, "q": "x" * 7_000_000})
+    assert scanned(served, docs.find().sort("_id", -1).limit(5), 10) == [[0, 1], [2, 3], [4]]
 
 
 def test_an_unknown_field_offers_near_names(store):

@@ -25,14 +25,16 @@ from pinnacle.backends.mongodb.side import SideTarget, SideWriter
 from pinnacle.backends.mongodb.source import MongoSource, resolve, resolve_stored
 from pinnacle.backends.mongodb.stored import freeze, thaw
 from pinnacle.backends.mongodb.wake import StreamWake, SweepWake
+from pinnacle.backends.mongodb.window import WindowTarget
 from pinnacle.backends.mongodb.wire import Wire
 from pinnacle.backends.mongodb.work import Work
 from pinnacle.backends.mongodb.writer import Writer
-from pinnacle.backends.protocol import Capability, CatalogStore, RunStore, Source, Target, Wake
+from pinnacle.backends.protocol import NO_OUTPUT, Capability, CatalogStore, RunStore, Source, Target, Wake
 from pinnacle.base.document import default_output_path
 from pinnacle.base.errors import UnsupportedQuery
 from pinnacle.base.listening import Backlog, ListenerRecord, Watch
 from pinnacle.base.rows import Fields, Key, OutputInfo, OutputSpec, RowError
+from pinnacle.base.types import Text
 from pinnacle.base.usage import BatchJob, UsageRow
 
 
@@ -80,15 +82,15 @@ class MongoBackend:
             return resolve(self._wire, query, fields, self._outputs.holds)
 
     def freeze(self, source: Source, *, limited: bool = False) -> dict[str, Any]:
-        """``limited`` changes nothing: `resolve` takes no skip and no limit."""
-        return freeze(_own(source), self._wire)
+        own = _own(source)
+        return freeze(own if limited else own.whole(), self._wire)
 
     def plan(self, source: Source, spec: OutputSpec) -> list[str]:
         with driver_errors(self._server):
-            return self.migration_plan() + self._outputs.plan(_own(source), spec)
+            return self.migration_plan() + self._outputs.plan(_own(source).whole(), spec)
 
     def bind(self, source: Source, spec: OutputSpec, *, create: bool = True) -> Target:
-        own = _own(source)
+        own = _own(source).whole()
         if create:
             self.migrate()  # of two processes that bind an output, its unique index lets one register it
         with driver_errors(self._server):
@@ -97,6 +99,13 @@ class MongoBackend:
         if info.side is not None:
             return SideTarget(self._wire, self._server, own, info, leases, SideWriter(self._wire, own, info))
         return MongoTarget(self._wire, self._server, own, info, leases, Writer(self._wire, own, info))
+
+    def scan(self, source: Source) -> Target:
+        own = _own(source)
+        info = OutputInfo(0, own.table, NO_OUTPUT, "", 0, own.fields, Text(), False)
+        made = MongoTarget if own.window is None else WindowTarget
+        leases = Leases(self._wire, info.id, self._clock)
+        return made(self._wire, self._server, own, info, leases, Writer(self._wire, own, info))
 
     def outputs(self, model: str | None = None) -> list[OutputInfo]:
         with driver_errors(self._server):

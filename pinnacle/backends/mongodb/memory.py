@@ -11,6 +11,7 @@ from bson.codec_options import CodecOptions
 from pymongo.errors import DuplicateKeyError
 
 from pinnacle.backends.mongodb.encoding import is_key, key_bytes, key_identity
+from pinnacle.backends.mongodb.query import Window
 from pinnacle.backends.mongodb.turns import InTurns
 from pinnacle.backends.mongodb.wire import Shape, Update, Updated
 from pinnacle.base.document import MISSING, value_at
@@ -64,6 +65,11 @@ class MemoryWire:
         wanted = {_order(key) for key in keys}
         found = self.collection(table).find(dict(condition))
         return [document["_id"] for document in found if _order(document["_id"]) in wanted]
+
+    def keys_in(self, table: str, condition: Mapping[str, Any], window: Window) -> list[Any]:
+        found = self.collection(table).find(dict(condition), sort=list(window.exact_order.items()))
+        last = window.skip + window.limit if window.limit else None
+        return sorted((document["_id"] for document in list(found)[window.skip : last]), key=_order)
 
     def keys_of(self, rows: Sequence[bytes]) -> list[Any]:
         return [bson.decode(row, self.codec)["_id"] for row in rows]

@@ -26,8 +26,26 @@ class Query:
 
 
 @dataclass(frozen=True)
+class Window:
+    """At most ``limit`` documents (0: all) of those that come after the first ``skip``, by ``order``."""
+
+    order: Order
+    skip: int
+    limit: int
+
+    @property
+    def exact_order(self) -> dict[str, int]:
+        """The order in which each document has its place: those that are equal in ``order`` come by ``_id``."""
+        order = dict(self.order)
+        return order if "_id" in order else {**order, "_id": 1}
+
+
+@dataclass(frozen=True)
 class Find(Query):
-    """The documents that match a filter."""
+    """The documents that match a filter.
+
+    With `skip` or `limit` they can be read, by `fit` too; outputs are kept with all that match.
+    """
 
     filter: Filter = field(default_factory=dict)
     projection: Any = None
@@ -47,6 +65,11 @@ class Find(Query):
     def limit(self, count: int) -> Find:
         """At most ``count`` documents; 0 is all."""
         return replace(self, limited=_count("limit", count))
+
+    @property
+    def window(self) -> Window | None:
+        """Which of the documents that match are meant; None where all are, in whatever order."""
+        return Window(self.order, self.skipped, self.limited) if self.skipped or self.limited else None
 
 
 @dataclass(frozen=True)

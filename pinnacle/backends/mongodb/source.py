@@ -8,7 +8,7 @@ from typing import Any
 
 from pymongo.errors import ExecutionTimeout
 
-from pinnacle.backends.mongodb.query import Collection, Find, FindOne
+from pinnacle.backends.mongodb.query import Collection, Find, FindOne, Window
 from pinnacle.backends.mongodb.wire import Wire
 from pinnacle.base.errors import UnknownField, UnsupportedQuery, UnsupportedTable
 from pinnacle.base.rows import Fields
@@ -21,7 +21,7 @@ SEARCH_MS = 5_000
 
 @dataclass(frozen=True)
 class MongoSource:
-    """The documents of one collection that match ``filter``.
+    """The documents of one collection that match ``filter``; with a ``window`` only those in it.
 
     ``is_text_exact``: the server tells all different texts apart (there is no collation).
     """
@@ -30,10 +30,20 @@ class MongoSource:
     filter: Mapping[str, Any]
     fields: Fields
     is_text_exact: bool
+    window: Window | None = None
 
     def beside(self, name: str) -> str:
         """A side collection is in the same database."""
         return name
+
+    def whole(self) -> MongoSource:
+        """This source, for what is kept with its rows; UnsupportedQuery where which these are changes with the data."""
+        if self.window is not None:
+            raise UnsupportedQuery(
+                "skip() and limit() select other documents each time the data changes; "
+                "pass limit= to predict, or say which documents in find's filter"
+            )
+        return self
 
 
 def resolve(wire: Wire, query: Any, fields: Fields, is_output: Callable[[str, str], bool]) -> MongoSource:
@@ -48,12 +58,13 @@ def resolve(wire: Wire, query: Any, fields: Fields, is_output: Callable[[str, st
     for path in fields.paths:
         if not is_output(query.collection, path):
             _require_field(wire, query.collection, path)
-    return MongoSource(query.collection, query.filter, fields, is_text_exact)
+    return MongoSource(query.collection, query.filter, fields, is_text_exact, query.window)
 
 
 def resolve_stored(wire: Wire, query: Find, fields: Fields) -> MongoSource:
     """A query that was resolved before, on the collection as it is now: empty it may be, or dropped for a while."""
-    return MongoSource(query.collection, query.filter, fields, _require_collection(wire, query.collection))
+    is_text_exact = _require_collection(wire, query.collection)
+    return MongoSource(query.collection, query.filter, fields, is_text_exact, query.window)
 
 
 def _require_find(query: Any) -> None:
@@ -61,11 +72,6 @@ def _require_find(query: Any) -> None:
         raise UnsupportedQuery("find_one selects an arbitrary document; use find({'_id': ...}) to say which")
     if not isinstance(query, Find):
         raise UnsupportedQuery(f"predict works on Collection(...).find(...), not on {type(query).__name__}")
-    if query.skipped or query.limited:
-        raise UnsupportedQuery(
-            "skip() and limit() select other documents each time the data changes; "
-            "pass limit= to predict, or say which documents in find's filter"
-        )
     if query.collection.startswith(OWN_PREFIX):
         raise UnsupportedTable(f"{query.collection!r} is pinnacle's own collection")
 

@@ -20,14 +20,18 @@ _DOCUMENT_VARIABLES = ("$$ROOT", "$$CURRENT")
 def freeze(source: MongoSource, wire: Wire) -> dict[str, Any]:
     """``source`` as plain values; its filter, which may hold any BSON value, as BSON."""
     encoded = bson.encode(dict(source.filter), codec_options=wire.codec) if source.filter else None
-    return {"collection": source.table, "filter": encoded, "reads": sorted(set(filter_reads(source.filter)))}
+    stored = {"collection": source.table, "filter": encoded, "reads": sorted(set(filter_reads(source.filter)))}
+    if (window := source.window) is None:
+        return stored
+    return {**stored, "sort": [list(pair) for pair in window.order], "skip": window.skip, "limit": window.limit}
 
 
 def thaw(stored: Mapping[str, Any], wire: Wire) -> Find:
     """The query that `freeze` was given."""
     encoded = stored["filter"]
     condition = {} if encoded is None else bson.decode(encoded, codec_options=wire.codec)
-    return Collection(stored["collection"]).find(_with_patterns(condition) if wire.in_process else condition)
+    found = Collection(stored["collection"]).find(_with_patterns(condition) if wire.in_process else condition)
+    return found.sort(stored.get("sort", ())).skip(stored.get("skip", 0)).limit(stored.get("limit", 0))
 
 
 def filter_reads(condition: Mapping[str, Any]) -> Iterator[str]:

@@ -21,6 +21,7 @@ from pymongo.write_concern import WriteConcern
 
 from pinnacle.backends.mongodb.driver import DUPLICATE_KEY, NAMESPACE_EXISTS, raise_write_errors
 from pinnacle.backends.mongodb.encoding import NO_KEYS
+from pinnacle.backends.mongodb.query import Window
 from pinnacle.backends.mongodb.raw import first_batch, hashes_in, open_cursor, split
 from pinnacle.base.document import MISSING, is_index, value_at
 
@@ -131,6 +132,9 @@ class Wire(Protocol):
     def keys_at(self, table: str, keys: Sequence[Any], condition: Mapping[str, Any]) -> list[Any]:
         """Those of ``keys`` whose documents are there and match, as they are there."""
 
+    def keys_in(self, table: str, condition: Mapping[str, Any], window: Window) -> list[Any]:
+        """The keys of the documents that match and are in the window, in order of ``_id``."""
+
     def keys_of(self, rows: Sequence[bytes]) -> list[Any]:
         """The keys of canonical rows."""
 
@@ -213,6 +217,13 @@ class ServerWire:
     def keys_at(self, table: str, keys: Sequence[Any], condition: Mapping[str, Any]) -> list[Any]:
         conditions = [{"_id": {"$in": list(keys)}}, *([condition] if condition else [])]
         return [document["_id"] for document in self.collection(table).find(_all_of(conditions), {"_id": 1})]
+
+    def keys_in(self, table: str, condition: Mapping[str, Any], window: Window) -> list[Any]:
+        chosen: list[Mapping[str, Any]] = [{"$match": condition}, {"$sort": window.exact_order}, {"$skip": window.skip}]
+        chosen += [{"$limit": window.limit}] if window.limit else []
+        in_order = [{"$project": {"_id": 1}}, {"$sort": {"_id": 1}}]
+        found = self.collection(table).aggregate([*chosen, *in_order], allowDiskUse=True)
+        return [document["_id"] for document in found]
 
     def keys_of(self, rows: Sequence[bytes]) -> list[Any]:
         return [row["_id"] for row in bson.decode_all(b"".join(rows), self.codec)] if rows else []

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from pinnacle.backends.protocol import Capability
+from pinnacle.backends.protocol import NO_OUTPUT, Capability, Target
 from pinnacle.backends.sql import listeners, migrate, queue
 from pinnacle.backends.sql.artifacts import SqlArtifacts
 from pinnacle.backends.sql.catalog import SqlCatalogStore
@@ -35,7 +35,7 @@ from pinnacle.base.errors import BackendError, ConfigError, ConnectionLost, Outp
 from pinnacle.base.listening import Backlog, ListenerRecord
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec, RowError
 from pinnacle.base.settings import Settings
-from pinnacle.base.types import Items, OutputType
+from pinnacle.base.types import Items, OutputType, Text
 from pinnacle.base.usage import BatchJob, UsageRow
 
 
@@ -278,6 +278,12 @@ class SqlBackend:
 
     def plan(self, source: SqlSource, spec: OutputSpec) -> list[str]:
         return self.migration_plan() + self._outputs.plan(source, spec)
+
+    def bind(self, source: SqlSource, spec: OutputSpec, *, create: bool = True) -> Target:
+        raise NotImplementedError
+
+    def scan(self, source: SqlSource) -> Target:
+        return self.bind(source, OutputSpec(NO_OUTPUT, Text(), "", 0, source.fields), create=False)
 
     def open_output(self, source: SqlSource, spec: OutputSpec, *, create: bool) -> tuple[OutputInfo, bool]:
         """The output, and whether it is there: with ``create`` it is, after this."""
