@@ -225,6 +225,57 @@ def test_a_process_killed_midway_leaves_nothing_that_is_seen_and_the_next_upload
     assert read(store) == BLOB
 
 
+PUT_AND_KILLED = """
+import os, signal, sys
+from pinnacle import pinnacle
+from tests.contract.test_artifacts import put, record
+
+store = pinnacle(sys.argv[1])._backend.catalog
+used = put(store, b"used" * 2_000_000)
+store.save(record("a", 0, used))
+for content in (b"unused" * 2_000_000, b"small"):
+    put(store, content)
+print("done", flush=True)
+sys.stdin.readline()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.requires(Capability.TRANSACTIONS)
+def test_what_no_record_came_to_use_is_cleared_once_its_process_is_gone(backend, store):
+    process = subprocess.Popen(
+        [sys.executable, "-c", PUT_AND_KILLED, str(backend.address)], env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout.readline() == "done\n"
+    contents = (b"used" * 2_000_000, b"unused" * 2_000_000, b"small")
+    used, unused, small = (hashlib.sha256(content).hexdigest() for content in contents)
+    put(store)
+    assert [store.has_artifact(each) for each in (used, unused, small)] == [True] * 3
+    process.communicate("die\n", timeout=30)
+    put(store, b"another")
+    assert [store.has_artifact(each) for each in (used, unused, small)] == [True, False, False]
+    assert len(chunks(backend)) == sum(-(-size // (1 << 20)) for size in (8_000_000, len(BLOB), len(b"another")))
+    assert read(store, used) == b"used" * 2_000_000
+    assert put(store, b"small") == small
+    assert store.save(record("b", 0, small))
+
+
+def test_an_artifact_that_was_there_may_be_used_though_the_process_that_put_it_is_late(backend, store, monkeypatch):
+    for room in (sql, mongodb):
+        monkeypatch.setattr(room, "UNUSED_TTL_S", 0.0)
+    put(store)
+    assert store.save(record("a", 0, SHA256))
+    put(store, b"other")
+    assert read(store) == BLOB
+    put(store, BLOB + b"late")
+    put(store, b"more")
+    late = hashlib.sha256(BLOB + b"late").hexdigest()
+    with pytest.raises(NotFound, match="add the component again"):
+        store.save(record("b", 0, late))
+    assert not store.has_artifact(late)
+
+
 def test_an_upload_that_was_silent_for_too_long_is_given_up_and_says_so(backend, store, monkeypatch):
     for room in (sql, mongodb):
         monkeypatch.setattr(room, "UPLOAD_TTL_S", 0.0)

@@ -20,6 +20,8 @@ from pinnacle.base.processes import is_gone, this_process
 ARTIFACTS, CHUNKS, UPLOADS = "pinnacle_artifact", "pinnacle_artifact_chunk", "pinnacle_upload"
 CHUNK_BYTES = 1 << 20
 UPLOAD_TTL_S = 600.0
+UNUSED_TTL_S = 86_400.0
+"""How long an artifact may wait for the record that uses it, unless its process is seen to be gone."""
 RENEW_EVERY = 32
 """Chunks between two signs of life of an upload."""
 NOBODY = ""
@@ -31,12 +33,14 @@ class MongoArtifacts:
     """The collections artifact, artifact_chunk and upload of one database.
 
     An artifact's chunks are put under a key of that upload alone, and are the artifact's once a document names that
-    key: two who store the same content do not meet, and what a crash left belongs to nobody and is cleared by the
-    next upload. Older versions put chunks under the hash itself.
+    key: two who store the same content do not meet. The upload is over when a record uses the artifact: what a crash
+    left before that belongs to nobody and is cleared by the next upload. Older versions put chunks under the hash
+    itself. ``is_used`` tells whether a record uses an artifact.
     """
 
     wire: Wire
     clock: ServerClock
+    is_used: Callable[[str], bool]
 
     def has(self, sha256: str) -> bool:
         return self._artifacts.find_one({"_id": sha256}, {"_id": 1}) is not None
@@ -47,7 +51,7 @@ class MongoArtifacts:
             return
         self.clear_given_up()
         key = f"{sha256}:{uuid.uuid4().hex}"
-        self._uploads.insert_one({"_id": key, **self._mine()})
+        self._uploads.insert_one({"_id": key, **self._mine(UPLOAD_TTL_S)})
         is_kept = False
         try:
             with closing(read_ahead(pieces(chunks, CHUNK_BYTES))) as ahead:
@@ -65,7 +69,8 @@ class MongoArtifacts:
         yield from read_ahead(self._read_all(entry))
 
     def keep(self, artifacts: Sequence[str]) -> str | None:
-        """Stop removals of artifacts that a record uses, which is stored already; one that is gone, or None.
+        """Stop removals of artifacts that a record uses, which is stored already, and end their uploads; one that is
+        gone, or None.
 
         See `drop`: one of the two sees what the other did.
         """
@@ -73,12 +78,14 @@ class MongoArtifacts:
         if not wanted:
             return None
         those = {"_id": {"$in": wanted}}
-        if self._artifacts.update_many(those, {"$unset": {"doomed": ""}}).matched_count == len(wanted):
-            return None
-        there = {entry["_id"] for entry in self._artifacts.find(those, {"_id": 1})}
-        return next((sha256 for sha256 in wanted if sha256 not in there), None)
+        matched = self._artifacts.update_many(those, {"$unset": {"doomed": ""}}).matched_count
+        keys = {entry["_id"]: _key(entry) for entry in self._artifacts.find(those, {"key": 1})}
+        if matched < len(wanted) and len(keys) < len(wanted):
+            return next(sha256 for sha256 in wanted if sha256 not in keys)
+        self._uploads.delete_many({"_id": {"$in": list(keys.values())}})
+        return None
 
-    def drop(self, sha256: str, is_used: Callable[[], bool]) -> None:
+    def drop(self, sha256: str) -> None:
         """Remove an artifact that nothing uses, nor anything that is stored meanwhile.
 
         It is marked, and its users are looked for once more: a record stored before the mark is found, and one
@@ -88,11 +95,11 @@ class MongoArtifacts:
         entry = self._artifacts.find_one_and_update({"_id": sha256}, {"$set": {"doomed": mark}})
         if entry is None:
             return
-        if is_used():
+        if self.is_used(sha256):
             self._artifacts.update_one({"_id": sha256, "doomed": mark}, {"$unset": {"doomed": ""}})
             return
         key = _key(entry)
-        self._uploads.replace_one({"_id": key}, {"_id": key, **self._mine()}, upsert=True)
+        self._uploads.replace_one({"_id": key}, {"_id": key, **self._mine(UPLOAD_TTL_S)}, upsert=True)
         self._artifacts.delete_one({"_id": sha256, "doomed": mark})
         self._clear(key)
 
@@ -103,7 +110,7 @@ class MongoArtifacts:
             if not is_given_up and (has_expired(entry["expires"], self.clock) or is_gone(entry["owner"])):
                 is_given_up = bool(self._uploads.update_one(entry, {"$set": {"owner": NOBODY}}).matched_count)
             if is_given_up:
-                self._clear(entry["_id"])
+                self._clear_upload(entry["_id"])
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -118,25 +125,36 @@ class MongoArtifacts:
         return count
 
     def _renew(self, key: str) -> None:
-        mine = {"_id": key, "owner": this_process()}
-        if not self._uploads.update_one(mine, {"$set": self._mine()}).matched_count:
+        if not self._extend(key, UPLOAD_TTL_S):
             raise _given_up()
 
     def _finish(self, sha256: str, key: str, count: int) -> bool:
         """Make the upload the artifact, unless another was faster."""
+        if not self._extend(key, UNUSED_TTL_S):
+            raise _given_up()
         if self._chunks.count_documents({"sha256": key}) != count:
             raise BackendError("MongoDB lost chunks of an artifact while it changed its primary; run it again")
         try:
             self._artifacts.insert_one({"_id": sha256, "chunks": count, "key": key})
         except DuplicateKeyError:
             return False
-        is_mine = self._uploads.delete_one({"_id": key, "owner": this_process()}).deleted_count
-        if not is_mine and self._artifacts.delete_one({"_id": sha256, "key": key}).deleted_count:
-            raise _given_up()
-        return True  # or else another has used the artifact meanwhile, and removed it with all of its chunks
+        return True
 
-    def _mine(self) -> dict[str, datetime | str]:
-        return {"owner": this_process(), "expires": self.clock.now() + timedelta(seconds=UPLOAD_TTL_S)}
+    def _extend(self, key: str, ttl_s: float) -> bool:
+        """Go on with an upload, which nobody clears from now on for a while; False where it was given up."""
+        mine = {"_id": key, "owner": this_process()}
+        return bool(self._uploads.update_one(mine, {"$set": self._mine(ttl_s)}).matched_count)
+
+    def _mine(self, ttl_s: float) -> dict[str, datetime | str]:
+        return {"owner": this_process(), "expires": self.clock.now() + timedelta(seconds=ttl_s)}
+
+    def _clear_upload(self, key: str) -> None:
+        """Erase an upload that nobody goes on with, and the artifact that it has become where no record uses that."""
+        sha256 = key.partition(":")[0]
+        entry = self._artifacts.find_one({"_id": sha256})
+        if entry is not None and _key(entry) == key:
+            self.drop(sha256)
+        self._clear(key)
 
     def _clear(self, key: str) -> None:
         """Erase the chunks of a key, unless they are an artifact's after all."""

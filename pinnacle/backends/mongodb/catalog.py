@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 from pymongo.errors import DuplicateKeyError
@@ -82,7 +81,7 @@ class MongoCatalog:
                 removed += self._components.delete_one({"_id": _identifier(record)}).deleted_count
                 for sha256 in set(record.artifacts):
                     if not self._is_used(sha256):
-                        self._kept.drop(sha256, partial(self._is_used, sha256))
+                        self._kept.drop(sha256)
         return removed
 
     def _is_used(self, sha256: str) -> bool:
@@ -107,7 +106,7 @@ class MongoCatalog:
 
     @property
     def _kept(self) -> MongoArtifacts:
-        return MongoArtifacts(self.wire, self.clock)
+        return MongoArtifacts(self.wire, self.clock, self._is_used)
 
     def _find(self, kind: str, identifier: str, version: int | None) -> list[Record]:
         with driver_errors(self.server):

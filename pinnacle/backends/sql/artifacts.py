@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import sqlalchemy as sa
 
-from pinnacle.backends.sql.schema import artifact, artifact_chunk, upload
+from pinnacle.backends.sql.schema import artifact, artifact_chunk, component_artifact, upload
 from pinnacle.base.chunks import pieces, read_ahead
 from pinnacle.base.errors import BackendError, NotFound
 from pinnacle.base.processes import is_gone, this_process
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 1 << 20
 CHUNKS_AT_ONCE = 4
 UPLOAD_TTL_S = 600.0
+UNUSED_TTL_S = 86_400.0
+"""How long an artifact may wait for the record that uses it, unless its process is seen to be gone."""
 NOBODY = ""
 """The owner of an upload that was given up: whoever comes along clears it."""
 
@@ -31,8 +33,9 @@ class SqlArtifacts:
     """The tables artifact, artifact_chunk and upload of one database.
 
     An artifact's chunks are put under a key of that upload alone, in short transactions, and become the artifact's in
-    the last one: two who store the same content do not meet, and what a crash left belongs to nobody and is cleared
-    by the next upload. Older versions put chunks under the hash itself, of any size.
+    the last one: two who store the same content do not meet. The upload is over when a record uses the artifact: what
+    a crash left before that belongs to nobody and is cleared by the next upload. Older versions put chunks under the
+    hash itself, of any size.
     """
 
     pause_s: ClassVar[float] = 0.005
@@ -82,6 +85,13 @@ class SqlArtifacts:
             connection.execute(sa.insert(upload), given_up)
         return keys
 
+    def use(self, connection: sa.Connection, artifacts: Collection[str]) -> None:
+        """End the uploads of artifacts that a record uses from now on, inside the transaction that stores it."""
+        keys = sa.select(artifact.c.key).where(artifact.c.sha256.in_(artifacts))
+        in_order = sa.select(upload.c.key).where(upload.c.key.in_(keys)).order_by(upload.c.key).with_for_update()
+        if over := connection.scalars(in_order).all():
+            connection.execute(sa.delete(upload).where(upload.c.key.in_(over)))
+
     def clear_given_up(self) -> None:
         """Erase what uploads left whose process is gone or silent, and what removals left that were cut short."""
         with self._backend.reading() as connection:
@@ -90,9 +100,7 @@ class SqlArtifacts:
             ).all()
         for row in rows:
             if row.owner != NOBODY and (row.late or is_gone(row.owner)):
-                self._give_up(
-                    upload.c.key == row.key, upload.c.owner == row.owner, upload.c.expires_at == row.expires_at
-                )
+                self._give_up(row.key, upload.c.owner == row.owner, upload.c.expires_at == row.expires_at)
         self.clear([row.key for row in rows])
 
     # -- writing ------------------------------------------------------------------------------
@@ -102,20 +110,24 @@ class SqlArtifacts:
         with self._backend.writing() as connection:
             if self._add(connection, sha256, key, sum(map(len, chunks))):
                 self._insert(connection, key, 0, chunks)
+                self._begin(connection, key, UNUSED_TTL_S)
 
     def _upload(self, sha256: str, key: str, chunks: Iterator[bytes]) -> None:
         """Write chunks and make them the artifact; what failed is cleared, by the next upload if not at once."""
         with self._backend.writing() as connection:
-            values = {"key": key, "owner": this_process(), "expires_at": self._backend.now() + UPLOAD_TTL_S}
-            connection.execute(sa.insert(upload).values(values))
+            self._begin(connection, key, UPLOAD_TTL_S)
         is_kept = False
         try:
             is_kept = self._finish(sha256, key, self._write_all(key, chunks))
         finally:
             if not is_kept:
                 with suppress(BackendError):
-                    self._give_up(upload.c.key == key)
+                    self._give_up(key)
                     self.clear([key])
+
+    def _begin(self, connection: sa.Connection, key: str, ttl_s: float) -> None:
+        values = {"key": key, "owner": this_process(), "expires_at": self._backend.now() + ttl_s}
+        connection.execute(sa.insert(upload).values(values))
 
     def _write_all(self, key: str, chunks: Iterator[bytes]) -> int:
         """Write chunks, some a transaction, which waits for none to be made; how many bytes they were."""
@@ -124,7 +136,7 @@ class SqlArtifacts:
             size += sum(map(len, waiting))
             while waiting:
                 with self._backend.writing() as connection:
-                    self._keep(connection, key)
+                    self._keep(connection, key, UPLOAD_TTL_S)
                     position += self._write_some(connection, key, position, waiting)
                 time.sleep(self.pause_s)
         return size
@@ -142,10 +154,10 @@ class SqlArtifacts:
         if rows:
             connection.execute(sa.insert(artifact_chunk), rows)
 
-    def _keep(self, connection: sa.Connection, key: str) -> None:
+    def _keep(self, connection: sa.Connection, key: str, ttl_s: float) -> None:
         """Go on with an upload, which nobody clears from now on for a while."""
         mine = (upload.c.key == key, upload.c.owner == this_process())
-        later = self._backend.now() + UPLOAD_TTL_S
+        later = self._backend.now() + ttl_s
         if not connection.execute(sa.update(upload).where(*mine).values(expires_at=later)).rowcount:
             raise BackendError(
                 f"the upload of an artifact was silent for {UPLOAD_TTL_S:.0f} s and given up; run it again"
@@ -156,8 +168,7 @@ class SqlArtifacts:
         with self._backend.writing() as connection:
             if not self._add(connection, sha256, key, size):
                 return False
-            self._keep(connection, key)
-            connection.execute(sa.delete(upload).where(upload.c.key == key))
+            self._keep(connection, key, UNUSED_TTL_S)
         return True
 
     def _add(self, connection: sa.Connection, sha256: str, key: str, size: int) -> bool:
@@ -166,9 +177,19 @@ class SqlArtifacts:
 
     # -- clearing -----------------------------------------------------------------------------
 
-    def _give_up(self, *conditions: sa.ColumnElement[bool]) -> None:
+    def _give_up(self, key: str, *conditions: sa.ColumnElement[bool]) -> None:
+        """Let an upload be cleared, with the artifact that it has become where no record uses that: it is locked, so
+        that a record which is stored meanwhile is found, or finds it gone."""
+        this = upload.c.key == key
         with self._backend.writing() as connection:
-            connection.execute(sa.update(upload).where(*conditions).values(owner=NOBODY))
+            sha256 = connection.scalar(sa.select(artifact.c.sha256).where(artifact.c.key == key).with_for_update())
+            if not connection.execute(sa.update(upload).where(this, *conditions).values(owner=NOBODY)).rowcount:
+                return
+            users = sa.select(sa.literal(1)).where(component_artifact.c.sha256 == sha256).limit(1)
+            if sha256 is not None and connection.scalar(users) is not None:
+                connection.execute(sa.delete(upload).where(this))
+            elif sha256 is not None:
+                connection.execute(sa.delete(artifact).where(artifact.c.sha256 == sha256))
 
     def clear(self, keys: Sequence[str]) -> None:
         """Erase the chunks of those keys that were given up, some a transaction, and then the keys."""

@@ -49,6 +49,7 @@ class SqlCatalogStore:
         version = {"kind": record.kind, "identifier": record.identifier, "version": record.version}
         if wanted:
             connection.execute(sa.insert(component_artifact), [{**version, "sha256": sha256} for sha256 in wanted])
+            self._artifacts.use(connection, wanted)
 
     def amend(self, record: Record) -> None:
         c = component.c
