@@ -49,20 +49,26 @@ class Watched:
         """Of all steps, those before an interruption too."""
         return float(self._total_loss_scalar / max(1, self.state.global_step))
 
-    def _take_over(self: Any, kept: Mapping[str, Any]) -> None:
+    def _take_over(self: Any) -> None:
+        """Go on with the sums of before an interruption, once the library has begun its own."""
+        kept, self.kept_sums = self.kept_sums, None
+        if kept is None:
+            return
         self._tr_loss += kept["loss"]
         self._total_loss_scalar, self._globalstep_last_logged = kept["total"], kept["last_logged"]
         self._metrics["train"].update(kept["metrics"])
         self._total_train_tokens = kept["tokens"]
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        if self.kept_sums is not None:
-            self._take_over(self.kept_sums)
-            self.kept_sums = None
+        self._take_over()
         if self.is_over:
             self.control.should_training_stop = True  # type: ignore[attr-defined]
             return
         super()._run_epoch(*args, **kwargs)  # type: ignore[misc]
+
+    def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:
+        self._take_over()  # there may have been no epoch left
+        return super()._finalize_training(*args, **kwargs)  # type: ignore[misc]
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         loss = super().training_step(*args, **kwargs)  # type: ignore[misc]

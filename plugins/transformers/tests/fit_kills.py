@@ -75,6 +75,7 @@ def options_of(kind):
     own = {
         "lora": {},
         "full": {"use_lora": False, "learning_rate": 5e-3},
+        "epochs": {"max_steps": -1, "num_train_epochs": 2, "per_device_train_batch_size": 12},
         "best": {
             "validation_fraction": 0.2, "eval_strategy": "steps", "eval_steps": SAVE_STEPS,
             "load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": True,
