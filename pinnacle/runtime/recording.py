@@ -19,7 +19,7 @@ from pinnacle.components.run import DONE, FAILED, INTERRUPTED, Checkpoint, Run, 
 from pinnacle.runtime.progress import ProgressLine
 from pinnacle.runtime.training import TRAIN, DataFacts, RowStream, SavedWeights, Start
 
-FLUSH_S = 1.0
+FLUSH_S, PROGRESS_S = 1.0, 5.0
 
 log = logging.getLogger(__name__)
 
@@ -77,13 +77,14 @@ class Recording:
             self._flush()
 
     def progress(self, step: int, max_steps: int, epoch: float) -> None:
-        """A step was made: the line on the terminal moves."""
+        """A step was made: the line on the terminal moves, and every few seconds the run in the database."""
         self.run.step, self.run.max_steps, self.run.epoch = step, max_steps, epoch
         self._line.move(step, max_steps)
+        if time.monotonic() - self._flushed_at > PROGRESS_S:
+            self._flush()
 
     def save(self, saved: SavedWeights) -> None:
         """Store a checkpoint; when this returns, a crash loses nothing before it."""
-        self.check()
         self._flush()
         if not self._is_stored:
             return
@@ -138,7 +139,6 @@ class Recording:
         self.run.status, self.run.error = status, error
         self.run.seconds = self._seconds_before + time.monotonic() - self._since
         try:
-            self.check()
             self._flush()
             self._history.end(self.run)
         except PinnacleError as failure:
@@ -176,12 +176,10 @@ class Recording:
 
     def _flush(self) -> None:
         self._flushed_at = time.monotonic()
-        if not self._pending or not self._is_stored:
-            self._pending.clear()
-            return
         self.check()
-        self._history.log(self.run, self._logged, self._pending)
-        self._logged += len(self._pending)
+        if self._pending and self._is_stored:
+            self._history.log(self.run, self._logged, self._pending)
+            self._logged += len(self._pending)
         self._pending.clear()
         self.run.seconds = self._seconds_before + time.monotonic() - self._since
         self._history.catalog.amend(self.run)
