@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pinnacle.base.errors import UnsupportedQuery as UnsupportedQuery
     from pinnacle.base.errors import UnsupportedTable as UnsupportedTable
     from pinnacle.base.errors import UntrustedReference as UntrustedReference
+    from pinnacle.base.loading import loading_lock as loading_lock
     from pinnacle.base.loop import run_coroutine as run_coroutine
     from pinnacle.base.metering import Usage as Usage
     from pinnacle.base.settings import Settings as Settings
@@ -92,6 +93,7 @@ _NAMES_BY_MODULE = {
         "ProviderRefused", "ProviderUnavailable", "RowRejected", "TrainingError", "UnknownField", "UnsupportedQuery",
         "UnsupportedTable", "UntrustedReference",
     ),
+    "pinnacle.base.loading": ("loading_lock",),
     "pinnacle.base.loop": ("run_coroutine",),
     "pinnacle.base.metering": ("Usage",),
     "pinnacle.base.settings": ("Settings",),

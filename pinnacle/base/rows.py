@@ -62,7 +62,7 @@ def _path(field: Any) -> str:
     name = field if isinstance(field, str) else getattr(field, "key", None)
     if not isinstance(name, str) or not name:
         raise ConfigError(f"a field is a name or a dotted path such as 'body' or 'meta.title', not {field!r}")
-    return name
+    return str(name)  # of a column it is more than a plain string
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,7 @@ class Fitting:
             base, query, [[name, fields.to_json()] for name, (_, fields) in queries.items()],
             self._catalog.plain(job.configuration),
             None if job.transform is None else FunctionSource(job.transform).digest,
-            {name: FunctionSource(metric).digest for name, metric in job.metrics.items()},
+            sorted(job.metrics),  # a metric that is mended is no other fit
         ]  # fmt: skip
         return Run(
             job.model.identifier, base=base, X=fields.to_json(), configuration=job.configuration, query=query,

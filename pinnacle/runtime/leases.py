@@ -7,9 +7,10 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import ClassVar
 
 from pinnacle.backends.protocol import RunStore
-from pinnacle.base.errors import Conflict, PinnacleError
+from pinnacle.base.errors import BackendError, Conflict, PinnacleError
 
 RENEWALS = 3
 """Attempts to renew a lease before it expires."""
@@ -31,6 +32,9 @@ def leased(runs: RunStore, model: str, ttl_s: float) -> Iterator[TrainingLease]:
 class TrainingLease:
     """A lease that a thread renews."""
 
+    _left: ClassVar[dict[str, str]] = {}
+    """Leases of this process, by model, that could not be given up: the database did not take it, or was not there."""
+
     def __init__(self, runs: RunStore, model: str, ttl_s: float) -> None:
         self._runs, self._model, self._ttl_s, self._token = runs, model, ttl_s, uuid.uuid4().hex
         self._stop, self._is_lost = threading.Event(), False
@@ -38,6 +42,8 @@ class TrainingLease:
 
     def start(self) -> None:
         """Take the lease, and renew it from now on."""
+        if (left := self._left.pop(self._model, None)) is not None:
+            self._runs.release(self._model, left)
         if (owner := self._runs.lease(self._model, self._token, self._ttl_s)) is not None:
             raise Conflict(
                 f"model {self._model!r} is being trained by process {owner}; wait for it, or stop it: its lease ends "
@@ -59,7 +65,11 @@ class TrainingLease:
         """Give the lease up."""
         self._stop.set()
         self._thread.join()
-        self._runs.release(self._model, self._token)
+        try:
+            self._runs.release(self._model, self._token)
+        except BackendError as error:
+            self._left[self._model] = self._token
+            log.warning("the lease of model %r could not be given up yet: %s", self._model, error)
 
     def _keep(self) -> None:
         while not self._is_lost and not self._stop.wait(self._ttl_s / RENEWALS):

@@ -74,7 +74,7 @@ class RowStream:
         after = None
         while True:
             page = target.read(after, PAGE_ROWS, overwrite=True)
-            single = self._source.fields.is_single
+            single = len(self._source.fields.paths) == 1
             for key, value in zip(page.keys, page.inputs, strict=True):
                 yield key, (value,) if single else tuple(value)
             if page.last is None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pinnacle import Conflict, Settings, pinnacle
+from pinnacle import BackendError, Conflict, Settings, pinnacle
 from pinnacle.backends.protocol import Capability
 from pinnacle.runtime.leases import TrainingLease
 from tests.contract.documents import snapshot, wait_until
@@ -149,6 +149,21 @@ def test_whoever_takes_over_goes_on_and_the_first_leaves_it_alone(backend, db, s
     assert (run, run.resumed, run.status, steps(run)) == (taken_over[0], 1, "done", [2, 4, 6, 8, 10, 12])
     assert db.load("model", "line").line() == expected(points())
     assert kept(db) == DONE
+
+
+def test_a_lease_that_could_not_be_given_up_is_no_hindrance_to_the_same_process(backend, db, monkeypatch, caplog):
+    create_points(backend)
+
+    def full(*args):
+        raise BackendError("the database is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(db._backend.runs), "release", full)
+        fit(backend, db)
+    assert "the lease of model 'line' could not be given up yet: the database is full" in caplog.text
+    assert db._backend.runs.leased() != {}
+    assert fit(backend, db).version == 1
+    assert db._backend.runs.leased() == {}
 
 
 def test_a_lease_that_nobody_wanted_meanwhile_is_good_again(backend, db, short, monkeypatch):

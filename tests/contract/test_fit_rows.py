@@ -160,6 +160,22 @@ def test_a_transform_gets_the_arguments_of_a_dict_and_validation_rows_too(backen
     assert seen == [["input", "target"]] * 6
 
 
+@pytest.mark.parametrize("folds", [(), ["train"] * 8], ids=["no folds", "folds"])
+def test_a_dict_of_one_field_gives_the_whole_field(backend, db, folds):
+    create_points(backend, folds=folds)
+    line = Line("line")
+    assert fit(backend, db, line, X={"point": "sample"}, transform=lambda row: row["point"]).rows == {"train": 8}
+    assert line.line() == expected(points())
+
+
+@pytest.mark.requires(Capability.SQL)
+def test_columns_name_fields(backend, db):
+    create_points(backend)
+    columns, line = backend.entity("points").c, Line("line")
+    assert fit(backend, db, line, X=(columns.x, columns.y)).X == ["x", "y"]
+    assert line.line() == expected(points())
+
+
 def test_a_transform_that_leaves_nothing_is_a_training_error_with_the_reason(backend, db):
     create_points(backend)
     with pytest.raises(TrainingError, match="8 left out by transform"):

@@ -71,7 +71,7 @@ def _require_find(query: Any) -> None:
     if isinstance(query, FindOne):
         raise UnsupportedQuery("find_one selects an arbitrary document; use find({'_id': ...}) to say which")
     if not isinstance(query, Find):
-        raise UnsupportedQuery(f"predict works on Collection(...).find(...), not on {type(query).__name__}")
+        raise UnsupportedQuery(f"documents are chosen by Collection(...).find(...), not by {type(query).__name__}")
     if query.collection.startswith(OWN_PREFIX):
         raise UnsupportedTable(f"{query.collection!r} is pinnacle's own collection")
 

@@ -87,7 +87,7 @@ def resolve(
     """
     if not isinstance(query, sa.Select):
         raise UnsupportedQuery(
-            f"predict works on the rows of a sqlalchemy select(), not on {type(query).__name__}; "
+            f"rows are chosen by a sqlalchemy select(), not by {type(query).__name__}; "
             "write select(Entity) or select(table), with any where()"
         )
     entity, mapped = _selected(query)

@@ -22,6 +22,7 @@ from pinnacle import (
     Vector,
     folder_artifacts,
     folder_fingerprint,
+    loading_lock,
     unpack,
 )
 from pinnacle_sentence_transformers.dimension import dimension_of
@@ -112,7 +113,7 @@ class SentenceTransformer(Model):
 
     def _loaded(self) -> _Encoder:
         if self._encoder is None:
-            with _loading:
+            with loading_lock:
                 if self._encoder is None:
                     self._encoder = self._load()
         return self._encoder
@@ -138,9 +139,6 @@ class _Encoder:
 
     def __init__(self, model: Any) -> None:
         self.model, self.lock = model, threading.Lock()
-
-
-_loading = threading.Lock()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from pinnacle import ModelUnavailable
+from pinnacle import ModelUnavailable, loading_lock
 from pinnacle_transformers.loading import Weights, fingerprint, load_weights, loading_adapter
 
 PLAIN_INITS = (True, False, "gaussian", "orthogonal")
@@ -102,7 +102,6 @@ class Base:
 
 
 _bases: weakref.WeakValueDictionary[tuple[Any, ...], Base] = weakref.WeakValueDictionary()
-_loading = threading.Lock()
 
 
 def loaded(weights: Weights, adapter: str | None, model: str) -> tuple[Base, Adapter | None]:
@@ -110,7 +109,7 @@ def loaded(weights: Weights, adapter: str | None, model: str) -> tuple[Base, Ada
 
     An adapter that changes the base's own weights gets a base of its own, on which it is always on.
     """
-    with _loading:
+    with loading_lock:
         if adapter is None or _leaves_base_alone(adapter, model):
             base = _cached(weights.key, lambda: load_weights(weights, model))
             return base, None if adapter is None else base.adapter(adapter, model)

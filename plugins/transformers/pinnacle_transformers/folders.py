@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pinnacle import ModelUnavailable
+from pinnacle import ModelUnavailable, folder_fingerprint
 
 MARK = "pinnacle.json"
 """A file in an output folder that names the model whose fits write there, and the run that did so last."""
@@ -15,8 +15,18 @@ STATE = "trainer_state.json"
 _PATH_STARTS = ("/", ".", "~")
 
 
-def require_folder(model: str, name: str) -> None:
-    """ModelUnavailable for a path where no folder is. What may be a name on the hub, "a" or "a/b", passes."""
+def require_folder(model: str, name: str, known: str | None) -> None:
+    """ModelUnavailable for a path where no folder is, or one with other content than the ``known`` fingerprint.
+
+    What may be a name on the hub, "a" or "a/b", passes, and so does a folder that was known and is not here.
+    """
+    if known is not None:
+        if folder_fingerprint(name) not in (None, known):
+            raise ModelUnavailable(
+                f"model {model!r}: the files in {name!r} are not those of this version any more, they were written "
+                "since; a new LLM of that folder is a version of its own"
+            )
+        return
     is_path = name.startswith(_PATH_STARTS) or name.count("/") > 1 or "\\" in name
     if is_path and not Path(name).is_dir():
         raise ModelUnavailable(f"model {model!r}: {name!r} cannot be loaded: there is no such folder")

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from pinnacle import ConfigError, MissingPlugin, ModelUnavailable, folder_fingerprint
+from pinnacle import ConfigError, MissingPlugin, ModelUnavailable, folder_fingerprint, loading_lock
 from pinnacle_transformers.quiet import quiet
 
 MAX_SHOWN = 600
@@ -107,7 +107,7 @@ def loading_adapter(model: str, source: str) -> Iterator[None]:
 def _loading(told: str, hint: str = "") -> Iterator[None]:
     """ModelUnavailable for what goes wrong inside; ``hint`` is for options, and not for files that are not there."""
     try:
-        with quiet(), warnings.catch_warnings():
+        with loading_lock, quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # what libraries tell one another
             yield
     except _FAILURES as error:

@@ -239,11 +239,12 @@ class LLM(BaseLLMModel):
         return [name for name in names if name not in self.prompting.names()]
 
     def _check_folders(self) -> None:
-        """ModelUnavailable for a path that leads nowhere; one that led to weights may do so again, elsewhere."""
-        if self.weights is None:
-            require_folder(self.identifier, self.model_name_or_path)
-        if self.adapter_id is not None and self.adapter is None and self.adapter_weights is None:
-            require_folder(self.identifier, self.adapter_id)
+        """ModelUnavailable for a path that leads nowhere, or to other weights than before; one that led to weights may
+        do so again, elsewhere."""
+        if self.weight_files is None:
+            require_folder(self.identifier, self.model_name_or_path, self.weights)
+        if self.adapter_id is not None and self.adapter is None:
+            require_folder(self.identifier, self.adapter_id, self.adapter_weights)
 
     def _ready(self) -> tuple[Base, Adapter | None]:
         self._get_ready()

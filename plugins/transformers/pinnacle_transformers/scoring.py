@@ -13,6 +13,10 @@ ROOM_TOKENS = 8
 """Tokens that an answer may be longer than the longest target: an answer that goes on is seen to."""
 
 
+class MetricError(TrainingError):
+    """A metric of the user's that failed, or gave no number."""
+
+
 class Scoring:
     """Computes metrics by name: functions of (predictions, targets), two lists of texts."""
 
@@ -110,13 +114,16 @@ def _named(
 ) -> dict[str, float]:
     scores: dict[str, float] = {}
     for name, metric in metrics.items():
-        value = metric(predictions, targets)
+        try:
+            value = metric(predictions, targets)
+        except Exception as error:
+            raise MetricError(f"metric {name!r} failed on {prefix}: {type(error).__name__}: {error}") from error
         values = value if isinstance(value, Mapping) else {name: value}
         for part, number in values.items():
             try:
                 scores[f"{prefix}_{part}"] = float(number)
             except (TypeError, ValueError):
-                raise TrainingError(
+                raise MetricError(
                     f"metric {name!r} returned {number!r}; a metric returns a number, or a dict of names to numbers"
                 ) from None
     return scores

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 import trl
 from transformers import TrainerCallback
 
-from pinnacle import ConfigError, SavedWeights, TrainingError, TrainingJob
+from pinnacle import ConfigError, SavedWeights, TrainingError, TrainingJob, loading_lock
 from pinnacle_transformers.scoring import Scoring
 from pinnacle_transformers.states import without_pickles
 
@@ -70,6 +70,17 @@ class Watched:
         self._take_over()  # there may have been no epoch left
         return super()._finalize_training(*args, **kwargs)  # type: ignore[misc]
 
+    def _load_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """In the types that were trained: adapters are read as float32, and those of quantized weights are none."""
+        trained = {name: weight.dtype for name, weight in self._trained()}
+        with loading_lock:
+            super()._load_from_checkpoint(*args, **kwargs)  # type: ignore[misc]
+        for name, weight in self._trained():
+            weight.data = weight.data.to(trained[name])
+
+    def _trained(self: Any) -> Iterator[tuple[str, Any]]:
+        return ((name, weight) for name, weight in self.model.named_parameters() if weight.requires_grad)
+
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         loss = super().training_step(*args, **kwargs)  # type: ignore[misc]
         self.unchecked = loss.detach() if self.unchecked is None else self.unchecked + loss.detach()
@@ -77,6 +88,8 @@ class Watched:
 
     def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> Any:
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)  # type: ignore[misc]
+        if isinstance(eval_dataset, str):
+            metrics = of_set(metrics, metric_key_prefix)
         if isinstance(eval_dataset, str) and self.scoring is not None:
             sets = self.scored_sets or self.eval_dataset  # type: ignore[attr-defined]
             scores = self.scoring.scores(self.model, sets[eval_dataset], metric_key_prefix)  # type: ignore[attr-defined]
@@ -147,13 +160,7 @@ class Watcher(TrainerCallback):
     def _with_set(self, values: dict[str, float]) -> dict[str, float]:
         """trl calls its own metrics ``eval_entropy``, of whichever set: name the set, as the others do."""
         name = next((name for name in self._sets if f"eval_{name}_loss" in values), None)
-        if name is None:
-            return values
-        old, new = "eval_", f"eval_{name}_"
-        return {
-            (new + key.removeprefix(old) if key.startswith(old) and not key.startswith(new) else key): value
-            for key, value in values.items()
-        }
+        return values if name is None else of_set(values, f"eval_{name}")
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if args.world_size > 1:
@@ -185,6 +192,12 @@ class Watcher(TrainerCallback):
         for path in kept.values():
             if path.parent == scratch:
                 path.unlink()
+
+
+def of_set(values: Mapping[str, float], prefix: str) -> dict[str, float]:
+    """Metrics of an evaluation by names that tell of which set they are: ``prefix`` is ``eval_<set>``."""
+    others = {name for name in values if name.startswith("eval_") and not name.startswith(f"{prefix}_")}
+    return {prefix + name.removeprefix("eval") if name in others else name: value for name, value in values.items()}
 
 
 def tidy(folder: Path) -> None:

@@ -8,30 +8,54 @@ import errno
 import gc
 import importlib.metadata
 import json
+import logging
 import shutil
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pinnacle import ConfigError, DataFacts, PinnacleError, Start, TrainingError, TrainingJob
+from pinnacle import (
+    BackendError,
+    ConfigError,
+    DataFacts,
+    PinnacleError,
+    Start,
+    TrainingError,
+    TrainingJob,
+    loading_lock,
+)
 from pinnacle_transformers.configuration import LLMTrainingConfiguration
 from pinnacle_transformers.examples import Counted, Examples, require_rows
 from pinnacle_transformers.folders import MARK, STATE, mark_of
 from pinnacle_transformers.loading import Weights, load_tokenizer, load_weights, loading_adapter
 from pinnacle_transformers.quiet import quiet
-from pinnacle_transformers.scoring import Scoring
+from pinnacle_transformers.scoring import MetricError, Scoring
 from pinnacle_transformers.states import with_pickles
 
 if TYPE_CHECKING:
     from pinnacle_transformers.model import LLM
 
+log = logging.getLogger(__name__)
+
 TRAIN, VALID = "train", "valid"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-NO_ROOM = ("No space left", "File too large", "quota exceeded", "PytorchStreamWriter", "iostream error")
+NO_ROOM = (
+    "No space left",
+    "disk is full",
+    "OutOfDiskSpace",
+    "File too large",
+    "quota exceeded",
+    "PytorchStreamWriter",
+    "iostream error",
+)
 NO_MEMORY = ("out of memory", "can't allocate memory")
 """What the libraries say of a disk and of memory that is full."""
+
+_training = threading.RLock()
+"""One fit of a process trains at a time: the libraries draw random numbers for all of them from one place."""
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes")
 PACKAGES = ("pinnacle", *LIBRARIES)
@@ -63,8 +87,8 @@ class Training:
         with self._failures():
             prepared = self._prepared()
             sets = self._sets(prepared.files)
-            with _quiet_libraries():
-                with self._refusals():
+            with _training, _quiet_libraries():
+                with loading_lock, self._refusals():
                     trainer, watcher = self._trainer(sets, prepared)
                 trainer.train(resume_from_checkpoint=prepared.resumed_from)
                 self._finish(trainer, watcher, sets)
@@ -270,7 +294,10 @@ class Training:
         state, args = trainer.state, self.args
         trainer.check(state.global_step)
         if len(sets) > 1 and str(getattr(args.eval_strategy, "value", args.eval_strategy)) == "no":
-            trainer.evaluate()
+            try:
+                trainer.evaluate()
+            except MetricError as error:  # nothing hangs on it, and the training is done
+                log.warning("%s; model %r is kept all the same", error, self.model.identifier)
         best = _step_of(state.best_model_checkpoint)
         step = best if args.load_best_model_at_end and best is not None else state.global_step
         final = self.output_dir if self.configuration.output_dir is not None else self.job.work_dir / "final"
@@ -300,7 +327,12 @@ class Training:
         """TrainingError, with what to do, for memory and disks that are full."""
         try:
             yield
-        except PinnacleError:
+        except PinnacleError as error:
+            if isinstance(error, BackendError) and _says(str(error), NO_ROOM):
+                raise TrainingError(
+                    f"the disk of the database is full ({str(error)[:200]}): make room. The checkpoints stored so far "
+                    "are kept, and the same fit goes on from the last"
+                ) from error
             raise
         except Exception as error:
             if remedy := _remedy(error, self.args, self.output_dir):

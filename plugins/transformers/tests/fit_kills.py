@@ -83,6 +83,7 @@ def options_of(kind):
         },
         "disk": {"log_to_db": False},
         "dpo": {"method": "dpo"},
+        "qlora": {"bits": 4},
     }  # fmt: skip
     return {**common, **own[kind]}
 

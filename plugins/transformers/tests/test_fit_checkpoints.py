@@ -16,7 +16,7 @@ from pinnacle_transformers import LLM
 from pinnacle_transformers.trainers import Watcher
 from safetensors.torch import load_file
 
-from pinnacle import ConfigError, NotFound, pinnacle
+from pinnacle import ConfigError, ModelUnavailable, NotFound, pinnacle
 from plugins.transformers.tests.fits import (
     ANSWERS,
     PAIRS,
@@ -305,6 +305,9 @@ def test_without_log_to_db_all_stays_on_the_disk(db, rows, base, tmp_path):
     assert [entry["step"] for entry in again.series()] == [2]
     with pytest.raises(NotFound, match="until another fit writes there"):
         run.data()
+    with pytest.raises(ModelUnavailable, match="not those of this version any more"):
+        told(db.load("model", "disk", version=0))
+    assert told(db.load("model", "disk", version=1)) != answers
     full, _ = fitted(
         db, rows, base, "disk-full", max_steps=2, use_lora=False, output_dir=str(tmp_path / "full"), log_to_db=False
     )

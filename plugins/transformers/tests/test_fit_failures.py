@@ -12,9 +12,10 @@ import pytest
 import torch
 from pinnacle_transformers.trainers import WatchedSFT
 
-from pinnacle import TrainingError, pinnacle
+from pinnacle import BackendError, TrainingError, pinnacle
 from pinnacle.backends.mongodb import Collection
 from pinnacle.base.document import Document
+from pinnacle.runtime.recording import Recording
 from plugins.transformers.tests.fits import TRAIN_ROWS, fitted, stored, weights
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # trl's and peft's own
@@ -105,6 +106,24 @@ def test_a_full_disk_is_told(base, tmp_path, size):
             db, Collection("pairs").find(), base, "full", max_steps=4, output_dir=str(tmp_path / "out"), **EVERY
         )  # fmt: skip
         assert (run.status, llm.version) == ("done", 0)
+
+
+def test_a_database_that_is_full_is_told(rows, base, monkeypatch):
+    db, select = rows
+    method = Recording.save
+
+    def save(recording, saved):
+        if saved.step == 4:
+            raise BackendError("the database refused: database or disk is full")
+        method(recording, saved)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recording, "save", save)
+        with pytest.raises(TrainingError, match=r"the disk of the database is full .* make room"):
+            fitted(db, select, base, "full", max_steps=6, **EVERY)
+    run = db.load("run", "full")
+    assert (run.status, [checkpoint.step for checkpoint in run.checkpoints()]) == ("failed", [2])
+    assert fitted(db, select, base, "full", max_steps=6, **EVERY)[1].resumed == 1
 
 
 def test_half_precision_on_a_cpu_is_turned_off_with_one_warning(rows, base):

@@ -20,6 +20,7 @@ KILLS = {
     "full-written": ("full", "while_a_folder_is_written", 3, False),
     "full-stored": ("full", "while_a_checkpoint_is_stored", 3, True),
     "full-registered": ("full", "while_the_version_is_registered", 8, False),
+    "qlora": ("qlora", "between_saves", 3, False),
     "epochs": ("epochs", "after_the_last_step", 8, False),
     "best": ("best", "after_the_last_step", 8, True),
     "disk": ("disk", "while_a_folder_is_written", 3, False),

@@ -153,8 +153,6 @@ def test_what_cannot_be_evaluated_is_refused(base, tmp_path):
             fitted(db, select, base, "none", eval_strategy="steps", eval_steps=1, max_steps=1)
         with pytest.raises(ConfigError, match="computed on validation sets"):
             fitted(db, select, base, "none", metrics=["exact_match"], max_steps=1)
-        with pytest.raises(TrainingError, match="metric 'bad' returned 'much'"):
-            fitted(db, select, base, "none", metrics=[bad], validation_fraction=0.1, max_steps=1)
         with pytest.raises(ConfigError, match=r"metric_for_best_model='eval_valid_accuracy'.* eval_valid_loss"):
             fitted(
                 db, select, base, "none", validation_fraction=0.1, max_steps=2, eval_steps=1, save_steps=1,
@@ -164,5 +162,53 @@ def test_what_cannot_be_evaluated_is_refused(base, tmp_path):
     assert LLM("none", model_name_or_path=base).fitted_by is None
 
 
-def bad(predictions, targets):
+def much(predictions, targets):
     return "much"
+
+
+def broken(predictions, targets):
+    return 1 / 0
+
+
+@pytest.mark.parametrize(
+    ("metric", "told"),
+    [(much, "metric 'much' returned 'much'"), (broken, "metric 'broken' failed on eval_valid: ZeroDivisionError")],
+)
+def test_a_metric_that_fails_at_the_end_costs_no_training(base, tmp_path, caplog, metric, told):
+    db, select = stored(tmp_path / "rows.db", TRAIN_ROWS)
+    with db:
+        llm, run = fitted(db, select, base, "kept", metrics=[metric], validation_fraction=0.1, max_steps=1)
+        assert (run.status, llm.version, "eval_valid_loss" in run.metrics) == ("done", 0, True)
+    assert f"{told}" in caplog.text
+    assert "'kept' is kept all the same" in caplog.text
+
+
+def test_a_metric_that_fails_midway_can_be_mended_and_the_fit_goes_on(base, tmp_path, monkeypatch, caplog):
+    db, select = stored(tmp_path / "rows.db", TRAIN_ROWS)
+    options = {"validation_fraction": 0.1, "max_steps": 4, "eval_steps": 4, "save_steps": 2, **EVERY}
+    with db:
+        with pytest.raises(TrainingError, match="metric 'score' failed on eval_valid: ZeroDivisionError"):
+            fitted(db, select, base, "mended", metrics=[named(broken)], **options)
+        _, run = fitted(db, select, base, "mended", metrics=[named(lambda *answers: 0.5)], **options)
+        assert (run.version, run.resumed, run.metrics["eval_valid_score"]) == (0, 1, 0.5)
+    assert "goes on from its checkpoint at step 2" in caplog.text
+
+
+def named(metric):
+    def score(predictions, targets):
+        return metric(predictions, targets)
+
+    return score
+
+
+@pytest.mark.parametrize("name", ["mean_token_accuracy", "eval_valid_mean_token_accuracy"])
+def test_a_metric_of_the_library_chooses_the_checkpoint(base, tmp_path, name):
+    db, select = stored(tmp_path / "rows.db", TRAIN_ROWS)
+    with db:
+        _, run = fitted(
+            db, select, base, "chosen", validation_fraction=0.1, max_steps=4, eval_steps=2, save_steps=2,
+            load_best_model_at_end=True, metric_for_best_model=name, **EVERY,
+        )  # fmt: skip
+    kept = {checkpoint.step: checkpoint for checkpoint in run.checkpoints()}
+    best = max(kept, key=lambda step: (kept[step].metrics["eval_valid_mean_token_accuracy"], -step))
+    assert kept[best].is_best
