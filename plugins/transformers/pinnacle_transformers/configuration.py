@@ -117,7 +117,8 @@ class LLMTrainingConfiguration(TrainingConfiguration):
         """
         library = config_class(self.method)
         sent = copy.deepcopy({**self.arguments, **self.display, **self._own_arguments(), "output_dir": output_dir})
-        sent.setdefault("report_to", "none")
+        if sent.get("report_to") is None:
+            sent["report_to"] = "none"
         self._fit_machine(sent, on_cpu)
         takes = {field.name for field in dataclasses.fields(library) if field.init}
         if "activation_checkpointing" in takes and sent.get("activation_checkpointing") is None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from pinnacle import ConfigError
+from pinnacle import ConfigError, MissingPlugin
 from pinnacle_transformers.arguments import METHODS, arguments_of
 
 if TYPE_CHECKING:
@@ -19,6 +21,14 @@ DPO_LOSSES = (
 """trl looks at a loss's name when the first batch is there."""
 
 _ONE_METHODS_OWN = {"packing": "sft", "completion_only_loss": "sft", "beta": "dpo"}
+
+_REPORTERS = {
+    "azure_ml": ("azureml-sdk", "azureml"),
+    "comet_ml": ("comet-ml", "comet_ml"),
+    "flyte": ("flytekit", "flytekit"),
+    "kubeflow": (None, "the environment of a Kubeflow job"),
+}
+"""What is installed and imported where that is not called as in ``report_to``."""
 
 _Claim = tuple[Callable[[Any], bool], str]
 _AT_LEAST_1: _Claim = (lambda value: value >= 1, "at least 1")
@@ -69,6 +79,36 @@ def check_limits(configuration: LLMTrainingConfiguration) -> None:
         _check_evaluation(configuration)
     except ConfigError as error:
         raise ConfigError(f"{configuration.kind} {configuration.identifier!r}: {error}") from None
+
+
+def require_packages(arguments: Any) -> None:
+    """MissingPlugin or ConfigError for a package that trl's arguments ask for, which it would look for later."""
+    from transformers.utils import is_liger_kernel_available
+
+    if arguments.use_liger_kernel and not is_liger_kernel_available():
+        raise MissingPlugin("liger-kernel", "liger-kernel>=0.3.0", purpose="use_liger_kernel=True")
+    for name in arguments.report_to:
+        _require_reporter(name)
+
+
+def _require_reporter(name: str) -> None:
+    from transformers.integrations import integration_utils
+
+    library: Any = integration_utils
+    known = library.INTEGRATION_TO_CALLBACK
+    if name not in known:
+        near = get_close_matches(str(name), known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"it is 'all', 'none' or of {', '.join(known)}"
+        raise ConfigError(f"report_to={name!r} is unknown to transformers; {hint}")
+    usable = {*library.get_available_reporting_integrations()}
+    usable |= {"azure_ml"} if library.is_azureml_available() else set()
+    usable |= {"flyte"} if library.is_flytekit_available() else set()
+    if name in usable:
+        return
+    package, module = _REPORTERS.get(name, (name, name))
+    if package is not None and importlib.util.find_spec(module) is None:
+        raise MissingPlugin(package, package, purpose=f"report_to={name!r}")
+    raise ConfigError(f"report_to={name!r} needs {module}, which is not set up here; set it up, or leave it out")
 
 
 def _check_method(configuration: LLMTrainingConfiguration) -> None:
