@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ _AT_LEAST_1: _Claim = (lambda value: value >= 1, "at least 1")
 _AT_LEAST_0: _Claim = (lambda value: value >= 0, "at least 0")
 _OVER_0: _Claim = (lambda value: value > 0, "over 0")
 _SHARE: _Claim = (lambda value: 0 <= value < 1, "at least 0 and under 1")
+_PART: _Claim = (lambda value: 0 <= value <= 1, "between 0 and 1")
 _LIMITS: dict[str, _Claim] = {
     "lora_r": _AT_LEAST_1,
     "lora_alpha": _OVER_0,
@@ -62,15 +64,37 @@ _LIMITS: dict[str, _Claim] = {
     "adam_beta1": _SHARE,
     "adam_beta2": _SHARE,
     "label_smoothing_factor": _SHARE,
-    "seed": _AT_LEAST_0,
+    "seed": (lambda value: 0 <= value < 2**32, "at least 0 and under 2**32"),
     "data_seed": _AT_LEAST_0,
+    "warmup_steps": (lambda value: value >= 0, "a number of steps, or under 1 a share of them"),
+    "adam_epsilon": _AT_LEAST_0,
+    "router_aux_loss_coef": _AT_LEAST_0,
+    "torch_empty_cache_steps": _AT_LEAST_1,
+    "eval_delay": _AT_LEAST_0,
+    "eval_accumulation_steps": _AT_LEAST_1,
+    "dataloader_num_workers": _AT_LEAST_0,
+    "dataloader_prefetch_factor": _AT_LEAST_1,
+    "ddp_bucket_cap_mb": _AT_LEAST_1,
+    "ddp_timeout": _AT_LEAST_1,
+    "dataset_num_proc": _AT_LEAST_1,
+    "pad_to_multiple_of": (lambda value: isinstance(value, str) or value >= 1, "at least 1"),
+    "label_smoothing": _SHARE,
+    "ld_alpha": _PART,
+    "discopop_tau": _OVER_0,
+    "precompute_ref_batch_size": _AT_LEAST_1,
+    "ref_model_mixup_alpha": _PART,
+    "ref_model_sync_steps": _AT_LEAST_1,
 }
+_MAY_BE_ENDLESS = {"max_grad_norm"}
+"""Where infinity has a meaning: gradients are measured and not clipped."""
 
 
 def check_limits(configuration: LLMTrainingConfiguration) -> None:
     """ConfigError naming the configuration, the value, and what to do."""
     try:
         for name, value in configuration.given().items():
+            is_fine = _is_finite(value) or (name in _MAY_BE_ENDLESS and value == math.inf)
+            _require(is_fine, f"{name}={value!r} has a number that is not finite; give one that is, or leave it out")
             if name in _LIMITS and value is not None:
                 holds, claim = _LIMITS[name]
                 _require(holds(value), f"{name} is {claim}, not {value!r}")
@@ -81,9 +105,17 @@ def check_limits(configuration: LLMTrainingConfiguration) -> None:
         raise ConfigError(f"{configuration.kind} {configuration.identifier!r}: {error}") from None
 
 
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
 def require_packages(arguments: Any) -> None:
     """MissingPlugin or ConfigError for a package that trl's arguments ask for, which it would look for later."""
-    from transformers.utils import is_liger_kernel_available
+    from transformers.utils.import_utils import is_liger_kernel_available
 
     if arguments.use_liger_kernel and not is_liger_kernel_available():
         raise MissingPlugin("liger-kernel", "liger-kernel>=0.3.0", purpose="use_liger_kernel=True")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import pickle
 import re
 import subprocess
@@ -337,6 +338,45 @@ def test_a_value_that_cannot_work_is_refused_when_written(given):
     with pytest.raises(ConfigError, match=next(iter(given))) as refused:
         made(**given)
     assert "hf_secret" not in str(refused.value)
+
+
+NUMBERS = sorted(
+    name
+    for name, annotation in {**arguments_of("sft"), **arguments_of("dpo")}.items()
+    if {"int", "float"} & set(annotation.split(" | "))
+)
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan], ids=str)
+@pytest.mark.parametrize("name", NUMBERS)
+def test_no_number_is_endless_or_none(name, value):
+    if (name, value) == ("max_grad_norm", math.inf):
+        assert made(max_grad_norm=value).max_grad_norm == value  # measured, and not clipped
+        return
+    with pytest.raises(ConfigError, match=name):
+        made(**{name: value}, method="dpo" if name in arguments_of("dpo") else "sft")
+
+
+@pytest.mark.parametrize(
+    "given", [{"loss_type": ["ipo", "sft"], "loss_weights": [1.0, math.nan]}, {"lr_scheduler_kwargs": {"x": math.inf}}]
+)
+def test_no_number_in_a_list_or_dict_is_endless(given):
+    with pytest.raises(ConfigError, match="not finite"):
+        made(method="dpo", **given)
+
+
+MAY_BE_NEGATIVE = {"max_steps", "local_rank", "f_alpha_divergence_coef"}
+
+
+@pytest.mark.parametrize("name", sorted({*NUMBERS} - MAY_BE_NEGATIVE))
+def test_no_number_is_negative(name):
+    with pytest.raises(ConfigError, match=name):
+        made(**{name: -1}, method="dpo" if name in arguments_of("dpo") else "sft")
+
+
+@pytest.mark.parametrize("steps", [0, 0.03, 0.5, 1, 100], ids=str)
+def test_a_warmup_is_a_number_of_steps_or_a_share_of_them(steps, tmp_path):
+    assert made(warmup_steps=steps).library_arguments(str(tmp_path)).warmup_steps == steps
 
 
 @pytest.mark.parametrize(

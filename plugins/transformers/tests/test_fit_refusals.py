@@ -54,7 +54,7 @@ def test_what_cannot_be_trained_is_refused_by_name(rows, base, X, options, told)
 def test_a_package_that_is_not_there_is_told_before_anything_is_written(
     rows, base, monkeypatch, tmp_path, given, error, told
 ):
-    monkeypatch.setattr("transformers.utils.is_liger_kernel_available", lambda: False)
+    monkeypatch.setattr("transformers.utils.import_utils.is_liger_kernel_available", lambda: False)
     monkeypatch.setattr(f"{REPORTERS}.get_available_reporting_integrations", lambda: ["tensorboard"])
     monkeypatch.setattr("pinnacle_transformers.limits.importlib.util.find_spec", lambda module: None)
     db, select = rows
