@@ -37,8 +37,8 @@ class LLMTrainingConfiguration(TrainingConfiguration):
 
     Takes every argument of `transformers.TrainingArguments` and of trl's `SFTConfig` and `DPOConfig`, under the names
     of transformers 4 too; those not given stay as trl has them. Unknown names are a TypeError, values that cannot
-    work a ConfigError, and an old argument that has no effect any more a warning. All are attributes:
-    ``configuration.learning_rate``.
+    work and those that are said elsewhere (``model_init_kwargs``) a ConfigError, and an old argument that has no
+    effect any more a warning. All are attributes: ``configuration.learning_rate``.
 
     ``method``: "sft", or "dpo" over pairs of answers. ``loss_type``: "nll" or "dft", or of DPO "sigmoid", "ipo", ..,
     also a list of them. ``beta``: how close DPO stays to the model it began with. ``max_length``: tokens of a row

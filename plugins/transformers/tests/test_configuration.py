@@ -340,6 +340,33 @@ def test_a_value_that_cannot_work_is_refused_when_written(given):
     assert "hf_secret" not in str(refused.value)
 
 
+@pytest.mark.parametrize("method", ["sft", "dpo"])
+@pytest.mark.parametrize(
+    ("given", "instead"),
+    [
+        ({"dataset_text_field": "body"}, "X= of fit"),
+        ({"dataset_kwargs": {"skip_prepare_dataset": True}}, "transform="),
+        ({"model_init_kwargs": {"dtype": "bfloat16"}}, "model_kwargs="), ({"trust_remote_code": True}, "model_kwargs="),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_said_elsewhere_is_refused_with_the_place(given, instead, method):
+    (name,) = given
+    told = f"{name} is an argument of method" if name not in arguments_of(method) else f"{name}=.* no effect.*{instead}"
+    with pytest.raises(ConfigError, match=told):
+        made(**given, method=method)
+
+
+def test_what_is_said_elsewhere_may_be_given_as_it_is_by_default():
+    made(dataset_text_field="text", dataset_kwargs=None, model_init_kwargs={}, trust_remote_code=False)
+
+
+def test_what_a_model_in_full_is_compared_with_is_loaded_as_the_library_is_told(tmp_path):
+    given = {"model_init_kwargs": {"revision": "old"}, "trust_remote_code": True}
+    built = made(method="dpo", use_lora=False, **given).library_arguments(str(tmp_path))
+    assert {name: getattr(built, name) for name in given} == given
+
+
 NUMBERS = sorted(
     name
     for name, annotation in {**arguments_of("sft"), **arguments_of("dpo")}.items()
@@ -425,7 +452,7 @@ def test_deepspeed_that_is_not_installed_is_named(tmp_path):
 def test_values_become_plain_ones(tmp_path):
     configuration = made(
         eval_strategy=transformers.IntervalStrategy.EPOCH, output_dir=tmp_path, optim_target_modules=("a", "b"),
-        model_init_kwargs={"dtype": torch.bfloat16}, learning_rate=torch.tensor(0.5).numpy()[()],
+        lr_scheduler_kwargs={"dtype": torch.bfloat16}, learning_rate=torch.tensor(0.5).numpy()[()],
         accelerator_config=transformers.trainer_pt_utils.AcceleratorConfig(split_batches=True),
         lora_target_modules={"v", "q"},
     )  # fmt: skip
@@ -433,7 +460,7 @@ def test_values_become_plain_ones(tmp_path):
     assert configuration.lora_target_modules == ["q", "v"]
     assert configuration.arguments["accelerator_config"].pop("split_batches") is True
     assert {**configuration.arguments, "accelerator_config": 0} == {
-        "eval_strategy": "epoch", "optim_target_modules": ["a", "b"], "model_init_kwargs": {"dtype": "bfloat16"},
+        "eval_strategy": "epoch", "optim_target_modules": ["a", "b"], "lr_scheduler_kwargs": {"dtype": "bfloat16"},
         "learning_rate": 0.5, "accelerator_config": 0,
     }  # fmt: skip
     assert type(configuration.eval_strategy) is str
