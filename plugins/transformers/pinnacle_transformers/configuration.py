@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from pinnacle import ConfigError, MissingPlugin, TrainingConfiguration, operatio
 from pinnacle_transformers.arguments import arguments_of, checked, config_class, default_of, known_arguments, plain
 from pinnacle_transformers.folders import series_in
 from pinnacle_transformers.limits import check_limits
-from pinnacle_transformers.renamed import OLD_NAMES, OLDER, RENAMED, current
+from pinnacle_transformers.renamed import OLD_NAMES, OLDER, RENAMED, current, earlier, without
 
 DISPLAY = frozenset({
     "disable_tqdm", "log_level", "log_level_replica", "log_on_each_node", "project", "report_to", "run_name",
@@ -37,8 +38,9 @@ class LLMTrainingConfiguration(TrainingConfiguration):
 
     Takes every argument of `transformers.TrainingArguments` and of trl's `SFTConfig` and `DPOConfig`, under the names
     of transformers 4 too; those not given stay as trl has them. Unknown names are a TypeError, values that cannot
-    work a ConfigError, and an old argument that has no effect any more a warning. All are attributes:
-    ``configuration.learning_rate``.
+    work and those that are said elsewhere (``model_init_kwargs``) a ConfigError, and an old argument that has no
+    effect any more a warning. All others are attributes, under old names too: ``configuration.learning_rate``; they
+    can be set, and `dataclasses.replace` takes them.
 
     ``method``: "sft", or "dpo" over pairs of answers. ``loss_type``: "nll" or "dft", or of DPO "sigmoid", "ipo", ..,
     also a list of them. ``beta``: how close DPO stays to the model it began with. ``max_length``: tokens of a row
@@ -78,8 +80,13 @@ class LLMTrainingConfiguration(TrainingConfiguration):
     hub_token: str | None = secret()
 
     def __init__(self, identifier: str, **given: Any) -> None:
-        defaults = {name: _default(field) for name, field in _own_fields(type(self)).items()}
+        fields = _own_fields(type(self))
+        defaults = {name: _default(field) for name, field in fields.items()}
         vars(self).update({"identifier": identifier, "version": None, **defaults})
+        if given.keys() >= fields.keys():  # dataclasses.replace gives every field, and beside them what is to change
+            changes = {name: value for name, value in given.items() if name not in fields}
+            held = _flat({name: given[name] for name in fields})
+            given = {**without(held, changes), **changes}
         for line in self._take(_flat(given)):
             warnings.warn(f"{self.kind} {identifier!r}: {line}", stacklevel=2)
         self.__post_init__()
@@ -117,7 +124,8 @@ class LLMTrainingConfiguration(TrainingConfiguration):
         """
         library = config_class(self.method)
         sent = copy.deepcopy({**self.arguments, **self.display, **self._own_arguments(), "output_dir": output_dir})
-        sent.setdefault("report_to", "none")
+        if sent.get("report_to") is None:
+            sent["report_to"] = "none"
         self._fit_machine(sent, on_cpu)
         takes = {field.name for field in dataclasses.fields(library) if field.init}
         if "activation_checkpointing" in takes and sent.get("activation_checkpointing") is None:
@@ -163,6 +171,8 @@ class LLMTrainingConfiguration(TrainingConfiguration):
         held, new = vars(self), RENAMED.get(name, name)
         taken = {} if name.startswith("_") or "display" not in held else arguments_of(self.method)
         spellings = [each for each in (new, OLDER.get(new, new)) if each in taken]
+        if taken and name in OLD_NAMES and name not in RENAMED:
+            return earlier(name, partial(getattr, self))
         if not spellings:
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         for holder in (held["arguments"], held["display"], held):
@@ -176,10 +186,8 @@ class LLMTrainingConfiguration(TrainingConfiguration):
         if name.startswith("_") or name in ("identifier", "version"):
             super().__setattr__(name, value)
             return
-        kept = {each: copy.deepcopy(getattr(self, each)) for each in _own_fields(type(self)) if each != name}
-        for holder in _HOLDERS:
-            kept.get(holder, {}).pop(RENAMED.get(name, name), None)
-        vars(self).update({**vars(type(self)(self.identifier, **kept, **{name: value})), "version": self.version})
+        changed = dataclasses.replace(self, **{name: value})
+        vars(self).update({**vars(changed), "version": self.version})
 
     def __repr__(self) -> str:
         shown = [repr(self.identifier), *(f"{name}={value!r}" for name, value in self.given().items())]

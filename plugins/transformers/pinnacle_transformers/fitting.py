@@ -21,6 +21,7 @@ from pinnacle import (
     folder_fingerprint,
     unpack,
 )
+from pinnacle_transformers.limits import require_packages
 from pinnacle_transformers.loading import Weights, load_tokenizer, load_weights, loading_adapter
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def check(model: LLM, configuration: Any) -> None:
         )
     with warnings.catch_warnings():  # said when they are made to train
         warnings.simplefilter("ignore")
-        configuration.library_arguments(configuration.output_dir or tempfile.gettempdir())
+        arguments = configuration.library_arguments(configuration.output_dir or tempfile.gettempdir())
+    require_packages(arguments)
     _check_adapter(model, configuration)
     from pinnacle_transformers.training import check_output_dir
 

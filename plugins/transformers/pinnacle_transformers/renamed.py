@@ -73,6 +73,17 @@ _NO_LONGER: dict[str, tuple[tuple[Any, ...], str]] = {
 }
 """Arguments without an effect: values that lose nothing by it, and what holds instead."""
 
+_COUNTED = "include_num_input_tokens_seen"
+_BEHIND = {
+    **{old: new for old, (new, _) in _SWITCHES.items()},
+    "warmup_ratio": "warmup_steps",
+    "include_tokens_per_second": _COUNTED,
+}
+"""The argument that says it now, where it says more than that."""
+
+_ALL_STEPS = math.nextafter(1.0, 0.0)
+"""A warmup over all steps: what is under 1 is a share of them, and 1 is one step."""
+
 _HUB_NAMES = ("push_to_hub_model_id", "push_to_hub_organization")
 _BY_HAND = ("warmup_ratio", "include_tokens_per_second", *_HUB_NAMES)
 OLD_NAMES = frozenset([*RENAMED, *_MOVED, *_SWITCHES, *_LISTED, *_NO_LONGER, *_BY_HAND])
@@ -89,6 +100,67 @@ def current(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         if name in OLD_NAMES and value is not None:
             renaming.take(name, value)
     return renaming.arguments, renaming.told
+
+
+def without(held: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """What is left of ``held``, arguments under the names of now, where ``changes``, under any, take their place.
+
+    Of an argument that an old name says a part of, the rest stays. `current` puts both together.
+    """
+    left = dict(held)
+    for name, value in changes.items():
+        if name not in OLD_NAMES:
+            left.pop(name, None)
+        elif value is not None and name not in _NO_LONGER:
+            _take_out(left, name, value, changes)
+    return left
+
+
+def _take_out(left: dict[str, Any], old: str, value: Any, changes: Mapping[str, Any]) -> None:
+    if old in _MOVED:
+        holder, key = _MOVED[old]
+        if isinstance(known := left.get(holder), Mapping):
+            left[holder] = {each: kept for each, kept in known.items() if each != key}
+    elif old in _LISTED:
+        holder, item = _LISTED[old]
+        left[holder] = [each for each in _items(left.get(holder)) if each != item]
+    elif old in _HUB_NAMES and "hub_model_id" in left:
+        left.update({name: earlier(name, left.get) for name in _HUB_NAMES if name not in changes})
+        left.pop("hub_model_id")
+    elif old in RENAMED or (old in _BEHIND and value != earlier(old, left.get)):
+        left.pop(RENAMED.get(old) or _BEHIND[old], None)
+    if (holder := {**_MOVED, **_LISTED}.get(old, ("", ""))[0]) and not left.get(holder):
+        left.pop(holder, None)
+
+
+def earlier(old: str, read: Callable[[str], Any]) -> Any:
+    """What an old name says, where ``read`` tells the arguments of now.
+
+    AttributeError for one that has no effect any more, and for what a file says.
+    """
+    if old in _NO_LONGER:
+        raise AttributeError(f"{old} has no effect any more: {_NO_LONGER[old][1]}")
+    if old in _MOVED:
+        holder, key = _MOVED[old]
+        if isinstance(known := read(holder) or {}, str):
+            raise AttributeError(f"{old} is now {key!r} of {holder}, which is the file {known!r}")
+        return known.get(key, 0 if key == "min_num_params" else None)
+    if old in _LISTED:
+        holder, item = _LISTED[old]
+        return item in _items(read(holder))
+    if old in _HUB_NAMES:
+        organization, _, name = (read("hub_model_id") or "").rpartition("/")
+        return (name if old == "push_to_hub_model_id" else organization) or None
+    said = read(RENAMED.get(old) or _BEHIND[old])
+    if old == "warmup_ratio":
+        return 0.0 if not said or said >= 1 else 1.0 if said == _ALL_STEPS else float(said)
+    if old == "include_tokens_per_second":
+        return said not in (None, False, "no")
+    return said == _SWITCHES[old][1] if old in _SWITCHES else said
+
+
+def _items(known: Any) -> list[Any]:
+    return known.split() if isinstance(known, str) else list(known or [])
 
 
 class _Renaming:
@@ -142,25 +214,22 @@ class _Renaming:
 
     def _list(self, old: str) -> None:
         holder, item = _LISTED[old]
-        known = self.arguments.get(holder) or []
-        items = known.split() if isinstance(known, str) else list(known)
+        items = _items(self.arguments.get(holder))
         self.arguments[holder] = items if item in items else [*items, item]
 
     def _warmup(self, old: str, ratio: Any) -> None:
-        """What is under 1 is a share of the steps now, and 1 is one step: all of them are just under 1."""
         if type(ratio) not in (int, float) or not 0 <= ratio <= 1:
             raise ConfigError(f"{old} is between 0 and 1, not {ratio!r}")
         steps = self.arguments.get("warmup_steps") or 0
-        share = math.nextafter(1.0, 0.0) if ratio == 1 else float(ratio)
+        share = _ALL_STEPS if ratio == 1 else float(ratio)
         if steps in (0, share):
             self.arguments["warmup_steps"] = share
         elif share:
             raise ConfigError(f"{old}={ratio!r} and warmup_steps={steps!r} are both given; leave one of them out")
 
     def _tokens_per_second(self, old: str, value: Any) -> None:
-        counted = "include_num_input_tokens_seen"
-        if _flag(old, value) and self.arguments.get(counted) in (None, False, "no"):
-            self.arguments[counted] = "all"
+        if _flag(old, value) and self.arguments.get(_COUNTED) in (None, False, "no"):
+            self.arguments[_COUNTED] = "all"
 
     def _hub_model(self, old: str, value: Any) -> None:
         folder = os.path.basename(os.path.normpath(self.given.get("output_dir") or ""))

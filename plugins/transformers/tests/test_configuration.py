@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import pickle
 import re
 import subprocess
@@ -19,6 +20,7 @@ from peft import get_peft_model
 from pinnacle_transformers import LLMTrainingConfiguration
 from pinnacle_transformers.arguments import arguments_of
 from pinnacle_transformers.limits import DPO_LOSSES
+from pinnacle_transformers.renamed import OLD_NAMES
 
 import pinnacle.ext.llm
 import pinnacle.ext.llm.model
@@ -339,6 +341,72 @@ def test_a_value_that_cannot_work_is_refused_when_written(given):
     assert "hf_secret" not in str(refused.value)
 
 
+@pytest.mark.parametrize("method", ["sft", "dpo"])
+@pytest.mark.parametrize(
+    ("given", "instead"),
+    [
+        ({"dataset_text_field": "body"}, "X= of fit"),
+        ({"dataset_kwargs": {"skip_prepare_dataset": True}}, "transform="),
+        ({"model_init_kwargs": {"dtype": "bfloat16"}}, "model_kwargs="), ({"trust_remote_code": True}, "model_kwargs="),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_said_elsewhere_is_refused_with_the_place(given, instead, method):
+    (name,) = given
+    told = f"{name} is an argument of method" if name not in arguments_of(method) else f"{name}=.* no effect.*{instead}"
+    with pytest.raises(ConfigError, match=told):
+        made(**given, method=method)
+
+
+def test_what_is_said_elsewhere_may_be_given_as_it_is_by_default():
+    made(dataset_text_field="text", dataset_kwargs=None, model_init_kwargs={}, trust_remote_code=False)
+
+
+def test_what_a_model_in_full_is_compared_with_is_loaded_as_the_library_is_told(tmp_path):
+    given = {"model_init_kwargs": {"revision": "old"}, "trust_remote_code": True}
+    built = made(method="dpo", use_lora=False, **given).library_arguments(str(tmp_path))
+    assert {name: getattr(built, name) for name in given} == given
+
+
+NUMBERS = sorted(
+    name
+    for name, annotation in {**arguments_of("sft"), **arguments_of("dpo")}.items()
+    if {"int", "float"} & set(annotation.split(" | "))
+)
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan], ids=str)
+@pytest.mark.parametrize("name", NUMBERS)
+def test_no_number_is_endless_or_none(name, value):
+    if (name, value) == ("max_grad_norm", math.inf):
+        assert made(max_grad_norm=value).max_grad_norm == value  # measured, and not clipped
+        return
+    with pytest.raises(ConfigError, match=name):
+        made(**{name: value}, method="dpo" if name in arguments_of("dpo") else "sft")
+
+
+@pytest.mark.parametrize(
+    "given", [{"loss_type": ["ipo", "sft"], "loss_weights": [1.0, math.nan]}, {"lr_scheduler_kwargs": {"x": math.inf}}]
+)
+def test_no_number_in_a_list_or_dict_is_endless(given):
+    with pytest.raises(ConfigError, match="not finite"):
+        made(method="dpo", **given)
+
+
+MAY_BE_NEGATIVE = {"max_steps", "local_rank", "f_alpha_divergence_coef"}
+
+
+@pytest.mark.parametrize("name", sorted({*NUMBERS} - MAY_BE_NEGATIVE))
+def test_no_number_is_negative(name):
+    with pytest.raises(ConfigError, match=name):
+        made(**{name: -1}, method="dpo" if name in arguments_of("dpo") else "sft")
+
+
+@pytest.mark.parametrize("steps", [0, 0.03, 0.5, 1, 100], ids=str)
+def test_a_warmup_is_a_number_of_steps_or_a_share_of_them(steps, tmp_path):
+    assert made(warmup_steps=steps).library_arguments(str(tmp_path)).warmup_steps == steps
+
+
 @pytest.mark.parametrize(
     "given",
     [
@@ -385,7 +453,7 @@ def test_deepspeed_that_is_not_installed_is_named(tmp_path):
 def test_values_become_plain_ones(tmp_path):
     configuration = made(
         eval_strategy=transformers.IntervalStrategy.EPOCH, output_dir=tmp_path, optim_target_modules=("a", "b"),
-        model_init_kwargs={"dtype": torch.bfloat16}, learning_rate=torch.tensor(0.5).numpy()[()],
+        lr_scheduler_kwargs={"dtype": torch.bfloat16}, learning_rate=torch.tensor(0.5).numpy()[()],
         accelerator_config=transformers.trainer_pt_utils.AcceleratorConfig(split_batches=True),
         lora_target_modules={"v", "q"},
     )  # fmt: skip
@@ -393,7 +461,7 @@ def test_values_become_plain_ones(tmp_path):
     assert configuration.lora_target_modules == ["q", "v"]
     assert configuration.arguments["accelerator_config"].pop("split_batches") is True
     assert {**configuration.arguments, "accelerator_config": 0} == {
-        "eval_strategy": "epoch", "optim_target_modules": ["a", "b"], "model_init_kwargs": {"dtype": "bfloat16"},
+        "eval_strategy": "epoch", "optim_target_modules": ["a", "b"], "lr_scheduler_kwargs": {"dtype": "bfloat16"},
         "learning_rate": 0.5, "accelerator_config": 0,
     }  # fmt: skip
     assert type(configuration.eval_strategy) is str
@@ -458,6 +526,104 @@ def test_it_is_copied_and_pickled():
     configuration = made(learning_rate=1e-4, report_to="none")
     assert pickle.loads(pickle.dumps(configuration)) == copy.deepcopy(configuration) == configuration
     assert dataclasses.replace(configuration, lora_r=4).lora_r == 4
+
+
+@pytest.mark.parametrize(
+    ("before", "changes", "after"),
+    [
+        ({"learning_rate": 1e-4}, {"learning_rate": 1e-3}, {"learning_rate": 1e-3}),
+        ({"learning_rate": 1e-4, "seed": 1}, {"learning_rate": 1e-3, "weight_decay": 0.1, "lora_r": 16},
+         {"learning_rate": 1e-3, "seed": 1, "weight_decay": 0.1, "lora_r": 16}),
+        ({"report_to": "none", "disable_tqdm": True}, {"report_to": "all"}, {"report_to": "all", "disable_tqdm": True}),
+        ({"learning_rate": 1e-4, "lora_r": 4}, {"lora_r": 16}, {"learning_rate": 1e-4, "lora_r": 16}),
+        ({"learning_rate": 1e-4, "seed": 1}, {"arguments": {"seed": 2}}, {"seed": 2}),
+        ({"max_length": 16}, {"max_seq_length": 32}, {"max_length": 32}),
+        ({"max_length": 16}, {"max_seq_length": None}, {"max_length": 16}),
+        ({"hub_token": "env:A"}, {"push_to_hub_token": "env:B"}, {"hub_token": "env:B"}),
+        ({"eval_strategy": "steps"}, {"evaluation_strategy": "epoch"}, {"eval_strategy": "epoch"}),
+        ({"evaluation_strategy": "steps"}, {"eval_strategy": "epoch"}, {"eval_strategy": "epoch"}),
+        ({"gradient_checkpointing": False}, {"gradient_checkpointing": True}, {"activation_checkpointing": True}),
+        ({"warmup_steps": 10}, {"warmup_ratio": 0.2}, {"warmup_steps": 0.2}),
+        ({"warmup_steps": 10}, {"warmup_ratio": 0.0}, {"warmup_steps": 10}),
+        ({"warmup_ratio": 0.1}, {"warmup_ratio": 1}, {"warmup_ratio": 1}),
+        ({"warmup_ratio": 0.1}, {"warmup_ratio": 0.0}, {"warmup_steps": 0.0}),
+        ({"optim": "adamw_torch"}, {"adafactor": True}, {"optim": "adafactor"}),
+        ({"adafactor": True}, {"adafactor": False}, {}),
+        ({"optim": "adamw_torch"}, {"adafactor": False}, {"optim": "adamw_torch"}),
+        ({"group_by_length": True}, {"group_by_length": False}, {}),
+        ({"accelerator_config": {"split_batches": True, "even_batches": False}}, {"split_batches": False},
+         {"accelerator_config": {"split_batches": False, "even_batches": False}}),
+        ({"include_inputs_for_metrics": True}, {"include_inputs_for_metrics": False}, {}),
+        ({"include_for_metrics": ["loss"]}, {"include_inputs_for_metrics": True},
+         {"include_for_metrics": ["loss", "inputs"]}),
+        ({"include_tokens_per_second": True}, {"include_tokens_per_second": False}, {}),
+        ({"hub_model_id": "o/m"}, {"push_to_hub_organization": "other"}, {"hub_model_id": "other/m"}),
+        ({"hub_model_id": "m"}, {"push_to_hub_model_id": "n"}, {"hub_model_id": "n"}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_copy_with_changes_is_as_if_it_were_written_so(before, changes, after):
+    configuration = made(**before)
+    assert dataclasses.replace(configuration, **changes) == made(**after)
+    assert configuration == made(**before)
+    for name, value in changes.items():
+        setattr(configuration, name, value)
+    assert configuration == made(**after)
+    assert configuration.hub_token == after.get("hub_token")
+
+
+def test_a_copy_with_changes_is_checked_as_what_was_written():
+    configuration = made(learning_rate=1e-4)
+    with pytest.raises(TypeError, match="'lerning_rate'; did you mean"):
+        dataclasses.replace(configuration, lerning_rate=1e-4)
+    with pytest.raises(ConfigError, match="learning_rate"):
+        dataclasses.replace(configuration, learning_rate=-1)
+    with pytest.raises(ConfigError, match="evaluation_strategy is now eval_strategy"):
+        dataclasses.replace(configuration, evaluation_strategy="epoch", eval_strategy="steps")
+    with pytest.raises(ConfigError, match="learning_rate is given twice"):
+        made(learning_rate=1, arguments={"learning_rate": 2}, display={})
+    assert dataclasses.replace(configuration).arguments is not configuration.arguments
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="copy.replace is of Python 3.13")
+def test_it_is_copied_with_changes_by_pythons_own_function():
+    assert copy.replace(made(learning_rate=1e-4), learning_rate=1e-3) == made(learning_rate=1e-3)
+
+
+HAS_NO_VALUE = {
+    "logging_dir", "save_safetensors", "use_mps_device", "jit_mode_eval", "use_ipex", "fp16_opt_level", "fp16_backend",
+    "half_precision_backend", "tpu_num_cores", "past_index", "sharded_ddp", "mp_parameters", "ray_scope",
+    "use_legacy_prediction_loop", "dataset_batch_size", "num_of_sequences", "chars_per_token", "max_prompt_length",
+    "max_completion_length", "generate_during_eval",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(OLD_NAMES))
+def test_an_old_name_is_read_as_it_was_written(name):
+    given = {
+        "evaluation_strategy": "epoch", "xpu_backend": "ccl", "torchdynamo": "eager", "push_to_hub_token": "env:A",
+        "max_seq_length": 32, "gradient_checkpointing_kwargs": {"use_reentrant": True}, "warmup_ratio": 1.0,
+        "per_gpu_train_batch_size": 3, "per_gpu_eval_batch_size": 3, "fsdp_min_num_params": 5,
+        "fsdp_transformer_layer_cls_to_wrap": ["Block"], "push_to_hub_model_id": "m", "push_to_hub_organization": "o",
+    }  # fmt: skip
+    more = {"push_to_hub_model_id": "m"} if name == "push_to_hub_organization" else {}
+    if name in HAS_NO_VALUE:
+        with pytest.raises(AttributeError, match=f"{name} has no effect any more: "):
+            getattr(made(), name)
+        return
+    written = given.get(name, True)
+    assert getattr(made(**{**more, name: written}), name) == written
+    if SINCE_4_30.get(name) is not None:
+        assert getattr(made(), name) == SINCE_4_30[name]
+
+
+def test_an_old_name_of_what_is_in_a_file_says_so():
+    with pytest.raises(AttributeError, match=r"split_batches is now 'split_batches' of accelerator_config.*file\.json"):
+        made(accelerator_config="file.json").split_batches  # noqa: B018
+
+
+def test_a_warmup_that_was_given_is_read_as_a_share_and_steps_are_none():
+    assert (made(warmup_ratio=0.1).warmup_ratio, made(warmup_steps=10).warmup_ratio) == (0.1, 0.0)
 
 
 @pytest.mark.filterwarnings(OLDER_PEFT)

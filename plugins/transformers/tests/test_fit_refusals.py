@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from pinnacle_transformers import LLMTrainingConfiguration
+from pinnacle_transformers import LLM, LLMTrainingConfiguration
+from pinnacle_transformers.fitting import check
 
-from pinnacle import ConfigError
+from pinnacle import ConfigError, MissingPlugin
 from plugins.transformers.tests.fits import TRAIN_ROWS, config, fitted, stored
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # trl's and peft's own
+
+REPORTERS = "transformers.integrations.integration_utils"
 
 
 @pytest.fixture
@@ -26,7 +29,7 @@ def rows(tmp_path):
         (("prompt", "completion"), {"chat_template_path": "/nope/nope"}, "is no .jinja file here"),
         (("prompt", "completion"), {"resume_from_checkpoint": "/nope"}, "goes on by itself"),
         (("prompt", "completion"), {"output_dir": "/proc/x/y"}, "cannot be made"),
-        (("prompt", "completion"), {"report_to": "tensorbord"}, "tensorbord"),
+        (("prompt", "completion"), {"report_to": "tensorbord"}, "'tensorbord'.*did you mean 'tensorboard'"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
@@ -35,6 +38,38 @@ def test_what_cannot_be_trained_is_refused_by_name(rows, base, X, options, told)
     with pytest.raises(ConfigError, match=told):
         fitted(db, select, base, "refused", X=X, max_steps=1, **options)
     assert "model" not in {kind for kind, _ in db.show()}
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "told"),
+    [
+        ({"report_to": "wandb"}, MissingPlugin, "wandb is needed for report_to='wandb'.*pip install 'wandb'"),
+        ({"report_to": ["comet_ml"]}, MissingPlugin, "report_to='comet_ml'.*pip install 'comet-ml'"),
+        ({"report_to": ["none", "wandb"]}, ConfigError, "report_to='none' is unknown"),
+        ({"report_to": "kubeflow"}, ConfigError, "report_to='kubeflow' needs the environment of a Kubeflow job"),
+        ({"use_liger_kernel": True}, MissingPlugin, "use_liger_kernel=True.*pip install 'liger-kernel>=0.3.0'"),
+    ],
+    ids=str,
+)
+def test_a_package_that_is_not_there_is_told_before_anything_is_written(
+    rows, base, monkeypatch, tmp_path, given, error, told
+):
+    monkeypatch.setattr("transformers.utils.import_utils.is_liger_kernel_available", lambda: False)
+    monkeypatch.setattr(f"{REPORTERS}.get_available_reporting_integrations", lambda: ["tensorboard"])
+    monkeypatch.setattr("pinnacle_transformers.limits.importlib.util.find_spec", lambda module: None)
+    db, select = rows
+    with pytest.raises(error, match=told):
+        fitted(db, select, base, "refused", max_steps=1, output_dir=str(tmp_path / "out"), **given)
+    assert db.show() == []
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("report_to", [None, "none", [], "all", ["all"], "tensorboard", ["flyte"]], ids=str)
+def test_what_is_installed_may_be_reported_to(base, monkeypatch, report_to):
+    monkeypatch.setattr(f"{REPORTERS}.get_available_reporting_integrations", lambda: ["tensorboard"])
+    monkeypatch.setattr("transformers.integrations.get_available_reporting_integrations", lambda: ["tensorboard"])
+    monkeypatch.setattr(f"{REPORTERS}.is_flytekit_available", lambda: True)
+    check(LLM("tiny", model_name_or_path=str(base)), config(report_to=report_to))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +89,6 @@ def test_the_rows_are_encoded_with_the_template_and_the_end_that_are_saved(base,
 
     from pinnacle import TrainingJob
     from pinnacle.base.rows import Fields
-    from pinnacle.ext.llm import LLM
 
     configuration = config(chat_template_path=str(template), eos_token="<|user|>")
     job = TrainingJob(configuration, Fields.of("text"), {}, {}, tmp_path, None)
