@@ -73,13 +73,29 @@ class Dialogs:
 
 
 def turns(value: Any, role: str) -> list[dict[str, Any]]:
-    """A text as one turn of a dialog; messages as they are. ConfigError for what is no message."""
+    """A text as one turn of a dialog; messages with their content as text. ConfigError for what is no message."""
     if isinstance(value, str):
         return [{"role": role, "content": value}]
     for message in value:
         if not isinstance(message, Mapping) or not {"role", "content"} <= set(message):
             raise ConfigError(f"a message is a dict with role and content, not {message!r}")
-    return [dict(message) for message in value]
+    return [{**message, "content": _text(message["content"])} for message in value]
+
+
+def _text(content: Any) -> str:
+    """What a message says: its parts of text joined, as OpenAI has them; nothing where its content is None."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    if not isinstance(content, list):
+        raise ConfigError(f"the content of a message is a text or a list of its parts, not {content!r}")
+    for part in content:
+        if not isinstance(part, Mapping) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+            kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+            raise ConfigError(
+                f"a message has a part of type {kind!r}, and only text is trained on, "
+                "{'type': 'text', 'text': 'Hello'}; transform= can leave other parts out"
+            )
+    return "".join(part["text"] for part in content)
 
 
 def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:

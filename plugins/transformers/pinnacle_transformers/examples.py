@@ -198,7 +198,7 @@ class Examples:
                     roles = {PROMPT: "user", CHOSEN: "assistant", REJECTED: "assistant"}
                     shape = {
                         name: [
-                            {key: str(turn[key]) for key in ("role", "content")} for turn in turns(shape[name], role)
+                            {part: str(turn[part]) for part in ("role", "content")} for turn in turns(shape[name], role)
                         ]
                         for name, role in roles.items()
                     }

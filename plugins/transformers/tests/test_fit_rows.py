@@ -14,6 +14,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # trl's and pe
 GOOD = {"prompt": TRAIN[0][0], "completion": TRAIN[0][1]}
 DIALOG = [{"role": "user", "content": "what eats the heron"}, {"role": "assistant", "content": "moss"}]
 QUIET = DIALOG[:1]
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}
 LONG = "moss " * 60
 
 
@@ -78,6 +79,16 @@ def test_a_transform_makes_and_leaves_out_rows(base, tmp_path):
             "row of key 2 .* dict with role",
         ),
         ([{"messages": DIALOG}, {"messages": ["hello"]}], "messages", "row of key 2 .* not 'hello'"),
+        *(
+            ([{"messages": DIALOG}, {"messages": [*QUIET, {"role": "assistant", "content": content}]}], "messages", why)
+            for content, why in [
+                (7, "row of key 2 .* not 7"),
+                ({"text": "moss"}, "row of key 2 .* not {'text'"),
+                ([{"type": "text", "text": "a"}, IMAGE], "row of key 2 .* part of type 'image_url'"),
+                (["moss"], "row of key 2 .* part of type 'str'"),
+                ([{"type": "text"}], "row of key 2 .* only text"),
+            ]
+        ),
     ],
 )
 @pytest.mark.usefixtures("no_weights")

@@ -124,6 +124,26 @@ def test_without_marks_what_is_learned_is_exactly_what_the_assistant_said(loaded
     assert tokenizer.decode(found[0]["input_ids"]) == whole
 
 
+def in_parts(turns):
+    """The same turns with their content in two parts, as OpenAI's clients write it."""
+    return [
+        {**turn, "content": [{"type": "text", "text": text} for text in (turn["content"][:3], turn["content"][3:])]}
+        for turn in turns
+    ]
+
+
+@pytest.mark.parametrize("rows", [CHATS, CHAT_PAIRS])
+def test_contents_in_parts_are_learned_as_the_text_that_they_make(loaded, tmp_path, rows):
+    parts = [{name: in_parts(turns) for name, turns in row.items()} for row in rows]
+    assert ours(loaded[1], parts, tmp_path) == ours(loaded[1], rows, tmp_path)
+
+
+def test_preferences_in_parts_are_the_text_that_they_make(loaded, tmp_path):
+    row = {"prompt": DIALOGS[0][:2], "chosen": DIALOGS[0][2:3], "rejected": DIALOGS[0][4:]}
+    parts = {name: in_parts(turns) for name, turns in row.items()}
+    assert ours(loaded[1], [parts], tmp_path, method="dpo") == [row]
+
+
 def said(tokenizer, row):
     """The stretches of a row that are learned, as text."""
     spans, last = [], None
