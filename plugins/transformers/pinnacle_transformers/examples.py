@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pinnacle import ConfigError, TrainingError
-from pinnacle_transformers.dialogs import Dialogs, common_prefix, turns
+from pinnacle_transformers.dialogs import Dialogs, common_prefix, is_said, turns
 
 CHUNK_ROWS = 1_000
 IGNORED = -100
@@ -25,7 +25,7 @@ FORMS = {
     "dpo": ((PROMPT, CHOSEN, REJECTED),),
 }
 EMPTY, NO_ROOM, LEFT_OUT = "empty", "with a prompt that fills max_length", "left out by transform"
-NO_ANSWER = "without a turn of the assistant"
+NO_ANSWER = "without an answer of the assistant"
 
 Shape = tuple[Any, dict[str, Any]]
 """A row's key, and its fields by the names of a form."""
@@ -55,7 +55,7 @@ class Examples:
         self._tokenizer, self._names, self._method, self._model = tokenizer, tuple(names), method, model
         self._max_length, self._keep_end, self._packs = max_length, keep_end, packs
         self._learns_prompt, self._by_place = learns_prompt, by_place
-        self._dialogs = Dialogs(tokenizer, model)
+        self._dialogs = Dialogs(tokenizer, model, learns_prompt=learns_prompt)
         self._end = tokenizer.eos_token or ""
         self._are_dialogs: bool | None = None
 
@@ -148,7 +148,8 @@ class Examples:
         prompts = self._encoded([shapes[i][PROMPT] for i in asked])
         wholes = self._encoded([shapes[i][PROMPT] + self._ended(shapes[i][COMPLETION]) for i in asked])
         for i, prompt, whole in zip(asked, prompts, wholes, strict=True):
-            pairs[i] = (whole, self._labels(whole, [(common_prefix(prompt, whole), len(whole))]))
+            start = 0 if self._learns_prompt else common_prefix(prompt, whole)
+            pairs[i] = (whole, _labels(whole, [(start, len(whole))]))
         for i in {*range(len(shapes))} - {*plain, *asked}:
             pairs[i] = self._dialog(shaped[i][0], shapes[i], counted)
         return [example for pair in pairs if pair is not None and (example := self._cut(*pair, counted)) is not None]
@@ -157,19 +158,11 @@ class Examples:
         with _of_row(key):
             answer = turns(shape[COMPLETION], "assistant") if COMPLETION in shape else None
             dialog = turns(shape[MESSAGES] if MESSAGES in shape else shape[PROMPT], "user")
-            if answer is None and all(turn["role"] != "assistant" for turn in dialog):
-                counted.left_out[NO_ANSWER] += 1
+            if lack := _lack(dialog if answer is None else answer):
+                counted.left_out[lack] += 1
                 return None
             ids, spans = self._dialogs.encode(dialog, answer)
-        return ids, self._labels(ids, spans)
-
-    def _labels(self, ids: Sequence[int], spans: Sequence[tuple[int, int]]) -> list[int]:
-        if self._learns_prompt:
-            return list(ids)
-        labels = [IGNORED] * len(ids)
-        for start, end in spans:
-            labels[start:end] = ids[start:end]
-        return labels
+        return ids, _labels(ids, spans)
 
     def _cut(self, ids: list[int], labels: list[int], counted: Counted) -> dict[str, Any] | None:
         if self._max_length is not None and len(ids) > self._max_length:
@@ -226,6 +219,20 @@ class Examples:
     def _ended(self, text: str) -> str:
         """With the token that ends a text, so that the model learns to stop."""
         return text if text.endswith(self._end) else text + self._end
+
+
+def _lack(dialog: Sequence[Mapping[str, Any]]) -> str | None:
+    """Why there is nothing to learn of a dialog, where that is so."""
+    if any(is_said(turn) for turn in dialog):
+        return None
+    return NO_ANSWER if any(turn["content"].strip() for turn in dialog) else EMPTY
+
+
+def _labels(ids: Sequence[int], spans: Sequence[tuple[int, int]]) -> list[int]:
+    labels = [IGNORED] * len(ids)
+    for start, end in spans:
+        labels[start:end] = ids[start:end]
+    return labels
 
 
 @contextmanager

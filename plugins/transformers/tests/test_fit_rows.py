@@ -44,10 +44,20 @@ def test_rows_that_are_empty_or_too_long_are_counted_and_said(base, tmp_path, ca
 
 
 def test_dialogs_in_which_the_assistant_says_nothing_are_counted(base, tmp_path):
-    rows = [{"messages": dialog} for dialog in (DIALOG, QUIET, [], DIALOG)]
+    silent = [[*QUIET, {"role": "assistant", "content": content}] for content in (None, "", " \n", [])]
+    nothing = [{"role": role, "content": None} for role in ("user", "assistant")]
+    rows = [{"messages": dialog} for dialog in (DIALOG, QUIET, [], *silent, nothing, DIALOG)]
     run = counted(tmp_path, base, [*rows, {"messages": None}], X="messages")
     assert run.rows == {"train": 2}
-    assert run.left_out == {"without a turn of the assistant": 1, "empty": 2}
+    assert run.left_out == {"without an answer of the assistant": 5, "empty": 3}
+
+
+def test_completions_in_which_the_assistant_says_nothing_are_counted(base, tmp_path):
+    silent = {"role": "assistant", "content": None}
+    rows = [{"prompt": QUIET, "completion": answer} for answer in (DIALOG[1:], [silent], [silent, *QUIET])]
+    run = counted(tmp_path, base, rows)
+    assert run.rows == {"train": 1}
+    assert run.left_out == {"without an answer of the assistant": 1, "empty": 1}
 
 
 def test_preferences_are_counted_as_they_are_cut(base, tmp_path):
