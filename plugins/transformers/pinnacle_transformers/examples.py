@@ -25,7 +25,7 @@ FORMS = {
     "dpo": ((PROMPT, CHOSEN, REJECTED),),
 }
 EMPTY, NO_ROOM, LEFT_OUT = "empty", "with a prompt that fills max_length", "left out by transform"
-NO_ANSWER = "without an answer of the assistant"
+NO_ANSWER, EQUAL = "without an answer of the assistant", "with equal answers"
 
 Shape = tuple[Any, dict[str, Any]]
 """A row's key, and its fields by the names of a form."""
@@ -105,7 +105,7 @@ class Examples:
             if value is None or (isinstance(value, (str, list)) and not value and name != PROMPT):
                 counted.left_out[EMPTY] += 1
                 return None
-            if isinstance(value, str) and name in (TEXT, COMPLETION) and not value.strip():
+            if isinstance(value, str) and name != PROMPT and not value.strip():
                 counted.left_out[EMPTY] += 1
                 return None
             if not isinstance(value, (str, list)) or (name == MESSAGES and isinstance(value, str)):
@@ -179,39 +179,42 @@ class Examples:
         """Rows as the library takes them; what it would cut or leave out is counted."""
         kept = []
         for key, shape in shaped:
-            is_dialog = any(isinstance(value, list) for value in shape.values())
-            self._are_dialogs = is_dialog if self._are_dialogs is None else self._are_dialogs
-            if is_dialog != self._are_dialogs:
-                raise ConfigError(
-                    f"the row of key {key!r} is {'a dialog' if is_dialog else 'text'}, and the rows before it are "
-                    f"{'text' if is_dialog else 'dialogs'}; all must be of one form, and transform= can make them so"
-                )
+            self._check_form(key, shape)
             with _of_row(key):
-                if is_dialog:
-                    roles = {PROMPT: "user", CHOSEN: "assistant", REJECTED: "assistant"}
-                    shape = {
-                        name: [
-                            {part: str(turn[part]) for part in ("role", "content")} for turn in turns(shape[name], role)
-                        ]
-                        for name, role in roles.items()
-                    }
-                prompt, longest = self._lengths(shape)
-            if self._max_length is not None and prompt >= self._max_length and not self._keep_end:
-                counted.left_out[NO_ROOM] += 1
+                taken = _messages(shape) if self._are_dialogs else shape
+                lack, longest = self._compared(taken)
+            if lack is not None:
+                counted.left_out[lack] += 1
                 continue
             counted.cut += self._max_length is not None and longest > self._max_length
-            kept.append(shape)
+            kept.append(taken)
         return kept
 
-    def _lengths(self, shape: Mapping[str, Any]) -> tuple[int, int]:
-        """Tokens of the prompt, and of it with the longer answer, as the library counts them."""
-        if isinstance(shape[PROMPT], list):
+    def _check_form(self, key: Any, shape: Mapping[str, Any]) -> None:
+        is_dialog = any(isinstance(value, list) for value in shape.values())
+        self._are_dialogs = is_dialog if self._are_dialogs is None else self._are_dialogs
+        if is_dialog != self._are_dialogs:
+            raise ConfigError(
+                f"the row of key {key!r} is {'a dialog' if is_dialog else 'text'}, and the rows before it are "
+                f"{'text' if is_dialog else 'dialogs'}; all must be of one form, and transform= can make them so"
+            )
+
+    def _compared(self, shape: Mapping[str, Any]) -> tuple[str | None, int]:
+        """Why there is nothing to learn of a preference, where that is so; and the tokens of its prompt with the longer
+        answer, as the library counts them."""
+        if self._are_dialogs:
+            if lack := _lack(shape[CHOSEN]) or _lack(shape[REJECTED]):
+                return lack, 0
             prompt = self._dialogs.prompt(shape[PROMPT])
             wholes = [self._dialogs.encode(shape[PROMPT], shape[name])[0] for name in (CHOSEN, REJECTED)]
         else:
             answered = [shape[PROMPT] + self._ended(shape[name]) for name in (CHOSEN, REJECTED)]
             prompt, *wholes = self._encoded([shape[PROMPT], *answered])
-        return min(common_prefix(prompt, whole) for whole in wholes), max(map(len, wholes))
+        if wholes[0] == wholes[1]:
+            return EQUAL, 0
+        asked = min(common_prefix(prompt, whole) for whole in wholes)
+        is_full = self._max_length is not None and asked >= self._max_length and not self._keep_end
+        return NO_ROOM if is_full else None, max(map(len, wholes))
 
     def _encoded(self, texts: list[str]) -> list[list[int]]:
         return list(self._tokenizer(texts)["input_ids"]) if texts else []
@@ -219,6 +222,15 @@ class Examples:
     def _ended(self, text: str) -> str:
         """With the token that ends a text, so that the model learns to stop."""
         return text if text.endswith(self._end) else text + self._end
+
+
+def _messages(shape: Mapping[str, Any]) -> dict[str, Any]:
+    """A preference of which all is dialogs, in the columns that the Arrow file has."""
+    roles = {PROMPT: "user", CHOSEN: "assistant", REJECTED: "assistant"}
+    return {
+        name: [{part: str(turn[part]) for part in ("role", "content")} for turn in turns(shape[name], role)]
+        for name, role in roles.items()
+    }
 
 
 def _lack(dialog: Sequence[Mapping[str, Any]]) -> str | None:

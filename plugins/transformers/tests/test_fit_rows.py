@@ -68,6 +68,32 @@ def test_preferences_are_counted_as_they_are_cut(base, tmp_path):
     assert run.left_out == {"with a prompt that fills max_length": 1, "empty": 1}
 
 
+def test_preferences_without_a_choice_are_counted(base, tmp_path):
+    kept = preferred(TRAIN[:2])
+    blank = [{**kept[0], name: text} for name in ("chosen", "rejected") for text in (" ", "\n\t", "", None)]
+    equal = {**kept[0], "rejected": kept[0]["chosen"]}
+    run = counted(tmp_path, base, [*kept, *blank, equal], X=ANSWERS, method="dpo")
+    assert run.rows == {"train": 2}
+    assert run.left_out == {"empty": 8, "with equal answers": 1}
+
+
+def test_preferences_of_dialogs_without_a_choice_are_counted(base, tmp_path):
+    kept = {"prompt": QUIET, "chosen": DIALOG[1:], "rejected": [{"role": "assistant", "content": "bees"}]}
+    silent = {"role": "assistant", "content": None}
+    parts = [{"role": "assistant", "content": [{"type": "text", "text": "moss"}]}]
+    other = [{"rejected": parts}, {"chosen": [silent]}, {"rejected": [silent, *QUIET]}]
+    run = counted(tmp_path, base, [kept, *({**kept, **row} for row in other)], X=ANSWERS, method="dpo")
+    assert run.rows == {"train": 1}
+    assert run.left_out == {"with equal answers": 1, "empty": 1, "without an answer of the assistant": 1}
+
+
+@pytest.mark.usefixtures("no_weights")
+def test_preferences_with_pictures_are_refused_by_their_number(base, tmp_path):
+    row = {"prompt": [{"role": "user", "content": [IMAGE]}], "chosen": DIALOG[1:], "rejected": DIALOG[1:]}
+    with pytest.raises(ConfigError, match=r"row of key 1 .* part of type 'image_url'"):
+        counted(tmp_path, base, [row], X=ANSWERS, method="dpo")
+
+
 def test_a_transform_makes_and_leaves_out_rows(base, tmp_path):
     def shaped(row):
         return None if "eats" in row["prompt"] else {"text": row["prompt"] + row["completion"]}
