@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +13,8 @@ Message = Mapping[str, Any]
 Span = tuple[int, int]
 MARK = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 """How a chat template says that what follows is generated."""
+OBJECTS = re.compile(r"\s*\[\s*\{")
+"""How a JSON list of objects begins."""
 
 
 class Dialogs:
@@ -119,6 +122,17 @@ def _text(content: Any) -> str:
                 "{'type': 'text', 'text': 'Hello'}; transform= can leave other parts out"
             )
     return "".join(part["text"] for part in content)
+
+
+def is_written_dialog(text: str) -> bool:
+    """Whether a text is messages as JSON, as a text column keeps them."""
+    if not OBJECTS.match(text):
+        return False
+    try:
+        messages = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return all(isinstance(message, dict) and {"role", "content"} <= set(message) for message in messages)
 
 
 def is_said(turn: Message) -> bool:

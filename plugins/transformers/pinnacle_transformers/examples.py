@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pinnacle import ConfigError, TrainingError
-from pinnacle_transformers.dialogs import Dialogs, common_prefix, is_said, turns
+from pinnacle_transformers.dialogs import Dialogs, common_prefix, is_said, is_written_dialog, turns
 
 CHUNK_ROWS = 1_000
 IGNORED = -100
@@ -108,6 +108,8 @@ class Examples:
             if isinstance(value, str) and name != PROMPT and not value.strip():
                 counted.left_out[EMPTY] += 1
                 return None
+            if isinstance(value, str) and is_written_dialog(value):
+                raise ConfigError(f"the row of key {key!r} has a dialog as JSON text: pass {_parsed(row, name, value)}")
             if not isinstance(value, (str, list)) or (name == MESSAGES and isinstance(value, str)):
                 raise ConfigError(
                     f"the row of key {key!r} has {name}={value!r}; text is a string, and a dialog a list of "
@@ -222,6 +224,15 @@ class Examples:
     def _ended(self, text: str) -> str:
         """With the token that ends a text, so that the model learns to stop."""
         return text if text.endswith(self._end) else text + self._end
+
+
+def _parsed(row: Any, name: str, value: str) -> str:
+    """The transform that makes a dialog of the JSON text that a row has."""
+    given = row if isinstance(row, Mapping) else {name: value}
+    field = next(field for field, text in given.items() if text is value)
+    if name in (TEXT, MESSAGES):
+        return f'transform=lambda row: {{"{MESSAGES}": json.loads(row["{field}"])}}'
+    return f'transform=lambda row: {{**row, "{field}": json.loads(row["{field}"])}}'
 
 
 def _messages(shape: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 
 import pytest
 from pinnacle_transformers import training
@@ -13,7 +15,7 @@ from plugins.transformers.tests.fits import ANSWERS, ASKED, TRAIN, fitted, prefe
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # trl's and peft's own
 GOOD = {"prompt": TRAIN[0][0], "completion": TRAIN[0][1]}
 DIALOG = [{"role": "user", "content": "what eats the heron"}, {"role": "assistant", "content": "moss"}]
-QUIET = DIALOG[:1]
+QUIET, JSON = DIALOG[:1], json.dumps(DIALOG)
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}
 LONG = "moss " * 60
 
@@ -145,6 +147,44 @@ def test_preferences_of_two_forms_are_refused_by_their_number(base, tmp_path):
 
     with pytest.raises(ConfigError, match="row of key 2 is a dialog, and the rows before it are text"):
         counted(tmp_path, base, kept, X=ANSWERS, method="dpo", transform=mixed)
+
+
+@pytest.mark.parametrize(
+    ("row", "X", "transform", "remedy"),
+    [
+        ({"messages": JSON}, "messages", None, '{"messages": json.loads(row["messages"])}'),
+        ({"chat": " \n" + JSON}, "chat", None, '{"messages": json.loads(row["chat"])}'),
+        ({"a": JSON}, "a", lambda row: {"messages": row["a"]}, '{"messages": json.loads(row["messages"])}'),
+        ({"a": JSON}, "a", lambda row: row["a"], '{"messages": json.loads(row["text"])}'),
+        ({"prompt": "moss", "completion": JSON}, ASKED, None, '{**row, "completion": json.loads(row["completion"])}'),
+        ({"q": JSON, "a": "moss"}, ("q", "a"), None, '{**row, "q": json.loads(row["q"])}'),
+    ],
+)
+@pytest.mark.usefixtures("no_weights")
+def test_dialogs_as_json_text_are_refused_with_the_transform_that_reads_them(base, tmp_path, row, X, transform, remedy):  # noqa: N803
+    said = re.escape(f"row of key 1 has a dialog as JSON text: pass transform=lambda row: {remedy}")
+    with pytest.raises(ConfigError, match=said):
+        counted(tmp_path, base, [row], X=X, transform=transform)
+
+
+def test_the_transform_that_a_refusal_names_reads_dialogs_as_json_text(base, tmp_path):
+    pair = {"q": JSON, "a": "moss"}
+    run = counted(tmp_path, base, [pair], X=("q", "a"), transform=lambda row: {**row, "q": json.loads(row["q"])})
+    assert run.rows == {"train": 1}
+
+
+def test_other_texts_in_brackets_are_texts(base, tmp_path):
+    texts = [
+        '[{"role": "user"}]',
+        '[{"role": "user", "content": "moss"}',
+        "[]",
+        "[moss]",
+        '["moss"]',
+        '[{"role":' * 50_000,
+        '[{"role": "user", "content": "moss"}, 3]',
+    ]
+    run = counted(tmp_path, base, [{"text": text} for text in texts], X="text", max_length=32)
+    assert run.rows == {"train": len(texts)}
 
 
 @pytest.mark.parametrize(
