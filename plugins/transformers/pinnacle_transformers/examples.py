@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pinnacle import ConfigError, TrainingError
-from pinnacle_transformers.dialogs import Dialogs, common_prefix, turns
+from pinnacle_transformers.dialogs import Dialogs, common_prefix, is_said, is_written_dialog, turns
 
 CHUNK_ROWS = 1_000
 IGNORED = -100
@@ -25,7 +25,7 @@ FORMS = {
     "dpo": ((PROMPT, CHOSEN, REJECTED),),
 }
 EMPTY, NO_ROOM, LEFT_OUT = "empty", "with a prompt that fills max_length", "left out by transform"
-NO_ANSWER = "without a turn of the assistant"
+NO_ANSWER, EQUAL = "without an answer of the assistant", "with equal answers"
 
 Shape = tuple[Any, dict[str, Any]]
 """A row's key, and its fields by the names of a form."""
@@ -55,7 +55,7 @@ class Examples:
         self._tokenizer, self._names, self._method, self._model = tokenizer, tuple(names), method, model
         self._max_length, self._keep_end, self._packs = max_length, keep_end, packs
         self._learns_prompt, self._by_place = learns_prompt, by_place
-        self._dialogs = Dialogs(tokenizer, model)
+        self._dialogs = Dialogs(tokenizer, model, learns_prompt=learns_prompt)
         self._end = tokenizer.eos_token or ""
         self._are_dialogs: bool | None = None
 
@@ -105,9 +105,11 @@ class Examples:
             if value is None or (isinstance(value, (str, list)) and not value and name != PROMPT):
                 counted.left_out[EMPTY] += 1
                 return None
-            if isinstance(value, str) and name in (TEXT, COMPLETION) and not value.strip():
+            if isinstance(value, str) and name != PROMPT and not value.strip():
                 counted.left_out[EMPTY] += 1
                 return None
+            if isinstance(value, str) and is_written_dialog(value):
+                raise ConfigError(f"the row of key {key!r} has a dialog as JSON text: pass {_parsed(row, name, value)}")
             if not isinstance(value, (str, list)) or (name == MESSAGES and isinstance(value, str)):
                 raise ConfigError(
                     f"the row of key {key!r} has {name}={value!r}; text is a string, and a dialog a list of "
@@ -148,7 +150,8 @@ class Examples:
         prompts = self._encoded([shapes[i][PROMPT] for i in asked])
         wholes = self._encoded([shapes[i][PROMPT] + self._ended(shapes[i][COMPLETION]) for i in asked])
         for i, prompt, whole in zip(asked, prompts, wholes, strict=True):
-            pairs[i] = (whole, self._labels(whole, [(common_prefix(prompt, whole), len(whole))]))
+            start = 0 if self._learns_prompt else common_prefix(prompt, whole)
+            pairs[i] = (whole, _labels(whole, [(start, len(whole))]))
         for i in {*range(len(shapes))} - {*plain, *asked}:
             pairs[i] = self._dialog(shaped[i][0], shapes[i], counted)
         return [example for pair in pairs if pair is not None and (example := self._cut(*pair, counted)) is not None]
@@ -157,19 +160,11 @@ class Examples:
         with _of_row(key):
             answer = turns(shape[COMPLETION], "assistant") if COMPLETION in shape else None
             dialog = turns(shape[MESSAGES] if MESSAGES in shape else shape[PROMPT], "user")
-            if answer is None and all(turn["role"] != "assistant" for turn in dialog):
-                counted.left_out[NO_ANSWER] += 1
+            if lack := _lack(dialog if answer is None else answer):
+                counted.left_out[lack] += 1
                 return None
             ids, spans = self._dialogs.encode(dialog, answer)
-        return ids, self._labels(ids, spans)
-
-    def _labels(self, ids: Sequence[int], spans: Sequence[tuple[int, int]]) -> list[int]:
-        if self._learns_prompt:
-            return list(ids)
-        labels = [IGNORED] * len(ids)
-        for start, end in spans:
-            labels[start:end] = ids[start:end]
-        return labels
+        return ids, _labels(ids, spans)
 
     def _cut(self, ids: list[int], labels: list[int], counted: Counted) -> dict[str, Any] | None:
         if self._max_length is not None and len(ids) > self._max_length:
@@ -186,39 +181,42 @@ class Examples:
         """Rows as the library takes them; what it would cut or leave out is counted."""
         kept = []
         for key, shape in shaped:
-            is_dialog = any(isinstance(value, list) for value in shape.values())
-            self._are_dialogs = is_dialog if self._are_dialogs is None else self._are_dialogs
-            if is_dialog != self._are_dialogs:
-                raise ConfigError(
-                    f"the row of key {key!r} is {'a dialog' if is_dialog else 'text'}, and the rows before it are "
-                    f"{'text' if is_dialog else 'dialogs'}; all must be of one form, and transform= can make them so"
-                )
+            self._check_form(key, shape)
             with _of_row(key):
-                if is_dialog:
-                    roles = {PROMPT: "user", CHOSEN: "assistant", REJECTED: "assistant"}
-                    shape = {
-                        name: [
-                            {key: str(turn[key]) for key in ("role", "content")} for turn in turns(shape[name], role)
-                        ]
-                        for name, role in roles.items()
-                    }
-                prompt, longest = self._lengths(shape)
-            if self._max_length is not None and prompt >= self._max_length and not self._keep_end:
-                counted.left_out[NO_ROOM] += 1
+                taken = _messages(shape) if self._are_dialogs else shape
+                lack, longest = self._compared(taken)
+            if lack is not None:
+                counted.left_out[lack] += 1
                 continue
             counted.cut += self._max_length is not None and longest > self._max_length
-            kept.append(shape)
+            kept.append(taken)
         return kept
 
-    def _lengths(self, shape: Mapping[str, Any]) -> tuple[int, int]:
-        """Tokens of the prompt, and of it with the longer answer, as the library counts them."""
-        if isinstance(shape[PROMPT], list):
+    def _check_form(self, key: Any, shape: Mapping[str, Any]) -> None:
+        is_dialog = any(isinstance(value, list) for value in shape.values())
+        self._are_dialogs = is_dialog if self._are_dialogs is None else self._are_dialogs
+        if is_dialog != self._are_dialogs:
+            raise ConfigError(
+                f"the row of key {key!r} is {'a dialog' if is_dialog else 'text'}, and the rows before it are "
+                f"{'text' if is_dialog else 'dialogs'}; all must be of one form, and transform= can make them so"
+            )
+
+    def _compared(self, shape: Mapping[str, Any]) -> tuple[str | None, int]:
+        """Why there is nothing to learn of a preference, where that is so; and the tokens of its prompt with the longer
+        answer, as the library counts them."""
+        if self._are_dialogs:
+            if lack := _lack(shape[CHOSEN]) or _lack(shape[REJECTED]):
+                return lack, 0
             prompt = self._dialogs.prompt(shape[PROMPT])
             wholes = [self._dialogs.encode(shape[PROMPT], shape[name])[0] for name in (CHOSEN, REJECTED)]
         else:
             answered = [shape[PROMPT] + self._ended(shape[name]) for name in (CHOSEN, REJECTED)]
             prompt, *wholes = self._encoded([shape[PROMPT], *answered])
-        return min(common_prefix(prompt, whole) for whole in wholes), max(map(len, wholes))
+        if wholes[0] == wholes[1]:
+            return EQUAL, 0
+        asked = min(common_prefix(prompt, whole) for whole in wholes)
+        is_full = self._max_length is not None and asked >= self._max_length and not self._keep_end
+        return NO_ROOM if is_full else None, max(map(len, wholes))
 
     def _encoded(self, texts: list[str]) -> list[list[int]]:
         return list(self._tokenizer(texts)["input_ids"]) if texts else []
@@ -226,6 +224,38 @@ class Examples:
     def _ended(self, text: str) -> str:
         """With the token that ends a text, so that the model learns to stop."""
         return text if text.endswith(self._end) else text + self._end
+
+
+def _parsed(row: Any, name: str, value: str) -> str:
+    """The transform that makes a dialog of the JSON text that a row has."""
+    given = row if isinstance(row, Mapping) else {name: value}
+    field = next(field for field, text in given.items() if text is value)
+    if name in (TEXT, MESSAGES):
+        return f'transform=lambda row: {{"{MESSAGES}": json.loads(row["{field}"])}}'
+    return f'transform=lambda row: {{**row, "{field}": json.loads(row["{field}"])}}'
+
+
+def _messages(shape: Mapping[str, Any]) -> dict[str, Any]:
+    """A preference of which all is dialogs, in the columns that the Arrow file has."""
+    roles = {PROMPT: "user", CHOSEN: "assistant", REJECTED: "assistant"}
+    return {
+        name: [{part: str(turn[part]) for part in ("role", "content")} for turn in turns(shape[name], role)]
+        for name, role in roles.items()
+    }
+
+
+def _lack(dialog: Sequence[Mapping[str, Any]]) -> str | None:
+    """Why there is nothing to learn of a dialog, where that is so."""
+    if any(is_said(turn) for turn in dialog):
+        return None
+    return NO_ANSWER if any(turn["content"].strip() for turn in dialog) else EMPTY
+
+
+def _labels(ids: Sequence[int], spans: Sequence[tuple[int, int]]) -> list[int]:
+    labels = [IGNORED] * len(ids)
+    for start, end in spans:
+        labels[start:end] = ids[start:end]
+    return labels
 
 
 @contextmanager

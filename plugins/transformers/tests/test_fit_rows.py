@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 
 import pytest
 from pinnacle_transformers import training
@@ -13,7 +15,8 @@ from plugins.transformers.tests.fits import ANSWERS, ASKED, TRAIN, fitted, prefe
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # trl's and peft's own
 GOOD = {"prompt": TRAIN[0][0], "completion": TRAIN[0][1]}
 DIALOG = [{"role": "user", "content": "what eats the heron"}, {"role": "assistant", "content": "moss"}]
-QUIET = DIALOG[:1]
+QUIET, JSON = DIALOG[:1], json.dumps(DIALOG)
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}
 LONG = "moss " * 60
 
 
@@ -43,10 +46,20 @@ def test_rows_that_are_empty_or_too_long_are_counted_and_said(base, tmp_path, ca
 
 
 def test_dialogs_in_which_the_assistant_says_nothing_are_counted(base, tmp_path):
-    rows = [{"messages": dialog} for dialog in (DIALOG, QUIET, [], DIALOG)]
+    silent = [[*QUIET, {"role": "assistant", "content": content}] for content in (None, "", " \n", [])]
+    nothing = [{"role": role, "content": None} for role in ("user", "assistant")]
+    rows = [{"messages": dialog} for dialog in (DIALOG, QUIET, [], *silent, nothing, DIALOG)]
     run = counted(tmp_path, base, [*rows, {"messages": None}], X="messages")
     assert run.rows == {"train": 2}
-    assert run.left_out == {"without a turn of the assistant": 1, "empty": 2}
+    assert run.left_out == {"without an answer of the assistant": 5, "empty": 3}
+
+
+def test_completions_in_which_the_assistant_says_nothing_are_counted(base, tmp_path):
+    silent = {"role": "assistant", "content": None}
+    rows = [{"prompt": QUIET, "completion": answer} for answer in (DIALOG[1:], [silent], [silent, *QUIET])]
+    run = counted(tmp_path, base, rows)
+    assert run.rows == {"train": 1}
+    assert run.left_out == {"without an answer of the assistant": 1, "empty": 1}
 
 
 def test_preferences_are_counted_as_they_are_cut(base, tmp_path):
@@ -55,6 +68,32 @@ def test_preferences_are_counted_as_they_are_cut(base, tmp_path):
     run = counted(tmp_path, base, [*kept, *long, {**kept[0], "rejected": ""}], X=ANSWERS, method="dpo", max_length=32)
     assert (run.rows, run.cut) == ({"train": 4}, {"train": 1})
     assert run.left_out == {"with a prompt that fills max_length": 1, "empty": 1}
+
+
+def test_preferences_without_a_choice_are_counted(base, tmp_path):
+    kept = preferred(TRAIN[:2])
+    blank = [{**kept[0], name: text} for name in ("chosen", "rejected") for text in (" ", "\n\t", "", None)]
+    equal = {**kept[0], "rejected": kept[0]["chosen"]}
+    run = counted(tmp_path, base, [*kept, *blank, equal], X=ANSWERS, method="dpo")
+    assert run.rows == {"train": 2}
+    assert run.left_out == {"empty": 8, "with equal answers": 1}
+
+
+def test_preferences_of_dialogs_without_a_choice_are_counted(base, tmp_path):
+    kept = {"prompt": QUIET, "chosen": DIALOG[1:], "rejected": [{"role": "assistant", "content": "bees"}]}
+    silent = {"role": "assistant", "content": None}
+    parts = [{"role": "assistant", "content": [{"type": "text", "text": "moss"}]}]
+    other = [{"rejected": parts}, {"chosen": [silent]}, {"rejected": [silent, *QUIET]}]
+    run = counted(tmp_path, base, [kept, *({**kept, **row} for row in other)], X=ANSWERS, method="dpo")
+    assert run.rows == {"train": 1}
+    assert run.left_out == {"with equal answers": 1, "empty": 1, "without an answer of the assistant": 1}
+
+
+@pytest.mark.usefixtures("no_weights")
+def test_preferences_with_pictures_are_refused_by_their_number(base, tmp_path):
+    row = {"prompt": [{"role": "user", "content": [IMAGE]}], "chosen": DIALOG[1:], "rejected": DIALOG[1:]}
+    with pytest.raises(ConfigError, match=r"row of key 1 .* part of type 'image_url'"):
+        counted(tmp_path, base, [row], X=ANSWERS, method="dpo")
 
 
 def test_a_transform_makes_and_leaves_out_rows(base, tmp_path):
@@ -78,6 +117,16 @@ def test_a_transform_makes_and_leaves_out_rows(base, tmp_path):
             "row of key 2 .* dict with role",
         ),
         ([{"messages": DIALOG}, {"messages": ["hello"]}], "messages", "row of key 2 .* not 'hello'"),
+        *(
+            ([{"messages": DIALOG}, {"messages": [*QUIET, {"role": "assistant", "content": content}]}], "messages", why)
+            for content, why in [
+                (7, "row of key 2 .* not 7"),
+                ({"text": "moss"}, "row of key 2 .* not {'text'"),
+                ([{"type": "text", "text": "a"}, IMAGE], "row of key 2 .* part of type 'image_url'"),
+                (["moss"], "row of key 2 .* part of type 'str'"),
+                ([{"type": "text"}], "row of key 2 .* only text"),
+            ]
+        ),
     ],
 )
 @pytest.mark.usefixtures("no_weights")
@@ -98,6 +147,44 @@ def test_preferences_of_two_forms_are_refused_by_their_number(base, tmp_path):
 
     with pytest.raises(ConfigError, match="row of key 2 is a dialog, and the rows before it are text"):
         counted(tmp_path, base, kept, X=ANSWERS, method="dpo", transform=mixed)
+
+
+@pytest.mark.parametrize(
+    ("row", "X", "transform", "remedy"),
+    [
+        ({"messages": JSON}, "messages", None, '{"messages": json.loads(row["messages"])}'),
+        ({"chat": " \n" + JSON}, "chat", None, '{"messages": json.loads(row["chat"])}'),
+        ({"a": JSON}, "a", lambda row: {"messages": row["a"]}, '{"messages": json.loads(row["messages"])}'),
+        ({"a": JSON}, "a", lambda row: row["a"], '{"messages": json.loads(row["text"])}'),
+        ({"prompt": "moss", "completion": JSON}, ASKED, None, '{**row, "completion": json.loads(row["completion"])}'),
+        ({"q": JSON, "a": "moss"}, ("q", "a"), None, '{**row, "q": json.loads(row["q"])}'),
+    ],
+)
+@pytest.mark.usefixtures("no_weights")
+def test_dialogs_as_json_text_are_refused_with_the_transform_that_reads_them(base, tmp_path, row, X, transform, remedy):  # noqa: N803
+    said = re.escape(f"row of key 1 has a dialog as JSON text: pass transform=lambda row: {remedy}")
+    with pytest.raises(ConfigError, match=said):
+        counted(tmp_path, base, [row], X=X, transform=transform)
+
+
+def test_the_transform_that_a_refusal_names_reads_dialogs_as_json_text(base, tmp_path):
+    pair = {"q": JSON, "a": "moss"}
+    run = counted(tmp_path, base, [pair], X=("q", "a"), transform=lambda row: {**row, "q": json.loads(row["q"])})
+    assert run.rows == {"train": 1}
+
+
+def test_other_texts_in_brackets_are_texts(base, tmp_path):
+    texts = [
+        '[{"role": "user"}]',
+        '[{"role": "user", "content": "moss"}',
+        "[]",
+        "[moss]",
+        '["moss"]',
+        '[{"role":' * 50_000,
+        '[{"role": "user", "content": "moss"}, 3]',
+    ]
+    run = counted(tmp_path, base, [{"text": text} for text in texts], X="text", max_length=32)
+    assert run.rows == {"train": len(texts)}
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,53 @@ def test_without_marks_what_is_learned_is_exactly_what_the_assistant_said(loaded
     assert tokenizer.decode(found[0]["input_ids"]) == whole
 
 
+def in_parts(turns):
+    """The same turns with their content in two parts, as OpenAI's clients write it."""
+    return [
+        {**turn, "content": [{"type": "text", "text": text} for text in (turn["content"][:3], turn["content"][3:])]}
+        for turn in turns
+    ]
+
+
+@pytest.mark.parametrize("rows", [CHATS, CHAT_PAIRS])
+def test_contents_in_parts_are_learned_as_the_text_that_they_make(loaded, tmp_path, rows):
+    parts = [{name: in_parts(turns) for name, turns in row.items()} for row in rows]
+    assert ours(loaded[1], parts, tmp_path) == ours(loaded[1], rows, tmp_path)
+
+
+def test_preferences_in_parts_are_the_text_that_they_make(loaded, tmp_path):
+    row = {"prompt": DIALOGS[0][:2], "chosen": DIALOGS[0][2:3], "rejected": DIALOGS[0][4:]}
+    parts = {name: in_parts(turns) for name, turns in row.items()}
+    assert ours(loaded[1], [parts], tmp_path, method="dpo") == [row]
+
+
+@pytest.mark.parametrize("template", [None, CHATML, MARKED])
+@pytest.mark.parametrize("content", [None, "", " ", [{"type": "text", "text": ""}]])
+def test_a_turn_of_the_assistant_without_text_is_read_and_not_learned(loaded, tmp_path, template, content):
+    tokenizer = loaded[1]
+    tokenizer.chat_template = template or tokenizer.chat_template
+    question, silent = {"role": "user", "content": "what eats the heron"}, {"role": "assistant", "content": content}
+    first, last = {"role": "assistant", "content": "moss"}, {"role": "assistant", "content": "old barns"}
+    dialogs = [
+        [question, silent, question, first, question, last],
+        [question, first, question, silent, question, last],
+        [question, first, question, last, question, silent],
+        [silent, question, first, question, last],
+    ]
+    found = ours(tokenizer, [{"messages": dialog} for dialog in dialogs], tmp_path)
+    assert [said(tokenizer, row) for row in found] == [["moss</s>", "old barns</s>"]] * 4
+    text = content if isinstance(content, str) else ""
+    read = [{**turn, "content": text if turn is silent else turn["content"]} for turn in dialogs[1]]
+    assert tokenizer.decode(found[1]["input_ids"]) == tokenizer.apply_chat_template(read, tokenize=False)
+    pairs = [{"prompt": dialogs[1][:1], "completion": dialogs[1][1:]}]
+    for learns_prompt in (False, True):
+        row = ours(tokenizer, pairs, tmp_path, learns_prompt=learns_prompt)[0]
+        assert row["input_ids"] == found[1]["input_ids"]
+        end = tokenizer.eos_token_id
+        ends = [label != -100 for label, token in zip(row["labels"], row["input_ids"], strict=True) if token == end]
+        assert ends == [learns_prompt, True, True, False, True, True]
+
+
 def said(tokenizer, row):
     """The stretches of a row that are learned, as text."""
     spans, last = [], None
