@@ -585,11 +585,6 @@ def test_a_copy_with_changes_is_checked_as_what_was_written():
     assert dataclasses.replace(configuration).arguments is not configuration.arguments
 
 
-@pytest.mark.skipif(sys.version_info < (3, 13), reason="copy.replace is of Python 3.13")
-def test_it_is_copied_with_changes_by_pythons_own_function():
-    assert copy.replace(made(learning_rate=1e-4), learning_rate=1e-3) == made(learning_rate=1e-3)
-
-
 HAS_NO_VALUE = {
     "logging_dir", "save_safetensors", "use_mps_device", "jit_mode_eval", "use_ipex", "fp16_opt_level", "fp16_backend",
     "half_precision_backend", "tpu_num_cores", "past_index", "sharded_ddp", "mp_parameters", "ray_scope",
