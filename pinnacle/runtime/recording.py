@@ -48,8 +48,8 @@ class Recording:
     def begin(self, facts: DataFacts) -> Start:
         """Start a run, or go on with the last one where it was the same fit of the same rows and did not end well."""
         if not facts.rows.get(TRAIN):
-            counts = {**facts.left_out, **{f"of fold {fold!r}": n for fold, n in self._sets[TRAIN].folds.items()}}
-            reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
+            others = {f"of fold {fold!r}": n for fold, n in self._sets[TRAIN].folds.items() if fold != TRAIN}
+            reasons = ", ".join(f"{count} {reason}" for reason, count in {**facts.left_out, **others}.items() if count)
             hint = "; rows whose _fold is 'train' are trained on" if "fold" in reasons else ""
             raise TrainingError(f"no row of the query can be trained on ({reasons or 'it has none'}){hint}")
         self.run = dataclasses.replace(

@@ -43,14 +43,9 @@ log = logging.getLogger(__name__)
 TRAIN, VALID = "train", "valid"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_ROOM = (
-    "No space left",
-    "disk is full",
-    "OutOfDiskSpace",
-    "File too large",
-    "quota exceeded",
-    "PytorchStreamWriter",
+    "No space left", "disk is full", "OutOfDiskSpace", "File too large", "quota exceeded", "PytorchStreamWriter",
     "iostream error",
-)
+)  # fmt: skip
 NO_MEMORY = ("out of memory", "can't allocate memory")
 """What the libraries say of a disk and of memory that is full."""
 
