@@ -40,8 +40,9 @@ types: $(STAMP)
 	MYPYPATH=$(subst $(SPACE),:,$(PLUGINS:%/=%)) $(BIN)/mypy pinnacle $(wildcard plugins/*/pinnacle_*)
 
 # A file's tests stay together, in one worker with servers of its own: they may share what the file sets up once.
+# The files that take longest come first, so that no worker is left alone with one at the end.
 pytest: $(STAMP)
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile tests plugins
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile plugins tests
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
