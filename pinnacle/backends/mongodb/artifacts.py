@@ -119,19 +119,22 @@ class MongoArtifacts:
         collection, count = self.wire.collection(CHUNKS, durable=False), 0
         for chunk in chunks:
             if count % RENEW_EVERY == RENEW_EVERY - 1:
-                self._renew(key)
+                self._renew(key, UPLOAD_TTL_S)
             collection.insert_one({"_id": f"{key}:{count}", "sha256": key, "number": count, "data": chunk})
             count += 1
         return count
 
-    def _renew(self, key: str) -> None:
-        if not self._extend(key, UPLOAD_TTL_S):
-            raise _given_up()
+    def _renew(self, key: str, ttl_s: float) -> None:
+        """Go on with an upload, which nobody clears from now on for a while."""
+        mine = {"_id": key, "owner": this_process()}
+        if not self._uploads.update_one(mine, {"$set": self._mine(ttl_s)}).matched_count:
+            raise BackendError(
+                f"the upload of an artifact was silent for {UPLOAD_TTL_S:.0f} s and given up; run it again"
+            )
 
     def _finish(self, sha256: str, key: str, count: int) -> bool:
         """Make the upload the artifact, unless another was faster."""
-        if not self._extend(key, UNUSED_TTL_S):
-            raise _given_up()
+        self._renew(key, UNUSED_TTL_S)
         if self._chunks.count_documents({"sha256": key}) != count:
             raise BackendError("MongoDB lost chunks of an artifact while it changed its primary; run it again")
         try:
@@ -139,11 +142,6 @@ class MongoArtifacts:
         except DuplicateKeyError:
             return False
         return True
-
-    def _extend(self, key: str, ttl_s: float) -> bool:
-        """Go on with an upload, which nobody clears from now on for a while; False where it was given up."""
-        mine = {"_id": key, "owner": this_process()}
-        return bool(self._uploads.update_one(mine, {"$set": self._mine(ttl_s)}).matched_count)
 
     def _mine(self, ttl_s: float) -> dict[str, datetime | str]:
         return {"owner": this_process(), "expires": self.clock.now() + timedelta(seconds=ttl_s)}
@@ -192,7 +190,3 @@ class MongoArtifacts:
 def _key(entry: Mapping[str, Any]) -> str:
     """What an artifact's chunks are under."""
     return str(entry.get("key", entry["_id"]))
-
-
-def _given_up() -> BackendError:
-    return BackendError(f"the upload of an artifact was silent for {UPLOAD_TTL_S:.0f} s and given up; run it again")
