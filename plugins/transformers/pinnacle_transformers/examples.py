@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,16 +45,17 @@ class Examples:
 
     ``max_length``: tokens of an example; what is longer is cut (``keep_start`` or ``keep_end``), and counted.
     ``packs``: cutting is left to the packing. ``learns_prompt``: the loss is of the prompt and of others' turns too.
-    ``by_place``: ``names`` are fields, which say by their order what they are.
+    ``by_place``: ``names`` are fields, which say by their order what they are. ``asks_for``: settings of the loss that
+    only some rows can have.
     """
 
     def __init__(
         self, tokenizer: Any, names: Sequence[str], *, method: str, max_length: int | None, keep_end: bool, packs: bool,
-        learns_prompt: bool, model: str, by_place: bool = True,
+        learns_prompt: bool, model: str, by_place: bool = True, asks_for: Collection[str] = (),
     ) -> None:  # fmt: skip
         self._tokenizer, self._names, self._method, self._model = tokenizer, tuple(names), method, model
         self._max_length, self._keep_end, self._packs = max_length, keep_end, packs
-        self._learns_prompt, self._by_place = learns_prompt, by_place
+        self._asks_for, self._learns_prompt, self._by_place = asks_for, learns_prompt, by_place
         self._dialogs = Dialogs(tokenizer, model, learns_prompt=learns_prompt)
         self._end = tokenizer.eos_token or ""
         self._are_dialogs: bool | None = None
@@ -101,6 +102,7 @@ class Examples:
             counted.left_out[LEFT_OUT] += 1
             return None
         shape = self._named(key, row)
+        self._check_loss(key, shape)
         for name, value in shape.items():
             if value is None or (isinstance(value, (str, list)) and not value and name != PROMPT):
                 counted.left_out[EMPTY] += 1
@@ -116,6 +118,13 @@ class Examples:
                     "messages, as in [{'role': 'user', 'content': 'Hello'}, ...]. transform= can make one of it"
                 )
         return shape
+
+    def _check_loss(self, key: Any, shape: Mapping[str, Any]) -> None:
+        if "completion_only_loss" in self._asks_for and COMPLETION not in shape:
+            given = ", ".join(shape)
+            raise ConfigError(f"completion_only_loss=True is of completions, and the row of key {key!r} has {given}")
+        if "assistant_only_loss" in self._asks_for and any(isinstance(value, str) for value in shape.values()):
+            raise ConfigError(f"assistant_only_loss=True is of dialogs, and the row of key {key!r} is text")
 
     def _named(self, key: Any, row: Any) -> dict[str, Any]:
         forms = FORMS[self._method]

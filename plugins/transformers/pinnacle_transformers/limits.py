@@ -23,11 +23,9 @@ DPO_LOSSES = (
 
 _ONE_METHODS_OWN = {"packing": "sft", "completion_only_loss": "sft", "beta": "dpo"}
 
-_OF_ROWS = {
+_ELSEWHERE = {
     "dataset_text_field": ("text", "X= of fit() says which field is the text"),
     "dataset_kwargs": ({}, "LLM reads and tokenizes the rows itself, and transform= of fit() changes them"),
-}
-_OF_MODEL = {
     "model_init_kwargs": ({}, "LLM(..., model_kwargs={...}) says how the model is loaded"),
     "trust_remote_code": (False, "LLM(..., model_kwargs={'trust_remote_code': True}) says it"),
 }
@@ -160,21 +158,14 @@ def _check_method(configuration: LLMTrainingConfiguration) -> None:
         owners = [_ONE_METHODS_OWN[name]] if name in _ONE_METHODS_OWN else owners
         if owners and method not in owners:
             raise ConfigError(f"{name} is an argument of method={owners[0]!r}, and the method is {method!r}")
-    _check_elsewhere(configuration, given)
+    for name, (nothing, instead) in _ELSEWHERE.items():
+        value = given.get(name)
+        _require(value in (None, nothing), f"{name}={value!r} has no effect: {instead}; leave it out")
     _check_loss(configuration)
     _require(
         not configuration.packing or configuration.max_length is not None,
         "packing fills sequences up to max_length, which is None; give it a number",
     )
-
-
-def _check_elsewhere(configuration: LLMTrainingConfiguration, given: Mapping[str, Any]) -> None:
-    # trl itself loads what a model that DPO trains in full is compared with.
-    is_loaded_twice = configuration.method == "dpo" and not configuration.use_lora
-    for name, (nothing, instead) in (_OF_ROWS if is_loaded_twice else _OF_ROWS | _OF_MODEL).items():
-        _require(
-            (value := given.get(name)) in (None, nothing), f"{name}={value!r} has no effect: {instead}; leave it out"
-        )
 
 
 def _check_loss(configuration: LLMTrainingConfiguration) -> None:

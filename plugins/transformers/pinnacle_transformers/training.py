@@ -116,6 +116,8 @@ class Training:
     def _read(self) -> tuple[dict[str, str], dict[str, Counted]]:
         options = self.configuration.arguments
         learns_prompt = self.configuration.completion_only_loss is False or options.get("assistant_only_loss") is False
+        given = self.configuration.given()
+        asks_for = {name for name in ("completion_only_loss", "assistant_only_loss") if given.get(name)}
         files: dict[str, str] = {}
         counted: dict[str, Counted] = {}
         for name, rows in self.job.sets.items():
@@ -124,8 +126,8 @@ class Training:
             examples = Examples(
                 self.tokenizer, self.job.fields.arguments or rows.names, method=self.configuration.method,
                 max_length=self.configuration.max_length, keep_end=self.args.truncation_mode == "keep_end",
-                packs=self.configuration.packing, learns_prompt=learns_prompt, model=self.model.identifier,
-                by_place=self.job.fields.arguments is None,
+                packs=self.configuration.packing, learns_prompt=learns_prompt, asks_for=asks_for,
+                model=self.model.identifier, by_place=self.job.fields.arguments is None,
             )  # fmt: skip
             path = self.job.work_dir / "data" / f"{len(files)}.arrow"
             with quiet():  # of long rows, which are counted
@@ -227,6 +229,8 @@ class Training:
             args.assistant_only_loss = False  # the labels say it
             if not args.packing:
                 args.max_length = None  # what is longer is cut
+        elif not self.configuration.use_lora:  # trl loads what the model is compared with
+            args.model_init_kwargs = dict(self.model.model_kwargs) or None
         args.disable_tqdm = self.configuration.display.get("disable_tqdm", True)  # the run has a line of its own
         if self.configuration.output_dir is None:
             args.save_total_limit = 1  # the database has them all

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+
 import datasets
 import pytest
 import torch
 import transformers
 from peft import LoraConfig, get_peft_model_state_dict
+from pinnacle_transformers import LLM
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from plugins.transformers.tests.fits import (
@@ -60,6 +63,22 @@ def test_loss_and_weights_are_those_of_a_script_by_hand(base, tmp_path, case):
         expected, losses = by_hand(base, tmp_path / "hand", method, rows, **options)
         assert [entry["loss"] for entry in run.series() if "loss" in entry] == pytest.approx(losses, abs=1e-6)
         assert distance(weights(llm), expected) <= 1e-6
+
+
+def test_dpo_in_full_compares_with_the_model_as_it_is_loaded(base, tmp_path, monkeypatch):
+    library, asked = importlib.import_module("trl.trainer.dpo_trainer"), []
+    load = library.create_model_from_path
+
+    def seen(path, **options):
+        asked.append(options)
+        return load(path, **options)
+
+    monkeypatch.setattr(library, "create_model_from_path", seen)
+    db, select = stored(tmp_path / "rows.db", preferred(TRAIN))
+    llm = LLM("whole", model_name_or_path=base, model_kwargs={"use_safetensors": True})
+    with db:
+        fitted(db, select, base, "whole", model=llm, X=ANSWERS, method="dpo", use_lora=False, max_steps=1)
+    assert [options["use_safetensors"] for options in asked] == [True]
 
 
 def test_equal_seeds_give_equal_weights_and_others_do_not(base, tmp_path):

@@ -90,7 +90,23 @@ def test_preferences_of_dialogs_without_a_choice_are_counted(base, tmp_path):
 
 
 @pytest.mark.usefixtures("no_weights")
-def test_preferences_with_pictures_are_refused_by_their_number(base, tmp_path):
+@pytest.mark.parametrize(
+    ("row", "option", "told"),
+    [
+        ({"text": "moss"}, "completion_only_loss", "of completions, and the row of key 1 has text"),
+        ({"messages": DIALOG}, "completion_only_loss", "of completions, and the row of key 1 has messages"),
+        ({"text": "moss"}, "assistant_only_loss", "of dialogs, and the row of key 1 is text"),
+        ({"prompt": "moss", "completion": "fog"}, "assistant_only_loss", "of dialogs, and the row of key 1 is text"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_loss_that_the_rows_cannot_have_is_refused(base, tmp_path, row, option, told):
+    with pytest.raises(ConfigError, match=f"{option}=True is {told}"):
+        counted(tmp_path, base, [row], X=tuple(row) if len(row) > 1 else next(iter(row)), **{option: True})
+
+
+@pytest.mark.usefixtures("no_weights")
+def test_preferences_with_pictures_are_refused_by_their_key(base, tmp_path):
     row = {"prompt": [{"role": "user", "content": [IMAGE]}], "chosen": DIALOG[1:], "rejected": DIALOG[1:]}
     with pytest.raises(ConfigError, match=r"row of key 1 .* part of type 'image_url'"):
         counted(tmp_path, base, [row], X=ANSWERS, method="dpo")
