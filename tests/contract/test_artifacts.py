@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from pinnacle import Artifact, BackendError, Component, NotFound, unpack
-from pinnacle.backends.mongodb import artifacts as mongodb
+from pinnacle.backends.mongodb.stores import artifacts as mongodb
 from pinnacle.backends.protocol import Capability
 from pinnacle.backends.sql import artifacts as sql
 from pinnacle.backends.sql import schema

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from alembic import command
 
 from pinnacle.backends.mongodb import migrations
-from pinnacle.backends.mongodb import runs as mongodb
+from pinnacle.backends.mongodb.stores import runs as mongodb
 from pinnacle.backends.protocol import Capability
 from pinnacle.backends.sql import migrate, schema
 from pinnacle.backends.sql import runs as sql

@@ -20,7 +20,7 @@ from pymongo.errors import AutoReconnect
 
 from pinnacle.backends.mongodb import Collection
 from pinnacle.backends.mongodb.connect import connect
-from pinnacle.backends.mongodb.queue import Leases
+from pinnacle.backends.mongodb.target.leases import Leases
 from pinnacle.backends.protocol import Capability
 from pinnacle.base.document import Document
 from pinnacle.base.errors import (

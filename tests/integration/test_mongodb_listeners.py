@@ -21,11 +21,11 @@ from bson.timestamp import Timestamp
 import pinnacle
 from pinnacle import Listener
 from pinnacle.backends.mongodb import Collection
-from pinnacle.backends.mongodb.listeners import EVERYTHING
-from pinnacle.backends.mongodb.reader import READERS
-from pinnacle.backends.mongodb.routes import Route, Touch
-from pinnacle.backends.mongodb.stored import filter_reads
-from pinnacle.backends.mongodb.wire import Shape
+from pinnacle.backends.mongodb.changes.listeners import EVERYTHING
+from pinnacle.backends.mongodb.changes.reader import READERS
+from pinnacle.backends.mongodb.changes.routes import Route, Touch
+from pinnacle.backends.mongodb.target.frozen_finds import filter_reads
+from pinnacle.backends.mongodb.wire.wire import Shape
 from pinnacle.base.errors import ConfigError, Conflict
 from tests.models import CALLS, shout, word_count
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pinnacle.backends.mongodb.own_writes import OwnWrites
+from pinnacle.backends.mongodb.target.own_writes import OwnWrites
 
 OUTPUT = 7
 

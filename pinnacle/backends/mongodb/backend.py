@@ -6,29 +6,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pinnacle.backends.mongodb import failures, migrations
-from pinnacle.backends.mongodb.catalog import MongoCatalog
-from pinnacle.backends.mongodb.changes import MongoFeed, StreamFeed, SweptFeed, check_watch
-from pinnacle.backends.mongodb.driver import driver_errors
-from pinnacle.backends.mongodb.execute import execute
-from pinnacle.backends.mongodb.items import VALUE
-from pinnacle.backends.mongodb.ledger import Ledger
-from pinnacle.backends.mongodb.listeners import Listeners
-from pinnacle.backends.mongodb.outputs import Outputs
-from pinnacle.backends.mongodb.pending import Pending, StreamPending, SweptPending
+from pinnacle.backends.mongodb import migrations
+from pinnacle.backends.mongodb.changes.backlogs import Pending, StreamPending, SweptPending
+from pinnacle.backends.mongodb.changes.feeds import MongoFeed, StreamFeed, SweptFeed, check_watch
+from pinnacle.backends.mongodb.changes.listeners import Listeners
+from pinnacle.backends.mongodb.changes.queue import Work
+from pinnacle.backends.mongodb.changes.reader import ChangeReader
+from pinnacle.backends.mongodb.changes.wakes import StreamWake, SweepWake
+from pinnacle.backends.mongodb.execution import execute
 from pinnacle.backends.mongodb.query import Collection, Find, Query
-from pinnacle.backends.mongodb.queue import LEASES, Leases, ServerClock
-from pinnacle.backends.mongodb.reader import ChangeReader
-from pinnacle.backends.mongodb.rows import MongoTarget
-from pinnacle.backends.mongodb.runs import MongoRuns
-from pinnacle.backends.mongodb.side import SideTarget, SideWriter
-from pinnacle.backends.mongodb.source import MongoSource, resolve, resolve_stored
-from pinnacle.backends.mongodb.stored import freeze, thaw
-from pinnacle.backends.mongodb.wake import StreamWake, SweepWake
-from pinnacle.backends.mongodb.window import WindowTarget
-from pinnacle.backends.mongodb.wire import Wire
-from pinnacle.backends.mongodb.work import Work
-from pinnacle.backends.mongodb.writer import Writer
+from pinnacle.backends.mongodb.stores.catalog import MongoCatalog
+from pinnacle.backends.mongodb.stores.ledger import Ledger
+from pinnacle.backends.mongodb.stores.runs import MongoRuns
+from pinnacle.backends.mongodb.target import row_errors
+from pinnacle.backends.mongodb.target.frozen_finds import freeze, thaw
+from pinnacle.backends.mongodb.target.leases import LEASES, Leases, ServerClock
+from pinnacle.backends.mongodb.target.outputs import Outputs
+from pinnacle.backends.mongodb.target.side_collection import VALUE
+from pinnacle.backends.mongodb.target.side_target import SideTarget, SideWriter
+from pinnacle.backends.mongodb.target.source import MongoSource, resolve, resolve_stored
+from pinnacle.backends.mongodb.target.target import MongoTarget
+from pinnacle.backends.mongodb.target.window_target import WindowTarget
+from pinnacle.backends.mongodb.target.writer import Writer
+from pinnacle.backends.mongodb.wire.errors import driver_errors
+from pinnacle.backends.mongodb.wire.wire import Wire
 from pinnacle.backends.protocol import NO_OUTPUT, Capability, CatalogStore, RunStore, Source, Target, Wake
 from pinnacle.base.document import default_output_path
 from pinnacle.base.errors import UnsupportedQuery
@@ -118,7 +119,7 @@ class MongoBackend:
                 self._outputs.clear_values(info)
             self._listeners.remove(output)
             Work(self._wire, self._listeners, output).drop()
-            for table in (LEASES, failures.ERRORS):
+            for table in (LEASES, row_errors.ERRORS):
                 self._wire.delete(table, {"output": output})
             self._ledger.forget_output(output)
             self._outputs.remove(output)
@@ -194,11 +195,11 @@ class MongoBackend:
     def errors(self, output: int | None = None, limit: int = 1000) -> list[RowError]:
         with driver_errors(self._server):
             names = {info.id: f"{info.table}.{info.name}" for info in self._outputs.all()}
-            return failures.list_errors(self._wire, names, output, limit)
+            return row_errors.list_errors(self._wire, names, output, limit)
 
     def take_errors(self, output: int) -> list[Key]:
         with driver_errors(self._server):
-            return failures.take_errors(self._wire, output)
+            return row_errors.take_errors(self._wire, output)
 
     # -- what calls cost, and what is kept of paid ones --------------------------------------------
 

@@ -18,9 +18,9 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo.errors import PyMongoError
 
 from pinnacle.backends.mongodb.backend import MongoBackend
-from pinnacle.backends.mongodb.driver import driver_errors
-from pinnacle.backends.mongodb.memory import MemoryWire
-from pinnacle.backends.mongodb.wire import ServerWire
+from pinnacle.backends.mongodb.wire.errors import driver_errors
+from pinnacle.backends.mongodb.wire.mongomock_wire import MemoryWire
+from pinnacle.backends.mongodb.wire.wire import ServerWire
 from pinnacle.backends.protocol import Backend, Capability
 from pinnacle.base.settings import Settings
 

@@ -9,17 +9,17 @@ from datetime import UTC, datetime
 
 from pymongo.errors import DuplicateKeyError
 
-from pinnacle.backends.mongodb.artifacts import ARTIFACTS, CHUNKS, UPLOADS
-from pinnacle.backends.mongodb.catalog import COMPONENTS
-from pinnacle.backends.mongodb.failures import ERRORS
-from pinnacle.backends.mongodb.ledger import BATCHES, CACHE, USAGE
-from pinnacle.backends.mongodb.listeners import LISTENERS
-from pinnacle.backends.mongodb.outputs import COUNTERS, REGISTRY, STATE_PREFIX
-from pinnacle.backends.mongodb.queue import LEASES
-from pinnacle.backends.mongodb.reader import READERS
-from pinnacle.backends.mongodb.runs import METRICS, TRAINING
-from pinnacle.backends.mongodb.wire import Wire
-from pinnacle.backends.mongodb.work import WORK_PREFIX
+from pinnacle.backends.mongodb.changes.listeners import LISTENERS
+from pinnacle.backends.mongodb.changes.queue import WORK_PREFIX
+from pinnacle.backends.mongodb.changes.reader import READERS
+from pinnacle.backends.mongodb.stores.artifacts import ARTIFACTS, CHUNKS, UPLOADS
+from pinnacle.backends.mongodb.stores.catalog import COMPONENTS
+from pinnacle.backends.mongodb.stores.ledger import BATCHES, CACHE, USAGE
+from pinnacle.backends.mongodb.stores.runs import METRICS, TRAINING
+from pinnacle.backends.mongodb.target.leases import LEASES
+from pinnacle.backends.mongodb.target.outputs import COUNTERS, REGISTRY, STATE_PREFIX
+from pinnacle.backends.mongodb.target.row_errors import ERRORS
+from pinnacle.backends.mongodb.wire.wire import Wire
 
 MIGRATIONS = "pinnacle_migration"
 OWN = (

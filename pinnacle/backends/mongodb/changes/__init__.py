@@ -1,0 +1,1 @@
+"""How changes of the user's documents become the work of listeners."""

@@ -1,0 +1,181 @@
+"""The feed of one listener: its work, and how changes become work.
+
+A replica set tells of changes by its change stream, read by one process for all. A
+standalone server and mongomock tell nobody: a sweep compares all rows with their
+fingerprints every two seconds, and on mongomock at once after this process wrote through
+`db.execute`; writes through a mongomock object of the user's own wait for the next sweep.
+Work is written before output is and taken away after it, each step by itself: a crash in
+between leaves rows to be looked at once more.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from pinnacle.backends.mongodb.changes.backlogs import is_sweep_due
+from pinnacle.backends.mongodb.changes.listeners import LISTENERS, Listeners
+from pinnacle.backends.mongodb.changes.queue import Work
+from pinnacle.backends.mongodb.changes.reader import ChangeReader
+from pinnacle.backends.mongodb.target.side_collection import SideCollection
+from pinnacle.backends.mongodb.target.target import MongoTarget
+from pinnacle.backends.mongodb.wire.encoding import key_identity
+from pinnacle.backends.mongodb.wire.errors import driver_errors
+from pinnacle.base.errors import ConfigError
+from pinnacle.base.failpoints import failpoint
+from pinnacle.base.listening import Claim, Watch
+from pinnacle.base.rows import Key
+
+
+def check_watch(watch: Watch) -> None:
+    """Refuse what only triggers can do."""
+    if watch.clears:
+        raise ConfigError(
+            "on_change='clear' needs triggers, which MongoDB has not: the old value stays until the new one is "
+            "written. Leave it out, or clear the field yourself in the update that changes the input"
+        )
+    if watch.replicated:
+        raise ConfigError(
+            "replicated=True is for PostgreSQL: MongoDB's change stream tells of all changes, however they came; leave "
+            "it out"
+        )
+
+
+class MongoFeed(ABC):
+    """See `Feed`. Subclasses know how changes are found."""
+
+    def __init__(self, target: MongoTarget, listeners: Listeners, reads: Sequence[str], server: str) -> None:
+        self.target, self.listeners, self.number = target, listeners, target.info.id
+        self._table, self._reads, self._server = target.source.table, list(reads), server
+        self._wire = target.wire
+        self._work = Work(self._wire, listeners, self.number)
+        side = target.info.side
+        self._side = None if side is None else SideCollection(self._wire, self._table, side)
+
+    # -- capture -----------------------------------------------------------------------------------
+
+    def plan(self) -> list[str]:
+        watched = ", ".join(map(repr, [*self.target.info.fields.paths, *filter(None, self._reads)]))
+        side = "" if self._side is None else f", and the items in {self._side.name!r}"
+        return [
+            f"insert into {LISTENERS}: watch {watched} of {self._table!r}{side}",
+            "create collection pinnacle_work_<id>",
+            "create index on pinnacle_work_<id> (s, _id, r)",
+        ]
+
+    def install(self) -> None:
+        """Make the collection of the work, and record what is watched; since when, the registration has done."""
+        with driver_errors(self._server):
+            self._work.create()
+            shape = {
+                "reads": self._reads, "parameters": self.target.info.parameters, "uuid": self._uuids().get(self._table)
+            }  # fmt: skip
+            self.listeners.set(self.number, shape=shape)
+
+    def remove(self) -> None:
+        """The registry first: nothing is queued for a listener that is not in it."""
+        with driver_errors(self._server):
+            self.listeners.remove(self.number)
+            self._work.drop()
+
+    def verify(self) -> str | None:
+        """Why the listener cannot go on: its collection has another name now.
+
+        One that was dropped may come again; when it has, all its documents are looked at. A
+        side collection that was dropped is made again.
+        """
+        with driver_errors(self._server):
+            entry = self.listeners.entry(self.number)
+            known, uuids = entry and entry["shape"].get("uuid"), self._uuids()
+            if entry is not None and self._side is not None and self._side.name not in uuids:
+                self._side.create()
+            found = uuids.get(self._table)
+            if entry is None or known == found:
+                return None
+            if found is not None:
+                self.listeners.set(self.number, shape={**entry["shape"], "uuid": found})
+                self.listeners.request_sweeps([self.number])
+                return None
+            renamed = next((name for name, uuid in uuids.items() if uuid == known), None)
+        return f"collection {self._table!r} is gone: it was renamed to {renamed!r}" if renamed else None
+
+    def _uuids(self) -> dict[str, Any]:
+        """The collections' own ids, which stay when they are renamed; mongomock's have none."""
+        if self._wire.in_process:
+            return {}
+        return {found["name"]: found["info"].get("uuid") for found in self._wire.database.list_collections()}
+
+    # -- work --------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def fold(self) -> int: ...
+
+    def enqueue(self, keys: Sequence[Key]) -> None:
+        with driver_errors(self._server):
+            self._work.add(keys)
+
+    def claim(self, run: str, limit: int, ttl_s: float) -> Claim:
+        """The longest-waiting rows that nobody else holds."""
+        chosen: list[tuple[Key, int, int]] = []
+
+        def choose(others: set[Any]) -> list[Key]:
+            found = self._work.first(limit + len(others))
+            free = [row for row in found if key_identity(row[0]) not in others] if others else found
+            chosen.extend(free[:limit])
+            return [row[0] for row in chosen]
+
+        with driver_errors(self._server):
+            lease = self.target.leases.lease_work(run, choose, ttl_s, version=self.target.info.version)
+        keys, places, revisions = zip(*chosen, strict=True) if chosen else ((), (), ())
+        return Claim(lease, keys, places, revisions)
+
+    def finish(self, claim: Claim, done: Sequence[int], deferred: Sequence[int]) -> None:
+        """Count first: whoever sees the work gone sees as well that outputs were written, which others may read."""
+        if not claim.keys:
+            return
+        with driver_errors(self._server):
+            if done:
+                self.listeners.count_processed(self.number, len(done))
+                self._work.clear([(claim.places[i], claim.revisions[i]) for i in done])
+            failpoint("in-finish")
+            if deferred:
+                self._work.defer([claim.places[i] for i in deferred])
+            self.target.leases.release_work(claim.lease)
+
+
+class StreamFeed(MongoFeed):
+    """Changes come from the change stream."""
+
+    def __init__(
+        self, target: MongoTarget, listeners: Listeners, reads: Sequence[str], server: str, reader: ChangeReader
+    ) -> None:
+        super().__init__(target, listeners, reads, server)
+        self._reader = reader
+
+    def install(self) -> None:
+        super().install()
+        self._reader.forget_routes()
+
+    def remove(self) -> None:
+        super().remove()
+        self._reader.forget_routes()
+
+    def fold(self) -> int:
+        return self._reader.fold(self.number)
+
+    def claim(self, run: str, limit: int, ttl_s: float) -> Claim:
+        self.target.tell_of_writes(self._reader.own_writes)
+        return super().claim(run, limit, ttl_s)
+
+
+class SweptFeed(MongoFeed):
+    """Changes are found by sweeps."""
+
+    def fold(self) -> int:
+        """Ask for the next sweep where it is due. Finds nothing itself."""
+        with driver_errors(self._server):
+            entry = self.listeners.entry(self.number)
+            if entry is not None and is_sweep_due(entry):
+                self.listeners.request_sweep_where_none_is_due(self.number)
+        return 0

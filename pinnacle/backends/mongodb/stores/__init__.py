@@ -1,0 +1,1 @@
+"""What is kept beside the user's documents: components, artifacts, training runs, and what calls cost."""

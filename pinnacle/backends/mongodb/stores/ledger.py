@@ -1,0 +1,138 @@
+"""What model calls cost, the cache of paid results, and the batches that providers work on, in MongoDB."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pinnacle.backends.mongodb.wire.wire import Update, Wire
+from pinnacle.base import usage
+from pinnacle.base.errors import BackendError
+from pinnacle.base.usage import BatchJob, TrimSchedule, UsageRow, merged, newest_first, portions
+
+USAGE, CACHE, BATCHES = "pinnacle_usage", "pinnacle_cache", "pinnacle_batch"
+PART_BYTES = 4 * 1024 * 1024
+"""How much of a batch's items one document holds; MongoDB takes no document over 16 MB."""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The collections usage, cache and batch of one database."""
+
+    wire: Wire
+    _trims: TrimSchedule = field(default_factory=TrimSchedule, init=False)
+
+    # -- usage -------------------------------------------------------------------------------------
+
+    def add_usage(self, rows: Sequence[UsageRow]) -> None:
+        """By the driver's own updates, which it never makes twice; `Wire.update` may, and would count twice."""
+        collection = self.wire.collection(USAGE)
+        for row in merged(rows):
+            named = {"day": row.day, "model": row.model, "output": row.output}
+            counters = {**row.counters, "cost": float(row.cost)}  # a sum that begins with an integer would stay one
+            change = {"$setOnInsert": named, "$inc": counters}
+            collection.update_one({"_id": json.dumps(row.key)}, change, upsert=True)
+
+    def usage(self, model: str | None) -> list[UsageRow]:
+        entries = self.wire.collection(USAGE).find({} if model is None else {"model": model})
+        return newest_first(map(_usage_row, entries))
+
+    # -- the cache of paid results -----------------------------------------------------------------
+
+    def cached(self, digests: Sequence[bytes]) -> dict[bytes, str]:
+        wanted = {"_id": {"$in": list(digests)}, "expires_at": {"$gt": time.time()}}
+        entries = self.wire.collection(CACHE).find(wanted, {"value": 1})
+        return {bytes(entry["_id"]): entry["value"] for entry in entries}
+
+    def cache(self, entries: Mapping[bytes, str], ttl_s: float) -> None:
+        for portion in portions(entries):
+            times = {"cached_at": time.time(), "expires_at": time.time() + ttl_s}
+            puts = [
+                Update({"_id": digest}, {"$set": {**times, "value": value}}, upsert=True) for digest, value in portion
+            ]
+            self.wire.update(CACHE, puts)
+            if allowed := self._trims.due(len(portion)):
+                self._trim(allowed)
+
+    def clear_cache(self) -> None:
+        self.wire.delete(CACHE, {})
+
+    def _trim(self, allowed: int) -> None:
+        """Delete up to ``allowed`` entries that have expired, and as many that are one too many."""
+        collection = self.wire.collection(CACHE, durable=False)
+        expired = {"expires_at": {"$lte": time.time()}}
+        self._delete(collection.find(expired, {"_id": 1}).limit(allowed), expired)
+        excess = collection.estimated_document_count() - usage.MAX_CACHE_ENTRIES
+        if excess > 0:
+            self._delete(collection.find({}, {"_id": 1}).sort("cached_at", 1).limit(min(allowed, excess)), {})
+
+    def _delete(self, found: Any, still: Mapping[str, Any]) -> None:
+        """Delete the entries that were found, where the condition on them still holds."""
+        self.wire.delete(CACHE, {"_id": {"$in": [entry["_id"] for entry in found]}, **still}, durable=False)
+
+    # -- batches -----------------------------------------------------------------------------------
+
+    def save_batch(self, job: BatchJob) -> None:
+        """The parts first: the batch is there once the document that counts them is."""
+        items = json.dumps(job.items).encode()
+        parts = [items[start : start + PART_BYTES] for start in range(0, len(items), PART_BYTES)]
+        for number, part in enumerate(parts):
+            entry = {"batch": job.id, "output": job.output, "items": part}
+            self._put(_part_id(job.id, number), entry)
+        entry = {
+            "output": job.output, "model": job.model, "version": job.version, "parameters": job.parameters,
+            "created_at": job.created_at, "parts": len(parts),
+        }  # fmt: skip
+        self._put(job.id, entry)
+
+    def batches(self, output: int) -> list[BatchJob]:
+        heads = self.wire.collection(BATCHES).find({"output": output, "parts": {"$exists": True}})
+        jobs = list(self._jobs(list(heads)))
+        return sorted(jobs, key=lambda job: (job.created_at, job.id))
+
+    def delete_batch(self, batch: str) -> bool:
+        found = self.wire.delete(BATCHES, {"_id": batch}) > 0
+        self.wire.delete(BATCHES, {"batch": batch})
+        return found
+
+    def forget_output(self, output: int) -> None:
+        """Forget the batches of an output."""
+        self.wire.delete(BATCHES, {"output": output})
+
+    def _put(self, identifier: str, entry: Mapping[str, Any]) -> None:
+        self.wire.update(BATCHES, [Update({"_id": identifier}, entry, upsert=True)])
+
+    def _jobs(self, heads: Sequence[Mapping[str, Any]]) -> Iterator[BatchJob]:
+        for head in heads:
+            parts = [self._find(_part_id(head["_id"], number)) for number in range(head["parts"])]
+            there = [bytes(part["items"]) for part in parts if part is not None]
+            if len(there) == len(parts):
+                yield _job(head, b"".join(there))
+            elif self._find(head["_id"]) is not None:  # else another process has deleted it just now
+                raise BackendError(
+                    f"batch {head['_id']!r} has lost {len(parts) - len(there)} of its {len(parts)} documents in "
+                    f"{BATCHES}; delete it, and its rows are computed again"
+                )
+
+    def _find(self, identifier: str) -> Mapping[str, Any] | None:
+        found: Mapping[str, Any] | None = self.wire.collection(BATCHES).find_one({"_id": identifier})
+        return found
+
+
+def _part_id(batch: str, number: int) -> str:
+    return json.dumps([batch, number])
+
+
+def _usage_row(entry: Mapping[str, Any]) -> UsageRow:
+    counts = {name: type(zero)(entry[name]) for name, zero in UsageRow("", "", "").counters.items()}
+    return UsageRow(entry["day"], entry["model"], entry["output"], **counts)
+
+
+def _job(head: Mapping[str, Any], items: bytes) -> BatchJob:
+    return BatchJob(
+        head["_id"], head["output"], head["model"], head["version"], head["parameters"], head["created_at"],
+        tuple((key, digest) for key, digest in json.loads(items)),
+    )  # fmt: skip

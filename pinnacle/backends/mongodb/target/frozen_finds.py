@@ -1,0 +1,81 @@
+"""Finds at rest: a resolved query as plain values, and back, and which fields its filter reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import bson
+from bson.regex import Regex
+
+from pinnacle.backends.mongodb.changes.listeners import EVERYTHING
+from pinnacle.backends.mongodb.query import Collection, Find
+from pinnacle.backends.mongodb.target.source import MongoSource
+from pinnacle.backends.mongodb.wire.wire import Wire
+
+_OF_FILTERS = frozenset({"$and", "$or", "$nor"})
+_DOCUMENT_VARIABLES = ("$$ROOT", "$$CURRENT")
+
+
+def freeze(source: MongoSource, wire: Wire) -> dict[str, Any]:
+    """``source`` as plain values; its filter, which may hold any BSON value, as BSON."""
+    encoded = bson.encode(dict(source.filter), codec_options=wire.codec) if source.filter else None
+    stored = {"collection": source.table, "filter": encoded, "reads": sorted(set(filter_reads(source.filter)))}
+    if (window := source.window) is None:
+        return stored
+    return {**stored, "sort": [list(pair) for pair in window.order], "skip": window.skip, "limit": window.limit}
+
+
+def thaw(stored: Mapping[str, Any], wire: Wire) -> Find:
+    """The query that `freeze` was given."""
+    encoded = stored["filter"]
+    condition = {} if encoded is None else bson.decode(encoded, codec_options=wire.codec)
+    found = Collection(stored["collection"]).find(_with_patterns(condition) if wire.in_process else condition)
+    return found.sort(stored.get("sort", ())).skip(stored.get("skip", 0)).limit(stored.get("limit", 0))
+
+
+def filter_reads(condition: Mapping[str, Any]) -> Iterator[str]:
+    """The paths that a filter reads; EVERYTHING where these cannot be told."""
+    for name, value in condition.items():
+        if name in _OF_FILTERS:
+            for part in value:
+                yield from filter_reads(part)
+        elif name == "$expr":
+            yield from _expression_reads(value)
+        elif not name.startswith("$"):
+            yield name
+        elif name != "$comment":
+            yield EVERYTHING
+
+
+def _expression_reads(expression: Any) -> Iterator[str]:
+    if isinstance(expression, str):
+        yield from _path_reads(expression)
+    elif isinstance(expression, (list, tuple)):
+        for part in expression:
+            yield from _expression_reads(part)
+    elif isinstance(expression, Mapping) and "$literal" not in expression:
+        if "$getField" in expression:
+            yield EVERYTHING
+        for part in expression.values():
+            yield from _expression_reads(part)
+
+
+def _path_reads(text: str) -> Iterator[str]:
+    if not text.startswith("$"):
+        return
+    if not text.startswith("$$"):
+        yield text[1:]
+        return
+    variable, _, path = text.partition(".")
+    if variable in _DOCUMENT_VARIABLES:
+        yield path or EVERYTHING
+
+
+def _with_patterns(value: Any) -> Any:
+    """The same with Python's own patterns: mongomock knows no others."""
+    if isinstance(value, Regex):
+        return value.try_compile()
+    if isinstance(value, Mapping):
+        return {name: _with_patterns(part) for name, part in value.items()}
+    return [_with_patterns(part) for part in value] if isinstance(value, list) else value

@@ -1,0 +1,214 @@
+"""Leases on rows, so that two runs over one output do not make the same model calls twice.
+
+Leases save work; they do not make writes right (that is the condition on each write).
+A lease is void when it has expired, or when its process is gone from this machine.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pinnacle.backends.mongodb.target.outputs import REGISTRY
+from pinnacle.backends.mongodb.wire.encoding import key_bytes, key_identity
+from pinnacle.backends.mongodb.wire.wire import Wire
+from pinnacle.base.errors import Conflict, NotFound
+from pinnacle.base.failpoints import failpoint
+from pinnacle.base.processes import is_gone, this_process
+from pinnacle.base.rows import Key
+
+LEASES = "pinnacle_lease"
+LOCK_TTL_S = 5.0
+LOCK_RETRY_S = 0.005
+MAX_LEASE_BYTES = 8 * 1024 * 1024
+
+
+@dataclass
+class ServerClock:
+    """The server's time, from its difference to this machine's, measured now and then."""
+
+    wire: Wire
+    refresh_s: float = 60.0
+    _offset: timedelta = timedelta(0)
+    _measured: float = float("-inf")
+
+    def now(self) -> datetime:
+        if not self.wire.in_process and time.monotonic() - self._measured > self.refresh_s:
+            self._measured = time.monotonic()
+            server = self.wire.database.command("hello")["localTime"]
+            self._offset = server.replace(tzinfo=UTC) - datetime.now(UTC)
+        return datetime.now(UTC) + self._offset
+
+
+@dataclass
+class Lock:
+    """What a registry entry says: its model's version as the lock was taken, and how often rows had been given up as it
+    was left."""
+
+    version: int
+    released: int = 0
+
+
+@dataclass
+class Leases:
+    """The leases on one output's rows; claimed by one thread at a time."""
+
+    wire: Wire
+    output: int
+    clock: ServerClock
+    _own_releases: int = field(default=0, init=False)
+    _counting: threading.Lock = field(default_factory=threading.Lock, init=False)
+
+    def generation(self) -> int:
+        """How often others have given up rows of this output so far."""
+        with self._counting:
+            entry = self._registry.find_one({"_id": self.output}, {"released": 1})
+            return int(entry["released"]) - self._own_releases if entry else 0
+
+    def claim(
+        self, run: str, keys: Sequence[Any], seen: int, done: Sequence[str], ttl_s: float
+    ) -> tuple[str, list[int], bool]:
+        """Lease what no other live run holds: the lease, its positions, and whether others released since ``seen``."""
+        lease = uuid.uuid4().hex
+        if not keys and not done:
+            return lease, [], False
+        with self._counting:
+            with self._lock(released=bool(done)) as lock:
+                if done:
+                    self._leases.delete_many({"lease": {"$in": list(done)}})
+                    self._own_releases += 1
+                taken = self._taken({"run": {"$ne": run}})
+                positions = [p for p, key in enumerate(keys) if not taken or key_identity(key) not in taken]
+                self._insert(lease, run, [keys[p] for p in positions], ttl_s)
+            foreign = lock.released - self._own_releases
+        return lease, positions, foreign != seen
+
+    def lease_work(self, run: str, choose: Callable[[set[Any]], list[Key]], ttl_s: float, *, version: int) -> str:
+        """Lease the keys that ``choose`` finds, given the identities of all that live leases hold; the lease.
+
+        Conflict for a ``version`` of the model that is no longer the newest: it would take for
+        fresh what the newer has yet to compute.
+        """
+        lease = uuid.uuid4().hex
+        with self._lock(released=False) as lock:
+            if lock.version > version:
+                raise Conflict(f"a newer version of the model, {lock.version}, has taken over from version {version}")
+            self._insert(lease, run, choose(self._taken({})), ttl_s)
+            failpoint("in-claim")
+        return lease
+
+    def release_work(self, lease: str) -> None:
+        """Give up one lease; counted first, as in `release`."""
+        self._registry.update_one({"_id": self.output}, {"$inc": {"released": 1}})
+        self._leases.delete_many({"lease": lease})
+
+    def in_flight(self) -> int:
+        """How many rows live leases hold."""
+        leases = self._leases.find({"output": self.output})
+        return sum(len(lease["keys"]) for lease in leases if not self._is_void(lease))
+
+    def _taken(self, condition: Mapping[str, Any]) -> set[Any]:
+        """The identities of the keys in live leases; void ones are dropped, which is counted."""
+        others = list(self._leases.find({"output": self.output, **condition}))
+        void = [other for other in others if self._is_void(other)]
+        self._drop(void)
+        return {key_identity(key) for other in others if other not in void for key in other["keys"]}
+
+    def renew(self, run: str, ttl_s: float) -> None:
+        self._leases.update_many({"output": self.output, "run": run}, {"$set": {"expires": self._after(ttl_s)}})
+
+    def release(self, run: str) -> None:
+        held = {"output": self.output, "run": run}
+        with self._counting:
+            if self._leases.find_one(held, {"_id": 1}) is not None:
+                # Counted first: a claim meanwhile, which looks at the count last, finds the rows leased still, or knows
+                # that it must read them again.
+                self._registry.update_one({"_id": self.output}, {"$inc": {"released": 1}})
+                self._own_releases += 1
+                self._leases.delete_many(held)
+
+    @property
+    def _leases(self) -> Any:
+        """Leases may be lost with a server: they save calls, and keep nothing right."""
+        return self.wire.collection(LEASES, durable=False)
+
+    @property
+    def _registry(self) -> Any:
+        return self.wire.collection(REGISTRY, durable=False)
+
+    def _after(self, seconds: float) -> datetime:
+        return self.clock.now() + timedelta(seconds=seconds)
+
+    def _is_void(self, lease: Mapping[str, Any]) -> bool:
+        return has_expired(lease["expires"], self.clock) or is_gone(lease["owner"])
+
+    def _drop(self, void: Sequence[Mapping[str, Any]]) -> None:
+        if void:
+            self._leases.delete_many({"_id": {"$in": [lease["_id"] for lease in void]}})
+            self._registry.update_one({"_id": self.output}, {"$inc": {"released": len(void)}})
+
+    def _insert(self, lease: str, run: str, keys: Sequence[Any], ttl_s: float) -> None:
+        for part in _parts(list(keys)):
+            self._leases.insert_one(
+                {"lease": lease, "output": self.output, "run": run, "owner": this_process(),
+                 "expires": self._after(ttl_s), "keys": part}
+            )  # fmt: skip
+
+    @contextmanager
+    def _lock(self, *, released: bool) -> Iterator[Lock]:
+        """Hold the output's lock, which expires by itself should this process die.
+
+        ``released``: rows are being given up, which is counted as the lock is taken.
+        """
+        token = uuid.uuid4().hex
+        entry = self._try_lock(token, int(released))
+        while entry is None:
+            held = self._entry()
+            is_void = is_gone(held.get("locked_by", ""))
+            if not is_void:
+                time.sleep(LOCK_RETRY_S)
+            entry = self._try_lock(token, int(released), held["lock"] if is_void else None)
+        lock = Lock(entry["version"])
+        try:
+            yield lock
+        finally:
+            mine = {"_id": self.output, "lock": token}
+            left = self._registry.find_one_and_update(mine, {"$set": {"locked_until": None}})
+        lock.released = int((left or self._entry())["released"])
+
+    def _entry(self) -> Mapping[str, Any]:
+        entry: Mapping[str, Any] | None = self._registry.find_one({"_id": self.output})
+        if entry is None:
+            raise NotFound("the output was removed while it was being filled")
+        return entry
+
+    def _try_lock(self, token: str, releases: int, void: str | None = None) -> Mapping[str, Any] | None:
+        """Take the lock where nobody has it, or where it still is the ``void`` one of a process that is gone."""
+        free: list[Mapping[str, Any]] = [{"locked_until": None}, {"locked_until": {"$lt": self.clock.now()}}]
+        is_free = {"$or": [*free, {"lock": void}] if void else free}
+        mine = {"locked_until": self._after(LOCK_TTL_S), "lock": token, "locked_by": this_process()}
+        change = {"$set": mine, "$inc": {"released": releases}}
+        found: Mapping[str, Any] | None = self._registry.find_one_and_update(
+            {"_id": self.output, **is_free}, change, return_document=True
+        )
+        return found
+
+
+def has_expired(expires: datetime, clock: ServerClock) -> bool:
+    """Whether a time that the server gave is over."""
+    return (expires if expires.tzinfo else expires.replace(tzinfo=UTC)) <= clock.now()
+
+
+def _parts(keys: list[Any]) -> Iterator[list[Any]]:
+    if len(keys) > 1 and len(key_bytes(keys)) > MAX_LEASE_BYTES:
+        middle = len(keys) // 2
+        yield from _parts(keys[:middle])
+        yield from _parts(keys[middle:])
+    elif keys:
+        yield keys

@@ -1,0 +1,119 @@
+"""Where an output may go: what a field's path must be, and what documents may hold there already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pinnacle.backends.mongodb.query import Collection
+from pinnacle.backends.mongodb.target.source import OWN_PREFIX, MongoSource
+from pinnacle.backends.mongodb.wire.encoding import BSON_TYPES, bson_type_of
+from pinnacle.backends.mongodb.wire.wire import Wire
+from pinnacle.base.document import MISSING, OUTPUTS_FIELD, is_float_vector, is_index, value_at
+from pinnacle.base.errors import ConfigError, Conflict, OutputTypeConflict
+from pinnacle.base.types import Bytes, OutputType, Vector
+
+
+def check_location(source: MongoSource, path: str, others: Iterable[str]) -> None:
+    """Refuse a path that no field can have, or that overlaps an input or another output."""
+    names = path.split(".")
+    is_ours = names[0] == OUTPUTS_FIELD and len(names) == 3
+    if not all(names) or any(_is_impossible(name) or (is_index(name) and not is_ours) for name in names):
+        raise ConfigError(
+            f"{path!r} cannot be an output's field: dots lead through embedded documents, and no part may be "
+            "empty, a number, start with '$' or hold a NUL"
+        )
+    if names[0] == "_id":
+        raise ConfigError("an output cannot be kept in _id, which names the document")
+    for field in source.fields.paths:
+        if _overlap(path, field):
+            raise Conflict(f"the output's field {path!r} overlaps the input {field!r}; choose another with output=")
+    for other in others:
+        if _overlap(path, other):
+            raise Conflict(f"the output's field {path!r} overlaps the output in {other!r} of {source.table!r}")
+
+
+def require_side(wire: Wire, table: str, name: str, *, is_ours: bool) -> None:
+    """Refuse a name that no side collection of ``table`` can have, or that another collection has."""
+    Collection(name)  # raises what is wrong with the name
+    if name.startswith(OWN_PREFIX):
+        raise ConfigError(f"{name!r} would be among pinnacle's own collections; name another in Side()")
+    if name == table or (not is_ours and name in wire.database.list_collection_names()):
+        raise Conflict(
+            f"there is a collection {name!r} that pinnacle did not make for this output; name another in Side()"
+        )
+
+
+def _is_impossible(name: str) -> bool:
+    return name.startswith("$") or "\x00" in name
+
+
+def _overlap(one: str, other: str) -> bool:
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+
+
+def has_field(wire: Wire, table: str, path: str) -> bool:
+    """Whether any document of the collection has something at ``path``."""
+    if wire.in_process:
+        return any(value_at(document, path) is not MISSING for document in wire.collection(table).find())
+    return wire.collection(table).find_one({path: {"$exists": True}}, {"_id": 1}) is not None
+
+
+def require_type(wire: Wire, table: str, path: str, kind: OutputType) -> None:
+    """Refuse a field where some document holds a value of another type, or a parent that is no document."""
+    accepted = (*BSON_TYPES[type(kind)], "null")
+    names = path.split(".")
+    parents = [".".join(names[:depth]) for depth in range(1, len(names))]
+    find = _find_in_memory if wire.in_process else _find_on_server
+    clash = find(wire, table, path, parents, accepted)
+    if clash is None:
+        clash = _find_other_binary(wire, table, path, kind)
+    if clash is not None:
+        raise OutputTypeConflict(
+            f"field {path!r} of {table!r} cannot hold {kind} outputs: the document with _id {clash['_id']!r} has "
+            f"another kind of value {_place(clash, path)}; choose another field with output="
+        )
+
+
+def _place(document: Mapping[str, Any], path: str) -> str:
+    names = path.split(".")
+    for depth in range(1, len(names) + 1):
+        part = ".".join(names[:depth])
+        value = value_at(document, part)
+        if depth == len(names) or not isinstance(value, Mapping):
+            return f"({type(value).__name__}) in {part!r}"
+    return ""
+
+
+def _find_on_server(wire: Wire, table: str, path: str, parents: Sequence[str], accepted: Sequence[str]) -> Any:
+    clashes: list[dict[str, Any]] = [{path: {"$exists": True, "$not": {"$type": list(accepted)}}}]
+    if "array" not in accepted:
+        clashes.append({path: {"$type": "array"}})  # $type looks at an array's elements too
+    for parent in parents:
+        clashes.append({parent: {"$exists": True, "$not": {"$type": "object"}}})
+        clashes.append({parent: {"$type": "array"}})
+    return wire.collection(table).find_one({"$or": clashes})
+
+
+def _find_in_memory(wire: Wire, table: str, path: str, parents: Sequence[str], accepted: Sequence[str]) -> Any:
+    for document in wire.collection(table).find():
+        above = [value_at(document, parent) for parent in parents]
+        if any(value is not MISSING and not isinstance(value, Mapping) for value in above):
+            return document
+        value = value_at(document, path)
+        if value is not MISSING and value is not None and bson_type_of(value) not in accepted:
+            return document
+    return None
+
+
+def _find_other_binary(wire: Wire, table: str, path: str, kind: OutputType) -> Any:
+    """Bytes and vectors share one BSON type: look at one value's subtype and length."""
+    if not isinstance(kind, (Bytes, Vector)):
+        return None
+    document = wire.collection(table).find_one({path: {"$exists": True, "$ne": None}})
+    if document is None:
+        return None
+    value = value_at(document, path)
+    is_vector = is_float_vector(value) and isinstance(kind, Vector) and len(value) == 2 + 4 * kind.dim
+    is_bytes = isinstance(kind, Bytes) and getattr(value, "subtype", 0) == 0
+    return None if is_vector or is_bytes else document

@@ -1,0 +1,241 @@
+"""The catalog of outputs: which model fills which field of which collection, in which version.
+
+One document of ``pinnacle_output`` an output; its bookkeeping is in ``pinnacle_state_<id>``,
+one document a row, under the row's own ``_id``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from pymongo.errors import DuplicateKeyError
+
+from pinnacle.backends.mongodb.target.locations import check_location, has_field, require_side, require_type
+from pinnacle.backends.mongodb.target.side_collection import SideCollection
+from pinnacle.backends.mongodb.target.source import MongoSource
+from pinnacle.backends.mongodb.wire.errors import driver_errors
+from pinnacle.backends.mongodb.wire.wire import Wire
+from pinnacle.base.document import MISSING, OUTPUTS_FIELD, StoredAt, default_output_path
+from pinnacle.base.errors import Conflict, NotFound, OutputTypeConflict
+from pinnacle.base.rows import Fields, Key, OutputInfo, OutputSpec
+from pinnacle.base.types import Datetime, Items, output_type_from_json
+
+REGISTRY, STATE_PREFIX, COUNTERS = "pinnacle_output", "pinnacle_state_", "pinnacle_migration"
+
+
+def state_table(output: int) -> str:
+    """The collection of one output's bookkeeping."""
+    return f"{STATE_PREFIX}{output}"
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The outputs of one database; ``server`` names it in errors."""
+
+    wire: Wire
+    server: str
+
+    def all(self, **condition: Any) -> list[OutputInfo]:
+        """Outputs by id; ``condition`` are fields of the registry's documents."""
+        return [_info(entry) for entry in self._registry.find(condition).sort("_id", 1)]
+
+    def get(self, output: int) -> OutputInfo:
+        entry = self._registry.find_one({"_id": output})
+        if entry is None:
+            raise NotFound(f"there is no output number {output}")
+        return _info(entry)
+
+    def find(self, table: str, fields: Fields, model: str) -> list[OutputInfo]:
+        """A model's outputs on some fields of a collection, the newest first."""
+        found = self.all(collection=table, model=model)
+        return [info for info in reversed(found) if info.fields == fields]
+
+    def holds(self, table: str, path: str) -> bool:
+        """Whether a path of a collection is an output's field, or within one."""
+        fields = [info for info in self.all(collection=table) if info.side is None]
+        return any(f"{path}.".startswith(f"{info.name}.") for info in fields)
+
+    def locator(self, table: str) -> Locator:
+        """What documents of ``table`` ask for their outputs' places."""
+        return Locator(self, table)
+
+    def plan(self, source: MongoSource, spec: OutputSpec) -> list[str]:
+        """What `bind` would do; raises what it would raise."""
+        path = spec.name or default_output_path(spec.fields, spec.model)
+        existing = self._checked(source, spec, path)
+        if existing is None:
+            is_side = isinstance(spec.type, Items)
+            place = f"collection {path!r} beside {source.table!r}" if is_side else f"field {path!r} of {source.table!r}"
+            return [
+                f"insert into {REGISTRY}: {place} holds {spec.type} outputs "
+                f"of model {spec.model!r} version {spec.version}",
+                f"create collection {STATE_PREFIX}<id>",
+                *(SideCollection(self.wire, source.table, path).statements() if is_side else ()),
+            ]
+        if existing.version < spec.version:
+            return [f"update {REGISTRY}: raise output {existing.id} from version {existing.version} to {spec.version}"]
+        return []
+
+    def bind(self, source: MongoSource, spec: OutputSpec, *, create: bool) -> OutputInfo:
+        """The output for ``spec``, registered if it is new; an unregistered one has id 0."""
+        path = spec.name or default_output_path(spec.fields, spec.model)
+        existing = self._checked(source, spec, path)
+        if not create:
+            number, made = (existing.id, existing.created_column) if existing else (0, True)
+            return OutputInfo(
+                number, source.table, path, spec.model, spec.version, spec.fields, spec.type, made
+            )  # fmt: skip
+        if existing is None:
+            existing = self._register(source, spec, path)
+        self.wire.create(state_table(existing.id))
+        if existing.side is not None:
+            self.side_of(existing).create()
+        self._raise_version(existing, spec)
+        return self.get(existing.id)
+
+    def remove(self, output: int) -> None:
+        """Take an output out of the registry and drop its bookkeeping."""
+        self.wire.collection(state_table(output)).drop()
+        self._registry.delete_one({"_id": output})
+
+    def clear_values(self, info: OutputInfo) -> None:
+        """Unset the output's field in every document, and the parents in ``_outputs`` that this leaves empty;
+        drop a side collection."""
+        if info.side is not None:
+            self.side_of(info).drop()
+            return
+        collection = self.wire.collection(info.table)
+        collection.update_many({info.name: {"$exists": True}}, {"$unset": {info.name: ""}})
+        parents = info.name.split(".")[:-1] if info.name.startswith(f"{OUTPUTS_FIELD}.") else []
+        for depth in range(len(parents), 0, -1):
+            parent = ".".join(parents[:depth])
+            collection.update_many({parent: {}}, {"$unset": {parent: ""}})
+
+    def side_of(self, info: OutputInfo) -> SideCollection:
+        """The collection of a side output."""
+        return SideCollection(self.wire, info.table, info.name)
+
+    def items_of(self, info: OutputInfo, key: Key) -> Any:
+        """The values of a side output for one document; MISSING where nothing was computed."""
+        with driver_errors(self.server):
+            found = self.side_of(info).values(key)
+            if not found and self.wire.collection(state_table(info.id)).find_one({"_id": key, "f": None}) is None:
+                return MISSING
+            return found
+
+    @property
+    def _registry(self) -> Any:
+        return self.wire.collection(REGISTRY)
+
+    def _checked(self, source: MongoSource, spec: OutputSpec, path: str) -> OutputInfo | None:
+        """The registered output at ``path``, after every check that can refuse ``spec``."""
+        others = self.all(collection=source.table)
+        existing = next((info for info in others if info.name == path), None)
+        is_side = isinstance(spec.type, Items)
+        if existing is not None and (is_side or existing.side) and existing.type != spec.type:
+            raise OutputTypeConflict(
+                f"{path!r} holds the {existing.type} outputs of model {existing.model!r} over {source.table!r}, and "
+                f"these are {spec.type}; choose another name with output="
+            )
+        if is_side:
+            require_side(self.wire, source.table, path, is_ours=existing is not None)
+        else:
+            fields = [info.name for info in others if info.name != path and info.side is None]
+            check_location(source, path, fields)
+            if existing is None or existing.type != spec.type:
+                require_type(self.wire, source.table, path, spec.type)
+        if existing is not None:
+            _require_owner(existing, spec)
+        return existing
+
+    def _register(self, source: MongoSource, spec: OutputSpec, path: str) -> OutputInfo:
+        is_ours = path.startswith(f"{OUTPUTS_FIELD}.")
+        entry = {
+            "_id": self._next_id(), "collection": source.table, "path": path, "model": spec.model,
+            "version": spec.version, "type": spec.type.to_json(),
+            "fields": {"paths": list(spec.fields.paths), "arguments": _listed(spec.fields.arguments)},
+            "created": is_ours or isinstance(spec.type, Items) or not has_field(self.wire, source.table, path),
+            "released": 0, "locked_until": None,
+        }  # fmt: skip
+        try:
+            self._registry.insert_one(entry)
+        except DuplicateKeyError:
+            won = self._checked(source, spec, path)  # another process was faster
+            if won is None:
+                raise
+            return won
+        return _info(entry)
+
+    def _next_id(self) -> int:
+        """Ids are never used twice: a run that still holds a removed output must not meet another's rows."""
+        entry = self.wire.collection(COUNTERS).find_one_and_update(
+            {"_id": "last output id"}, {"$inc": {"value": 1}}, upsert=True, return_document=True
+        )
+        return int(entry["value"])
+
+    def _raise_version(self, existing: OutputInfo, spec: OutputSpec) -> None:
+        change = {"version": spec.version, "type": spec.type.to_json()}
+        self._registry.update_one({"_id": existing.id, "version": {"$lte": spec.version}}, {"$set": change})
+        require_newest(self._registry.find_one({"_id": existing.id}), spec.version)
+
+
+@dataclass
+class Locator:
+    """Finds outputs' places for the documents of one result; asks the database once."""
+
+    outputs: Outputs
+    table: str
+    _known: list[OutputInfo] | None = None
+
+    def __call__(self, fields: Fields, model: str) -> list[StoredAt]:
+        if self._known is None:
+            with driver_errors(self.outputs.server):
+                self._known = self.outputs.all(collection=self.table)
+        return list(self._places(self._known, fields, model))
+
+    def _places(self, known: list[OutputInfo], fields: Fields, model: str) -> Iterator[StoredAt]:
+        for info in reversed(known):
+            if info.model == model and info.fields == fields:
+                kind = info.type.item if isinstance(info.type, Items) else info.type
+                fetch = partial(self.outputs.items_of, info) if info.side else None
+                yield StoredAt(info.name, isinstance(kind, Datetime) and kind.timezone, fetch)
+
+
+def require_newest(entry: Mapping[str, Any] | None, version: int) -> None:
+    """Raise unless the registry's entry is there and of no newer version than ``version``."""
+    if entry is None:
+        raise NotFound("the output was removed while it was being filled")
+    if entry["version"] > version:
+        raise Conflict(
+            f"version {entry['version']} of the model has begun to fill this output; version {version} may not "
+            "overwrite it. Load the newest version and predict again"
+        )
+
+
+def _require_owner(existing: OutputInfo, spec: OutputSpec) -> None:
+    if existing.model != spec.model or existing.fields != spec.fields:
+        raise Conflict(
+            f"field {existing.name!r} of {existing.table!r} holds the output of model {existing.model!r} on "
+            f"{existing.fields.to_json()!r}; choose another field with output="
+        )
+    if existing.version > spec.version:
+        raise Conflict(
+            f"field {existing.name!r} of {existing.table!r} is filled by version {existing.version} of model "
+            f"{spec.model!r}, newer than {spec.version}; load the newest version"
+        )
+
+
+def _listed(values: tuple[str, ...] | None) -> list[str] | None:
+    return None if values is None else list(values)
+
+
+def _info(entry: Mapping[str, Any]) -> OutputInfo:
+    stored = entry["fields"]
+    arguments = None if stored["arguments"] is None else tuple(stored["arguments"])
+    return OutputInfo(
+        entry["_id"], entry["collection"], entry["path"], entry["model"], entry["version"],
+        Fields(tuple(stored["paths"]), arguments), output_type_from_json(entry["type"]), entry["created"],
+    )  # fmt: skip

@@ -1,0 +1,162 @@
+"""The collection that holds a side output: one document an item, under a key that stays when its value changes.
+
+An item is ``{_id: {<owner>: key, position: n}, <owner>: key, position: n, value: ...}``, where
+the owner is the document that it was computed from, named as in ``posts_id``. It may have
+other fields: outputs that are computed from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import bson
+
+from pinnacle.backends.mongodb.wire.encoding import as_key, is_key, key_identity
+from pinnacle.backends.mongodb.wire.row_bytes import name_of
+from pinnacle.backends.mongodb.wire.wire import Shape, Update, Wire
+from pinnacle.base.document import escape_name
+from pinnacle.base.rows import Key
+
+POSITION, VALUE = "position", "value"
+MAX_ITEMS, MAX_BYTES = 4_000, 8 * 1024 * 1024
+DIGEST_BYTES = 32
+
+
+class Item(NamedTuple):
+    """An item to be stored, and its canonical row."""
+
+    document: Mapping[str, Any]
+    row: bytes
+
+
+@dataclass(frozen=True)
+class SideCollection:
+    """The items of one output; ``table`` holds their owners."""
+
+    wire: Wire
+    table: str
+    name: str
+
+    @property
+    def owner(self) -> str:
+        """The field of an item that holds its owner's key."""
+        return owner_field(self.table)
+
+    def statements(self) -> list[str]:
+        """What `create` does."""
+        return [f"create collection {self.name}", f"create index on {self.name} ({self.owner}, {POSITION})"]
+
+    def create(self) -> None:
+        """Make the collection and its index. Not a unique one: no write of the user's may fail for it."""
+        self.wire.create(self.name)
+        self._documents.create_index([(self.owner, 1), (POSITION, 1)])
+
+    def drop(self) -> None:
+        self._documents.drop()
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def values(self, key: Key) -> list[Any]:
+        """The values of one owner's items, in their order."""
+        found = self._documents.find({self.owner: key}, {"_id": 0, VALUE: 1}).sort(POSITION, 1)
+        return [document.get(VALUE) for document in found]
+
+    def digests(self, keys: Sequence[Key]) -> dict[Any, bytes]:
+        """What stands for all items of each owner, by its identity; owners without items are left out."""
+        found: dict[Any, Any] = {}
+        for identity, row in self._rows(keys):
+            found.setdefault(identity, _hash()).update(row)
+        return {identity: each.digest() for identity, each in found.items()}
+
+    def owners(self, names: Sequence[Any]) -> Iterator[Key]:
+        """The owners of those of the items ``names`` (their ``_id``) that are there."""
+        for document in self._documents.find({"_id": {"$in": list(names)}}, {"_id": 0, self.owner: 1}):
+            if is_key(document.get(self.owner)):
+                yield as_key(document[self.owner])
+
+    def _rows(self, keys: Sequence[Key]) -> Iterator[tuple[Any, bytes]]:
+        """The items' canonical rows, each owner's in their order, with the owner's identity."""
+        shape = Shape((self.owner, POSITION), VALUE)
+        for row in self.wire.rows_of(self.name, shape, keys):
+            yield key_identity(bson.decode(row, self.wire.codec)["i0"]), row
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    def items(self, key: Key, values: Sequence[Any]) -> list[Item]:
+        """An owner's items as they will be, none of them written."""
+        return [self._item(key, position, value) for position, value in enumerate(values)]
+
+    def _item(self, key: Key, position: int, value: Any) -> Item:
+        name = {self.owner: key, POSITION: position}
+        row = {"_id": name, "i0": key, "i1": position, "o": value}
+        return Item({"_id": name, **name, VALUE: value}, bson.encode(row, codec_options=self.wire.codec))
+
+    def replace(self, wanted: Sequence[tuple[Key, Sequence[Item]]]) -> None:
+        """Give owners these items and no others. Items that are there as they must be are left alone.
+
+        Durable once a later durable write is.
+        """
+        items = [item for _, part in wanted for item in part]
+        names = {name_of(item.row) for item in items}
+        there = {row for _, row in self._rows([key for key, _ in wanted])}
+        surplus = [bson.decode(row, self.wire.codec)["_id"] for row in there if name_of(row) not in names]
+        if surplus:
+            self.wire.delete(self.name, {"_id": {"$in": surplus}}, durable=False)
+        for part in _parts([item for item in items if item.row not in there]):
+            documents = [item.document for item in part]
+            taken = self.wire.insert_missing(self.name, documents, durable=False)
+            if taken:
+                self.wire.update(self.name, [_changed(documents[position]) for position in taken], durable=False)
+
+    def delete(self, keys: Sequence[Key]) -> None:
+        """Take all items of these owners away."""
+        if keys:
+            self.wire.delete(self.name, {self.owner: {"$in": list(keys)}})
+
+    @property
+    def _documents(self) -> Any:
+        return self.wire.collection(self.name)
+
+
+def owner_field(table: str) -> str:
+    """The field of an item that holds the key of its owner in ``table``."""
+    return f"{escape_name(table)}_id"
+
+
+def owner_named(name: Any, field: str) -> Key | None:
+    """The owner whose item an ``_id`` names; None for an ``_id`` of another form."""
+    if not isinstance(name, Mapping) or list(name) != [field, POSITION] or not is_key(name[field]):
+        return None
+    return as_key(name[field])
+
+
+def digest_of(items: Sequence[Item]) -> bytes | None:
+    """What `SideCollection.digests` gives for an owner with these items; None where it leaves it out."""
+    found = _hash()
+    for item in items:
+        found.update(item.row)
+    return found.digest() if items else None
+
+
+def _hash() -> Any:
+    return blake2b(digest_size=DIGEST_BYTES)
+
+
+def _changed(document: Mapping[str, Any]) -> Update:
+    change = {"$set": {name: value for name, value in document.items() if name != "_id"}}
+    return Update({"_id": document["_id"]}, change, upsert=True)
+
+
+def _parts(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """Parts that one command holds."""
+    start, size = 0, 0
+    for position, item in enumerate(items):
+        if position > start and (position - start == MAX_ITEMS or size + len(item.row) > MAX_BYTES):
+            yield items[start:position]
+            start, size = position, 0
+        size += len(item.row)
+    if start < len(items):
+        yield items[start:]
