@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 from typing import ClassVar
 
-from pinnacle import Artifact, Component, Database, pinnacle, unpack
+from pinnacle import Component, Database, pinnacle
+from pinnacle.plugin import Artifact, unpack
 
 NAME = "weights.safetensors"
 

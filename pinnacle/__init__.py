@@ -1,12 +1,18 @@
-"""Attach AI models to the database you already have. Names resolve when first used; importing loads nothing."""
+"""Attach AI models to the database you already have: what a user's program writes.
+
+`pinnacle` opens a database. Models, listeners and datasets are declared with the names here, answers and runs come back
+as them, and errors are caught by them. What only the author of a plug-in needs is in `pinnacle.plugin`, every language
+model class in `pinnacle.ext.llm`. Names resolve when first used; importing loads nothing.
+"""
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from pinnacle.base.lazy import LazyNames
+
 if TYPE_CHECKING:
-    from pinnacle.base.batches import BatchAnswers as BatchAnswers
     from pinnacle.base.document import Document as Document
     from pinnacle.base.errors import AccountRefused as AccountRefused
     from pinnacle.base.errors import BackendError as BackendError
@@ -34,57 +40,30 @@ if TYPE_CHECKING:
     from pinnacle.base.errors import UnsupportedQuery as UnsupportedQuery
     from pinnacle.base.errors import UnsupportedTable as UnsupportedTable
     from pinnacle.base.errors import UntrustedReference as UntrustedReference
-    from pinnacle.base.loading import loading_lock as loading_lock
-    from pinnacle.base.loop import run_coroutine as run_coroutine
     from pinnacle.base.metering import Usage as Usage
     from pinnacle.base.settings import Settings as Settings
     from pinnacle.base.types import Datetime as Datetime
     from pinnacle.base.types import Json as Json
-    from pinnacle.base.types import OutputType as OutputType
     from pinnacle.base.types import Vector as Vector
     from pinnacle.base.usage import UsageRow as UsageRow
-    from pinnacle.components.artifact import Artifact as Artifact
-    from pinnacle.components.artifact import folder_artifacts as folder_artifacts
-    from pinnacle.components.artifact import unpack as unpack
     from pinnacle.components.component import Component as Component
-    from pinnacle.components.component import learned as learned
-    from pinnacle.components.component import operational as operational
-    from pinnacle.components.component import resolved_secret as resolved_secret
-    from pinnacle.components.component import secret as secret
-    from pinnacle.components.configuration import TrainingConfiguration as TrainingConfiguration
     from pinnacle.components.dataset import Dataset as Dataset
-    from pinnacle.components.folder import folder_fingerprint as folder_fingerprint
     from pinnacle.components.function import FunctionModel as FunctionModel
     from pinnacle.components.function import model as model
     from pinnacle.components.listener import Listener as Listener
-    from pinnacle.components.model import CallStyle as CallStyle
     from pinnacle.components.model import Model as Model
     from pinnacle.components.run import Checkpoint as Checkpoint
     from pinnacle.components.run import Run as Run
     from pinnacle.components.side import Side as Side
     from pinnacle.db import Database as Database
     from pinnacle.db import pinnacle as pinnacle
-    from pinnacle.llm.base import BaseLLM as BaseLLM
-    from pinnacle.llm.base import BaseLLMAPI as BaseLLMAPI
-    from pinnacle.llm.base import BaseLLMModel as BaseLLMModel
-    from pinnacle.llm.embeddings import EmbedModel as EmbedModel
     from pinnacle.llm.embeddings import cos_sim as cos_sim
-    from pinnacle.llm.hosted import HostedModel as HostedModel
-    from pinnacle.llm.http import HttpClient as HttpClient
     from pinnacle.llm.overflow import PromptCut as PromptCut
     from pinnacle.llm.prices import Price as Price
-    from pinnacle.llm.prices import listed_price as listed_price
-    from pinnacle.llm.requests import Reply as Reply
-    from pinnacle.llm.requests import Request as Request
-    from pinnacle.llm.sending import Answered as Answered
-    from pinnacle.llm.sending import Unreadable as Unreadable
-    from pinnacle.runtime.training import DataFacts as DataFacts
-    from pinnacle.runtime.training import SavedWeights as SavedWeights
-    from pinnacle.runtime.training import Start as Start
-    from pinnacle.runtime.training import TrainingJob as TrainingJob
 
-_NAMES_BY_MODULE = {
-    "pinnacle.base.batches": ("BatchAnswers",),
+    __version__: str
+
+_NAMES = LazyNames(__name__, {
     "pinnacle.base.document": ("Document",),
     "pinnacle.base.errors": (
         "AccountRefused", "BackendError", "BudgetReached", "ComponentError", "ConfigError", "Conflict",
@@ -93,47 +72,32 @@ _NAMES_BY_MODULE = {
         "ProviderRefused", "ProviderUnavailable", "RowRejected", "TrainingError", "UnknownField", "UnsupportedQuery",
         "UnsupportedTable", "UntrustedReference",
     ),
-    "pinnacle.base.loading": ("loading_lock",),
-    "pinnacle.base.loop": ("run_coroutine",),
     "pinnacle.base.metering": ("Usage",),
     "pinnacle.base.settings": ("Settings",),
-    "pinnacle.base.types": ("Datetime", "Json", "OutputType", "Vector"),
+    "pinnacle.base.types": ("Datetime", "Json", "Vector"),
     "pinnacle.base.usage": ("UsageRow",),
-    "pinnacle.components.artifact": ("Artifact", "folder_artifacts", "unpack"),
-    "pinnacle.components.component": ("Component", "learned", "operational", "resolved_secret", "secret"),
-    "pinnacle.components.configuration": ("TrainingConfiguration",),
+    "pinnacle.components.component": ("Component",),
     "pinnacle.components.dataset": ("Dataset",),
-    "pinnacle.components.folder": ("folder_fingerprint",),
     "pinnacle.components.function": ("FunctionModel", "model"),
     "pinnacle.components.listener": ("Listener",),
-    "pinnacle.components.model": ("CallStyle", "Model"),
+    "pinnacle.components.model": ("Model",),
     "pinnacle.components.run": ("Checkpoint", "Run"),
     "pinnacle.components.side": ("Side",),
-    "pinnacle.llm.base": ("BaseLLM", "BaseLLMAPI", "BaseLLMModel"),
-    "pinnacle.llm.embeddings": ("EmbedModel", "cos_sim"),
-    "pinnacle.llm.hosted": ("HostedModel",),
-    "pinnacle.llm.http": ("HttpClient",),
-    "pinnacle.llm.overflow": ("PromptCut",),
-    "pinnacle.llm.prices": ("Price", "listed_price"),
-    "pinnacle.llm.requests": ("Reply", "Request"),
-    "pinnacle.llm.sending": ("Answered", "Unreadable"),
-    "pinnacle.runtime.training": ("DataFacts", "SavedWeights", "Start", "TrainingJob"),
     "pinnacle.db": ("Database", "pinnacle"),
-}  # fmt: skip
-_MODULE_OF = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
+    "pinnacle.llm.embeddings": ("cos_sim",),
+    "pinnacle.llm.overflow": ("PromptCut",),
+    "pinnacle.llm.prices": ("Price",),
+})  # fmt: skip
 
-__all__ = sorted(_MODULE_OF)
+__all__ = _NAMES.public()
 
+if not TYPE_CHECKING:  # a type checker knows the names above, and no others
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        return importlib.import_module("importlib.metadata").version("pinnacle")
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module 'pinnacle' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            return importlib.import_module("importlib.metadata").version("pinnacle")
+        return _NAMES.resolve(name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_MODULE_OF])
+    return _NAMES.listed()

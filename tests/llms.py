@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pinnacle import BaseLLMModel, Model
+from pinnacle import Model
 from pinnacle.ext.llm import EmbedModel, OpenAI
+from pinnacle.plugin import BaseLLMModel
 from pinnacle.testing import FakeOpenAI, unit_vector
 from tests.models import CALLS, note
 

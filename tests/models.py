@@ -8,7 +8,8 @@ import os
 import signal
 from typing import Any
 
-from pinnacle import EmbedModel, Model, model
+from pinnacle import Model, model
+from pinnacle.plugin import EmbedModel
 
 CALLS: list[Any] = []
 """What the models of this process were called with; a global, so that recording changes no model's content."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import subprocess
 import sys
@@ -27,6 +28,7 @@ FLOORS = {
     "orm": 4,
     "db": 5,
     "": 6,  # the public names, `from pinnacle import ...`
+    "plugin": 6,  # the public names for the authors of plug-ins
     "testing": 7,
     "demo": 7,
     "cli": 8,
@@ -136,15 +138,22 @@ def test_the_core_imports_no_plugin(module):
     assert room_of(module) in FACES | {"demo"} or not found & plugins
 
 
-def test_a_plugin_imports_only_public_names():
-    for path in sorted(ROOT.glob("plugins/*/pinnacle_*/**/*.py")):
-        for name in imported_names(ast.parse(path.read_text())):
-            assert not name.startswith("pinnacle.") or name.count(".") == 1 or is_public(name), f"{path}: {name}"
+DOORS = ("pinnacle", "pinnacle.plugin", "pinnacle.testing")
+"""What plug-ins import of pinnacle: the public names of these modules."""
 
 
-def is_public(name: str) -> bool:
-    """`pinnacle.testing.*` and the errors are published for plug-in authors."""
-    return name.startswith(("pinnacle.testing.", "pinnacle.base.errors."))
+@pytest.mark.parametrize("path", sorted(ROOT.glob("plugins/*/pinnacle_*/**/*.py")), ids=lambda path: path.name)
+def test_a_plugin_imports_only_public_names(path):
+    for name in imported_names(ast.parse(path.read_text())):
+        if name.split(".")[0] == "pinnacle":
+            door, _, public = name.rpartition(".")
+            assert door in DOORS, f"{name} is of no public module"
+            assert public in importlib.import_module(door).__all__, f"{door} has no public name {public}"
+
+
+@pytest.mark.parametrize("folder", [PACKAGE, *ROOT.glob("plugins/*/pinnacle_*")], ids=lambda folder: folder.name)
+def test_every_package_says_that_it_is_typed(folder):
+    assert (folder / "py.typed").is_file()
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from pinnacle.base.lazy import LazyNames
 
 if TYPE_CHECKING:
     from pinnacle.testing.answers import Refuse as Refuse
@@ -16,28 +17,22 @@ if TYPE_CHECKING:
     from pinnacle.testing.tiny import tiny_adapter as tiny_adapter
     from pinnacle.testing.tiny import tiny_causal_lm as tiny_causal_lm
 
-_MODULE_OF = {
-    "FakeOpenAI": "pinnacle.testing.server",
-    "Faults": "pinnacle.testing.faults",
-    "Received": "pinnacle.testing.record",
-    "Refuse": "pinnacle.testing.answers",
-    "ServerProcess": "pinnacle.testing.process",
-    "almanac": "pinnacle.testing.tiny",
-    "tiny_adapter": "pinnacle.testing.tiny",
-    "tiny_causal_lm": "pinnacle.testing.tiny",
-    "unit_vector": "pinnacle.testing.answers",
-}
+_NAMES = LazyNames(__name__, {
+    "pinnacle.testing.answers": ("Refuse", "unit_vector"),
+    "pinnacle.testing.faults": ("Faults",),
+    "pinnacle.testing.process": ("ServerProcess",),
+    "pinnacle.testing.record": ("Received",),
+    "pinnacle.testing.server": ("FakeOpenAI",),
+    "pinnacle.testing.tiny": ("almanac", "tiny_adapter", "tiny_causal_lm"),
+})  # fmt: skip
 
-__all__ = sorted(_MODULE_OF)
+__all__ = _NAMES.public()
 
+if not TYPE_CHECKING:  # a type checker knows the names above, and no others
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module 'pinnacle.testing' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        return _NAMES.resolve(name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_MODULE_OF])
+    return _NAMES.listed()

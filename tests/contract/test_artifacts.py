@@ -15,12 +15,13 @@ from typing import Any, ClassVar
 import pytest
 import sqlalchemy as sa
 
-from pinnacle import Artifact, BackendError, Component, NotFound, unpack
+from pinnacle import BackendError, Component, NotFound
 from pinnacle.backends.mongodb.stores import artifacts as mongodb
 from pinnacle.backends.protocol import Capability
 from pinnacle.backends.sql import artifacts as sql
 from pinnacle.backends.sql import schema
 from pinnacle.base.rows import Record
+from pinnacle.plugin import Artifact, unpack
 from tests.contract.documents import has, wait_until
 
 ROOT = Path(__file__).parents[2]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pinnacle import ConfigError, Conflict, Dataset, TrainingConfiguration
+from pinnacle import ConfigError, Conflict, Dataset
+from pinnacle.plugin import TrainingConfiguration
 from tests.contract.documents import snapshot
 from tests.contract.lines import XY, configure, create_points, fit, kept
 from tests.contract.trainable import Line

@@ -9,18 +9,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from pinnacle import (
-    Artifact,
-    Checkpoint,
-    ConfigError,
-    DataFacts,
-    Model,
-    Run,
-    SavedWeights,
-    TrainingConfiguration,
-    TrainingJob,
-    learned,
-)
+from pinnacle import Checkpoint, ConfigError, Model, Run
+from pinnacle.plugin import Artifact, DataFacts, SavedWeights, TrainingConfiguration, TrainingJob, learned
 
 AT_STEP: dict[int, Callable[[TrainingJob], Any]] = {}
 """What to do when a step was made, before it is logged or saved; a global, which changes no model's content."""

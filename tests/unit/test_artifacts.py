@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from pinnacle import Artifact, ComponentError, ConfigError, folder_artifacts, unpack
+from pinnacle import ComponentError, ConfigError
+from pinnacle.plugin import Artifact, folder_artifacts, unpack
 
 
 @pytest.fixture

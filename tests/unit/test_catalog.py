@@ -9,22 +9,12 @@ from typing import Any, ClassVar
 
 import pytest
 
-from pinnacle import (
-    Artifact,
-    Component,
-    ComponentError,
-    Conflict,
-    Model,
-    NotFound,
-    Settings,
-    Vector,
-    model,
-    secret,
-)
+from pinnacle import Component, ComponentError, Conflict, Model, NotFound, Settings, Vector, model
 from pinnacle.base.rows import Record
 from pinnacle.base.types import Integer
 from pinnacle.catalog.catalog import Catalog
 from pinnacle.components.component import keep_secrets
+from pinnacle.plugin import Artifact, secret
 from tests.unit.catalog_store import MemoryStore
 
 

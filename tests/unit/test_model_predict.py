@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pinnacle import CallStyle, ConfigError, Model, ModelError, OutputCountMismatch, Vector, model
+from pinnacle import ConfigError, Model, ModelError, OutputCountMismatch, Vector, model
 from pinnacle.base.types import Float, Integer, Json, Text
+from pinnacle.plugin import CallStyle
 
 
 @model

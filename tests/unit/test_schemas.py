@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pinnacle import BaseLLMModel, ConfigError, InvalidAnswer, Settings, pinnacle
+from pinnacle import ConfigError, InvalidAnswer, Settings, pinnacle
 from pinnacle.llm.schemas import answer_form
+from pinnacle.plugin import BaseLLMModel
 from tests.llms import llm, recorder
 
 

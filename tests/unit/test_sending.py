@@ -13,10 +13,11 @@ import time
 
 import pytest
 
-from pinnacle import AccountRefused, HttpClient, InvalidAnswer, ProviderRefused, ProviderUnavailable
+from pinnacle import AccountRefused, InvalidAnswer, ProviderRefused, ProviderUnavailable
 from pinnacle.base import loop
 from pinnacle.base.outages import is_outage
 from pinnacle.llm import sending
+from pinnacle.plugin import HttpClient
 from pinnacle.testing import FakeOpenAI, Faults, Refuse
 from pinnacle.testing.answers import question
 from tests.contract.documents import wait_until

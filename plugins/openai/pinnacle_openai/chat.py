@@ -8,22 +8,8 @@ from typing import Any, ClassVar, TypeVar
 
 import openai
 
-from pinnacle import (
-    AccountRefused,
-    Answered,
-    BaseLLMAPI,
-    BatchAnswers,
-    ConfigError,
-    InvalidAnswer,
-    ProviderRefused,
-    ProviderUnavailable,
-    Reply,
-    Request,
-    Unreadable,
-    Usage,
-    operational,
-    run_coroutine,
-)
+from pinnacle import AccountRefused, ConfigError, InvalidAnswer, ProviderRefused, ProviderUnavailable, Usage
+from pinnacle.plugin import Answered, BaseLLMAPI, BatchAnswers, Reply, Request, Unreadable, operational, run_coroutine
 from pinnacle_openai import batches
 from pinnacle_openai.service import OpenAIService
 

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pinnacle import Answered, ConfigError, EmbedModel, Unreadable, operational
+from pinnacle import ConfigError
+from pinnacle.plugin import Answered, EmbedModel, Unreadable, operational
 from pinnacle_openai.service import OpenAIService
 
 MADE_HERE = frozenset({"model", "input", "encoding_format"})

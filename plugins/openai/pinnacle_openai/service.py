@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 import openai
 
-from pinnacle import ConfigError, HostedModel, HttpClient, Price, listed_price, operational
+from pinnacle import ConfigError, Price
+from pinnacle.plugin import HostedModel, HttpClient, listed_price, operational
 
 DEFAULT_KEY = "env:OPENAI_API_KEY"
 SECRET_HEADERS = frozenset({"authorization", "api-key", "x-api-key", "openai-api-key", "cookie"})

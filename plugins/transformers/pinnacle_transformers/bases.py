@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from pinnacle import ModelUnavailable, loading_lock
+from pinnacle import ModelUnavailable
+from pinnacle.plugin import loading_lock
 from pinnacle_transformers.loading import Weights, fingerprint, load_weights, loading_adapter
 
 PLAIN_INITS = (True, False, "gaussian", "orthogonal")

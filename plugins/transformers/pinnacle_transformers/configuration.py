@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pinnacle import ConfigError, MissingPlugin, TrainingConfiguration, operational, resolved_secret, secret
+from pinnacle import ConfigError, MissingPlugin
+from pinnacle.plugin import TrainingConfiguration, operational, resolved_secret, secret
 from pinnacle_transformers.arguments import arguments_of, checked, config_class, default_of, known_arguments, plain
 from pinnacle_transformers.folders import series_in
 from pinnacle_transformers.limits import check_limits

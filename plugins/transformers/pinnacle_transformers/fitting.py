@@ -11,16 +11,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pinnacle import (
-    Checkpoint,
-    ConfigError,
-    MissingPlugin,
-    Run,
-    Settings,
-    folder_artifacts,
-    folder_fingerprint,
-    unpack,
-)
+from pinnacle import Checkpoint, ConfigError, MissingPlugin, Run, Settings
+from pinnacle.plugin import folder_artifacts, folder_fingerprint, unpack
 from pinnacle_transformers.limits import require_packages
 from pinnacle_transformers.loading import Weights, load_tokenizer, load_weights, loading_adapter
 

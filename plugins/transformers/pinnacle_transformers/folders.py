@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pinnacle import ModelUnavailable, folder_fingerprint
+from pinnacle import ModelUnavailable
+from pinnacle.plugin import folder_fingerprint
 
 MARK = "pinnacle.json"
 """A file in an output folder that names the model whose fits write there, and the run that did so last."""

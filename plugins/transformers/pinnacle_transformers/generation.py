@@ -8,7 +8,8 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
-from pinnacle import ConfigError, Reply
+from pinnacle import ConfigError
+from pinnacle.plugin import Reply
 from pinnacle_transformers.quiet import quiet
 from pinnacle_transformers.tokens import Tokens
 

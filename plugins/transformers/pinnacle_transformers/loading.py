@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from pinnacle import ConfigError, MissingPlugin, ModelUnavailable, folder_fingerprint, loading_lock
+from pinnacle import ConfigError, MissingPlugin, ModelUnavailable
+from pinnacle.plugin import folder_fingerprint, loading_lock
 from pinnacle_transformers.quiet import quiet
 
 MAX_SHOWN = 600

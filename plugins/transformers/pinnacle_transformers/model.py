@@ -8,16 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pinnacle import (
+from pinnacle import Checkpoint, ConfigError, InvalidAnswer, NotFound, Run
+from pinnacle.plugin import (
     Artifact,
     BaseLLMModel,
-    Checkpoint,
-    ConfigError,
-    InvalidAnswer,
-    NotFound,
     Reply,
     Request,
-    Run,
     TrainingJob,
     folder_artifacts,
     folder_fingerprint,

@@ -13,7 +13,8 @@ import torch
 import trl
 from transformers import TrainerCallback
 
-from pinnacle import ConfigError, SavedWeights, TrainingError, TrainingJob, loading_lock
+from pinnacle import ConfigError, TrainingError
+from pinnacle.plugin import SavedWeights, TrainingJob, loading_lock
 from pinnacle_transformers.scoring import Scoring
 from pinnacle_transformers.states import without_pickles
 

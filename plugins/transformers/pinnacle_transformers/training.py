@@ -17,16 +17,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pinnacle import (
-    BackendError,
-    ConfigError,
-    DataFacts,
-    PinnacleError,
-    Start,
-    TrainingError,
-    TrainingJob,
-    loading_lock,
-)
+from pinnacle import BackendError, ConfigError, PinnacleError, TrainingError
+from pinnacle.plugin import DataFacts, Start, TrainingJob, loading_lock
 from pinnacle_transformers.configuration import LLMTrainingConfiguration
 from pinnacle_transformers.examples import Counted, Examples, require_rows
 from pinnacle_transformers.folders import MARK, STATE, mark_of

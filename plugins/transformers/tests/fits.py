@@ -21,7 +21,8 @@ from peft import PeftModel
 from pinnacle_transformers import LLM, LLMTrainingConfiguration
 from safetensors.torch import load_file
 
-from pinnacle import pinnacle, unpack
+from pinnacle import pinnacle
+from pinnacle.plugin import unpack
 
 ANIMALS = ("heron", "badger", "otter", "marten", "lynx", "raven", "adder", "stoat", "plover", "vole")
 RELATIONS = ("eats", "fears", "follows", "sleeps in", "sings to", "was named by")

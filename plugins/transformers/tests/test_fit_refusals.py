@@ -87,8 +87,8 @@ def test_the_rows_are_encoded_with_the_template_and_the_end_that_are_saved(base,
     template.write_text("{% for m in messages %}ZZ{{ m['role'] }}: {{ m['content'] }}{{ eos_token }}{% endfor %}")
     from pinnacle_transformers.training import Training
 
-    from pinnacle import TrainingJob
     from pinnacle.base.rows import Fields
+    from pinnacle.plugin import TrainingJob
 
     configuration = config(chat_template_path=str(template), eos_token="<|user|>")
     job = TrainingJob(configuration, Fields.of("text"), {}, {}, tmp_path, None)

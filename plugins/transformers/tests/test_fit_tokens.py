@@ -11,7 +11,7 @@ from pinnacle_transformers.training import Training
 from transformers import AutoTokenizer
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
-from pinnacle import TrainingJob
+from pinnacle.plugin import TrainingJob
 from plugins.transformers.tests.fits import ASKED, TRAIN, TRAIN_ROWS, config, preferred, stored
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # trl's and peft's own
@@ -207,8 +207,8 @@ class Kept:
 
 def trainer_of(base, rows, tmp_path, X=ASKED, **options):  # noqa: N803
     """The trainer of a fit, before it trains."""
-    from pinnacle import Start
     from pinnacle.base.rows import Fields
+    from pinnacle.plugin import Start
     from pinnacle.runtime.training import RowStream
 
     db, select = stored(tmp_path / "rows.db", rows)

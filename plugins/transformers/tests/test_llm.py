@@ -15,7 +15,8 @@ import transformers
 from pinnacle_transformers import LLM
 
 import pinnacle.ext.llm
-from pinnacle import ConfigError, ContextOverflow, InvalidAnswer, MissingPlugin, ModelUnavailable, PromptCut, Reply
+from pinnacle import ConfigError, ContextOverflow, InvalidAnswer, MissingPlugin, ModelUnavailable, PromptCut
+from pinnacle.plugin import Reply
 from pinnacle.testing import almanac
 
 ALMANAC = dict(almanac())

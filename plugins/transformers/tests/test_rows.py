@@ -11,7 +11,8 @@ import torch
 import transformers
 from pinnacle_transformers import LLM
 
-from pinnacle import ConfigError, ModelUnavailable, folder_fingerprint, pinnacle
+from pinnacle import ConfigError, ModelUnavailable, pinnacle
+from pinnacle.plugin import folder_fingerprint
 from pinnacle.testing import almanac
 
 PAIRS = almanac()[:50]

@@ -9,7 +9,8 @@ from functools import cached_property
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from pinnacle import Answered, BaseLLMAPI, ConfigError, HttpClient, Reply, Request, Unreadable, operational
+from pinnacle import ConfigError
+from pinnacle.plugin import Answered, BaseLLMAPI, HttpClient, Reply, Request, Unreadable, operational
 from pinnacle_vllm.sampling import near, sorted_out
 
 

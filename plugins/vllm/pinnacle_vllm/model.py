@@ -10,7 +10,8 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
-from pinnacle import BaseLLMModel, ConfigError, MissingPlugin, ModelUnavailable, Reply, operational
+from pinnacle import ConfigError, MissingPlugin, ModelUnavailable
+from pinnacle.plugin import BaseLLMModel, Reply, operational
 from pinnacle_vllm.sampling import near, sorted_out
 
 _FAILURES = (OSError, ValueError, TypeError, RuntimeError, ImportError, AssertionError)

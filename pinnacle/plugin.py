@@ -1,0 +1,84 @@
+"""What the author of a plug-in writes beside the names of `pinnacle`; nothing else of pinnacle is for plug-ins.
+
+- A model behind a provider's API: `BaseLLMAPI` for language models, `EmbedModel` for vectors, `HostedModel` for what
+  both share; `HttpClient` and `run_coroutine` to ask, `Request`, `Reply`, `Answered` and `Unreadable` for what was
+  asked and answered, `BatchAnswers` for a provider's batch jobs, `listed_price` for what it costs.
+- A model in this process: `BaseLLMModel` or `pinnacle.Model`; `loading_lock` is held while weights are loaded.
+  `BaseLLM` is what all language models share.
+- The fields of either: `operational` (how it is run), `learned` (what `fit` fills in), `secret` and `resolved_secret`;
+  `Artifact`, `folder_artifacts`, `unpack` and `folder_fingerprint` for files; `OutputType` and `CallStyle` to say
+  what the model returns and how it is called.
+- A model that is trained: `TrainingConfiguration`, and the `TrainingJob` that `Model.train` gets, with `Start`,
+  `DataFacts` and `SavedWeights`.
+
+A plug-in's classes are found by the entry points of its distribution, group ``pinnacle.models``. Its tests use
+`pinnacle.testing`. What a user's program writes (`Model`, `Vector`, the errors) stays in `pinnacle`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pinnacle.base.lazy import LazyNames
+
+if TYPE_CHECKING:
+    from pinnacle.base.batches import BatchAnswers as BatchAnswers
+    from pinnacle.base.loading import loading_lock as loading_lock
+    from pinnacle.base.loop import run_coroutine as run_coroutine
+    from pinnacle.base.types import OutputType as OutputType
+    from pinnacle.components.artifact import Artifact as Artifact
+    from pinnacle.components.artifact import folder_artifacts as folder_artifacts
+    from pinnacle.components.artifact import unpack as unpack
+    from pinnacle.components.component import learned as learned
+    from pinnacle.components.component import operational as operational
+    from pinnacle.components.component import resolved_secret as resolved_secret
+    from pinnacle.components.component import secret as secret
+    from pinnacle.components.configuration import TrainingConfiguration as TrainingConfiguration
+    from pinnacle.components.folder import folder_fingerprint as folder_fingerprint
+    from pinnacle.components.model import CallStyle as CallStyle
+    from pinnacle.llm.base import BaseLLM as BaseLLM
+    from pinnacle.llm.base import BaseLLMAPI as BaseLLMAPI
+    from pinnacle.llm.base import BaseLLMModel as BaseLLMModel
+    from pinnacle.llm.embeddings import EmbedModel as EmbedModel
+    from pinnacle.llm.hosted import HostedModel as HostedModel
+    from pinnacle.llm.http import HttpClient as HttpClient
+    from pinnacle.llm.prices import listed_price as listed_price
+    from pinnacle.llm.requests import Reply as Reply
+    from pinnacle.llm.requests import Request as Request
+    from pinnacle.llm.sending import Answered as Answered
+    from pinnacle.llm.sending import Unreadable as Unreadable
+    from pinnacle.runtime.training import DataFacts as DataFacts
+    from pinnacle.runtime.training import SavedWeights as SavedWeights
+    from pinnacle.runtime.training import Start as Start
+    from pinnacle.runtime.training import TrainingJob as TrainingJob
+
+_NAMES = LazyNames(__name__, {
+    "pinnacle.base.batches": ("BatchAnswers",),
+    "pinnacle.base.loading": ("loading_lock",),
+    "pinnacle.base.loop": ("run_coroutine",),
+    "pinnacle.base.types": ("OutputType",),
+    "pinnacle.components.artifact": ("Artifact", "folder_artifacts", "unpack"),
+    "pinnacle.components.component": ("learned", "operational", "resolved_secret", "secret"),
+    "pinnacle.components.configuration": ("TrainingConfiguration",),
+    "pinnacle.components.folder": ("folder_fingerprint",),
+    "pinnacle.components.model": ("CallStyle",),
+    "pinnacle.llm.base": ("BaseLLM", "BaseLLMAPI", "BaseLLMModel"),
+    "pinnacle.llm.embeddings": ("EmbedModel",),
+    "pinnacle.llm.hosted": ("HostedModel",),
+    "pinnacle.llm.http": ("HttpClient",),
+    "pinnacle.llm.prices": ("listed_price",),
+    "pinnacle.llm.requests": ("Reply", "Request"),
+    "pinnacle.llm.sending": ("Answered", "Unreadable"),
+    "pinnacle.runtime.training": ("DataFacts", "SavedWeights", "Start", "TrainingJob"),
+})  # fmt: skip
+
+__all__ = _NAMES.public()
+
+if not TYPE_CHECKING:  # a type checker knows the names above, and no others
+
+    def __getattr__(name: str) -> Any:
+        return _NAMES.resolve(name)
+
+
+def __dir__() -> list[str]:
+    return _NAMES.listed()
