@@ -12,12 +12,13 @@ EXTRAS := postgres,embedded,mongodb,mongomock,pickle,http,structured,plot,testin
 export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help venv demo test lint types pytest bench clean
+.PHONY: help venv demo test lint types pytest bench docs clean
 
 help:
 	@echo "make demo    the main job on real text: docstrings, three models, a kill -9, a question (under 5 minutes)"
 	@echo "make test    lint, types, the architecture test and every other test"
 	@echo "make bench   the figures, each with its ceiling beside it"
+	@echo "make docs    the documentation as a site, in site/"
 	@echo "make clean   remove the virtual environment and caches"
 
 venv: $(STAMP)
@@ -47,5 +48,9 @@ pytest: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	$(BIN)/zensical build --clean --strict
+
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .cache dist site

@@ -98,7 +98,7 @@ class Database:
     def load(self, kind: str, identifier: str, version: int | None = None, *, allow_pickle: bool = False) -> Any:
         """A new object of a stored component: the newest version, or the one asked for.
 
-        NotFound names what is near. Runs no code from the database: see the README.
+        NotFound names what is near. Runs no code from the database: see the guide, "Security".
         """
         return self._catalog.load(kind, identifier, version, allow_pickle=allow_pickle)
 

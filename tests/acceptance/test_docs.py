@@ -1,0 +1,257 @@
+"""The documentation walked: Python runs and prints what it says, and all else that it names is there.
+
+Where the code has more or other than a page says, the page is what is wrong: mend it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import click
+import pytest
+
+import pinnacle
+from pinnacle import Database, Listener, Model, Settings
+from pinnacle.base import errors
+from pinnacle.cli import main
+from pinnacle.testing.__main__ import main as serve
+from tests.pages import ROOT, SITE, Page, help_of, page, pages
+
+PROMISE = re.compile(r"^ *print\(.*\)\s+# (.*)$", re.MULTILINE)
+MONGODB = "mongodb://127.0.0.1:27017/app"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+DISTRIBUTION = "pinnacle-ai"
+PLUGINS = {path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml")}
+README_LINES = 150
+
+
+def named(found: list[Page]) -> list[object]:
+    return [pytest.param(each, id=each.name) for each in found]
+
+
+# -- Python ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", named([page for page in pages() if page.program]))
+def test_the_python_of_a_page_runs_and_prints_what_its_comments_say(page, tmp_path, request):
+    code = page.program
+    if MONGODB in code:
+        code = code.replace(MONGODB, request.getfixturevalue("mongodb_url"))
+    (tmp_path / "program.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-W", "ignore:XDG_RUNTIME_DIR", "program.py"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+        capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert done.stdout.splitlines() == PROMISE.findall(code)
+
+
+def test_every_print_says_what_it_prints():
+    code = "\n".join(page.program for page in pages())
+    assert len(re.findall(r"\bprint\(", code)) == len(PROMISE.findall(code)) > 0
+
+
+def test_all_other_blocks_are_of_kinds_that_are_checked():
+    kinds = {kind for page in pages() for kind in re.findall(r"^ *```(.+)$", page.text, re.MULTILINE)}
+    assert kinds <= {"python", "sh", "text", "toml", "mermaid"}
+
+
+def test_tables_of_toml_can_be_read():
+    for block in (block for each in pages() for block in each.blocks("toml")):
+        assert tomllib.loads(block)
+
+
+# -- the shell ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", named([page for page in pages() if page.commands]))
+def test_every_shell_line_can_be_said(page):
+    for line in page.commands:
+        check_command(shlex.split(line))
+
+
+def check_command(words: list[str]) -> None:
+    """A command line is one that the program named in it takes."""
+    if words[0] == "pinnacle":
+        context = click.Context(main, **main.context_settings)
+        name, command, rest = main.resolve_command(context, words[1:])
+        command.make_context(name, rest, parent=context)
+    elif words[:3] == ["python", "-m", "pinnacle.testing"]:
+        serve.make_context("serve", words[3:])
+    elif words[0] == "make":
+        targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+        assert set(words[1:]) <= targets, words
+    elif words[:2] == ["pip", "install"]:
+        for requirement in words[2:]:
+            check_requirement(requirement)
+    else:
+        assert words[0] in {"git", "cd"}, f"who checks {words}?"
+
+
+def check_requirement(requirement: str) -> None:
+    """What `pip install` names is pinnacle, with extras that it has, or one of its plug-ins."""
+    name, _, extras = requirement.rstrip("]").partition("[")
+    if name == DISTRIBUTION:
+        assert set(filter(None, extras.split(","))) <= set(PROJECT["optional-dependencies"]), requirement
+    else:
+        assert name.removeprefix("pinnacle-").replace("-", "_") in PLUGINS, requirement
+
+
+@pytest.mark.parametrize("page", named(pages()))
+def test_every_pip_install_in_the_prose_names_what_there_is(page):
+    for line in re.findall(r"pip install ([^`\n]+)`", page.prose):
+        for requirement in shlex.split(line):
+            check_requirement(requirement)
+    for extra in re.findall(rf"{PROJECT['name']}\[(\w+)\]", page.text):
+        assert extra in PROJECT["optional-dependencies"]
+
+
+def test_the_table_of_what_to_install_names_all_extras_of_users_and_all_plugins():
+    listed = [name.strip("`'") for name in page("docs/index.md").table("`pip install`")]
+    for requirement in listed:
+        check_requirement(requirement)
+    extras = {name.partition("[")[2].rstrip("]") for name in listed} - {""}
+    assert extras == set(PROJECT["optional-dependencies"]) - {"dev", "docs", "http"}
+    plugins = {name.removeprefix("pinnacle-").replace("-", "_") for name in listed if "[" not in name}
+    assert plugins == PLUGINS
+
+
+# -- links ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", named(pages()))
+def test_every_link_leads_somewhere(page):
+    for link in page.links:
+        if link.startswith(f"{SITE}/blob/main/"):
+            assert (ROOT / link.removeprefix(f"{SITE}/blob/main/").partition("#")[0]).exists(), link
+        elif not link.startswith(("http://", "https://")):
+            check_local_link(page, link)
+
+
+def check_local_link(page: Page, link: str) -> None:
+    path, _, anchor = link.partition("#")
+    target = Page((page.path.parent / path).resolve()) if path else page
+    assert target.path.exists(), f"{page.name} links to {link}"
+    is_of_the_site = ROOT / "docs" in page.path.parents
+    assert not is_of_the_site or ROOT / "docs" in target.path.parents, f"{link} leads out of the site of {page.name}"
+    assert not anchor or anchor in target.anchors, f"{page.name} links to {link}; it has {sorted(target.anchors)}"
+
+
+# -- lists that the code has too ------------------------------------------------------------------
+
+
+def test_the_readme_is_a_front_page():
+    assert len(page("README.md").text.splitlines()) < README_LINES
+
+
+def test_the_options_of_a_listener_are_those_it_has():
+    told = page("docs/guide/listeners.md").table("option")
+    fields = {field.name: field for field in dataclasses.fields(Listener) if field.init and field.name != "identifier"}
+    assert {name.strip("`") for name in told} == set(fields)
+    for name, (default, _) in told.items():
+        if default and default != "`{key}__{model}`":
+            field = fields[name.strip("`")]
+            has = field.default if field.default is not dataclasses.MISSING else field.default_factory()
+            assert repr(has).replace("'", '"') == default.strip("`"), name
+
+
+def test_the_options_of_predict_are_those_it_has():
+    told = page("docs/guide/columns.md").table("option", occurrence=1)
+    taken = inspect.signature(Model.predict).parameters
+    assert {name.strip("`") for name in told} == set(taken) - {"self", "value", "args", "X", "db", "select", "kwargs"}
+    for name, (default, _) in told.items():
+        if default and name != "`output`":
+            assert repr(taken[name.strip("`")].default).replace("'", '"') == default.strip("`"), name
+
+
+def test_the_options_of_the_decorator_are_those_it_has():
+    told = page("docs/guide/columns.md").table("option")
+    taken = inspect.signature(pinnacle.model).parameters
+    assert {name.strip("`") for name in told} == set(taken) - {"function"}
+    for name, (default, _) in told.items():
+        if default.startswith("`"):
+            assert repr(taken[name.strip("`")].default) == default.strip("`"), name
+
+
+def test_every_setting_is_listed_with_its_default():
+    told = page("docs/reference/settings.md").table("variable")
+    has = Settings()
+    fields = {f"`PINNACLE_{field.name.upper()}`": getattr(has, field.name) for field in dataclasses.fields(Settings)}
+    assert set(told) == set(fields)
+    for name, (default, _) in told.items():
+        value = fields[name]
+        shown = "" if value is None else str(value).replace(str(Path.home()), "~")
+        assert default.strip("`") == shown, name
+
+
+def test_every_variable_that_a_page_names_is_a_setting():
+    settings = {f"PINNACLE_{field.name.upper()}" for field in dataclasses.fields(Settings)}
+    for each in pages():
+        assert set(re.findall(r"\bPINNACLE_[A-Z_]+\b", each.text)) <= settings, each.name
+
+
+def test_the_table_of_the_handle_names_all_its_verbs_and_no_others():
+    told = page("docs/reference/python.md").table("call")
+    names = {name for cell in told for name in re.findall(r"`db\.(\w+)", cell)}
+    assert names == {name for name in vars(Database) if not name.startswith("_")}
+
+
+def test_every_verb_that_a_page_names_is_one_of_the_handle():
+    verbs = {name for name in vars(Database) if not name.startswith("_")}
+    for each in pages():
+        assert set(re.findall(r"`db\.(\w+)", each.prose)) <= verbs, each.name
+
+
+def test_the_help_of_every_command_is_as_it_is_printed():
+    told = page("docs/reference/cli.md").blocks("text")
+    printed = [help_of(main, main, "pinnacle")]
+    printed += [help_of(main, command, f"pinnacle {name}") for name, command in sorted(main.commands.items())]
+    assert [block.strip() for block in told] == [each.strip() for each in printed]
+
+
+def test_the_tree_of_errors_is_that_of_the_code():
+    (told,) = page("docs/reference/errors.md").blocks("text")
+    documented = re.search(r"::\n\n(.*)", inspect.cleandoc(errors.__doc__ or ""), re.DOTALL)
+    assert documented is not None
+    assert told.strip() == inspect.cleandoc(documented[1]).strip()
+    drawn = set(re.findall(r"[A-Z]\w+(?= )|^PinnacleError", told, re.MULTILINE))
+    classes = {
+        name for name, value in vars(errors).items() if inspect.isclass(value) and value.__module__ == errors.__name__
+    }
+    assert classes <= drawn
+
+
+def test_what_the_reference_shows_is_there():
+    for each in pages():
+        for name in re.findall(r"^::: (\S+)$", each.text, re.MULTILINE):
+            module, _, attribute = name.rpartition(".")
+            assert hasattr(__import__(module, fromlist=[attribute]), attribute), name
+
+
+def test_every_model_of_a_plugin_is_named_in_the_docs():
+    text = "\n".join(page.text for page in pages())
+    for found in entry_points(group="pinnacle.models"):
+        if found.module.partition(".")[0].startswith("pinnacle_"):
+            assert f"`{found.name}" in text, found.name
+
+
+@pytest.mark.parametrize("page", named(pages()))
+def test_every_path_that_a_page_names_is_there(page):
+    for path in re.findall(r"`((?:pinnacle|plugins|tests|docs|examples|alembic|benchmarks)/[\w./*-]*)`", page.prose):
+        assert list(ROOT.glob(path)), path
+
+
+def test_the_rooms_that_the_design_draws_are_those_there_are():
+    (drawn,) = [block for block in page("docs/design.md").blocks("text") if block.startswith("pinnacle/\n")]
+    rooms = set(re.findall(r"^  (\w+)/ ", drawn, re.MULTILINE))
+    assert rooms == {path.parent.name for path in ROOT.glob("pinnacle/*/__init__.py")}
