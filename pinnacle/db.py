@@ -26,7 +26,7 @@ from pinnacle.components.side import Side
 from pinnacle.runtime.estimate import Estimate
 from pinnacle.runtime.fitting import FitJob, Fitting
 from pinnacle.runtime.listening import Listening
-from pinnacle.runtime.options import RunOptions
+from pinnacle.runtime.options import PredictOptions
 from pinnacle.runtime.predicting import Predicting, PredictJob
 from pinnacle.runtime.queries import stored_dataset
 from pinnacle.runtime.result import PredictResult
@@ -403,7 +403,7 @@ class Database:
 
 def _options(
     limit: int | None, batch_size: int | None, overwrite: bool, on_error: Any, dry_run: bool, budget: float | None
-) -> RunOptions:
+) -> PredictOptions:
     if on_error not in ("isolate", "raise"):
         raise ConfigError(f"on_error is 'isolate' or 'raise', not {on_error!r}")
     for name, value in (("limit", limit), ("batch_size", batch_size)):
@@ -411,4 +411,4 @@ def _options(
             raise ConfigError(f"{name} is a whole number from 1, not {value!r}")
     if budget is not None and (isinstance(budget, bool) or not isinstance(budget, (int, float)) or not budget >= 0):
         raise ConfigError(f"budget is a number of US dollars from 0, not {budget!r}")
-    return RunOptions(limit, batch_size, overwrite, on_error, dry_run, budget=budget)
+    return PredictOptions(limit, batch_size, overwrite, on_error, dry_run, budget=budget)

@@ -1,4 +1,4 @@
-"""What a run takes from its database: where its spending is booked, and the answers that were paid for."""
+"""What a prediction takes from its database: where its spending is booked, and the answers that were paid for."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pinnacle.base.settings import Settings
 from pinnacle.base.usage import UsageRow, utc_day
 from pinnacle.components.model import Model
 from pinnacle.runtime.cache import ResultCache
-from pinnacle.runtime.options import RunSettings
+from pinnacle.runtime.options import PredictSettings
 
 
-def run_settings(
+def predict_settings(
     backend: Backend, settings: Settings, model: Model, target: Target,
     on_progress: Callable[[int], None] = lambda rows: None,
-) -> RunSettings:  # fmt: skip
-    """What a run of ``model`` over ``target`` takes from its database and its settings."""
+) -> PredictSettings:  # fmt: skip
+    """What a prediction of ``model`` over ``target`` takes from its database and its settings."""
     place = f"{target.info.table}.{target.info.name}"
-    return RunSettings(
+    return PredictSettings(
         settings.lease_ttl_s, settings.outage_patience_s, on_progress=on_progress,
         on_usage=lambda usage: book(backend, model, place, usage),
         cache=ResultCache.of(backend, model, target.info, settings.cache_ttl_s),

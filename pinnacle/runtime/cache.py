@@ -30,7 +30,7 @@ class ResultCache:
 
     @classmethod
     def of(cls, backend: Backend, model: Model, info: OutputInfo, ttl_s: float) -> ResultCache | None:
-        """The cache for a run; None for models that cost nothing, and where nothing is to be kept."""
+        """The cache for a prediction; None for models that cost nothing, and where nothing is to be kept."""
         if not model.is_paid or ttl_s <= 0 or not isinstance(info.type, KEPT):
             return None
         scope = json.dumps([model.identifier, info.version, info.parameters, info.fields.to_json(), str(info.type)])

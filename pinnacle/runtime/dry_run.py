@@ -1,12 +1,12 @@
-"""Counts what a run would compute, and neither calls nor writes."""
+"""Counts what a prediction would compute, and neither calls nor writes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
 from pinnacle.base.rows import Page
-from pinnacle.runtime.calling import Caller
-from pinnacle.runtime.memory import RunMemory
+from pinnacle.runtime.caller import Caller
+from pinnacle.runtime.memory import OutputMemory
 from pinnacle.runtime.result import PredictResult
 
 
@@ -14,7 +14,7 @@ def count_only(
     pages: Iterable[Page], caller: Caller, result: PredictResult, on_progress: Callable[[int], None]
 ) -> None:
     """Add to ``result`` the inputs that would be computed, those that are NULL, and those that are alike."""
-    memory = RunMemory()
+    memory = OutputMemory()
     for page in pages:
         for value, identity in zip(page.inputs, page.identities, strict=True):
             if caller.model.skip_null and caller.has_null(value):

@@ -9,8 +9,8 @@ from typing import Any
 from pinnacle.backends.protocol import Target
 from pinnacle.base.usage import UsageRow
 from pinnacle.components.model import Model
-from pinnacle.runtime.calling import Caller
-from pinnacle.runtime.options import RunOptions
+from pinnacle.runtime.caller import Caller
+from pinnacle.runtime.options import PredictOptions
 
 PAGE_ROWS = 1_000
 COUNTED_INPUTS = 10_000
@@ -42,7 +42,7 @@ class Estimate:
         )
 
 
-def estimate(model: Model, target: Target, options: RunOptions, books: Sequence[UsageRow]) -> Estimate:
+def estimate(model: Model, target: Target, options: PredictOptions, books: Sequence[UsageRow]) -> Estimate:
     """Read the rows that need work, and add up what they would send."""
     caller = Caller(model, target.info.fields, options.parameters, 1)
     counting: Any = getattr(model, "tokens_expected", None)

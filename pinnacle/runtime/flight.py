@@ -112,7 +112,7 @@ class Flight:
         try:
             output = await self._ask(position)
             landed = Landed(position, output, bytes=bytes_of((output,)))
-        except BaseException as error:  # the unit of work, or an interrupt: told where the run goes on
+        except BaseException as error:  # the unit of work, or an interrupt: told in the thread that waits
             landed = Landed(position, error=error, is_alarming=self._is_alarming(error))
         with self._lock:
             self._in_flight -= 1

@@ -1,4 +1,4 @@
-"""A page of rows in a run's hands, and what has become of them."""
+"""A page of rows in a prediction's hands, and what has become of them."""
 
 from __future__ import annotations
 
@@ -7,30 +7,50 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from pinnacle.base.rows import Failure, Page
-from pinnacle.runtime.calling import Failed
+from pinnacle.base.rows import Failure, Key, Page
+from pinnacle.runtime.caller import Failed
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class Held:
-    """A claimed page and the writes it waits for.
+    """A claimed page, what is known of its rows by their positions, and the writes that it waits for.
 
-    ``answered``: positions of inputs that are settled. ``met``: those that met an outage instead.
+    ``taken``: keys of the page that others hold. ``followers``: of a position whose input goes to the model, the others
+    that have the same input. ``settled``: positions whose output or failure is on its way to the database. ``met``:
+    inputs that met an outage instead. ``is_open``: outcomes are still to come, and the lease is not to be released.
+    ``is_retried``: the outputs that are remembered for its inputs are its rows' own.
     """
 
     page: Page
-    lease: str
+    lease: str = ""
+    taken: Sequence[Key] = ()
     is_retried: bool = False
-    writes: list[Future[None]] = field(default_factory=list)
-    answered: set[int] = field(default_factory=set)
+    is_open: bool = True
+    followers: dict[int, list[int]] = field(default_factory=dict)
+    settled: set[int] = field(default_factory=set)
     met: dict[int, Failed] = field(default_factory=dict)
+    writes: list[Future[None]] = field(default_factory=list)
 
-    def is_settled(self) -> bool:
-        return all(write.done() for write in self.writes)
+    def inputs(self, positions: Sequence[int]) -> Sequence[Any]:
+        return self.page.inputs if len(positions) == len(self.page.keys) else pick(self.page.inputs, positions)
+
+    def identities(self, positions: Sequence[int]) -> Sequence[Any]:
+        """For each of the positions, a hashable that is equal where inputs are."""
+        return self.page.identities if len(positions) == len(self.page.keys) else pick(self.page.identities, positions)
+
+    def alike(self, position: int) -> list[int]:
+        """The positions of all rows whose input is that of ``position``, which goes to the model for them."""
+        return [position, *self.followers.get(position, ())]
+
+    def is_written(self) -> bool:
+        """Whether nothing of it is under way any more."""
+        return not self.is_open and all(write.done() for write in self.writes)
 
 
 def pick(column: Sequence[Any], positions: Sequence[int]) -> Sequence[Any]:
     """The values at ``positions``; a slice where these are consecutive."""
+    if not positions:
+        return []
     first, stop = positions[0], positions[0] + len(positions)
     if positions[-1] == stop - 1 and list(positions) == list(range(first, stop)):
         return column[first:stop]

@@ -14,7 +14,7 @@ from pinnacle.base.errors import BackendError, ConfigError, Conflict
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.listening import Claim, ListenerRecord, new_sweep, next_sweep, sweep_position
 from pinnacle.components.listener import Listener
-from pinnacle.runtime.work import WorkRun
+from pinnacle.runtime.listener_prediction import ListenerPrediction
 
 log = logging.getLogger(__name__)
 
@@ -35,14 +35,14 @@ class Job:
     """
 
     def __init__(
-        self, backend: Backend, listener: Listener, record: ListenerRecord, target: Target, feed: Feed, run: WorkRun,
-        *, worker: str, lease_ttl_s: float,
+        self, backend: Backend, listener: Listener, record: ListenerRecord, target: Target, feed: Feed,
+        prediction: ListenerPrediction, *, worker: str, lease_ttl_s: float,
     ) -> None:  # fmt: skip
         self.record = record
-        self._backend, self._listener, self._target, self._feed, self._run = backend, listener, target, feed, run
+        self._backend, self._listener, self._target, self._feed = backend, listener, target, feed
+        self._prediction = prediction
         self._lease_id, self._ttl = f"{worker}-{record.output}", lease_ttl_s
-        self._signal, self._stop = threading.Event(), threading.Event()
-        run.stop_on(self._stop)
+        self._signal, self._stop = threading.Event(), prediction.stop
         self._thread = threading.Thread(target=self._loop, name=f"pinnacle-{record.identifier}", daemon=True)
         self._rest_s, self._verified_at, self._holds = 0.0, float("-inf"), False
         self._has_failed = record.error is not None
@@ -103,7 +103,7 @@ class Job:
         """One round; whether there may be more to do at once."""
         if time.monotonic() - self._verified_at > VERIFY_S:
             self._verify()
-        limit = min(self._run.rows, MAX_CLAIM_ROWS)
+        limit = min(self._prediction.rows, MAX_CLAIM_ROWS)
         folded, claim = 0, self._ahead
         if claim is None:
             folded = self._feed.fold()
@@ -129,7 +129,7 @@ class Job:
         done: list[int] = []
         again: list[int] = []
         try:
-            worked = self._run.work(claim.keys, claim.lease, meanwhile=self._look_ahead if is_full else None)
+            worked = self._prediction.work(claim.keys, claim.lease, meanwhile=self._look_ahead if is_full else None)
             for position, key in enumerate(claim.keys):
                 (again if key in worked.again else done).append(position)
         finally:
@@ -151,7 +151,7 @@ class Job:
         """Fold and claim what comes next while outputs are written, where that does not wait for the same lock."""
         if Capability.MANY_PROCESSES in self._backend.capabilities and not self._stop.is_set():
             self._feed.fold()
-            ahead = self._feed.claim(self._lease_id, min(self._run.rows, MAX_CLAIM_ROWS), self._ttl)
+            ahead = self._feed.claim(self._lease_id, min(self._prediction.rows, MAX_CLAIM_ROWS), self._ttl)
             self._ahead = ahead if ahead.keys else None
 
     def _let_go(self) -> None:

@@ -20,10 +20,10 @@ from pinnacle.components.listener import Listener
 from pinnacle.components.model import Model
 from pinnacle.components.side import Side, place_of
 from pinnacle.runtime.arguments import canonical, check_arguments
-from pinnacle.runtime.books import run_settings
+from pinnacle.runtime.books import predict_settings
 from pinnacle.runtime.following import Following
 from pinnacle.runtime.job import Job
-from pinnacle.runtime.work import WorkRun
+from pinnacle.runtime.listener_prediction import ListenerPrediction
 from pinnacle.runtime.worker import Worker
 
 POLL_S = 0.02
@@ -348,12 +348,19 @@ class Listening:
         except ConfigError as error:  # an input that is no longer there
             self._backend.set_listener(record.output, paused=str(error))
             raise
-        run = WorkRun(
+        prediction = ListenerPrediction(
             _model(listener), target, unmatched=listener.unmatched, parameters=listener.parameters,
-            settings=run_settings(self._backend, self._settings, _model(listener), target),
+            settings=predict_settings(self._backend, self._settings, _model(listener), target),
         )  # fmt: skip
         return Job(
-            self._backend, listener, record, target, feed, run, worker=worker, lease_ttl_s=self._settings.lease_ttl_s
+            self._backend,
+            listener,
+            record,
+            target,
+            feed,
+            prediction,
+            worker=worker,
+            lease_ttl_s=self._settings.lease_ttl_s,
         )
 
 

@@ -1,8 +1,8 @@
-"""Remembers outputs of a run by input, so that identical inputs are computed once."""
+"""Remembers outputs of a prediction by input, so that identical inputs are computed once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 MAX_ENTRIES = 100_000
@@ -28,7 +28,7 @@ def _size(value: Any) -> int:
     return int(getattr(value, "nbytes", 0)) + 60
 
 
-class RunMemory:
+class OutputMemory:
     """A bounded map from input identity to checked output.
 
     Two generations: when the young one is full, by entries or by the outputs' bytes, it
@@ -50,14 +50,19 @@ class RunMemory:
         )
 
     def get(self, identity: Any) -> tuple[bool, Any]:
-        """(True, output) when the input was computed in this run."""
+        """(True, output) when the input was computed in this prediction."""
         if identity in self._young:
             return True, self._young[identity]
         if identity in self._old:
             return True, self._old[identity]
         return False, None
 
-    def put(self, identities: list[Any], outputs: list[Any]) -> None:
+    def keep_only(self, identities: Iterable[Any]) -> None:
+        """Forget the outputs of all other inputs."""
+        kept = {identity: output for identity in identities for known, output in (self.get(identity),) if known}
+        self._old, self._young, self._bytes = {}, kept, bytes_of(list(kept.values()))
+
+    def put(self, identities: Sequence[Any], outputs: Sequence[Any]) -> None:
         added = bytes_of(outputs)
         if len(self._young) + len(identities) > self._half or self._bytes + added > self._half_bytes:
             self._old, self._young, self._bytes = self._young, {}, 0

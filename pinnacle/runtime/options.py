@@ -1,4 +1,4 @@
-"""What a run was asked to do, and what it takes from its surroundings."""
+"""What a prediction is asked to do, and what it takes from its surroundings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pinnacle.base.metering import Usage
 
 
 @dataclass(frozen=True)
-class RunOptions:
+class PredictOptions:
     """What `predict` over a database was asked to do."""
 
     limit: int | None = None
@@ -31,7 +31,7 @@ class Cache(Protocol):
 
 
 @dataclass(frozen=True)
-class RunSettings:
+class PredictSettings:
     """Leases, patience, kept answers, and whom to tell of progress (rows) and of spending."""
 
     lease_ttl_s: float

@@ -1,4 +1,4 @@
-"""How long a run waits for a provider, and when a row that meets no answer is itself to blame."""
+"""How long a prediction waits for a provider, and when a row that meets no answer is itself to blame."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROUNDS, JUDGED_ROUNDS = 5, 2
 
 
 class Patience:
-    """One run's patience with its model's provider."""
+    """One prediction's patience with its model's provider."""
 
     def __init__(self, model: str, patience_s: float) -> None:
         self._model, self._patience_s = model, patience_s

@@ -19,13 +19,13 @@ from pinnacle.components.listener import Listener
 from pinnacle.components.model import Model
 from pinnacle.components.side import Side, place_of
 from pinnacle.runtime.arguments import canonical, check_arguments
-from pinnacle.runtime.batching import BatchRun
-from pinnacle.runtime.books import book, run_settings
+from pinnacle.runtime.batch_prediction import BatchPrediction
+from pinnacle.runtime.books import book, predict_settings
 from pinnacle.runtime.context import with_queries
-from pinnacle.runtime.engine import Run
 from pinnacle.runtime.estimate import Estimate, estimate
 from pinnacle.runtime.listening import Listening
-from pinnacle.runtime.options import RunOptions, RunSettings
+from pinnacle.runtime.options import PredictOptions, PredictSettings
+from pinnacle.runtime.prediction import Prediction
 from pinnacle.runtime.progress import progress_bar
 from pinnacle.runtime.result import PredictResult
 
@@ -49,7 +49,9 @@ class Predicting:
 
     # -- on rows -----------------------------------------------------------------------------------
 
-    def predict(self, job: PredictJob, options: RunOptions, *, progress: bool | None, listen: bool) -> PredictResult:
+    def predict(
+        self, job: PredictJob, options: PredictOptions, *, progress: bool | None, listen: bool
+    ) -> PredictResult:
         """Fill the output; afterwards, with ``listen``, leave a listener behind."""
         if isinstance(job.output, Mapping):
             return self._spread(job, options, progress=progress, listen=listen)
@@ -65,7 +67,7 @@ class Predicting:
         if model.is_paid and not options.overwrite and not options.dry_run:
             self._refuse_beside_batches(target)
         with progress_bar(spec.name or model.identifier, target.count, progress) as move:
-            result = Run(model, target, options, self._run_settings(model, target, move)).execute()
+            result = Prediction(model, target, options, self._predict_settings(model, target, move)).execute()
         if not options.dry_run:
             self._listening.after_predict(target.info.id, spec.parameters)
             if isinstance(spec.type, Items):
@@ -83,7 +85,7 @@ class Predicting:
                 'with mode="batch" first, or pass overwrite=True to compute all rows now'
             )
 
-    def predict_in_batches(self, job: PredictJob, options: RunOptions) -> PredictResult:
+    def predict_in_batches(self, job: PredictJob, options: PredictOptions) -> PredictResult:
         """Collect the provider's batches that are done, and submit what is not on its way."""
         check_arguments(job.model, Fields.of(job.X), job.parameters)
         if isinstance(job.output, Mapping):
@@ -91,10 +93,12 @@ class Predicting:
         model = self.ready(job.model, store=True)
         source, spec = self.spec(model, job)
         target = self._backend.bind(source, spec)
-        settings = run_settings(self._backend, self._settings, model, target)
-        return BatchRun(self._backend, model, target, options, settings).execute()
+        settings = predict_settings(self._backend, self._settings, model, target)
+        return BatchPrediction(self._backend, model, target, options, settings).execute()
 
-    def _spread(self, job: PredictJob, options: RunOptions, *, progress: bool | None, listen: bool) -> PredictResult:
+    def _spread(
+        self, job: PredictJob, options: PredictOptions, *, progress: bool | None, listen: bool
+    ) -> PredictResult:
         """One JSON output, and of it a column for each field that was named; all kept fresh where one is."""
         schema = _answer_schema(job.model)
         if schema is None:
@@ -135,7 +139,7 @@ class Predicting:
         model = self.ready(job.model, store=False)
         return self._backend.plan(*self.spec(model, job))
 
-    def estimate(self, job: PredictJob, options: RunOptions) -> Estimate:
+    def estimate(self, job: PredictJob, options: PredictOptions) -> Estimate:
         """Rows, tokens and cost of a predict, before the first call; changes nothing."""
         check_arguments(job.model, Fields.of(job.X), job.parameters)
         model = self.ready(job.model, store=False)
@@ -181,8 +185,10 @@ class Predicting:
                 continue
             keys = self._backend.take_errors(info.id)
             with progress_bar(info.name, keys.__len__, progress) as move:
-                options = RunOptions(parameters=parameters)
-                results.append(Run(ready, target, options, self._run_settings(ready, target, move)).execute(keys))
+                options = PredictOptions(parameters=parameters)
+                results.append(
+                    Prediction(ready, target, options, self._predict_settings(ready, target, move)).execute(keys)
+                )
         if unloadable:
             raise unloadable[0]
         return results
@@ -226,8 +232,8 @@ class Predicting:
         parameters = canonical(job.parameters)
         return source, OutputSpec(name, kind, model.identifier, model.version or 0, source.fields, parameters)
 
-    def _run_settings(self, model: Model, target: Target, move: Callable[[int], None]) -> RunSettings:
-        return run_settings(self._backend, self._settings, model, target, move)
+    def _predict_settings(self, model: Model, target: Target, move: Callable[[int], None]) -> PredictSettings:
+        return predict_settings(self._backend, self._settings, model, target, move)
 
 
 def _answer_schema(model: Model) -> Mapping[str, Any] | None:

@@ -9,13 +9,12 @@ from pinnacle.base.metering import Usage
 
 @dataclass
 class PredictResult:
-    """Counts of one run; prints as a few lines.
+    """Counts of one prediction; prints as a few lines.
 
     ``read`` rows were selected. Of these ``fresh`` needed nothing; ``written`` got their
     output now, ``empty`` of them NULL without a call because an input is NULL;
-    ``failed`` were set aside with their error in this run, and ``set_aside`` in an
-    earlier one; ``changed`` were edited, deleted or locked by others while the run was at
-    work and are left to the next; ``pending`` were read and not asked for, because the
+    ``failed`` were set aside with their error this time, and ``set_aside`` in an
+    earlier one; ``changed`` were edited, deleted or locked by others meanwhile and are left to the next time; ``pending`` were read and not asked for, because the
     budget was reached (``budget_reached``), or wait for a batch of the provider.
     ``computed`` inputs went to the model in ``calls`` calls (a batch is one call; retries
     count); ``deduplicated`` rows shared another row's output, ``cached`` inputs were
@@ -48,7 +47,7 @@ class PredictResult:
     dry_run: bool = False
 
     def spent(self, usage: Usage) -> None:
-        """Take over what the run's meter says."""
+        """Take over what the meter says."""
         self.requests, self.failed_requests, self.retried_requests = usage.calls, usage.failed, usage.retried
         self.input_tokens, self.output_tokens, self.cost = usage.input_tokens, usage.output_tokens, usage.cost
 

@@ -68,11 +68,11 @@ def _require_all(outputs: Sequence[Any], inputs: Sequence[Any]) -> None:
 
 
 def _is_about_more(error: BaseException) -> bool:
-    """Whether an error tells that others may fare no better: the run hears of it before it asks more."""
+    """Whether an error tells that others may fare no better: who asks hears of it before it asks more."""
     return not isinstance(error, Exception) or halts_run(error) or is_outage(error)
 
 
-def _raising(done: Done | BaseException) -> Done:
+def _raising(done: Outcomes | BaseException) -> Outcomes:
     if isinstance(done, BaseException):
         raise done
     return done
@@ -84,7 +84,7 @@ def _storable(text: str) -> str:
 
 
 @dataclass
-class Done:
+class Outcomes:
     """A portion of finished inputs: outputs aligned with positions, and the failed ones.
 
     ``unanswered``: those that met an outage.
@@ -99,7 +99,15 @@ class Done:
     def __len__(self) -> int:
         return len(self.positions) + len(self.failed)
 
-    def add(self, other: Done) -> None:
+    def at(self, positions: Sequence[int]) -> Outcomes:
+        """The same, of inputs that are at these ``positions`` of a page."""
+        return Outcomes(
+            [positions[i] for i in self.positions], self.outputs,
+            [replace(item, position=positions[item.position]) for item in self.failed],
+            [replace(item, position=positions[item.position]) for item in self.unanswered], self.bytes,
+        )  # fmt: skip
+
+    def add(self, other: Outcomes) -> None:
         self.positions = self.positions + other.positions
         self.outputs = [*self.outputs, *other.outputs]
         self.failed = self.failed + other.failed
@@ -121,7 +129,7 @@ class Caller:
     outage: BaseException | None = None
     halted: BaseException | None = None
 
-    def run(self, inputs: Sequence[Any]) -> Generator[Done, None, None]:
+    def run(self, inputs: Sequence[Any]) -> Generator[Outcomes, None, None]:
         """Call the model on all of ``inputs``; every position comes back at most once, and without an outage
         exactly once."""
         failed: list[Failed] = []
@@ -137,7 +145,7 @@ class Caller:
             final += [item for item in real if item.is_final]
             unanswered += met
             if done.positions:
-                yield Done(done.positions, done.outputs)
+                yield Outcomes(done.positions, done.outputs)
             if in_a_row >= OUTAGES_IN_A_ROW:
                 break
         for attempt in range(2, self.model.max_attempts + 1):
@@ -150,10 +158,10 @@ class Caller:
                 failed += [item for item in real if not item.is_final]
                 final += [item for item in real if item.is_final]
                 if done.positions:
-                    yield Done(done.positions, done.outputs)
+                    yield Outcomes(done.positions, done.outputs)
         if failed or final or unanswered:
             seen = [replace(item, others_served=number < served) for number, item in enumerate(unanswered)]
-            yield Done(failed=final + failed, unanswered=seen)
+            yield Outcomes(failed=final + failed, unanswered=seen)
 
     def _sorted_out(self, failed: list[Failed]) -> tuple[list[Failed], list[Failed]]:
         """The failures that are the inputs' own, and those that met an outage."""
@@ -174,7 +182,7 @@ class Caller:
             self.halted = error
         return Failed(position, error, attempt)
 
-    def _first_attempt(self, inputs: Sequence[Any]) -> Iterator[Done]:
+    def _first_attempt(self, inputs: Sequence[Any]) -> Iterator[Outcomes]:
         if self.model.call_style is CallStyle.VALUE and self.model.concurrency == 1:
             return self._serial(inputs)
         return self._units(self._cut(inputs), inputs, 1)
@@ -188,9 +196,9 @@ class Caller:
 
     # -- one thread, one value at a time ----------------------------------------------------
 
-    def _serial(self, inputs: Sequence[Any]) -> Iterator[Done]:
+    def _serial(self, inputs: Sequence[Any]) -> Iterator[Outcomes]:
         call, clock = self._one(), time.monotonic
-        done, flush_at, start, stride = Done(), clock() + FLUSH_S, 0, 1
+        done, flush_at, start, stride = Outcomes(), clock() + FLUSH_S, 0, 1
         while start < len(inputs) and self.halted is None:
             room = self.batch_size - len(done)
             part = inputs[start : start + min(stride, room)]
@@ -217,32 +225,32 @@ class Caller:
             stride = max(1, min(2 * stride, in_time, in_memory))
             if interrupted is not None or now >= flush_at or self._is_full(done) or self._ends_with_outage(done):
                 yield done
-                done, flush_at = Done(), clock() + FLUSH_S
+                done, flush_at = Outcomes(), clock() + FLUSH_S
             if interrupted is not None:
                 raise interrupted
         if len(done):
             yield done
 
-    def _ends_with_outage(self, done: Done) -> bool:
+    def _ends_with_outage(self, done: Outcomes) -> bool:
         """Then who counts outages in a row must hear of it: a provider that refuses at once is not asked again and
         again."""
         return bool(done.failed) and is_outage(done.failed[-1].error)
 
-    def _is_full(self, done: Done) -> bool:
+    def _is_full(self, done: Outcomes) -> bool:
         return len(done) >= self.batch_size or done.bytes >= MAX_PORTION_BYTES
 
     # -- units, possibly many at once ---------------------------------------------------------
 
-    def _units(self, units: Sequence[list[int]], inputs: Sequence[Any], attempt: int) -> Iterator[Done]:
+    def _units(self, units: Sequence[list[int]], inputs: Sequence[Any], attempt: int) -> Iterator[Outcomes]:
         if self.model.call_style is CallStyle.ASYNC:
             return self._in_flight([unit[0] for unit in units], inputs, attempt)
         if self.model.concurrency == 1:
             return self._portions(self._call_unit(unit, inputs, attempt) for unit in units if self.halted is None)
         return self._portions(self._threaded_units(units, inputs, attempt))
 
-    def _portions(self, finished: Iterable[Done]) -> Iterator[Done]:
+    def _portions(self, finished: Iterable[Outcomes]) -> Iterator[Outcomes]:
         """Join finished units into portions of a batch, or what is done when time is up."""
-        portion, flush_at = Done(), time.monotonic() + FLUSH_S
+        portion, flush_at = Outcomes(), time.monotonic() + FLUSH_S
         try:
             for done in finished:
                 portion.positions += done.positions
@@ -251,14 +259,14 @@ class Caller:
                 portion.bytes += bytes_of(done.outputs)
                 if self._is_full(portion) or time.monotonic() >= flush_at:
                     yield portion
-                    portion, flush_at = Done(), time.monotonic() + FLUSH_S
+                    portion, flush_at = Outcomes(), time.monotonic() + FLUSH_S
         except INTERRUPTS:
             yield portion
             raise
         if len(portion):
             yield portion
 
-    def _call_unit(self, unit: list[int], inputs: Sequence[Any], attempt: int) -> Done:
+    def _call_unit(self, unit: list[int], inputs: Sequence[Any], attempt: int) -> Outcomes:
         """One call, and for a failing batch the calls that find the failing inputs.
 
         Usually one input is to blame: it is searched for by calls of the left half alone,
@@ -267,7 +275,7 @@ class Caller:
         whole = self._try_unit(unit, inputs, attempt)
         if len(unit) == 1 or len(whole.failed) < len(unit) or self._is_spared(whole.failed[0]):
             return whole
-        done, suspects, rest = Done(), whole, []
+        done, suspects, rest = Outcomes(), whole, []
         while len(suspects.failed) > 1:
             positions = [item.position for item in suspects.failed]
             left, right = positions[: len(positions) // 2], suspects.failed[len(positions) // 2 :]
@@ -277,7 +285,7 @@ class Caller:
                 rest += [item.position for item in right]
             else:
                 done.add(tried)
-                suspects = Done(failed=right)
+                suspects = Outcomes(failed=right)
         was_alone = suspects is not whole and suspects.failed != right
         if not was_alone and self.model.max_attempts == attempt:  # else it is called alone when it is tried again
             suspects = self._try_unit([suspects.failed[0].position], inputs, attempt)
@@ -286,16 +294,16 @@ class Caller:
             done.add(self._halved(rest, inputs, attempt))
         return done
 
-    def _halved(self, unit: list[int], inputs: Sequence[Any], attempt: int) -> Done:
+    def _halved(self, unit: list[int], inputs: Sequence[Any], attempt: int) -> Outcomes:
         whole = self._try_unit(unit, inputs, attempt)
         if len(unit) == 1 or len(whole.failed) < len(unit) or self._is_spared(whole.failed[0]):
             return whole
-        done, middle = Done(), len(unit) // 2
+        done, middle = Outcomes(), len(unit) // 2
         for half in (unit[:middle], unit[middle:]):
             done.add(self._halved(half, inputs, attempt))
         return done
 
-    def _try_unit(self, unit: list[int], inputs: Sequence[Any], attempt: int) -> Done:
+    def _try_unit(self, unit: list[int], inputs: Sequence[Any], attempt: int) -> Outcomes:
         """One call; where it raises, all of the unit has failed."""
         self.calls += 1
         try:
@@ -303,13 +311,13 @@ class Caller:
         except Exception as error:  # the unit of work: searched, retried, then set aside
             if isinstance(error, ConfigError) and self.model.call_style is CallStyle.BATCH:
                 self.halted = self.halted or error  # it is about the call, and no row's fault
-            return Done(failed=[self._failed(position, error, attempt) for position in unit])
+            return Outcomes(failed=[self._failed(position, error, attempt) for position in unit])
         wrong = {i: output for i, output in enumerate(outputs) if isinstance(output, Exception)}
         if not wrong:
-            return Done(unit, outputs)
+            return Outcomes(unit, outputs)
         sound = [i for i in range(len(unit)) if i not in wrong]
         failed = [self._failed(unit[i], error, attempt) for i, error in wrong.items()]
-        return Done([unit[i] for i in sound], [outputs[i] for i in sound], failed)
+        return Outcomes([unit[i] for i in sound], [outputs[i] for i in sound], failed)
 
     def _is_spared(self, failed: Failed) -> bool:
         return is_outage(failed.error) or halts_run(failed.error) or failed.error is self.halted
@@ -320,15 +328,15 @@ class Caller:
         values = [self._named(inputs[position]) for position in unit]
         return list(call_batch(self.model, values, **self.parameters))
 
-    def _threaded_units(self, units: Sequence[list[int]], inputs: Sequence[Any], attempt: int) -> Iterator[Done]:
+    def _threaded_units(self, units: Sequence[list[int]], inputs: Sequence[Any], attempt: int) -> Iterator[Outcomes]:
         """At most ``concurrency`` units at once, in threads, in the order they finish."""
-        finished: queue.SimpleQueue[Done | BaseException] = queue.SimpleQueue()
+        finished: queue.SimpleQueue[Outcomes | BaseException] = queue.SimpleQueue()
         waiting = iter(units)
 
         def work(unit: list[int]) -> None:
             try:
                 finished.put(self._call_unit(unit, inputs, attempt))
-            except BaseException as error:  # an interrupt, raised again where the run goes on
+            except BaseException as error:  # an interrupt, raised again in the thread that waits
                 finished.put(error)
 
         with ThreadPoolExecutor(self.model.concurrency, thread_name_prefix="pinnacle-model") as pool:
@@ -345,7 +353,7 @@ class Caller:
                 running += start() - 1
                 yield done
 
-    def _in_flight(self, positions: Sequence[int], inputs: Sequence[Any], attempt: int) -> Iterator[Done]:
+    def _in_flight(self, positions: Sequence[int], inputs: Sequence[Any], attempt: int) -> Iterator[Outcomes]:
         """At most ``concurrency`` coroutines at once, in the order they finish."""
 
         async def ask(position: int) -> Any:
@@ -365,9 +373,9 @@ class Caller:
                 yield from self._landed(flight.take(), attempt)
                 raise
 
-    def _landed(self, landed: Sequence[Landed], attempt: int) -> Iterator[Done]:
-        """A portion as `Done`; an interrupt that came up in a coroutine is raised after it."""
-        done = Done()
+    def _landed(self, landed: Sequence[Landed], attempt: int) -> Iterator[Outcomes]:
+        """A portion as `Outcomes`; an interrupt that came up in a coroutine is raised after it."""
+        done = Outcomes()
         interrupted: BaseException | None = None
         for item in landed:
             if item.error is None:

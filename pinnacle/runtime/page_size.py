@@ -24,6 +24,16 @@ LONG_WORK_TARGET_S = 12.0
 called many at once: the places that the last rows of a page leave idle are a smaller part of it."""
 
 
+class FixedSize:
+    """Always as many ``rows``."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+
+    def after_read(self, page: Page, seconds: float) -> None:
+        return None
+
+
 class PageSize:
     """``rows`` to ask for next. Short pages keep reads short, leases shared and memory bounded."""
 

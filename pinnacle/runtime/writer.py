@@ -21,44 +21,54 @@ SWITCH_INTERVAL_S = 0.0005
 
 
 class _Brisk:
-    """While runs are at work, hand the interpreter lock over ten times as often as usual.
+    """While predictions are at work, hand the interpreter lock over ten times as often as usual.
 
     A writer asks for the lock after each step of the database, and with Python's 5 ms a
     model that computes in Python would keep it waiting longer than the steps take. Put
-    back when the last run ends.
+    back when the last one ends.
     """
 
     def __init__(self) -> None:
-        self._lock, self._runs, self._usual_s = threading.Lock(), 0, 0.0
+        self._lock, self._users, self._usual_s = threading.Lock(), 0, 0.0
 
     def __enter__(self) -> None:
         with self._lock:
-            if self._runs == 0:
+            if self._users == 0:
                 self._usual_s = sys.getswitchinterval()
                 sys.setswitchinterval(min(self._usual_s, SWITCH_INTERVAL_S))
-            self._runs += 1
+            self._users += 1
 
     def __exit__(self, *error: object) -> None:
         with self._lock:
-            self._runs -= 1
-            if self._runs == 0:
+            self._users -= 1
+            if self._users == 0:
                 sys.setswitchinterval(self._usual_s)
 
 
 brisk = _Brisk()
 
 
-class Writer:
-    """One thread that runs writes in order. At most two are waiting or running: a third waits
-    for its turn in the caller's thread, which bounds what a crash can lose.
+class WriterThread:
+    """One thread that runs writes in order, while it is entered as a context. At most two are waiting or running: a
+    third waits for its turn in the caller's thread, which bounds what a crash can lose.
 
-    After a write fails, later ones are dropped, and its error is raised to whoever asks.
+    After a write fails, later ones are dropped, and its error is raised to whoever asks, at last at the end of
+    the context.
     """
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="pinnacle-writer")
         self._slots = threading.BoundedSemaphore(WAITING_BATCHES)
         self._failure: BaseException | None = None
+
+    def __enter__(self) -> None:
+        self._failure = None
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="pinnacle-writer")
+
+    def __exit__(self, *error: object) -> None:
+        """Wait until all that is queued is done; raises what a write failed with where nothing else was raised."""
+        self._pool.shutdown(wait=True)
+        if error[0] is None:
+            self.raise_failure()
 
     def write(self, task: Callable[[], None]) -> Future[None]:
         """Queue a write; raises the error of an earlier one."""
@@ -74,20 +84,20 @@ class Writer:
         """Queue something that is no write, in order with the writes."""
         return self._pool.submit(task)
 
+    def drain(self) -> None:
+        """Wait until all that is queued by now is done."""
+        self.do(lambda: None).result()
+
     def raise_failure(self) -> None:
         """Raise the error of the first write that failed, if any did."""
         if self._failure is not None:
             raise self._failure
 
-    def close(self) -> None:
-        """Wait until all that is queued is done."""
-        self._pool.shutdown(wait=True)
-
     def _run(self, task: Callable[[], None]) -> None:
         try:
             if self._failure is None:
                 task()
-        except BaseException as error:
+        except BaseException as error:  # the unit of work: raised in the caller's thread
             self._failure = error
             raise
         finally:
@@ -98,7 +108,7 @@ def reconnecting(operation: Callable[[], T]) -> T:
     """Run a database operation, again on a new connection when its own dropped.
 
     Every operation of a target may be repeated: writes are conditional, and a lease of
-    one's own run is no obstacle. Raises the last ConnectionLost when the server stays away.
+    one's own is no obstacle. Raises the last ConnectionLost when the server stays away.
     """
     for pause in RECONNECT_PAUSES_S:
         try:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pinnacle import MissingPlugin, Model, ModelUnavailable, model
 from pinnacle.base.rows import Fields
-from pinnacle.runtime.calling import Caller, Failed
+from pinnacle.runtime.caller import Caller, Failed
 
 STYLES: dict[str, dict[str, Any]] = {
     "value": {},

@@ -1,0 +1,126 @@
+"""What a worker does with the rows of a claim: read, computed and written as those of any prediction."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+from pinnacle.backends.protocol import Target
+from pinnacle.base.rows import Key, Page
+from pinnacle.components.model import CallStyle, Model
+from pinnacle.runtime.computation import Computation
+from pinnacle.runtime.held import Held
+from pinnacle.runtime.intake import Intake
+from pinnacle.runtime.options import PredictOptions, PredictSettings
+from pinnacle.runtime.outputs import OutputWriter
+from pinnacle.runtime.page_size import PageSize
+from pinnacle.runtime.patience import Patience
+from pinnacle.runtime.scope import Scope
+from pinnacle.runtime.writer import brisk, reconnecting
+
+PORTION_ROWS = 2_500
+"""How many rows of a claim are read at once; a portion of a batch model is of whole batches."""
+
+
+@dataclass
+class WorkReport:
+    """What became of a claim: ``again`` holds the keys whose rows wait still.
+
+    ``outage``: why some of these met no answer. ``computed``: inputs that did.
+    """
+
+    again: set[Key] = field(default_factory=set)
+    outage: BaseException | None = None
+    computed: int = 0
+
+
+class ListenerPrediction:
+    """A prediction over rows that come with their lease, claim after claim.
+
+    What cannot be done, because a row is locked or its provider does not answer, is handed
+    back instead of waited for: other rows wait behind it. Only outputs that were computed
+    for such a row and not written, because a row was locked, are remembered for when
+    it comes back: it is not paid for twice.
+    """
+
+    def __init__(
+        self, model: Model, target: Target, *, unmatched: Literal["keep", "clear"],
+        parameters: Mapping[str, Any], settings: PredictSettings,
+    ) -> None:  # fmt: skip
+        self.stop = threading.Event()
+        """Once it is set, work stops between two portions (CancelledError); what is computed is written."""
+        self._scope = scope = Scope.of(model, target, PredictOptions(parameters=parameters), settings)
+        self._target, self._caller, self._unmatched = target, scope.caller, unmatched
+        self._size = PageSize(model, scope.batch_size)
+        outputs = OutputWriter(scope)
+        self._computation = Computation(
+            scope, outputs, Intake(scope, outputs), self._size,
+            Patience(model.identifier, settings.outage_patience_s), self.stop, judges=True,
+        )  # fmt: skip
+        a_call = scope.batch_size if model.call_style is CallStyle.BATCH else 1
+        self._portion_rows = math.ceil(PORTION_ROWS / a_call) * a_call
+
+    @property
+    def rows(self) -> int:
+        """How many rows to claim next."""
+        return self._size.rows
+
+    def work(self, keys: Sequence[Key], lease: str, *, meanwhile: Callable[[], None] | None = None) -> WorkReport:
+        """Bring claimed rows up to date; commits before it returns. ``meanwhile`` runs once all is computed,
+        while the last outputs are written."""
+        scope, again, pages = self._scope, set[Key](), list[Held]()
+        scope.later.clear()
+        self._caller.outage = self._caller.halted = None
+        computed = scope.result.computed
+        with brisk, scope.thread, scope.account.open(scope.result):
+            for start in range(0, len(keys), self._portion_rows):
+                portion = keys[start : start + self._portion_rows]
+                if self._outage() is not None:
+                    again.update(portion)
+                elif (page := self._read(portion, again)).keys:
+                    pages.append(Held(page=page, lease=lease, is_retried=True))
+                    self._computation.compute(pages[-1])
+            if meanwhile is not None:
+                meanwhile()
+        unwritten = set(scope.take_later())
+        again |= unwritten
+        for held in pages:
+            again.update(key for i, key in enumerate(held.page.keys) if i not in held.settled)
+        self._remember([held.page for held in pages], unwritten)
+        return WorkReport(again, self._outage(), scope.result.computed - computed)
+
+    def _outage(self) -> BaseException | None:
+        return self._caller.outage or self._caller.halted
+
+    def _read(self, keys: Sequence[Key], again: set[Key]) -> Page:
+        """The rows that need work now; those that are gone or not selected are settled, else added to ``again``."""
+        began = time.perf_counter()
+        page = reconnecting(partial(self._target.reread, keys))
+        if page.read < len(keys):
+            again.update(self._settle_absent(keys))
+        if not page.keys:
+            self._size.after_work(max(1, len(keys)), time.perf_counter() - began)
+        return page
+
+    def _settle_absent(self, keys: Sequence[Key]) -> Sequence[Key]:
+        """Rows that are gone leave no copies behind; rows no longer selected are kept or cleared. Those that
+        could not be."""
+        gone, unmatched = self._target.absent(keys)
+        if gone:
+            self._target.forget(gone)
+        return self._target.blank(unmatched) if unmatched and self._unmatched == "clear" else ()
+
+    def _remember(self, pages: Sequence[Page], unwritten: set[Key]) -> None:
+        """Forget all outputs but those of rows that could not be written."""
+        inputs = [
+            identity
+            for page in pages
+            for identity, key in zip(page.identities, page.keys, strict=True)
+            if key in unwritten
+        ] if unwritten else []  # fmt: skip
+        self._scope.memory.keep_only(inputs)

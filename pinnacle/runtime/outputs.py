@@ -1,0 +1,130 @@
+"""The one way of outputs into the database: checked, remembered, paid for, shared, written; what fails is set aside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from pinnacle.base.errors import ModelError, RowRejected
+from pinnacle.base.failpoints import failpoint
+from pinnacle.base.rows import Failure, OutputBatch
+from pinnacle.runtime.caller import Failed, Outcomes
+from pinnacle.runtime.held import Held, failures_of, pick
+from pinnacle.runtime.scope import Scope
+from pinnacle.runtime.writer import reconnecting
+
+
+class OutputWriter:
+    """Takes what came of inputs of held pages, and has it written by the writer's thread, in that order.
+
+    It knows positions of a held page and not where their outcomes come from: a call, a provider's batch, a cache.
+    Rows that cannot be written because others hold or have changed them go to the scope's ``later``.
+    """
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope, self._target, self._result = scope, scope.target, scope.result
+
+    def settle(self, held: Held, outcomes: Outcomes, *, is_new: bool = True) -> None:
+        """Bring outcomes of a page on their way; waits while two batches are queued already.
+
+        Not ``is_new``: outputs that were computed and paid for before.
+        """
+        failpoint("after-model")
+        sound = self._checked(outcomes)
+        identities = pick(held.page.identities, sound.positions)
+        self._scope.memory.put(identities, sound.outputs)
+        if is_new:
+            self._result.computed += len(outcomes)
+            for task in self._scope.account.due(identities, sound.outputs):
+                self._queue(held, task)
+        shared = self._shared(held, sound)
+        self.write(held, shared.positions, shared.outputs)
+        self.set_aside(held, shared.failed)
+
+    def write(self, held: Held, positions: Sequence[int], outputs: Sequence[Any]) -> None:
+        """Queue checked outputs, a batch at a time."""
+        held.settled.update(positions)
+        page, size = held.page, self._scope.batch_size
+        for start in range(0, len(positions), size):
+            part = positions[start : start + size]
+            batch = OutputBatch(pick(page.keys, part), outputs[start : start + size], pick(page.witnesses, part))
+            self._queue(held, partial(self._commit, self._target.prepare(batch)))
+
+    def set_aside(self, held: Held, failed: Sequence[Failed]) -> None:
+        """Queue failures; with ``on_error="raise"`` raise the first, which is recorded all the same."""
+        if not failed:
+            return
+        held.settled.update(item.position for item in failed)
+        self._queue(held, partial(self._record, failures_of(held.page, failed)))
+        if self._scope.options.on_error == "raise":
+            first, keys = failed[0], held.page.keys
+            raise ModelError(
+                f"model {self._scope.model.identifier!r} failed on {self._result.output} for key "
+                f"{keys[first.position]!r}: {type(first.error).__name__}: {first.message}",
+                keys=[keys[item.position] for item in failed],
+            ) from first.error
+
+    # -- from outcomes to what is written ------------------------------------------------------------
+
+    def _checked(self, outcomes: Outcomes) -> Outcomes:
+        """The outputs as they will be stored; those that do not fit the output have failed."""
+        if not outcomes.outputs:
+            return outcomes
+        positions, (values, misfits) = outcomes.positions, self._target.check_all(outcomes.outputs)
+        if not misfits:
+            return Outcomes(positions, list(values), outcomes.failed)
+        sound = [i for i in range(len(positions)) if i not in misfits]
+        failed = [Failed(positions[i], error, 1) for i, error in misfits.items()]
+        return Outcomes([positions[i] for i in sound], [values[i] for i in sound], [*outcomes.failed, *failed])
+
+    def _shared(self, held: Held, outcomes: Outcomes) -> Outcomes:
+        """The outcomes, with those of the rows that have the same inputs."""
+        if not held.followers:
+            return outcomes
+        shared = Outcomes(list(outcomes.positions), list(outcomes.outputs), list(outcomes.failed))
+        for position, output in zip(outcomes.positions, outcomes.outputs, strict=True):
+            followers = held.followers.get(position, ())
+            shared.positions.extend(followers)
+            shared.outputs.extend([output] * len(followers))
+        for item in outcomes.failed:
+            followers = held.followers.get(item.position, ())
+            shared.failed.extend(Failed(position, item.error, item.attempts) for position in followers)
+        self._result.deduplicated += len(shared.positions) - len(outcomes.positions)
+        return shared
+
+    def _queue(self, held: Held, task: Callable[[], None]) -> None:
+        held.writes.append(self._scope.thread.write(task))
+
+    # -- on the writer's thread ------------------------------------------------------------------------
+
+    def _commit(self, batch: OutputBatch) -> None:
+        """Write a batch; one that the database refuses is halved until the refused rows are alone and set aside."""
+        failpoint("before-write")
+        try:
+            unwritten = reconnecting(partial(self._target.write, batch))
+        except RowRejected as error:
+            self._refused(batch, error)
+            return
+        failpoint("after-write")
+        written = len(batch.keys) - len(unwritten)
+        self._result.written += written
+        self._scope.progress(written)
+        self._scope.later.extend(batch.keys[i] for i in unwritten)
+
+    def _refused(self, batch: OutputBatch, error: RowRejected) -> None:
+        if len(batch.keys) > 1:
+            middle = len(batch.keys) // 2
+            for part in (slice(None, middle), slice(middle, None)):
+                self._commit(OutputBatch(batch.keys[part], batch.outputs[part], batch.witnesses[part]))
+        elif self._scope.options.on_error == "raise":
+            raise error
+        else:
+            message = str(error)
+            self._record([Failure(batch.keys[0], batch.witnesses[0], type(error).__name__, message, message, 1)])
+
+    def _record(self, failures: Sequence[Failure]) -> None:
+        """Set rows aside with their errors."""
+        self._target.fail(failures)
+        self._result.failed += len(failures)
+        self._scope.progress(len(failures))
