@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from pinnacle.plugin import TrainingConfiguration, operational, resolved_secret,
 from pinnacle_transformers.arguments import arguments_of, checked, config_class, default_of, known_arguments, plain
 from pinnacle_transformers.folders import series_in
 from pinnacle_transformers.limits import check_limits
-from pinnacle_transformers.renamed import OLD_NAMES, OLDER, RENAMED, current, earlier, without
+from pinnacle_transformers.renamed import OLD_NAMES, OLDER, current
 
 DISPLAY = frozenset({
     "disable_tqdm", "log_level", "log_level_replica", "log_on_each_node", "project", "report_to", "run_name",
@@ -26,8 +26,6 @@ DISPLAY = frozenset({
 """Arguments that say what is shown of a training and where, and nothing about what comes of it."""
 
 _HOLDERS = ("arguments", "display")
-_FOR_TRL = ("max_length", "loss_type", "neftune_noise_alpha", "deepspeed")
-_FOR_ONE_METHOD = {"sft": ("packing", "completion_only_loss"), "dpo": ("beta",)}
 _HALF = ("fp16", "bf16", "fp16_full_eval", "bf16_full_eval", "tf32")
 _REFUSALS = (ValueError, TypeError, RuntimeError, OSError, KeyError, AttributeError, ImportError)
 """What the libraries raise for values and files that do not work."""
@@ -37,32 +35,28 @@ _REFUSALS = (ValueError, TypeError, RuntimeError, OSError, KeyError, AttributeEr
 class LLMTrainingConfiguration(TrainingConfiguration):
     """How a model is fine-tuned: ``LLMTrainingConfiguration("quick", num_train_epochs=1, learning_rate=1e-4)``.
 
-    Takes every argument of `transformers.TrainingArguments` and of trl's `SFTConfig` and `DPOConfig`, under the names
-    of transformers 4 too; those not given stay as trl has them. Unknown names are a TypeError, values that cannot
-    work and those that are said elsewhere (``model_init_kwargs``) a ConfigError, and an old argument that has no
-    effect any more a warning. All others are attributes, under old names too: ``configuration.learning_rate``; they
-    can be set, and `dataclasses.replace` takes them.
+    Takes the fields below, and every argument of `transformers.TrainingArguments` and of trl's `SFTConfig` and
+    `DPOConfig`, under the names of transformers 4 too; those not given stay as trl has them. Unknown names are a
+    TypeError, values that cannot work and those that are said elsewhere (``model_init_kwargs``) a ConfigError, and an
+    old argument that has no effect any more a warning.
 
-    ``method``: "sft", or "dpo" over pairs of answers. ``loss_type``: "nll" or "dft", or of DPO "sigmoid", "ipo", ..,
-    also a list of them. ``beta``: how close DPO stays to the model it began with. ``max_length``: tokens of a row
-    beyond which it is cut; None cuts nothing. ``use_lora``: train an adapter (``lora_*``) and not the model itself.
-    ``lora_target_modules``: names of layers; None is every linear layer but the output head. ``bits``: load the model
-    in 4 or 8; None is as the model says. ``validation_fraction``: the share of rows that is held out for evaluation.
+    ``arguments`` holds what was given of the libraries' arguments, by the names of now, and ``display`` those that
+    only say what is shown: ``configuration.arguments["learning_rate"]``. Both can be given as well; what is given by
+    its own name goes before what they say. So `dataclasses.replace` takes any argument, and leaves the others.
+
+    ``method``: "sft", or "dpo" over pairs of answers. ``max_length``: tokens of a row beyond which it is cut; None
+    cuts nothing. ``use_lora``: train an adapter (``lora_*``) and not the model itself. ``lora_target_modules``: names
+    of layers; None is every linear layer but the output head. ``bits``: load the model in 4 or 8; None is as the
+    model says. ``validation_fraction``: the share of rows that is held out for evaluation.
     ``early_stopping_patience``: evaluations without a better one after which it ends. ``log_to_db``: keep the
     training's metrics in the database. ``overwrite_output_dir``: what an earlier run left in ``output_dir`` may go.
 
-    ``arguments`` holds what was given of the libraries' arguments, by the names of now, and ``display`` those that
-    only say what is shown. A change of ``display``, ``output_dir``, ``overwrite_output_dir``, ``log_to_db`` or
-    ``hub_token`` is no new version. ``hub_token`` is stored only as ``"env:NAME"``.
+    A change of ``display``, ``output_dir``, ``overwrite_output_dir``, ``log_to_db`` or ``hub_token`` is no new
+    version. ``hub_token`` is stored only as ``"env:NAME"``.
     """
 
     method: str = "sft"
-    loss_type: str | list[str] | None = None
-    beta: float = 0.1
     max_length: int | None = 512
-    packing: bool = False
-    completion_only_loss: bool | None = None
-    neftune_noise_alpha: float | None = None
     use_lora: bool = True
     lora_r: int = 8
     lora_alpha: int = 16
@@ -72,7 +66,6 @@ class LLMTrainingConfiguration(TrainingConfiguration):
     bits: int | None = None
     validation_fraction: float = 0.0
     early_stopping_patience: int | None = None
-    deepspeed: dict[str, Any] | str | None = None
     arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
     output_dir: str | None = operational(None)
     overwrite_output_dir: bool = operational(False)
@@ -80,26 +73,41 @@ class LLMTrainingConfiguration(TrainingConfiguration):
     display: dict[str, Any] = operational(dataclasses.MISSING, default_factory=dict)
     hub_token: str | None = secret()
 
-    def __init__(self, identifier: str, **given: Any) -> None:
-        fields = _own_fields(type(self))
-        defaults = {name: _default(field) for name, field in fields.items()}
-        vars(self).update({"identifier": identifier, "version": None, **defaults})
-        if given.keys() >= fields.keys():  # dataclasses.replace gives every field, and beside them what is to change
-            changes = {name: value for name, value in given.items() if name not in fields}
-            held = _flat({name: given[name] for name in fields})
-            given = {**without(held, changes), **changes}
-        for line in self._take(_flat(given)):
-            warnings.warn(f"{self.kind} {identifier!r}: {line}", stacklevel=2)
+    def __init__(
+        self,
+        identifier: str,
+        *,
+        arguments: Mapping[str, Any] | None = None,
+        display: Mapping[str, Any] | None = None,
+        **given: Any,
+    ) -> None:
+        self.identifier, self.version = identifier, None
+        with self._named():
+            told = self._take({**_mapping("arguments", arguments), **_mapping("display", display)}, given)
+        for line in told:
+            warnings.warn(f"{self.label}: {line}", stacklevel=2)
         self.__post_init__()
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_limits(self)
+        with self._named():
+            check_limits(self)
+
+    @property
+    def label(self) -> str:
+        """How messages name it."""
+        return f"{self.kind} {self.identifier!r}"
+
+    def check(self) -> None:
+        """Check what was set since it was made as what is given then; ConfigError for what is no field of it."""
+        for name in vars(self).keys() - {field.name for field in dataclasses.fields(self)}:
+            raise ConfigError(f"{self.label}: {name} was set, which is no field; set arguments[{name!r}] instead")
+        dataclasses.replace(self)
 
     @property
     def checkpoints_kept(self) -> int | None:
         """How many checkpoints of a run stay; None keeps all."""
-        kept = self.save_total_limit
+        kept = self.arguments.get("save_total_limit")
         return None if kept is None else max(1, int(kept))
 
     def series_on_disk(self, run: str) -> list[dict[str, Any]]:
@@ -111,8 +119,7 @@ class LLMTrainingConfiguration(TrainingConfiguration):
         own = {
             name: value
             for name, field in _own_fields(type(self)).items()
-            if name not in _HOLDERS and not field.metadata.get("secret")
-            if not _is_same(value := getattr(self, name), _default(field))
+            if not field.metadata.get("secret") and not _is_same(value := getattr(self, name), _default(field))
         }
         return {**own, **self.arguments, **self.display}
 
@@ -140,10 +147,10 @@ class LLMTrainingConfiguration(TrainingConfiguration):
                 sent["parallelism_config"] = ParallelismConfig(**sent["parallelism_config"])
             return library(**sent)
         except _REFUSALS as error:
-            if isinstance(error, ImportError) and self.deepspeed is not None:
+            if isinstance(error, ImportError) and self.arguments.get("deepspeed") is not None:
                 raise MissingPlugin("deepspeed", "deepspeed", purpose="deepspeed=") from error
             told = f"{type(error).__name__}: {error}"
-            raise ConfigError(f"{self.kind} {self.identifier!r}: the libraries refuse it: {told}") from error
+            raise ConfigError(f"{self.label}: the libraries refuse it: {told}") from error
 
     def lora_config(self, model: Any) -> Any:
         """peft's `LoraConfig` for a loaded transformers model; None where ``use_lora`` is False.
@@ -167,59 +174,40 @@ class LLMTrainingConfiguration(TrainingConfiguration):
             fan_in_fan_out=any(isinstance(layer, Conv1D) for layer in model.modules()),
         )
 
-    def __getattr__(self, name: str) -> Any:
-        """An argument's value, under old names too; the library's default where none was given."""
-        held, new = vars(self), RENAMED.get(name, name)
-        taken = {} if name.startswith("_") or "display" not in held else arguments_of(self.method)
-        spellings = [each for each in (new, OLDER.get(new, new)) if each in taken]
-        if taken and name in OLD_NAMES and name not in RENAMED:
-            return earlier(name, partial(getattr, self))
-        if not spellings:
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
-        for holder in (held["arguments"], held["display"], held):
-            if new in holder:
-                return holder[new]
-        defaults = (default_of(self.method, each) for each in spellings)
-        return next((default for default in defaults if default is not None), None)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Whatever name an argument goes by, what is set is what is stored; checked as at construction."""
-        if name.startswith("_") or name in ("identifier", "version"):
-            super().__setattr__(name, value)
-            return
-        changed = dataclasses.replace(self, **{name: value})
-        vars(self).update({**vars(changed), "version": self.version})
-
     def __repr__(self) -> str:
         shown = [repr(self.identifier), *(f"{name}={value!r}" for name, value in self.given().items())]
         return f"{type(self).__name__}({', '.join(shown)})"
 
-    def _take(self, given: Mapping[str, Any]) -> list[str]:
+    def _take(self, held: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
         """Keep arguments, each where it belongs; returns what of them has no effect. Unknown names are a TypeError."""
         known = {**arguments_of("sft"), **arguments_of("dpo")}
         fields = _own_fields(type(self))
-        for name in given:
+        for name in (*held, *given):
             if not any(name in names for names in (fields, known, OLD_NAMES, OLDER)):
                 raise TypeError(_unknown(type(self), name))
+        held, told = current(_plain(held), {})
+        taken, told_too = current(_plain(given), held)
+        self.arguments, self.display = {}, {}
+        for name, field in fields.items():
+            value = checked(name, str(field.type), taken.pop(name) if name in taken else _default(field))
+            setattr(self, name, float(value) if isinstance(field.default, float) else value)
+        for name, value in taken.items():
+            holder = self.display if name in DISPLAY else self.arguments
+            holder[name] = checked(name, known.get(name, ""), value)
+        return told + told_too
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors that say which configuration it is."""
         try:
-            news, told = current({name: plain(name, value) for name, value in given.items()})
-            for name, value in news.items():
-                if name in fields:
-                    value = checked(name, str(fields[name].type), value)
-                    vars(self)[name] = float(value) if isinstance(fields[name].default, float) else value
-                else:
-                    holder = self.display if name in DISPLAY else self.arguments
-                    holder[name] = checked(name, known.get(name, ""), value)
+            yield
         except ConfigError as error:
-            raise ConfigError(f"{self.kind} {self.identifier!r}: {error}") from None
-        return told
+            raise ConfigError(f"{self.label}: {error}") from None
 
     def _own_arguments(self) -> dict[str, Any]:
         """Of our fields those that trl's class takes, where they say anything."""
-        names = (*_FOR_TRL, *_FOR_ONE_METHOD[self.method])
-        sent = {name: getattr(self, name) for name in names}
-        sent = {name: value for name, value in sent.items() if value is not None or name == "max_length"}
-        if (token := resolved_secret(self.hub_token, f"{self.kind} {self.identifier!r}")) is not None:
+        sent: dict[str, Any] = {"max_length": self.max_length}
+        if (token := resolved_secret(self.hub_token, self.label)) is not None:
             sent["hub_token"] = token
         if self.early_stopping_patience is not None and "metric_for_best_model" not in self.arguments:
             sent["metric_for_best_model"] = "loss"  # early stopping has no default for what is to get better
@@ -246,25 +234,23 @@ class LLMTrainingConfiguration(TrainingConfiguration):
         sent.setdefault("dataloader_pin_memory", False)
         if off:
             asked = " and ".join(f"{name}=True" for name in off)
-            warnings.warn(f"{self.kind} {self.identifier!r}: {asked} is turned off: it trains on the CPU", stacklevel=3)
+            warnings.warn(f"{self.label}: {asked} is turned off: it trains on the CPU", stacklevel=3)
 
 
 def _own_fields(cls: type[LLMTrainingConfiguration]) -> dict[str, dataclasses.Field[Any]]:
-    return {field.name: field for field in dataclasses.fields(cls) if field.name not in ("identifier", "version")}
+    """The fields that hold one value each, and not arguments of the libraries."""
+    others = ("identifier", "version", *_HOLDERS)
+    return {field.name: field for field in dataclasses.fields(cls) if field.name not in others}
 
 
-def _flat(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments given by themselves and in ``arguments=`` and ``display=``, in one dict."""
-    flat = dict(given)
-    for holder in _HOLDERS:
-        inner = flat.pop(holder, None) or {}
-        if not isinstance(inner, Mapping):
-            raise ConfigError(f"{holder} is a dict of arguments by name, not {inner!r}")
-        for name, value in inner.items():
-            if name in given and given[name] != value:
-                raise ConfigError(f"{name} is given twice, by itself and in {holder}=; leave one of them out")
-            flat[name] = value
-    return flat
+def _mapping(holder: str, arguments: Any) -> Mapping[str, Any]:
+    if arguments is not None and not isinstance(arguments, Mapping):
+        raise ConfigError(f"{holder} is a dict of arguments by name, not {arguments!r}")
+    return arguments or {}
+
+
+def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: plain(name, value) for name, value in arguments.items()}
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
@@ -276,7 +262,7 @@ def _is_same(value: Any, default: Any) -> bool:
 
 
 def _unknown(cls: type[LLMTrainingConfiguration], name: str) -> str:
-    known = {*known_arguments(), *_own_fields(cls)} - {*_HOLDERS}
+    known = {*known_arguments(), *_own_fields(cls)}
     near = get_close_matches(name, sorted(known), n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "see transformers.TrainingArguments for all"
     return f"{cls.__name__} takes no argument {name!r}; {hint}"
@@ -291,8 +277,7 @@ def _require_layers(configuration: LLMTrainingConfiguration, model: Any) -> None
             near = get_close_matches(target, sorted({name.rpartition(".")[2] for name in layers}), n=3, cutoff=0.5)
             hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
             raise ConfigError(
-                f"{configuration.kind} {configuration.identifier!r}: the model has no layer {target!r}, which "
-                f"lora_target_modules names{hint}"
+                f"{configuration.label}: the model has no layer {target!r}, which lora_target_modules names{hint}"
             )
 
 

@@ -33,9 +33,10 @@ def check(model: LLM, configuration: Any) -> None:
         raise ConfigError(f"LLM is trained by an LLMTrainingConfiguration, not {type(configuration).__name__}")
     if not configuration.log_to_db and configuration.output_dir is None:
         raise ConfigError("log_to_db=False keeps the checkpoints on the disk; say where with output_dir=")
-    if configuration.resume_from_checkpoint:
+    configuration.check()
+    if resumed_from := configuration.arguments.get("resume_from_checkpoint"):
         raise ConfigError(
-            f"resume_from_checkpoint={configuration.resume_from_checkpoint!r}: a fit that was interrupted goes on by "
+            f"resume_from_checkpoint={resumed_from!r}: a fit that was interrupted goes on by "
             "itself when it is called again; leave it out. To begin from other weights, name them as the model's"
         )
     bits = configuration.bits if configuration.bits is not None else model.bits

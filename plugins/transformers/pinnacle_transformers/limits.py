@@ -21,8 +21,6 @@ DPO_LOSSES = (
 )  # fmt: skip
 """trl looks at a loss's name when the first batch is there."""
 
-_ONE_METHODS_OWN = {"packing": "sft", "completion_only_loss": "sft", "beta": "dpo"}
-
 _ELSEWHERE = {
     "dataset_text_field": ("text", "X= of fit() says which field is the text"),
     "dataset_kwargs": ({}, "LLM reads and tokenizes the rows itself, and transform= of fit() changes them"),
@@ -98,19 +96,16 @@ _MAY_BE_ENDLESS = {"max_grad_norm"}
 
 
 def check_limits(configuration: LLMTrainingConfiguration) -> None:
-    """ConfigError naming the configuration, the value, and what to do."""
-    try:
-        for name, value in configuration.given().items():
-            is_fine = _is_finite(value) or (name in _MAY_BE_ENDLESS and value == math.inf)
-            _require(is_fine, f"{name}={value!r} has a number that is not finite; give one that is, or leave it out")
-            if name in _LIMITS and value is not None:
-                holds, claim = _LIMITS[name]
-                _require(holds(value), f"{name} is {claim}, not {value!r}")
-        _check_method(configuration)
-        _check_lora(configuration)
-        _check_evaluation(configuration)
-    except ConfigError as error:
-        raise ConfigError(f"{configuration.kind} {configuration.identifier!r}: {error}") from None
+    """ConfigError naming the value, and what to do."""
+    for name, value in configuration.given().items():
+        is_fine = _is_finite(value) or (name in _MAY_BE_ENDLESS and value == math.inf)
+        _require(is_fine, f"{name}={value!r} has a number that is not finite; give one that is, or leave it out")
+        if name in _LIMITS and value is not None:
+            holds, claim = _LIMITS[name]
+            _require(holds(value), f"{name} is {claim}, not {value!r}")
+    _check_method(configuration)
+    _check_lora(configuration)
+    _check_evaluation(configuration)
 
 
 def _is_finite(value: Any) -> bool:
@@ -155,7 +150,6 @@ def _check_method(configuration: LLMTrainingConfiguration) -> None:
     method, given = configuration.method, configuration.given()
     for name in given:
         owners = [each for each in METHODS if name in arguments_of(each)]
-        owners = [_ONE_METHODS_OWN[name]] if name in _ONE_METHODS_OWN else owners
         if owners and method not in owners:
             raise ConfigError(f"{name} is an argument of method={owners[0]!r}, and the method is {method!r}")
     for name, (nothing, instead) in _ELSEWHERE.items():
@@ -163,13 +157,13 @@ def _check_method(configuration: LLMTrainingConfiguration) -> None:
         _require(value in (None, nothing), f"{name}={value!r} has no effect: {instead}; leave it out")
     _check_loss(configuration)
     _require(
-        not configuration.packing or configuration.max_length is not None,
+        not given.get("packing") or configuration.max_length is not None,
         "packing fills sequences up to max_length, which is None; give it a number",
     )
 
 
 def _check_loss(configuration: LLMTrainingConfiguration) -> None:
-    loss, method = configuration.loss_type, configuration.method
+    loss, method = configuration.arguments.get("loss_type"), configuration.method
     losses = loss if isinstance(loss, list) and method == "dpo" else [] if loss is None else [loss]
     known = DPO_LOSSES if method == "dpo" else SFT_LOSSES
     for each in losses:

@@ -1,246 +1,236 @@
-"""Names that training arguments had in transformers 4 and early trl, and what they are now."""
+"""Names that training arguments had in transformers 4 and early trl, and what they are now: the table `OLD_NAMES`."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from pinnacle import ConfigError
 
-RENAMED = {
-    "evaluation_strategy": "eval_strategy",
-    "per_gpu_train_batch_size": "per_device_train_batch_size",
-    "per_gpu_eval_batch_size": "per_device_eval_batch_size",
-    "no_cuda": "use_cpu",
-    "xpu_backend": "ddp_backend",
-    "torchdynamo": "torch_compile_backend",
-    "push_to_hub_token": "hub_token",
-    "gradient_checkpointing": "activation_checkpointing",
-    "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
-    "max_seq_length": "max_length",
-    "use_liger": "use_liger_kernel",
-    "use_liger_loss": "use_liger_kernel",
-}
-"""The same argument under a newer name."""
-
-OLDER = {new: old for old, new in RENAMED.items() if old.startswith("gradient_checkpointing")}
-"""What releases of transformers that this plug-in runs with still call an argument."""
-
-_MOVED = {
-    "dispatch_batches": ("accelerator_config", "dispatch_batches"),
-    "split_batches": ("accelerator_config", "split_batches"),
-    "fsdp_min_num_params": ("fsdp_config", "min_num_params"),
-    "fsdp_transformer_layer_cls_to_wrap": ("fsdp_config", "transformer_layer_cls_to_wrap"),
-}
-"""Arguments that are keys of a dict by now."""
-
-_SWITCHES = {
-    "adafactor": ("optim", "adafactor"),
-    "group_by_length": ("train_sampling_strategy", "group_by_length"),
-}
-"""Flags that are now a value of another argument."""
-
-_LISTED = {
-    "include_inputs_for_metrics": ("include_for_metrics", "inputs"),
-    "tpu_metrics_debug": ("debug", "tpu_metrics_debug"),
-}
-"""Flags that are now an item of a list."""
-
-_AMP = ("auto", "amp", "cuda_amp", "cpu_amp")
-_NO_LONGER: dict[str, tuple[tuple[Any, ...], str]] = {
-    "logging_dir": ((), "TensorBoard's folder is what the environment variable TENSORBOARD_LOGGING_DIR names"),
-    "save_safetensors": ((True,), "weights are always saved as safetensors"),
-    "use_mps_device": ((True, False), "a device of Apple's is used where there is one"),
-    "jit_mode_eval": ((False,), "evaluation is never compiled by TorchScript"),
-    "use_ipex": ((False,), "Intel's extension of PyTorch is not used"),
-    "fp16_opt_level": (("O1",), "mixed precision is PyTorch's own, which has no levels"),
-    "fp16_backend": (_AMP, "mixed precision is PyTorch's own"),
-    "half_precision_backend": (_AMP, "mixed precision is PyTorch's own"),
-    "tpu_num_cores": ((), "whoever starts the processes decides on their number"),
-    "past_index": ((-1,), "past states are not fed back to the model"),
-    "sharded_ddp": (("", False, []), "sharded training is what fsdp= turns on"),
-    "mp_parameters": (("",), "SageMaker's model parallelism is not used"),
-    "ray_scope": (("last",), "no hyperparameters are searched here"),
-    "use_legacy_prediction_loop": ((False,), "there is one evaluation loop"),
-    "dataset_batch_size": ((1000,), "rows are tokenized in batches of the library's own size"),
-    "num_of_sequences": ((1024,), "packing goes by max_length alone"),
-    "chars_per_token": ((3.6,), "packing counts tokens"),
-    "max_prompt_length": ((512,), "a prompt and its answer are cut together, to max_length"),
-    "max_completion_length": ((), "a prompt and its answer are cut together, to max_length"),
-    "generate_during_eval": ((False,), "nothing is generated while a training evaluates"),
-}
-"""Arguments without an effect: values that lose nothing by it, and what holds instead."""
-
-_COUNTED = "include_num_input_tokens_seen"
-_BEHIND = {
-    **{old: new for old, (new, _) in _SWITCHES.items()},
-    "warmup_ratio": "warmup_steps",
-    "include_tokens_per_second": _COUNTED,
-}
-"""The argument that says it now, where it says more than that."""
-
-_ALL_STEPS = math.nextafter(1.0, 0.0)
+ALL_STEPS = math.nextafter(1.0, 0.0)
 """A warmup over all steps: what is under 1 is a share of them, and 1 is one step."""
 
-_HUB_NAMES = ("push_to_hub_model_id", "push_to_hub_organization")
-_BY_HAND = ("warmup_ratio", "include_tokens_per_second", *_HUB_NAMES)
-OLD_NAMES = frozenset([*RENAMED, *_MOVED, *_SWITCHES, *_LISTED, *_NO_LONGER, *_BY_HAND])
 
+def current(given: Mapping[str, Any], held: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """``held`` with what is ``given`` in its place, under the names of now, and what old names ask for in vain.
 
-def current(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Arguments under the names that they have now, and what the old ones ask for that will not happen.
-
-    An old name with None is as if it were not given, as it was then. ConfigError where an old and a new name are
-    both given and differ.
+    An old name that says a part of an argument leaves the rest of it as it is held. An old name with None is as if it
+    were not given, as it was then. ConfigError where an old and a new name are both given and differ.
     """
-    renaming = _Renaming(given)
+    taken = _Taken(given, held)
     for name, value in given.items():
         if name in OLD_NAMES and value is not None:
-            renaming.take(name, value)
-    return renaming.arguments, renaming.told
+            OLD_NAMES[name].take(name, value, taken)
+    return taken.arguments, taken.told
 
 
-def without(held: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """What is left of ``held``, arguments under the names of now, where ``changes``, under any, take their place.
+class _Taken:
+    """The arguments so far; ``said`` are those that this call itself gives, with the name that each was given by."""
 
-    Of an argument that an old name says a part of, the rest stays. `current` puts both together.
-    """
-    left = dict(held)
-    for name, value in changes.items():
-        if name not in OLD_NAMES:
-            left.pop(name, None)
-        elif value is not None and name not in _NO_LONGER:
-            _take_out(left, name, value, changes)
-    return left
-
-
-def _take_out(left: dict[str, Any], old: str, value: Any, changes: Mapping[str, Any]) -> None:
-    if old in _MOVED:
-        holder, key = _MOVED[old]
-        if isinstance(known := left.get(holder), Mapping):
-            left[holder] = {each: kept for each, kept in known.items() if each != key}
-    elif old in _LISTED:
-        holder, item = _LISTED[old]
-        left[holder] = [each for each in _items(left.get(holder)) if each != item]
-    elif old in _HUB_NAMES and "hub_model_id" in left:
-        left.update({name: earlier(name, left.get) for name in _HUB_NAMES if name not in changes})
-        left.pop("hub_model_id")
-    elif old in RENAMED or (old in _BEHIND and value != earlier(old, left.get)):
-        left.pop(RENAMED.get(old) or _BEHIND[old], None)
-    if (holder := {**_MOVED, **_LISTED}.get(old, ("", ""))[0]) and not left.get(holder):
-        left.pop(holder, None)
-
-
-def earlier(old: str, read: Callable[[str], Any]) -> Any:
-    """What an old name says, where ``read`` tells the arguments of now.
-
-    AttributeError for one that has no effect any more, and for what a file says.
-    """
-    if old in _NO_LONGER:
-        raise AttributeError(f"{old} has no effect any more: {_NO_LONGER[old][1]}")
-    if old in _MOVED:
-        holder, key = _MOVED[old]
-        if isinstance(known := read(holder) or {}, str):
-            raise AttributeError(f"{old} is now {key!r} of {holder}, which is the file {known!r}")
-        return known.get(key, 0 if key == "min_num_params" else None)
-    if old in _LISTED:
-        holder, item = _LISTED[old]
-        return item in _items(read(holder))
-    if old in _HUB_NAMES:
-        organization, _, name = (read("hub_model_id") or "").rpartition("/")
-        return (name if old == "push_to_hub_model_id" else organization) or None
-    said = read(RENAMED.get(old) or _BEHIND[old])
-    if old == "warmup_ratio":
-        return 0.0 if not said or said >= 1 else 1.0 if said == _ALL_STEPS else float(said)
-    if old == "include_tokens_per_second":
-        return said not in (None, False, "no")
-    return said == _SWITCHES[old][1] if old in _SWITCHES else said
-
-
-def _items(known: Any) -> list[Any]:
-    return known.split() if isinstance(known, str) else list(known or [])
-
-
-class _Renaming:
-    def __init__(self, given: Mapping[str, Any]) -> None:
+    def __init__(self, given: Mapping[str, Any], held: Mapping[str, Any]) -> None:
+        new = {name: value for name, value in given.items() if name not in OLD_NAMES}
         self.given = given
-        self.arguments = {name: value for name, value in given.items() if name not in OLD_NAMES}
+        self.arguments = {**held, **new}
+        self.said = {name: name for name in new}
         self.told: list[str] = []
-        self._sources: dict[str, str] = {}
-        self._by_hand: dict[str, Callable[[str, Any], None]] = {
-            "warmup_ratio": self._warmup,
-            "include_tokens_per_second": self._tokens_per_second,
-            **dict.fromkeys(_HUB_NAMES, self._hub_model),
-        }
 
-    def take(self, old: str, value: Any) -> None:
-        if old in RENAMED:
-            self._put(RENAMED[old], value, old)
-        elif old in _MOVED:
-            self._move(old, value)
-        elif old in _SWITCHES:
-            if _flag(old, value):
-                self._put(*_SWITCHES[old], old)
-        elif old in _LISTED:
-            if _flag(old, value):
-                self._list(old)
-        elif old in _NO_LONGER:
-            harmless, instead = _NO_LONGER[old]
-            if not any(type(value) is type(each) and value == each for each in harmless):
-                self.told.append(f"{old}={value!r} has no effect any more: {instead}.")
-        else:
-            self._by_hand[old](old, value)
-
-    def _put(self, new: str, value: Any, old: str) -> None:
-        if new in self.arguments and self.arguments[new] != value:
-            raise ConfigError(
-                f"{old} is now {self._sources.get(new, new)}, and both are given and differ; leave {old} out"
-            )
+    def put(self, new: str, value: Any, old: str) -> None:
+        if new in self.said and self.arguments[new] != value:
+            raise ConfigError(f"{old} is now {self.said[new]}, and both are given and differ; leave {old} out")
         self.arguments[new] = value
-        self._sources[new] = old
+        self.said.setdefault(new, old)
 
-    def _move(self, old: str, value: Any) -> None:
-        holder, key = _MOVED[old]
-        known = self.arguments.get(holder) or {}
+    def drop(self, new: str) -> None:
+        """Take out what is held; what is given stays."""
+        if new not in self.said:
+            self.arguments.pop(new, None)
+
+
+class OldName(Protocol):
+    """What became of an argument."""
+
+    def take(self, old: str, value: Any, taken: _Taken) -> None:
+        """Say under the names of now what ``old=value`` says; ConfigError where that cannot be."""
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """The same argument under a newer name."""
+
+    new: str
+
+    def take(self, old: str, value: Any, taken: _Taken) -> None:
+        taken.put(self.new, value, old)
+
+
+@dataclass(frozen=True)
+class KeyOf:
+    """A key of an argument that is a dict."""
+
+    holder: str
+    key: str
+
+    def take(self, old: str, value: Any, taken: _Taken) -> None:
+        known = taken.arguments.get(self.holder) or {}
         if not isinstance(known, Mapping):
-            raise ConfigError(f"{old} is now {key!r} of {holder}, which is {known!r} here; say it there")
-        if old == "fsdp_transformer_layer_cls_to_wrap" and isinstance(value, str):
+            raise ConfigError(f"{old} is now {self.key!r} of {self.holder}, which is {known!r} here; say it there")
+        if self.key == "transformer_layer_cls_to_wrap" and isinstance(value, str):
             value = [value]
-        if key in known and known[key] != value:
-            raise ConfigError(f"{old} is now {key!r} of {holder}, and both are given and differ; leave {old} out")
-        self.arguments[holder] = {**known, key: value}
+        if taken.said.get(self.holder) == self.holder and known.get(self.key, value) != value:
+            raise ConfigError(
+                f"{old} is now {self.key!r} of {self.holder}, and both are given and differ; leave {old} out"
+            )
+        taken.arguments[self.holder] = {**known, self.key: value}
 
-    def _list(self, old: str) -> None:
-        holder, item = _LISTED[old]
-        items = _items(self.arguments.get(holder))
-        self.arguments[holder] = items if item in items else [*items, item]
 
-    def _warmup(self, old: str, ratio: Any) -> None:
-        if type(ratio) not in (int, float) or not 0 <= ratio <= 1:
-            raise ConfigError(f"{old} is between 0 and 1, not {ratio!r}")
-        steps = self.arguments.get("warmup_steps") or 0
-        share = _ALL_STEPS if ratio == 1 else float(ratio)
-        if steps in (0, share):
-            self.arguments["warmup_steps"] = share
-        elif share:
-            raise ConfigError(f"{old}={ratio!r} and warmup_steps={steps!r} are both given; leave one of them out")
+@dataclass(frozen=True)
+class ValueOf:
+    """A flag that is now a value of another argument; False takes that value out."""
 
-    def _tokens_per_second(self, old: str, value: Any) -> None:
-        if _flag(old, value) and self.arguments.get(_COUNTED) in (None, False, "no"):
-            self.arguments[_COUNTED] = "all"
+    new: str
+    value: str
 
-    def _hub_model(self, old: str, value: Any) -> None:
-        folder = os.path.basename(os.path.normpath(self.given.get("output_dir") or ""))
-        name = self.given.get("push_to_hub_model_id") or folder
-        organization = self.given.get("push_to_hub_organization")
+    def take(self, old: str, value: Any, taken: _Taken) -> None:
+        if _flag(old, value):
+            taken.put(self.new, self.value, old)
+        elif taken.arguments.get(self.new) == self.value:
+            taken.drop(self.new)
+
+
+@dataclass(frozen=True)
+class ItemOf:
+    """A flag that is now an item of a list; False takes it out of what is held."""
+
+    holder: str
+    item: str
+
+    def take(self, old: str, value: Any, taken: _Taken) -> None:
+        known = taken.arguments.get(self.holder) or []
+        items = known.split() if isinstance(known, str) else list(known)
+        if _flag(old, value):
+            taken.arguments[self.holder] = items if self.item in items else [*items, self.item]
+        elif items == [self.item]:
+            taken.drop(self.holder)
+        elif self.item in items and self.holder not in taken.said:
+            taken.arguments[self.holder] = [each for each in items if each != self.item]
+
+
+@dataclass(frozen=True)
+class WarmupShare:
+    """A share of all steps, which ``warmup_steps`` takes by now; 0 says nothing beside a number of steps."""
+
+    def take(self, old: str, value: Any, taken: _Taken) -> None:
+        if type(value) not in (int, float) or not 0 <= value <= 1:
+            raise ConfigError(f"{old} is between 0 and 1, not {value!r}")
+        share, steps = ALL_STEPS if value == 1 else float(value), taken.arguments.get("warmup_steps") or 0
+        is_said = "warmup_steps" in taken.said
+        if share and is_said and steps not in (0, share):
+            raise ConfigError(f"{old}={value!r} and warmup_steps={steps!r} are both given; leave one of them out")
+        if share or (steps < 1 and not is_said):
+            taken.arguments["warmup_steps"] = share
+
+
+@dataclass(frozen=True)
+class TokensCounted:
+    """A flag behind which all tokens are counted, unless it is said which."""
+
+    new: str
+
+    def take(self, old: str, value: Any, taken: _Taken) -> None:
+        is_counted = taken.arguments.get(self.new) not in (None, False, "no")
+        if _flag(old, value) and not is_counted:
+            taken.put(self.new, "all", old)
+        elif not value:
+            taken.drop(self.new)
+
+
+@dataclass(frozen=True)
+class HubName:
+    """A part of ``hub_model_id``, "organization/name"; the name is the output folder's where none is given."""
+
+    def take(self, old: str, value: Any, taken: _Taken) -> None:
+        organization, _, name = (taken.arguments.get("hub_model_id") or "").rpartition("/")
+        organization = taken.given.get("push_to_hub_organization") or organization
+        folder = os.path.basename(os.path.normpath(taken.arguments.get("output_dir") or ""))
+        name = taken.given.get("push_to_hub_model_id") or name or folder
         if name == ".":
             raise ConfigError(f"{old} needs a name beside it; pass hub_model_id={f'{organization}/NAME'!r} instead")
-        self._put("hub_model_id", f"{organization}/{name}" if organization else name, old)
+        taken.put("hub_model_id", f"{organization}/{name}" if organization else name, old)
+
+
+@dataclass(frozen=True)
+class Gone:
+    """An argument without an effect: values that lose nothing by it, and what holds instead."""
+
+    harmless: tuple[Any, ...]
+    instead: str
+
+    def take(self, old: str, value: Any, taken: _Taken) -> None:
+        if not any(type(value) is type(each) and value == each for each in self.harmless):
+            taken.told.append(f"{old}={value!r} has no effect any more: {self.instead}.")
 
 
 def _flag(old: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise ConfigError(f"{old} is True or False, not {value!r}")
     return value
+
+
+_AMP = ("auto", "amp", "cuda_amp", "cpu_amp")
+_CUT = "a prompt and its answer are cut together, to max_length"
+
+OLD_NAMES: Mapping[str, OldName] = {
+    "evaluation_strategy": Renamed("eval_strategy"),
+    "per_gpu_train_batch_size": Renamed("per_device_train_batch_size"),
+    "per_gpu_eval_batch_size": Renamed("per_device_eval_batch_size"),
+    "no_cuda": Renamed("use_cpu"),
+    "xpu_backend": Renamed("ddp_backend"),
+    "torchdynamo": Renamed("torch_compile_backend"),
+    "push_to_hub_token": Renamed("hub_token"),
+    "gradient_checkpointing": Renamed("activation_checkpointing"),
+    "gradient_checkpointing_kwargs": Renamed("activation_checkpointing_kwargs"),
+    "max_seq_length": Renamed("max_length"),
+    "use_liger": Renamed("use_liger_kernel"),
+    "use_liger_loss": Renamed("use_liger_kernel"),
+    "dispatch_batches": KeyOf("accelerator_config", "dispatch_batches"),
+    "split_batches": KeyOf("accelerator_config", "split_batches"),
+    "fsdp_min_num_params": KeyOf("fsdp_config", "min_num_params"),
+    "fsdp_transformer_layer_cls_to_wrap": KeyOf("fsdp_config", "transformer_layer_cls_to_wrap"),
+    "adafactor": ValueOf("optim", "adafactor"),
+    "group_by_length": ValueOf("train_sampling_strategy", "group_by_length"),
+    "include_inputs_for_metrics": ItemOf("include_for_metrics", "inputs"),
+    "tpu_metrics_debug": ItemOf("debug", "tpu_metrics_debug"),
+    "warmup_ratio": WarmupShare(),
+    "include_tokens_per_second": TokensCounted("include_num_input_tokens_seen"),
+    "push_to_hub_model_id": HubName(),
+    "push_to_hub_organization": HubName(),
+    "logging_dir": Gone((), "TensorBoard's folder is what the environment variable TENSORBOARD_LOGGING_DIR names"),
+    "save_safetensors": Gone((True,), "weights are always saved as safetensors"),
+    "use_mps_device": Gone((True, False), "a device of Apple's is used where there is one"),
+    "jit_mode_eval": Gone((False,), "evaluation is never compiled by TorchScript"),
+    "use_ipex": Gone((False,), "Intel's extension of PyTorch is not used"),
+    "fp16_opt_level": Gone(("O1",), "mixed precision is PyTorch's own, which has no levels"),
+    "fp16_backend": Gone(_AMP, "mixed precision is PyTorch's own"),
+    "half_precision_backend": Gone(_AMP, "mixed precision is PyTorch's own"),
+    "tpu_num_cores": Gone((), "whoever starts the processes decides on their number"),
+    "past_index": Gone((-1,), "past states are not fed back to the model"),
+    "sharded_ddp": Gone(("", False, []), "sharded training is what fsdp= turns on"),
+    "mp_parameters": Gone(("",), "SageMaker's model parallelism is not used"),
+    "ray_scope": Gone(("last",), "no hyperparameters are searched here"),
+    "use_legacy_prediction_loop": Gone((False,), "there is one evaluation loop"),
+    "dataset_batch_size": Gone((1000,), "rows are tokenized in batches of the library's own size"),
+    "num_of_sequences": Gone((1024,), "packing goes by max_length alone"),
+    "chars_per_token": Gone((3.6,), "packing counts tokens"),
+    "max_prompt_length": Gone((512,), _CUT),
+    "max_completion_length": Gone((), _CUT),
+    "generate_during_eval": Gone((False,), "nothing is generated while a training evaluates"),
+}
+
+OLDER = {
+    "activation_checkpointing": "gradient_checkpointing",
+    "activation_checkpointing_kwargs": "gradient_checkpointing_kwargs",
+}
+"""What releases of transformers that this plug-in runs with still call an argument."""

@@ -107,9 +107,8 @@ class Training:
 
     def _read(self) -> tuple[dict[str, str], dict[str, Counted]]:
         options = self.configuration.arguments
-        learns_prompt = self.configuration.completion_only_loss is False or options.get("assistant_only_loss") is False
-        given = self.configuration.given()
-        asks_for = {name for name in ("completion_only_loss", "assistant_only_loss") if given.get(name)}
+        asked = {name: options.get(name) for name in ("completion_only_loss", "assistant_only_loss")}
+        learns_prompt = False in asked.values()
         files: dict[str, str] = {}
         counted: dict[str, Counted] = {}
         for name, rows in self.job.sets.items():
@@ -118,7 +117,8 @@ class Training:
             examples = Examples(
                 self.tokenizer, self.job.fields.arguments or rows.names, method=self.configuration.method,
                 max_length=self.configuration.max_length, keep_end=self.args.truncation_mode == "keep_end",
-                packs=self.configuration.packing, learns_prompt=learns_prompt, asks_for=asks_for,
+                packs=bool(options.get("packing")), learns_prompt=learns_prompt,
+                asks_for={name for name, is_asked in asked.items() if is_asked},
                 model=self.model.identifier, by_place=self.job.fields.arguments is None,
             )  # fmt: skip
             path = self.job.work_dir / "data" / f"{len(files)}.arrow"
@@ -149,9 +149,10 @@ class Training:
 
     def _check_evaluation(self, rows: Mapping[str, int]) -> None:
         has_sets = len(rows) > 1
-        if not has_sets and str(getattr(self.args.eval_strategy, "value", self.args.eval_strategy)) != "no":
+        strategy = str(getattr(self.args.eval_strategy, "value", self.args.eval_strategy))
+        if not has_sets and strategy != "no":
             raise ConfigError(
-                f"eval_strategy={self.configuration.eval_strategy!r} needs rows to evaluate on: give some rows "
+                f"eval_strategy={strategy!r} needs rows to evaluate on: give some rows "
                 "_fold='valid', or pass validation_sets=[Dataset(name, select=...)] or validation_fraction="
             )
         if not has_sets and self.job.metrics:
@@ -311,7 +312,7 @@ class Training:
         except (ValueError, OSError, ImportError) as error:
             if isinstance(error, PinnacleError) or _remedy(error, self.args, self.output_dir):
                 raise
-            raise ConfigError(f"{self.configuration.kind} {self.configuration.identifier!r}: {error}") from error
+            raise ConfigError(f"{self.configuration.label}: {error}") from error
 
     @contextlib.contextmanager
     def _failures(self) -> Iterator[None]:
@@ -351,7 +352,7 @@ def check_output_dir(configuration: LLMTrainingConfiguration, model: str) -> Non
 
 def _as_configured(tokenizer: Any, args: Any, configuration: LLMTrainingConfiguration) -> Any:
     """The tokenizer with the end and the chat template that trl would give it, before any row is read."""
-    label = f"{configuration.kind} {configuration.identifier!r}"
+    label = configuration.label
     ending, template = getattr(args, "eos_token", None), getattr(args, "chat_template_path", None)
     if ending is not None:
         if ending not in tokenizer.get_vocab():

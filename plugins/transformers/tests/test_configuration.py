@@ -17,9 +17,11 @@ import torch
 import transformers
 import trl
 from peft import get_peft_model
-from pinnacle_transformers import LLMTrainingConfiguration
+from pinnacle_transformers import LLM, LLMTrainingConfiguration
 from pinnacle_transformers.arguments import arguments_of
+from pinnacle_transformers.fitting import check
 from pinnacle_transformers.limits import DPO_LOSSES
+from pinnacle_transformers.renamed import OLD_NAMES, Renamed
 
 import pinnacle.ext.llm
 import pinnacle.ext.llm.model
@@ -55,11 +57,19 @@ ELSEWHERE = {
 """What this machine's libraries do not take; that they are kept as given is shown all the same."""
 
 
+RENAMED = {old: now.new for old, now in OLD_NAMES.items() if isinstance(now, Renamed)}
 OLDER_PEFT = "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
 
 
 def made(**given):
     return LLMTrainingConfiguration("tuning", **given)
+
+
+def held(configuration, name):
+    """What a configuration holds of an argument, in a field of its own or among the libraries'."""
+    libraries = {**configuration.arguments, **configuration.display}
+    new = RENAMED.get(name, name)
+    return libraries[new] if new in libraries else getattr(configuration, new)
 
 
 def not_the_default(name):
@@ -100,7 +110,7 @@ def test_without_the_plugin_its_name_says_what_to_install(monkeypatch):
 def test_writing_one_down_loads_no_framework():
     code = (
         "import sys; from pinnacle.ext.llm.model import LLMTrainingConfiguration; "
-        "print(LLMTrainingConfiguration('x', learning_rate=1, evaluation_strategy='no').learning_rate); "
+        "print(LLMTrainingConfiguration('x', learning_rate=1, evaluation_strategy='no').arguments); "
         "sys.exit(', '.join({'torch', 'transformers', 'trl', 'peft'} & set(sys.modules)) or 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)}, timeout=60)
@@ -159,7 +169,7 @@ def test_every_training_argument_is_taken(name, tmp_path, monkeypatch):
         "load_best_model_at_end": {"eval_strategy": "steps"},
     }
     configuration = made(**{name: value}, **more.get(name, {}))
-    assert getattr(configuration, name) == value
+    assert held(configuration, name) == value
     if name in ELSEWHERE:
         return
     built = configuration.library_arguments(str(tmp_path), on_cpu=True)
@@ -187,14 +197,13 @@ def test_the_losses_are_those_that_trl_names():
     assert set(re.findall(r"`'(\w+)'`", told)) == set(DPO_LOSSES)
 
 
-def test_defaults_of_the_library_are_attributes_too():
-    configuration = made(learning_rate=1e-4)
-    assert (configuration.learning_rate, configuration.weight_decay, configuration.logging_steps) == (1e-4, 0.0, 10)
-    assert (made().learning_rate, made(method="dpo").learning_rate) == (2e-5, 1e-6)
-    assert (made().gradient_checkpointing, made(gradient_checkpointing=False).activation_checkpointing) == (True, False)
-    assert made(eval_strategy="epoch").evaluation_strategy == "epoch"
-    with pytest.raises(AttributeError, match="precompute_ref_log_probs"):
-        made().precompute_ref_log_probs  # noqa: B018
+def test_only_what_was_given_is_held(tmp_path):
+    configuration = made(learning_rate=1e-4, max_length=64, report_to="none")
+    assert (configuration.arguments, configuration.display) == ({"learning_rate": 1e-4}, {"report_to": "none"})
+    assert configuration.given() == {"learning_rate": 1e-4, "max_length": 64, "report_to": "none"}
+    assert (made().given(), made().arguments) == ({}, {})
+    rates = [made(method=method).library_arguments(str(tmp_path)).learning_rate for method in ("sft", "dpo")]
+    assert rates == [2e-5, 1e-6]  # the library's own
 
 
 @pytest.mark.parametrize(
@@ -245,7 +254,7 @@ def test_what_is_said_elsewhere_is_refused_with_the_place(given, instead, method
 
 def test_what_is_said_elsewhere_may_be_given_as_it_is_by_default():
     given = {"dataset_text_field": "text", "dataset_kwargs": None, "model_init_kwargs": {}, "trust_remote_code": False}
-    assert {name: getattr(made(**given), name) for name in given} == given
+    assert made(**given).arguments == given
 
 
 NUMBERS = sorted(
@@ -259,7 +268,7 @@ NUMBERS = sorted(
 @pytest.mark.parametrize("name", NUMBERS)
 def test_no_number_is_endless_or_none(name, value):
     if (name, value) == ("max_grad_norm", math.inf):
-        assert made(max_grad_norm=value).max_grad_norm == value  # measured, and not clipped
+        assert made(max_grad_norm=value).arguments == {"max_grad_norm": value}  # measured, and not clipped
         return
     with pytest.raises(ConfigError, match=name):
         made(**{name: value}, method="dpo" if name in arguments_of("dpo") else "sft")
@@ -344,7 +353,7 @@ def test_values_become_plain_ones(tmp_path):
         "eval_strategy": "epoch", "optim_target_modules": ["a", "b"], "lr_scheduler_kwargs": {"dtype": "bfloat16"},
         "learning_rate": 0.5, "accelerator_config": 0,
     }  # fmt: skip
-    assert type(configuration.eval_strategy) is str
+    assert type(configuration.arguments["eval_strategy"]) is str
 
 
 def test_it_is_stored_and_comes_back_equal(tmp_path):
@@ -358,7 +367,8 @@ def test_it_is_stored_and_comes_back_equal(tmp_path):
     loaded = db.load("training_configuration", "tuning")
     assert loaded == configuration
     assert (type(loaded), loaded.version, loaded.kind) == (LLMTrainingConfiguration, 0, "training_configuration")
-    assert (loaded.learning_rate, loaded.eval_strategy, loaded.report_to) == (1e-4, "steps", "none")
+    assert (loaded.arguments["learning_rate"], loaded.arguments["eval_strategy"]) == (1e-4, "steps")
+    assert loaded.display == {"report_to": "none"}
 
 
 def test_a_change_of_what_is_computed_alone_is_a_new_version(tmp_path):
@@ -389,17 +399,24 @@ def test_a_token_is_neither_stored_nor_shown(tmp_path, monkeypatch):
     assert loaded.library_arguments(str(tmp_path)).hub_token == "hf_named"
 
 
-def test_what_is_set_later_is_kept_and_checked_as_what_was_written():
-    configuration = made(learning_rate=1e-4, hub_token="hf_secret")
-    configuration.learning_rate = 2e-4
-    configuration.evaluation_strategy = "epoch"
+def test_what_is_set_later_is_checked_before_it_trains(base):
+    llm = LLM("tiny", model_name_or_path=str(base))
+    configuration = made(learning_rate=1e-4, hub_token="hf_secret", max_steps=1)
+    configuration.arguments["learning_rate"] = 2e-4
     configuration.max_length = 16
-    assert configuration == made(learning_rate=2e-4, eval_strategy="epoch", max_length=16, hub_token="hf_secret")
-    with pytest.raises(ConfigError, match="lora_r"):
-        configuration.lora_r = 0
-    with pytest.raises(TypeError, match="'lerning_rate'"):
-        configuration.lerning_rate = 1
-    assert (configuration.lora_r, configuration.learning_rate) == (8, 2e-4)
+    assert configuration == made(learning_rate=2e-4, max_length=16, hub_token="hf_secret", max_steps=1)
+    check(llm, configuration)
+    for name, value, told in (
+        ("lora_r", 0, "lora_r"), ("lora_r", "8", "lora_r"), ("arguments", {"learning_rate": -1}, "learning_rate"),
+        ("learning_rate", 1.0, r"learning_rate was set, which is no field; set arguments\['learning_rate'\]"),
+    ):  # fmt: skip
+        changed = copy.copy(configuration)
+        setattr(changed, name, value)
+        with pytest.raises(ConfigError, match=f"training_configuration 'tuning': {told}"):
+            check(llm, changed)
+    configuration.arguments["lerning_rate"] = 1
+    with pytest.raises(TypeError, match="'lerning_rate'; did you mean 'learning_rate'"):
+        check(llm, configuration)
 
 
 def test_it_is_copied_and_pickled():
