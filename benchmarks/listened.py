@@ -53,7 +53,7 @@ def worker(url: str) -> Iterator[subprocess.Popen[bytes]]:
 def progress(url: str) -> Iterator[Callable[[], int]]:
     """How many rows the only listener has done so far, read from the registry alone: it costs the workers nothing."""
     with closing(open_backend(url, Settings())) as backend:
-        yield lambda: backend.listeners()[0].processed
+        yield lambda: backend.listeners.all()[0].processed
 
 
 def wait_for(processed: Callable[[], int], rows: int, timeout_s: float) -> None:

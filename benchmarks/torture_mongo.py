@@ -134,7 +134,7 @@ class MongoSight:
 
     def __init__(self, url: str, output: str, language: str | None) -> None:
         self._backend: Any = open_backend(url, Settings())
-        info: OutputInfo = next(info for info in self._backend.outputs() if info.name == output)
+        info: OutputInfo = next(info for info in self._backend.outputs.all() if info.name == output)
         source = self._backend.resolve(in_language(language) if language else everything(), info.fields)
         spec = OutputSpec(info.name, info.type, info.model, info.version, info.fields)
         self._target, self._is_filtered = self._backend.bind(source, spec, create=False), language is not None

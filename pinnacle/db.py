@@ -134,7 +134,7 @@ class Database:
         if kind == Run.kind:
             self._history.remove(identifier, version)
             return
-        made = self._backend.outputs(identifier) if kind == Model.kind else []
+        made = self._backend.outputs.of(identifier) if kind == Model.kind else []
         mine = [info for info in made if version in (None, info.version)]
         self._catalog.check_removable(kind, identifier, version)
         if kind == Model.kind:
@@ -146,7 +146,7 @@ class Database:
                 "made, or outputs='drop' to drop them too"
             )
         for info in mine:
-            self._backend.forget_output(info.id, drop_column=outputs == "drop")
+            self._backend.outputs.forget(info.id, drop_column=outputs == "drop")
         self._catalog.remove(kind, identifier, version)
         if kind == Model.kind and not self._catalog.versions(kind, identifier):
             self._history.remove_unused(identifier)
@@ -169,7 +169,7 @@ class Database:
         """
         identifier = model if isinstance(model, str) else model.identifier
         fields = Fields.of(X)
-        info = self._backend.find_output(entity, fields, identifier)
+        info = self._backend.outputs.find(entity, fields, identifier)
         if info is None:
             known = ", ".join(
                 f"{o.table}.{o.name} (X={o.fields.to_json()!r}, model {o.model!r})" for o in self.outputs()
@@ -178,11 +178,11 @@ class Database:
                 f"model {identifier!r} has no output for X={fields.to_json()!r} there; "
                 f"outputs are {known or 'none yet'}"
             )
-        return self._backend.output_column(entity, info)
+        return self._backend.outputs.column(entity, info)
 
     def outputs(self) -> list[OutputInfo]:
         """All outputs, oldest first."""
-        return self._backend.outputs()
+        return self._backend.outputs.all()
 
     # -- predicting -------------------------------------------------------------------------------
 
@@ -266,8 +266,10 @@ class Database:
     def errors(self, model: str | Model | None = None, *, limit: int = 1000) -> list[RowError]:
         """Rows set aside with their errors, newest first."""
         if model is None:
-            return self._backend.errors(None, limit)
-        return [error for info in self._outputs_of(model) for error in self._backend.errors(info.id, limit)][:limit]
+            return self._backend.errors.newest(None, limit)
+        return [error for info in self._outputs_of(model) for error in self._backend.errors.newest(info.id, limit)][
+            :limit
+        ]
 
     def retry_errors(self, model: str | Model | None = None, *, progress: bool | None = None) -> list[PredictResult]:
         """Compute set-aside rows again, of one model or of all; one result an output that had any.
@@ -356,11 +358,11 @@ class Database:
         Tokens are exact; costs, in US dollars, are summed as double. Rows stay when their
         model or output is removed.
         """
-        return self._backend.usage(model.identifier if isinstance(model, Model) else model)
+        return self._backend.ledger.usage(model.identifier if isinstance(model, Model) else model)
 
     def clear_cache(self) -> None:
         """Erase the answers of hosted models that are kept so that none is paid for twice."""
-        self._backend.clear_cache()
+        self._backend.ledger.clear_cache()
 
     def migration_plan(self) -> list[str]:
         """Statements that `migrate` would run."""
@@ -398,7 +400,7 @@ class Database:
         return f"Database({self._backend.name})"
 
     def _outputs_of(self, model: str | Model) -> list[OutputInfo]:
-        return self._backend.outputs(model if isinstance(model, str) else model.identifier)
+        return self._backend.outputs.of(model if isinstance(model, str) else model.identifier)
 
 
 def _options(

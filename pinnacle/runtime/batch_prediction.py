@@ -71,7 +71,7 @@ class BatchPrediction:
         began, scope = time.perf_counter(), self._scope
         try:
             with self._pages.leased(), scope.thread:
-                for job in self._backend.batches(self._info.id):
+                for job in self._backend.ledger.batches(self._info.id):
                     self._collect(job)
                 self._submit()
         finally:
@@ -86,7 +86,7 @@ class BatchPrediction:
     def _collect(self, job: BatchJob) -> None:
         if (job.version, job.parameters) != (self._info.version, self._info.parameters):
             log.warning("batch %s was submitted for another version or other keywords; it is not collected", job.id)
-            self._backend.delete_batch(job.id)
+            self._backend.ledger.delete_batch(job.id)
             return
         found = self._submitted(job)
         answers = None if found is None else self._model.fetch_batch(found.id)
@@ -96,7 +96,7 @@ class BatchPrediction:
             self._settle(answers, found.items[start : start + PAGE_ROWS])
         self._scope.thread.drain()
         self._scope.thread.raise_failure()
-        if self._backend.delete_batch(found.id):  # of two that collect it, one books it
+        if self._backend.ledger.delete_batch(found.id):  # of two that collect it, one books it
             self._scope.account.meter.count(answers.usage)
             self._scope.account.bill()
         if answers.failure is not None:
@@ -111,8 +111,8 @@ class BatchPrediction:
             return None
         submitted = None if found is None else replace(job, id=found)
         if submitted is not None:
-            self._backend.save_batch(submitted)
-        self._backend.delete_batch(job.id)
+            self._backend.ledger.save_batch(submitted)
+        self._backend.ledger.delete_batch(job.id)
         return submitted
 
     def _is_being_submitted(self, job: BatchJob) -> bool:
@@ -151,7 +151,7 @@ class BatchPrediction:
     def _mine(self, page: Page) -> Held:
         """The rows that nobody else works on, and that are not on their way already."""
         held = self._pages.claim(page)
-        on_their_way = {key for job in self._backend.batches(self._info.id) for key, _ in job.items}
+        on_their_way = {key for job in self._backend.ledger.batches(self._info.id) for key, _ in job.items}
         left = [i for i, key in enumerate(held.page.keys) if dump_key(key) not in on_their_way]
         self._scope.result.pending += len(held.taken) + len(held.page.keys) - len(left)
         held.page = held.page.take(left)
@@ -176,8 +176,8 @@ class BatchPrediction:
             f"{UNSENT}{token}", self._info.id, self._info.model, self._info.version, self._info.parameters,
             time.time(), tuple(submission.items),
         )  # fmt: skip
-        self._backend.save_batch(unsent)
+        self._backend.ledger.save_batch(unsent)
         batch = self._model.submit_batch(submission.requests, token)
         self._scope.result.calls += 1
-        self._backend.save_batch(replace(unsent, id=batch))
-        self._backend.delete_batch(unsent.id)
+        self._backend.ledger.save_batch(replace(unsent, id=batch))
+        self._backend.ledger.delete_batch(unsent.id)

@@ -30,4 +30,4 @@ def predict_settings(
 def book(backend: Backend, model: Model, place: str, usage: Usage) -> None:
     """Add what hosted calls cost to the database's books, under today (UTC)."""
     if usage and model.is_paid:
-        backend.add_usage([UsageRow(utc_day(time.time()), model.identifier, place, **vars(usage))])
+        backend.ledger.add_usage([UsageRow(utc_day(time.time()), model.identifier, place, **vars(usage))])

@@ -39,7 +39,7 @@ class ResultCache:
     def get(self, identities: Sequence[Any]) -> list[Any]:
         """The kept answer for each input, in order; None where there is none."""
         digests = [identity_digest(identity, key=self._key) for identity in identities]
-        found = self._backend.cached(digests)
+        found = self._backend.ledger.cached(digests)
         return [self._read(found[digest]) if digest in found else None for digest in digests]
 
     def put(self, identities: Sequence[Any], outputs: Sequence[Any]) -> None:
@@ -49,7 +49,7 @@ class ResultCache:
             for identity, output in zip(identities, outputs, strict=True)
             if output is not None
         }
-        self._backend.cache(entries, self._ttl_s)
+        self._backend.ledger.cache(entries, self._ttl_s)
 
     def _read(self, text: str) -> Any:
         return self._kind.check(json.loads(text))

@@ -12,7 +12,7 @@ from pinnacle.backends.protocol import Backend, Capability, Feed, Target
 from pinnacle.base.encoding import dump_key, load_key
 from pinnacle.base.errors import BackendError, ConfigError, Conflict
 from pinnacle.base.failpoints import failpoint
-from pinnacle.base.listening import Claim, ListenerRecord, new_sweep, next_sweep, sweep_position
+from pinnacle.base.listening import Claim, ListenerRecord, next_sweep, sweep_position
 from pinnacle.components.listener import Listener
 from pinnacle.runtime.listener_prediction import ListenerPrediction
 
@@ -144,7 +144,7 @@ class Job:
         else:
             self._rest_s = LOCKED_PAUSE_S if len(again) == len(claim.keys) else 0.0
         if not again and self._has_failed:
-            self._backend.set_listener(self.record.output, error=None, error_at=None)
+            self._backend.listeners.clear_error(self.record.output)
             self._has_failed = False
 
     def _look_ahead(self) -> None:
@@ -172,7 +172,7 @@ class Job:
             every = self._listener.sweep_every_s
             if not every or time.time() - record.swept_at < every:
                 return False
-            self._backend.set_listener(record.output, sweep=new_sweep())
+            self._backend.listeners.request_sweep(record.output)
             return True
         position = sweep_position(record.sweep)
         after = None if position is None else load_key(position)
@@ -183,7 +183,7 @@ class Job:
             self._feed.enqueue(keys)
             failpoint("in-sweep")
         following = None if page.last is None else next_sweep(record.sweep, dump_key(page.last))
-        self._backend.advance_sweep(record.output, record.sweep, following)
+        self._backend.listeners.advance_sweep(record.output, record.sweep, following)
         return True
 
     def _current_record(self) -> ListenerRecord | None:
@@ -192,7 +192,7 @@ class Job:
         return self._registered()
 
     def _registered(self) -> ListenerRecord | None:
-        return next((r for r in self._backend.listeners() if r.output == self.record.output), None)
+        return next((r for r in self._backend.listeners.all() if r.output == self.record.output), None)
 
     def _is_superseded(self) -> bool:
         """Whether the listener was removed, paused, or added in another version; then the job ends.
@@ -215,7 +215,7 @@ class Job:
 
     def _pause(self, reason: str) -> None:
         log.error("listener %s is paused: %s", self.record.identifier, reason)
-        self._backend.set_listener(self.record.output, paused=reason)
+        self._backend.listeners.pause(self.record.output, reason)
         self._stop.set()
 
     def _fail(self, error: Exception) -> None:
@@ -241,4 +241,4 @@ class Job:
     def _note(self, error: BaseException) -> None:
         self._has_failed = True
         message = f"{type(error).__name__}: {error}"[:500]
-        self._backend.set_listener(self.record.output, error=message, error_at=time.time())
+        self._backend.listeners.record_error(self.record.output, message)

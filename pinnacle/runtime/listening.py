@@ -10,7 +10,7 @@ from typing import Any
 
 from pinnacle.backends.protocol import Backend, Feed, Target
 from pinnacle.base.errors import ConfigError, Conflict, NotDrained, NotFound, PinnacleError
-from pinnacle.base.listening import Freshness, ListenerRecord, ListenerStatus, Watch, new_sweep
+from pinnacle.base.listening import Freshness, ListenerRecord, ListenerStatus, Watch
 from pinnacle.base.rows import Fields, OutputSpec
 from pinnacle.base.settings import Settings
 from pinnacle.base.types import Items
@@ -58,9 +58,9 @@ class Listening:
             self._begin(stored, target)
         except PinnacleError as error:
             if was_there:
-                self._backend.set_listener(target.info.id, paused=str(error))
+                self._backend.listeners.pause(target.info.id, str(error))
             else:
-                self._backend.remove_listener(target.info.id)
+                self._backend.listeners.remove(target.info.id)
                 self._catalog.remove(Listener.kind, stored.identifier, stored.version)
             raise
         return listener
@@ -71,7 +71,7 @@ class Listening:
 
     def _check_place(self, identifier: str, table: str, column: str) -> bool:
         """Whether the listener is there already; Conflict when its name or its output is another's."""
-        for record in self._backend.listeners():
+        for record in self._backend.listeners.all():
             place = (record.table, record.column)
             if record.identifier == identifier and place != (table, column):
                 raise Conflict(
@@ -90,11 +90,11 @@ class Listening:
     def _begin(self, stored: Listener, target: Target) -> None:
         """Register the listener and make its capture; only then the first sweep, so that no change is between them."""
         feed = self._feed(stored, target)
-        if self._backend.register_listener(target.info.id, stored.identifier, stored.version or 0):
+        if self._backend.listeners.register(target.info.id, stored.identifier, stored.version or 0):
             feed.install()
-            self._backend.set_listener(target.info.id, sweep=new_sweep())
+            self._backend.listeners.request_sweep(target.info.id)
         elif reason := feed.verify():
-            self._backend.set_listener(target.info.id, paused=reason)
+            self._backend.listeners.pause(target.info.id, reason)
 
     def plan(self, listener: Listener) -> list[str]:
         """The statements that `add` would run."""
@@ -107,7 +107,7 @@ class Listening:
         record = self._find(identifier)
         self._catalog.check_removable(Listener.kind, identifier, version)
         if version in (None, record.version):
-            self._backend.remove_listener(record.output)
+            self._backend.listeners.remove(record.output)
             self._following.keep_only(())
             self._added.pop(identifier, None)
         self._catalog.remove(Listener.kind, identifier, version)
@@ -115,7 +115,7 @@ class Listening:
     def _prepared(self, listener: Listener) -> tuple[Listener, Any, OutputSpec, Model | None]:
         """The same for a listener that is about to be added, and the model that it is to have where that is stored."""
         stored, source, spec = self._stored(listener)
-        registered = next((r for r in self._backend.listeners() if r.identifier == stored.identifier), None)
+        registered = next((r for r in self._backend.listeners.all() if r.identifier == stored.identifier), None)
         kept = self._following.model_for(listener, registered)
         if kept is not None:
             keep_secrets(kept, _model(listener))
@@ -146,7 +146,7 @@ class Listening:
         reads = {*source.fields.paths, *listener.select.get("reads", ())}
         is_side = isinstance(spec.type, Items)
         start: tuple[str, str | None] = (source.beside(spec.name), None) if is_side else (source.table, spec.name)
-        others = [r for r in self._backend.listeners() if (r.table, r.column) != (source.table, spec.name)]
+        others = [r for r in self._backend.listeners.all() if (r.table, r.column) != (source.table, spec.name)]
         paths: dict[tuple[str, str | None], list[str]] = {start: [spec.name]}
         todo: list[tuple[str, str | None]] = [start]
         while todo:
@@ -164,13 +164,13 @@ class Listening:
 
     def after_predict(self, output: int, parameters: str) -> None:
         """Have outputs compared that a run with other keywords than the listener's has written."""
-        for record in self._backend.listeners():
+        for record in self._backend.listeners.all():
             if record.output == output and canonical(self._load(record).parameters) != parameters:
-                self._backend.set_listener(output, sweep=new_sweep())
+                self._backend.listeners.request_sweep(output)
 
     def to_retry(self, output: int) -> tuple[Listener, Target] | None:
         """The listener that keeps an output fresh, with the rows it selects; None where there is none."""
-        record = next((r for r in self._backend.listeners() if r.output == output), None)
+        record = next((r for r in self._backend.listeners.all() if r.output == output), None)
         if record is None:
             return None
         listener = self._load(record)
@@ -201,23 +201,23 @@ class Listening:
         if here is not None:
             keep_secrets(_model(stored), _model(here))
         self._added[stored.identifier] = stored
-        return self._backend.move_listener(record.output, record.version, stored.version or 0)
+        return self._backend.listeners.move(record.output, record.version, stored.version or 0)
 
     # -- one listener ------------------------------------------------------------------------------
 
     def sweep(self, listener: str | Listener) -> None:
         """Have a worker look at all rows again."""
-        self._backend.set_listener(self._find(listener).output, sweep=new_sweep())
+        self._backend.listeners.request_sweep(self._find(listener).output)
 
     def pause(self, listener: str | Listener, reason: str) -> None:
-        self._backend.set_listener(self._find(listener).output, paused=reason or "paused")
+        self._backend.listeners.pause(self._find(listener).output, reason or "paused")
 
     def resume(self, listener: str | Listener) -> None:
         """Go on, with a sweep: what was missed meanwhile is found by it."""
         record = self._find(listener)
         if not self._following.behind([record]):  # else for a worker: it may be that only the newer one fills it now
             self._bound(record)[1].install()
-        self._backend.set_listener(record.output, paused=None, sweep=new_sweep())
+        self._backend.listeners.resume(record.output)
 
     def fresh(self, listener: str | Listener) -> Freshness:
         """Count the rows that the select matches now, by the version of the model that they are to have."""
@@ -237,15 +237,15 @@ class Listening:
 
     def status(self) -> list[ListenerStatus]:
         """How every listener stands; needs none of their models."""
-        found, records = [], self._backend.listeners()
+        found, records = [], self._backend.listeners.all()
         behind = self._following.behind(records)
         for record in records:
-            backlog = self._backend.backlog(record.output)
+            backlog = self._backend.listeners.backlog(record.output)
             standing = self._following.standing(record)
             found.append(
                 ListenerStatus(
                     identifier=record.identifier, output=f"{record.table}.{record.column}", pending=backlog.pending,
-                    in_flight=backlog.in_flight, failed=len(self._backend.errors(record.output, PAGE_ROWS)),
+                    in_flight=backlog.in_flight, failed=len(self._backend.errors.newest(record.output, PAGE_ROWS)),
                     lag_s=backlog.oldest_s, processed=record.processed,
                     is_sweeping=record.sweep is not None or record.output in behind,
                     last_error=record.error, paused=record.paused,
@@ -257,7 +257,7 @@ class Listening:
 
     def _find(self, listener: str | Listener) -> ListenerRecord:
         identifier = listener if isinstance(listener, str) else listener.identifier
-        records = {record.identifier: record for record in self._backend.listeners()}
+        records = {record.identifier: record for record in self._backend.listeners.all()}
         if identifier not in records:
             raise NotFound(
                 f"there is no listener {identifier!r}; there is {', '.join(map(repr, records)) or 'none yet'}"
@@ -318,7 +318,7 @@ class Listening:
         quiet: dict[int, Any] = {}
         asked: dict[int, int] = {}
         while True:
-            running = [record for record in self._backend.listeners() if record.paused is None]
+            running = [record for record in self._backend.listeners.all() if record.paused is None]
             done = sum(record.processed for record in running)
             behind = self._following.behind(running)
             unsure = [r for r in running if r.output in behind or quiet.get(r.output) != (r.sweep, r.swept_at, done)]
@@ -326,7 +326,9 @@ class Listening:
                 return
             asked = {r.output: done for r in unsure if r.sweep is None} | asked
             waiting = [
-                r for r in unsure if r.output in behind or r.sweep is not None or self._backend.has_work(r.output)
+                r
+                for r in unsure
+                if r.output in behind or r.sweep is not None or self._backend.listeners.has_work(r.output)
             ]
             quiet |= {r.output: (r.sweep, r.swept_at, asked.pop(r.output)) for r in unsure if r not in waiting}
             if waiting:
@@ -346,7 +348,7 @@ class Listening:
         try:
             target, feed = self._bound(record, listener)
         except ConfigError as error:  # an input that is no longer there
-            self._backend.set_listener(record.output, paused=str(error))
+            self._backend.listeners.pause(record.output, str(error))
             raise
         prediction = ListenerPrediction(
             _model(listener), target, unmatched=listener.unmatched, parameters=listener.parameters,

@@ -78,7 +78,7 @@ class Predicting:
 
     def _refuse_beside_batches(self, target: Target) -> None:
         """Rows in a batch of the provider's would be paid for twice."""
-        if waiting := self._backend.batches(target.info.id):
+        if waiting := self._backend.ledger.batches(target.info.id):
             rows = sum(len(job.items) for job in waiting)
             raise Conflict(
                 f"{rows} rows of {target.info.table}.{target.info.name} are in a batch of the provider's; collect it "
@@ -144,7 +144,7 @@ class Predicting:
         check_arguments(job.model, Fields.of(job.X), job.parameters)
         model = self.ready(job.model, store=False)
         target = self._backend.bind(*self.spec(model, job), create=False)
-        return estimate(model, target, options, self._backend.usage(model.identifier))
+        return estimate(model, target, options, self._backend.ledger.usage(model.identifier))
 
     # -- on a value, with what the database knows --------------------------------------------------
 
@@ -176,14 +176,14 @@ class Predicting:
         results: list[PredictResult] = []
         unloadable: list[ComponentError] = []
         for info in infos:
-            if not self._backend.errors(info.id, 1):
+            if not self._backend.errors.newest(info.id, 1):
                 continue
             try:
                 ready, target, parameters = self._to_retry(info, model)
             except ComponentError as error:
                 unloadable.append(error)
                 continue
-            keys = self._backend.take_errors(info.id)
+            keys = self._backend.errors.take(info.id)
             with progress_bar(info.name, keys.__len__, progress) as move:
                 options = PredictOptions(parameters=parameters)
                 results.append(
@@ -201,7 +201,7 @@ class Predicting:
         own = model if isinstance(model, Model) else self._load(info.model)
         ready = self.ready(own, store=True)
         output = Side(info.name, info.type.item) if isinstance(info.type, Items) else info.name
-        job = PredictJob(ready, info.fields.to_json(), self._backend.rows_of(info), output)
+        job = PredictJob(ready, info.fields.to_json(), self._backend.outputs.rows(info), output)
         return ready, self._backend.bind(*self.spec(ready, job)), {}
 
     # -- parts -------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pinnacle.backends.protocol import Backend
+from pinnacle.backends.protocol import Backend, Wake
 from pinnacle.base.errors import BackendError, PinnacleError
 from pinnacle.base.listening import ListenerRecord
 from pinnacle.base.settings import Settings
@@ -78,14 +78,14 @@ class Worker:
             self._end_all()
             self._step_down()
 
-    def _loop(self, wake: object, stop: threading.Event) -> None:
+    def _loop(self, wake: Wake, stop: threading.Event) -> None:
         looked_at = float("-inf")
         while not stop.is_set():
             try:
                 if time.monotonic() - looked_at >= REGISTRY_S:
                     looked_at = time.monotonic()
                     self._look()
-                has_changes = wake.wait(min(POLL_S, REGISTRY_S), stop)  # type: ignore[attr-defined]
+                has_changes = wake.wait(min(POLL_S, REGISTRY_S), stop)
             except BackendError as error:
                 log.warning("the worker cannot reach its database: %s", error)
                 stop.wait(POLL_S)
@@ -116,7 +116,7 @@ class Worker:
             job.renew()
 
     def _records(self) -> dict[int, ListenerRecord]:
-        return {} if self.standing_by_for else {record.output: record for record in self._backend.listeners()}
+        return {} if self.standing_by_for else {record.output: record for record in self._backend.listeners.all()}
 
     def _start(self, record: ListenerRecord) -> None:
         job = self._attempt(lambda: self._build(record, self.identifier), record, record.version, self._unbuilt)
@@ -137,11 +137,11 @@ class Worker:
         try:
             return act()
         except Exception as error:  # the unit of work: one listener, beside which the others go on
-            if any((r.output, r.version) == (record.output, record.version) for r in self._backend.listeners()):
+            if any((r.output, r.version) == (record.output, record.version) for r in self._backend.listeners.all()):
                 is_ours = isinstance(error, PinnacleError)
                 message = f"{so}{error if is_ours else f'{type(error).__name__}: {error}'}"[:MAX_MESSAGE]
                 log.warning("listener %s: %s", record.identifier, message, exc_info=not is_ours)
-                self._backend.set_listener(record.output, error=message, error_at=time.time())
+                self._backend.listeners.record_error(record.output, message)
                 troubles[record.output] = Trouble(what, time.monotonic(), message)
             return None
 
@@ -159,7 +159,7 @@ class Worker:
         for output in self._unmoved.keys() - behind.keys():
             trouble, record = self._unmoved.pop(output), records.get(output)
             if record is not None and record.error == trouble.message:
-                self._backend.set_listener(output, error=None, error_at=None)
+                self._backend.listeners.clear_error(output)
         has_moved = False
         for output, version in behind.items():
             if time.monotonic() - self._followed_at > FOLLOW_S:  # the others next time: leases are to be renewed

@@ -77,7 +77,7 @@ def spend(url: str, *days_ago: int) -> list[str]:
     days = [utc_day(time.time() - 86_400 * ago) for ago in days_ago]
     numbers = {"calls": 12, "failed": 2, "retried": 1, "input_tokens": 3456, "output_tokens": 78, "cost": 0.00125}
     with closing(pinnacle.pinnacle(url)) as db:
-        db._backend.add_usage([pinnacle.UsageRow(day, "gpt", "docs.summary", **numbers) for day in days])
+        db._backend.ledger.add_usage([pinnacle.UsageRow(day, "gpt", "docs.summary", **numbers) for day in days])
     return days
 
 

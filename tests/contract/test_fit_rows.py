@@ -375,7 +375,7 @@ def test_outputs_are_not_kept_in_a_window(backend, db, part):
     for ask in asks:
         with pytest.raises(UnsupportedQuery, match=r"skip\(\) and limit\(\) .* pass limit= to predict"):
             ask()
-    assert (backend.read_all("points"), db.listeners(), db._backend.outputs()) == (before, [], [])
+    assert (backend.read_all("points"), db.listeners(), db._backend.outputs.all()) == (before, [], [])
 
 
 # -- pages and empty queries -------------------------------------------------------------------------

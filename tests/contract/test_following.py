@@ -271,14 +271,14 @@ def test_the_others_are_followed_beside_one_that_cannot_be(backend, db, elsewher
 
 def test_a_move_that_was_broken_off_is_finished_by_the_next(backend, db, elsewhere, monkeypatch):
     follow(backend, db, "a")
-    honest, breaks = type(db._backend).move_listener, iter(range(2))
+    honest, breaks = type(db._backend.listeners).move, iter(range(2))
 
     def move_listener(*args):
         if next(breaks, None) is not None:
             raise OSError("broken off")
         return honest(*args)
 
-    monkeypatch.setattr(type(db._backend), "move_listener", move_listener)
+    monkeypatch.setattr(type(db._backend.listeners), "move", move_listener)
     elsewhere.add(version("2"))
     db.drain()
     assert (values(backend), db.listeners()[0].last_error) == ({1: "a2"}, None)
@@ -287,14 +287,14 @@ def test_a_move_that_was_broken_off_is_finished_by_the_next(backend, db, elsewhe
 
 def test_who_pins_a_listener_that_is_about_to_move_wins(backend, db, elsewhere, monkeypatch):
     follow(backend, db, "a")
-    honest, moved = type(db._backend).move_listener, []
+    honest, moved = type(db._backend.listeners).move, []
 
     def move_listener(*args):
         add(backend, elsewhere, version("1"))
         moved.append(honest(*args))
         return moved[-1]
 
-    monkeypatch.setattr(type(db._backend), "move_listener", move_listener)
+    monkeypatch.setattr(type(db._backend.listeners), "move", move_listener)
     elsewhere.add(version("2"))
     wait_until(lambda: bool(moved))
     db.drain()

@@ -33,8 +33,8 @@ MANY = 50
 
 @pytest.fixture
 def ledger(db):
-    """The backend behind a handle, which is what runs keep their books with."""
-    return db._backend
+    """What runs keep their books with."""
+    return db._backend.ledger
 
 
 def spent(day="2026-11-20", model="gpt", output="docs.summary", **counters):
@@ -119,7 +119,7 @@ def test_threads_that_add_at_once_lose_nothing(backend, db):
 
     def add(handle, order):
         for _ in range(MANY):
-            handle._backend.add_usage(order)
+            handle._backend.ledger.add_usage(order)
 
     threads = [
         threading.Thread(target=add, args=(handle, rows if number % 2 else rows[::-1]))
@@ -139,7 +139,7 @@ import sys
 from pinnacle import UsageRow, pinnacle
 with pinnacle(sys.argv[1]) as db:
     for _ in range({MANY}):
-        db._backend.add_usage([UsageRow("2026-11-20", model, "", calls=1, cost=0.5) for model in sys.argv[2]])
+        db._backend.ledger.add_usage([UsageRow("2026-11-20", model, "", calls=1, cost=0.5) for model in sys.argv[2]])
 """
 
 
@@ -169,9 +169,9 @@ def test_a_cached_result_is_found_by_every_handle(backend, ledger):
     texts = {digest(0): '"an answer"', b"\xff" * 16: json.dumps([0.1, None, "Grüße \x00 'quoted' %s :name"])}
     ledger.cache(texts, DAY_S)
     with backend.open() as other:
-        assert other._backend.cached([digest(5), *texts]) == texts
-        assert other._backend.cached([digest(5)]) == {}
-        assert other._backend.cached([]) == {}
+        assert other._backend.ledger.cached([digest(5), *texts]) == texts
+        assert other._backend.ledger.cached([digest(5)]) == {}
+        assert other._backend.ledger.cached([]) == {}
 
 
 def test_a_text_that_no_database_stores_is_the_same_json_afterwards(ledger):
@@ -217,7 +217,7 @@ def test_a_new_process_erases_what_has_expired_with_its_first_put(backend, ledge
     ledger.cache({digest(1): '"secret"'}, 0)
     assert "secret" in str(snapshot(backend))
     with backend.open() as other:
-        other._backend.cache({digest(2): '"open"'}, DAY_S)
+        other._backend.ledger.cache({digest(2): '"open"'}, DAY_S)
     assert "secret" not in str(snapshot(backend))
 
 
@@ -272,7 +272,7 @@ def test_handles_that_put_and_trim_at_once_do_not_hinder_each_other(backend, led
         try:
             for number in range(40):
                 ten = [digest((sign * number * 7 + step) % 60) for step in range(10)]
-                handle._backend.cache(dict.fromkeys(ten, "1"), DAY_S if number % 3 else 0)
+                handle._backend.ledger.cache(dict.fromkeys(ten, "1"), DAY_S if number % 3 else 0)
         except Exception as error:
             failures.append(error)
 
@@ -293,7 +293,7 @@ def test_a_batch_is_collected_by_another_handle_as_it_was_saved(backend, ledger)
     saved = job(items=[(dump_key(key), f"{number:032x}") for number, key in enumerate(keys)])
     ledger.save_batch(saved)
     with backend.open() as other:
-        assert other._backend.batches(1) == [saved]
+        assert other._backend.ledger.batches(1) == [saved]
 
 
 def test_batches_are_listed_by_output_oldest_first(ledger):
@@ -384,7 +384,7 @@ def test_an_older_database_is_brought_along_by_whatever_is_put_first(backend, mo
         planned = " ".join(db.migration_plan())
         assert "pinnacle_cache" in planned
         assert "pinnacle_component" not in planned
-        ledger = db._backend
+        ledger = db._backend.ledger
         {
             "usage": lambda: ledger.add_usage([spent(calls=1)]),
             "cache": lambda: ledger.cache({digest(1): "1"}, DAY_S),

@@ -458,7 +458,7 @@ def test_a_field_with_values_of_another_type_is_refused(store, existing, kind):
     store.raw.docs.insert_many([{"q": "x"}, {"q": "y", "v": None}, {"q": "z", **existing}])
     with pytest.raises(OutputTypeConflict, match="'v'"):
         store.target(store.spec(name="v", kind=kind))
-    assert store.backend.outputs() == []
+    assert store.backend.outputs.all() == []
 
 
 @pytest.mark.parametrize("parent", [5, None, "s", [{"v": "s"}]])
@@ -566,14 +566,14 @@ def test_a_newer_version_recomputes_and_an_older_one_is_stopped(store):
         store.target()
     assert store.fill(new, lambda value: f"v1 {value}") == 3
     assert store.values() == ["v1 q0", "v1 q1", "v1 q2"]
-    assert [info.version for info in store.backend.outputs("m")] == [1]
+    assert [info.version for info in store.backend.outputs.of("m")] == [1]
 
 
 def test_a_removed_output_stops_its_run(store):
     store.raw.docs.insert_one({"_id": 1, "q": "x"})
     target = store.target()
     page = target.read(None, 10)
-    store.backend.forget_output(target.info.id, drop_column=True)
+    store.backend.outputs.forget(target.info.id, drop_column=True)
     with pytest.raises(NotFound):
         target.write(OutputBatch(page.keys, ["a"], page.witnesses))
     assert store.target().info.id != target.info.id
@@ -595,14 +595,14 @@ def test_a_failed_row_is_set_aside_until_it_changes(store):
     target.fail(failures_of(target.read(None, 2)))
     page = target.read(None, 10)
     assert (list(page.keys), page.set_aside, page.fresh) == ([2], 2, 0)
-    first, second = sorted(store.backend.errors(target.info.id), key=lambda error: error.key)
+    first, second = sorted(store.backend.errors.newest(target.info.id), key=lambda error: error.key)
     assert (first.key, first.error, first.message, first.attempts, first.model) == (0, "ValueError", "no", 3, "m")
     assert (first.output, second.failed_at.tzinfo) == ("docs._outputs.q.m", UTC)
     store.raw.docs.update_one({"_id": 0}, {"$set": {"q": "better"}})
     assert store.fill(target) == 2
-    assert [error.key for error in store.backend.errors()] == [1]
-    assert store.backend.take_errors(target.info.id) == [1]
-    assert (store.fill(target), store.backend.errors()) == (1, [])
+    assert [error.key for error in store.backend.errors.newest()] == [1]
+    assert store.backend.errors.take(target.info.id) == [1]
+    assert (store.fill(target), store.backend.errors.newest()) == (1, [])
 
 
 def test_a_row_that_changed_meanwhile_is_not_set_aside(store):
@@ -611,7 +611,7 @@ def test_a_row_that_changed_meanwhile_is_not_set_aside(store):
     page = target.read(None, 10)
     store.raw.docs.update_one({"_id": 0}, {"$set": {"q": "new"}})
     target.fail(failures_of(page))
-    assert [error.key for error in store.backend.errors()] == [1]
+    assert [error.key for error in store.backend.errors.newest()] == [1]
     assert list(target.read(None, 10).keys) == [0]
 
 
@@ -629,7 +629,7 @@ def test_errors_are_bounded(store):
     target = store.target()
     page = target.read(None, 1)
     target.fail([Failure(1, page.witnesses[0], "E", "\ud800" + "m" * 50_000, "t" * 50_000 + "end", 1)])
-    (error,) = store.backend.errors()
+    (error,) = store.backend.errors.newest()
     assert (error.message[:7], len(error.traceback), error.traceback[-3:]) == ("\\ud800m", 8192, "end")
     assert len(error.message) < 2010
 
@@ -748,8 +748,8 @@ def test_a_plan_says_what_binding_would_do_and_does_nothing(store):
     store.backend.bind(source, spec)
     assert store.backend.plan(source, spec) == []
     assert len(store.backend.plan(source, store.spec(version=2))) == 1
-    assert store.backend.rows_of(dry.info) == docs.find()
-    assert store.backend.find_output(docs, spec.fields, "m").id == store.backend.outputs()[0].id
+    assert store.backend.outputs.rows(dry.info) == docs.find()
+    assert store.backend.outputs.find(docs, spec.fields, "m").id == store.backend.outputs.all()[0].id
 
 
 def test_everything_of_ours_can_be_taken_away(store):

@@ -17,14 +17,15 @@ from pinnacle.backends.postgres.artifacts import PostgresArtifacts
 from pinnacle.backends.postgres.changes import FUNCTIONS, PostgresFeed, capture_function
 from pinnacle.backends.postgres.target import PostgresSideTarget, PostgresTarget
 from pinnacle.backends.postgres.wake import PostgresWake
-from pinnacle.backends.protocol import Capability
+from pinnacle.backends.protocol import Capability, Target
 from pinnacle.backends.sql.backend import SqlBackend, has_column, wrapped_errors
 from pinnacle.backends.sql.columns import ADOPTABLE, Encoder
 from pinnacle.backends.sql.schema import SCHEMA
 from pinnacle.backends.sql.source import SqlSource
+from pinnacle.backends.sql.target import own_target
 from pinnacle.base.errors import BackendError, ConfigError, ConnectionLost, MissingPlugin, RowRejected
 from pinnacle.base.listening import Watch
-from pinnacle.base.rows import OutputSpec
+from pinnacle.base.rows import OutputInfo
 from pinnacle.base.settings import Settings
 from pinnacle.base.types import Boolean, Bytes, Datetime, Float, Integer, Items, Json, OutputType, Text, Vector
 
@@ -245,13 +246,12 @@ class PostgresBackend(SqlBackend):
         self._writers.dispose()
         super().close()
 
-    def bind(self, source: SqlSource, spec: OutputSpec, *, create: bool = True) -> PostgresTarget:
-        info, exists = self.open_output(source, spec, create=create)
+    def target(self, source: SqlSource, info: OutputInfo, version: int, *, exists: bool) -> PostgresTarget:
         made = PostgresSideTarget if isinstance(info.type, Items) else PostgresTarget
-        return made(self, source, info, spec.version, exists=exists)
+        return made(self, source, info, version, exists=exists)
 
-    def feed(self, target: PostgresTarget, reads: Sequence[str], watch: Watch) -> PostgresFeed:
-        return PostgresFeed(self, target, reads, watch)
+    def feed(self, target: Target, reads: Sequence[str], watch: Watch) -> PostgresFeed:
+        return PostgresFeed(self, own_target(target, PostgresTarget), reads, watch)
 
     def capture_drops(self, number: int) -> list[str]:
         """The functions, and with them the triggers that run them."""

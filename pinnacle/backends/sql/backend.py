@@ -11,12 +11,14 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from pinnacle.backends.protocol import NO_OUTPUT, Capability, Target
-from pinnacle.backends.sql import listeners, migrate, queue
+from pinnacle.backends.protocol import NO_OUTPUT, Capability, Searcher, Source, Target
+from pinnacle.backends.sql import migrate
 from pinnacle.backends.sql.artifacts import SqlArtifacts
 from pinnacle.backends.sql.catalog import SqlCatalogStore
 from pinnacle.backends.sql.columns import ADOPTABLE, Encoder, decoder, unfit
+from pinnacle.backends.sql.errors import SqlErrors
 from pinnacle.backends.sql.ledger import SqlLedger
+from pinnacle.backends.sql.listeners import SqlListeners
 from pinnacle.backends.sql.outputs import SqlOutputs, default_name, outputs_on, side_outputs
 from pinnacle.backends.sql.runs import SqlRuns
 from pinnacle.backends.sql.schema import (
@@ -29,14 +31,12 @@ from pinnacle.backends.sql.schema import (
     metadata,
 )
 from pinnacle.backends.sql.side import VALUE
-from pinnacle.backends.sql.source import ColumnTypes, SqlSource, resolve, stored_fields, unknown_types_allowed
+from pinnacle.backends.sql.source import ColumnTypes, SqlSource, own, resolve, unknown_types_allowed
 from pinnacle.backends.sql.stored import freeze, thaw
 from pinnacle.base.errors import BackendError, ConfigError, ConnectionLost, OutputTypeConflict, UnsupportedTable
-from pinnacle.base.listening import Backlog, ListenerRecord
-from pinnacle.base.rows import Fields, OutputInfo, OutputSpec, RowError
+from pinnacle.base.rows import Fields, OutputInfo, OutputSpec
 from pinnacle.base.settings import Settings
 from pinnacle.base.types import Items, OutputType, Text
-from pinnacle.base.usage import BatchJob, UsageRow
 
 
 class SqlBackend:
@@ -50,6 +50,7 @@ class SqlBackend:
     name: ClassVar[str]
     schema: ClassVar[str | None]
     capabilities: ClassVar[frozenset[Capability]]
+    searcher: Searcher | None = None
     writing_raw: Callable[[], AbstractContextManager[Any]]
     """A write transaction on the driver's own connection: the hot path of a write-back."""
 
@@ -65,8 +66,8 @@ class SqlBackend:
         self._work = self._sibling(engine).execution_options(schema_translate_map=self.translate)
         self._is_migrated = False
         self.catalog, self.runs = SqlCatalogStore(self, self.artifacts()), SqlRuns(self)
-        self._outputs = SqlOutputs(self)
-        self._ledger = SqlLedger(self)
+        self.outputs, self.listeners = SqlOutputs(self), SqlListeners(self)
+        self.errors, self.ledger = SqlErrors(self), SqlLedger(self)
 
     # -- what the dialects say differently ------------------------------------------------
 
@@ -232,42 +233,15 @@ class SqlBackend:
                 connection, query, fields, lambda table: self._output_types(connection, table) if has_outputs else {}
             )
 
-    def freeze(self, source: SqlSource, *, limited: bool = False) -> dict[str, Any]:
-        return freeze(source, self.dialect, limited=limited)
-
-    # -- listeners ----------------------------------------------------------------------------
-
-    def listeners(self) -> list[ListenerRecord]:
-        return listeners.all_of(self) if self.is_migrated() else []
-
-    def register_listener(self, output: int, identifier: str, version: int) -> bool:
-        return listeners.register(self, output, identifier, version)
-
-    def move_listener(self, output: int, seen: int, version: int) -> bool:
-        return listeners.move(self, output, seen, version)
-
-    def advance_sweep(self, output: int, seen: str, now: str | None) -> bool:
-        return listeners.advance_sweep(self, output, seen, now)
-
-    def backlog(self, output: int) -> Backlog:
-        return listeners.backlog(self, output)
-
-    def remove_listener(self, output: int) -> None:
-        """Triggers first: none must write to a table that is gone."""
-        listeners.remove(self, output)
+    def freeze(self, source: Source, *, limited: bool = False) -> dict[str, Any]:
+        return freeze(own(source), self.dialect, limited=limited)
 
     def capture_drops(self, number: int) -> list[str]:
         """The statements that take a listener's triggers away, whether or not they are there."""
         raise NotImplementedError
 
-    def has_work(self, output: int) -> bool:
-        return listeners.has_work(self, output)
-
     def lead(self, worker: str, ttl_s: float) -> str | None:
         return None
-
-    def set_listener(self, output: int, **values: Any) -> None:
-        listeners.change(self, output, values)
 
     def _output_types(self, connection: sa.Connection, table: sa.Table) -> ColumnTypes:
         """The types of outputs by column, and of the items where ``table`` is a side table."""
@@ -276,79 +250,28 @@ class SqlBackend:
             found[VALUE] = info.type.item if isinstance(info.type, Items) else info.type
         return {name: self.column_type(kind) for name, kind in found.items() if not isinstance(kind, Items)}
 
-    def plan(self, source: SqlSource, spec: OutputSpec) -> list[str]:
-        return self.migration_plan() + self._outputs.plan(source, spec)
+    def plan(self, source: Source, spec: OutputSpec) -> list[str]:
+        return self.migration_plan() + self.outputs.plan(own(source), spec)
 
-    def bind(self, source: SqlSource, spec: OutputSpec, *, create: bool = True) -> Target:
+    def bind(self, source: Source, spec: OutputSpec, *, create: bool = True) -> Target:
+        info, exists = self._open_output(own(source), spec, create=create)
+        return self.target(own(source), info, spec.version, exists=exists)
+
+    def target(self, source: SqlSource, info: OutputInfo, version: int, *, exists: bool) -> Target:
+        """The dialect's way to fill an output; one that does not exist is read as empty."""
         raise NotImplementedError
 
-    def scan(self, source: SqlSource) -> Target:
+    def scan(self, source: Source) -> Target:
         return self.bind(source, OutputSpec(NO_OUTPUT, Text(), "", 0, source.fields), create=False)
 
-    def open_output(self, source: SqlSource, spec: OutputSpec, *, create: bool) -> tuple[OutputInfo, bool]:
+    def _open_output(self, source: SqlSource, spec: OutputSpec, *, create: bool) -> tuple[OutputInfo, bool]:
         """The output, and whether it is there: with ``create`` it is, after this."""
         if create:
             self.migrate()
-            return replace(self._outputs.ensure(source, spec), parameters=spec.parameters), True
-        existing = self._outputs.check(source, spec)
+            return replace(self.outputs.ensure(source, spec), parameters=spec.parameters), True
+        existing = self.outputs.check(source, spec)
         missing = OutputInfo(0, source.table, spec.name, spec.model, spec.version, spec.fields, spec.type, False)
         return replace(existing or missing, parameters=spec.parameters), existing is not None
-
-    def outputs(self, model: str | None = None) -> list[OutputInfo]:
-        found = self._outputs.find()
-        return [info for info in found if model is None or info.model == model]
-
-    def forget_output(self, output: int, *, drop_column: bool) -> None:
-        self._outputs.forget(output, drop_column=drop_column)
-
-    def find_output(self, entity: Any, fields: Fields, model: str) -> OutputInfo | None:
-        table = _table_of(entity)
-        name = ".".join(part for part in (table.schema, table.name) if part)
-        paths = stored_fields(entity, fields).paths
-        found = [info for info in self.outputs(model) if info.table == name and info.fields.paths == paths]
-        return found[0] if found else None
-
-    def output_column(self, entity: Any, info: OutputInfo) -> Any:
-        table = _table_of(entity)
-        if isinstance(info.type, Items):
-            side = sa.table(info.name, schema=table.schema)
-            return sa.sql.expression.ColumnClause(VALUE, self.column_type(info.type.item), _selectable=side)
-        return sa.sql.expression.ColumnClause(info.name, self.column_type(info.type), _selectable=table)
-
-    def errors(self, output: int | None = None, limit: int = 1000) -> list[RowError]:
-        return queue.list_errors(self, output, limit) if self.is_migrated() else []
-
-    def take_errors(self, output: int) -> list[Any]:
-        return queue.take_errors(self, output)
-
-    def rows_of(self, info: OutputInfo) -> sa.Select[Any]:
-        return sa.select(self._outputs.table_of(info))
-
-    # -- what calls cost, and what is kept of paid ones ---------------------------------------
-
-    def add_usage(self, rows: Sequence[UsageRow]) -> None:
-        self._ledger.add_usage(rows)
-
-    def usage(self, model: str | None = None) -> list[UsageRow]:
-        return self._ledger.usage(model)
-
-    def cached(self, digests: Sequence[bytes]) -> dict[bytes, str]:
-        return self._ledger.cached(digests)
-
-    def cache(self, entries: Mapping[bytes, str], ttl_s: float) -> None:
-        self._ledger.cache(entries, ttl_s)
-
-    def clear_cache(self) -> None:
-        self._ledger.clear_cache()
-
-    def save_batch(self, job: BatchJob) -> None:
-        self._ledger.save_batch(job)
-
-    def batches(self, output: int) -> list[BatchJob]:
-        return self._ledger.batches(output)
-
-    def delete_batch(self, batch: str) -> bool:
-        return self._ledger.delete_batch(batch)
 
     # -- pinnacle's own tables ----------------------------------------------------------------
 
@@ -379,17 +302,17 @@ class SqlBackend:
         """Keep two processes from creating the tables at once."""
 
     def removal_plan(self, *, outputs: bool = False) -> list[str]:
-        triggers = [statement for record in self.listeners() for statement in self.capture_drops(record.output)]
-        columns = [self._outputs.drop_column_sql(info) for info in self._droppable(outputs)]
+        triggers = [statement for record in self.listeners.all() for statement in self.capture_drops(record.output)]
+        columns = [self.outputs.drop_column_sql(info) for info in self._droppable(outputs)]
         return triggers + columns + self._own_removal()
 
     def remove_all(self, *, outputs: bool = False) -> None:
         """Triggers first, so that no write meets half of them; then columns one by one, then all else at once:
         a removal that was cut short can be run again."""
-        for record in self.listeners():
+        for record in self.listeners.all():
             self.alter_all(sa.table(record.table), self.capture_drops(record.output))
         for info in self._droppable(outputs):
-            self._outputs.drop_column(info)
+            self.outputs.drop_column(info)
         statements = self._own_removal()
         with self.writing() as connection:
             for statement in statements:
@@ -398,7 +321,7 @@ class SqlBackend:
 
     def _droppable(self, outputs: bool) -> list[OutputInfo]:
         """The outputs whose columns a removal drops: those that pinnacle made and that are still there."""
-        made = [(info, self._outputs.table_of(info)) for info in self.outputs() if outputs and info.created_column]
+        made = [(info, self.outputs.table_of(info)) for info in self.outputs.all() if outputs and info.created_column]
         with self.reading() as connection:
             return [
                 info for info, table in made if isinstance(info.type, Items) or has_column(connection, table, info.name)
@@ -448,14 +371,6 @@ def has_column(connection: sa.Connection, table: sa.TableClause, column: str) ->
     except sa.exc.NoSuchTableError:
         return False
     return any(found["name"] == column for found in columns)
-
-
-def _table_of(entity: Any) -> Any:
-    """The table object behind a mapped class, an alias or a Table."""
-    inspected = sa.inspect(entity, raiseerr=False)
-    if inspected is not None and hasattr(inspected, "local_table"):
-        return inspected.local_table
-    return inspected.selectable if inspected is not None and hasattr(inspected, "selectable") else entity
 
 
 __all__ = ["SqlBackend", "wrapped_errors"]

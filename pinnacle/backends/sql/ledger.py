@@ -30,14 +30,14 @@ class SqlLedger:
     # -- usage ------------------------------------------------------------------------------
 
     def add_usage(self, rows: Sequence[UsageRow]) -> None:
-        """See `Backend.add_usage`. One transaction."""
+        """See `Ledger.add_usage`. One transaction."""
         if not rows:
             return
         self._backend.migrate()
         with self._backend.writing() as connection:
             self._upsert(connection, schema.usage, [asdict(row) for row in merged(rows)], adds=True)
 
-    def usage(self, model: str | None) -> list[UsageRow]:
+    def usage(self, model: str | None = None) -> list[UsageRow]:
         if not self._backend.is_migrated():
             return []
         query = sa.select(schema.usage)
@@ -60,7 +60,7 @@ class SqlLedger:
         return found
 
     def cache(self, entries: Mapping[bytes, str], ttl_s: float) -> None:
-        """See `Backend.cache`. Commits portion by portion."""
+        """See `Ledger.cache`. Commits portion by portion."""
         if entries:
             self._backend.migrate()
         for portion in portions(entries):

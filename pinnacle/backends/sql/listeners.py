@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -21,107 +20,117 @@ from pinnacle.base.types import Items, output_type_from_json
 if TYPE_CHECKING:
     from pinnacle.backends.sql.backend import SqlBackend
 
-CHANGEABLE = ("paused", "sweep", "swept_at", "error", "error_at")
 
+class SqlListeners:
+    """The listeners of one database."""
 
-def register(backend: SqlBackend, output_id: int, identifier: str, version: int) -> bool:
-    """Record a listener, or its new version; whether there was anything to record."""
-    mine = listener.c.output_id == output_id
-    with backend.writing() as connection:
-        found = connection.execute(sa.select(listener.c.identifier).where(mine)).first()
-        if found is None:
-            row = {"output_id": output_id, "identifier": identifier, "version": version, "shape": "{}"}
-            connection.execute(sa.insert(listener).values(row))
-            return True
-        if found.identifier != identifier:
-            raise Conflict(
-                f"listener {found.identifier!r} keeps that output fresh already; use its identifier, or remove it first"
+    def __init__(self, backend: SqlBackend) -> None:
+        self._backend = backend
+
+    def all(self) -> list[ListenerRecord]:
+        if not self._backend.is_migrated():
+            return []
+        query = sa.select(
+            listener, output.c.table_schema, output.c.table_name, output.c.name, output.c.fields, output.c.type
+        ).join(output, output.c.id == listener.c.output_id)
+        with self._backend.reading() as connection:
+            rows = connection.execute(query.order_by(listener.c.output_id)).all()
+        return [
+            ListenerRecord(
+                output=row.output_id, identifier=row.identifier, version=row.version,
+                table=full_name(row.table_schema, row.table_name), column=row.name,
+                fields=Fields.of(json.loads(row.fields)), reads=tuple(json.loads(row.shape)), paused=row.paused,
+                sweep=row.sweep, swept_at=row.swept_at, folded_at=row.folded_at, processed=row.processed,
+                error=row.error, error_at=row.error_at,
+                side=full_name(row.table_schema, row.name) if _is_side(row) else None,
             )
-        changed = sa.update(listener).where(mine, listener.c.version != version)
-        return bool(connection.execute(changed.values(version=version, paused=None)).rowcount)
+            for row in rows
+        ]  # fmt: skip
 
+    def register(self, output: int, identifier: str, version: int) -> bool:
+        """Record a listener, or its new version; whether there was anything to record."""
+        mine = listener.c.output_id == output
+        with self._backend.writing() as connection:
+            found = connection.execute(sa.select(listener.c.identifier).where(mine)).first()
+            if found is None:
+                row = {"output_id": output, "identifier": identifier, "version": version, "shape": "{}"}
+                connection.execute(sa.insert(listener).values(row))
+                return True
+            if found.identifier != identifier:
+                raise Conflict(
+                    f"listener {found.identifier!r} keeps that output fresh already; use its identifier, or remove it "
+                    "first"
+                )
+            changed = sa.update(listener).where(mine, listener.c.version != version)
+            return bool(connection.execute(changed.values(version=version, paused=None)).rowcount)
 
-def move(backend: SqlBackend, output_id: int, seen: int, version: int) -> bool:
-    """Put a version in the place of the one ``seen``, with a sweep due; whether that was still there."""
-    mine = listener.c.output_id == output_id, listener.c.version == seen
-    news = {"version": version, "sweep": new_sweep(), "error": None, "error_at": None}
-    with backend.writing() as connection:
-        return bool(connection.execute(sa.update(listener).where(*mine).values(news)).rowcount)
+    def move(self, output: int, seen: int, version: int) -> bool:
+        """Put a version in the place of the one ``seen``, with a sweep due; whether that was still there."""
+        mine = listener.c.output_id == output, listener.c.version == seen
+        news = {"version": version, "sweep": new_sweep(), "error": None, "error_at": None}
+        with self._backend.writing() as connection:
+            return bool(connection.execute(sa.update(listener).where(*mine).values(news)).rowcount)
 
+    def pause(self, output: int, reason: str) -> None:
+        self._change(output, paused=reason)
 
-def all_of(backend: SqlBackend) -> list[ListenerRecord]:
-    """The listeners of a database, oldest first."""
-    query = sa.select(
-        listener, output.c.table_schema, output.c.table_name, output.c.name, output.c.fields, output.c.type
-    ).join(output, output.c.id == listener.c.output_id)
-    with backend.reading() as connection:
-        rows = connection.execute(query.order_by(listener.c.output_id)).all()
-    return [
-        ListenerRecord(
-            output=row.output_id, identifier=row.identifier, version=row.version,
-            table=full_name(row.table_schema, row.table_name), column=row.name,
-            fields=Fields.of(json.loads(row.fields)), reads=tuple(json.loads(row.shape)), paused=row.paused,
-            sweep=row.sweep, swept_at=row.swept_at, folded_at=row.folded_at, processed=row.processed,
-            error=row.error, error_at=row.error_at,
-            side=full_name(row.table_schema, row.name) if _is_side(row) else None,
-        )
-        for row in rows
-    ]  # fmt: skip
+    def resume(self, output: int) -> None:
+        self._change(output, paused=None, sweep=new_sweep())
+
+    def request_sweep(self, output: int) -> None:
+        self._change(output, sweep=new_sweep())
+
+    def record_error(self, output: int, message: str) -> None:
+        self._change(output, error=message, error_at=time.time())
+
+    def clear_error(self, output: int) -> None:
+        self._change(output, error=None, error_at=None)
+
+    def advance_sweep(self, output: int, seen: str, now: str | None) -> bool:
+        """Move a sweep on, or end it (None), unless another was asked for since it was ``seen``."""
+        values: dict[str, Any] = {"sweep": now}
+        if now is None:
+            values["swept_at"] = time.time()
+        statement = sa.update(listener).where(listener.c.output_id == output, listener.c.sweep == seen)
+        with self._backend.writing() as connection:
+            return bool(connection.execute(statement.values(values)).rowcount)
+
+    def backlog(self, output: int) -> Backlog:
+        """What waits for a listener, counted; see `Backlog`."""
+        outbox, work = self._backend.own(outbox_name(output)), self._backend.own(f"{WORK_PREFIX}{output}")
+        with self._backend.reading() as connection:
+            changes = int(connection.exec_driver_sql(f"SELECT count(*) FROM {outbox}").scalar() or 0)
+            waiting, oldest = connection.exec_driver_sql(f"SELECT count(*), min(at) FROM {work}").one()
+            folded_at = connection.scalar(sa.select(listener.c.folded_at).where(listener.c.output_id == output))
+            leases = sa.select(lease.c["keys"], lease.c.owner, lease.c.expires_at).where(lease.c.output_id == output)
+            held = connection.execute(leases).all()
+        now = time.time()
+        in_flight = sum(len(load_keys(row.keys)) for row in held if row.expires_at >= now and not is_gone(row.owner))
+        since = oldest if waiting else (folded_at or now if changes else now)
+        return Backlog(changes, waiting, in_flight, max(0.0, now - since))
+
+    def has_work(self, output: int) -> bool:
+        """Whether anything waits, the cheap way."""
+        with self._backend.reading() as connection:
+            tables = (self._backend.own(outbox_name(output)), self._backend.own(f"{WORK_PREFIX}{output}"))
+            return any(connection.exec_driver_sql(f"SELECT 1 FROM {table} LIMIT 1").first() for table in tables)
+
+    def remove(self, output: int) -> None:
+        """Take away a listener's triggers, then its tables and its row in the registry.
+
+        It is paused first, so that no worker takes its triggers for lost and makes them again.
+        """
+        self.pause(output, "being removed")
+        self._backend.alter_all(sa.table(f"the table of output {output}"), self._backend.capture_drops(output))
+        with self._backend.writing() as connection:
+            for name in (outbox_name(output), f"{WORK_PREFIX}{output}"):
+                connection.execute(sa.schema.DropTable(sa.Table(name, sa.MetaData(schema=SCHEMA)), if_exists=True))
+            connection.execute(sa.delete(listener).where(listener.c.output_id == output))
+
+    def _change(self, output: int, **values: Any) -> None:
+        with self._backend.writing() as connection:
+            connection.execute(sa.update(listener).where(listener.c.output_id == output).values(values))
 
 
 def _is_side(row: Any) -> bool:
     return isinstance(output_type_from_json(json.loads(row.type)), Items)
-
-
-def change(backend: SqlBackend, output_id: int, values: Mapping[str, Any]) -> None:
-    """Change a listener's state; unknown names are a mistake of ours."""
-    unknown = set(values) - set(CHANGEABLE)
-    if unknown:
-        raise ValueError(f"a listener has no {', '.join(sorted(unknown))} to change")
-    with backend.writing() as connection:
-        connection.execute(sa.update(listener).where(listener.c.output_id == output_id).values(dict(values)))
-
-
-def advance_sweep(backend: SqlBackend, output_id: int, seen: str, now: str | None) -> bool:
-    """Move a sweep on, or end it (None), unless another was asked for since it was ``seen``."""
-    values: dict[str, Any] = {"sweep": now}
-    if now is None:
-        values["swept_at"] = time.time()
-    statement = sa.update(listener).where(listener.c.output_id == output_id, listener.c.sweep == seen)
-    with backend.writing() as connection:
-        return bool(connection.execute(statement.values(values)).rowcount)
-
-
-def backlog(backend: SqlBackend, output_id: int) -> Backlog:
-    """What waits for a listener, counted; see `Backlog`."""
-    outbox, work = backend.own(outbox_name(output_id)), backend.own(f"{WORK_PREFIX}{output_id}")
-    with backend.reading() as connection:
-        changes = int(connection.exec_driver_sql(f"SELECT count(*) FROM {outbox}").scalar() or 0)
-        waiting, oldest = connection.exec_driver_sql(f"SELECT count(*), min(at) FROM {work}").one()
-        folded_at = connection.scalar(sa.select(listener.c.folded_at).where(listener.c.output_id == output_id))
-        leases = sa.select(lease.c["keys"], lease.c.owner, lease.c.expires_at).where(lease.c.output_id == output_id)
-        held = connection.execute(leases).all()
-    now = time.time()
-    in_flight = sum(len(load_keys(row.keys)) for row in held if row.expires_at >= now and not is_gone(row.owner))
-    since = oldest if waiting else (folded_at or now if changes else now)
-    return Backlog(changes, waiting, in_flight, max(0.0, now - since))
-
-
-def has_work(backend: SqlBackend, output_id: int) -> bool:
-    """Whether anything waits, the cheap way."""
-    with backend.reading() as connection:
-        tables = (backend.own(outbox_name(output_id)), backend.own(f"{WORK_PREFIX}{output_id}"))
-        return any(connection.exec_driver_sql(f"SELECT 1 FROM {table} LIMIT 1").first() for table in tables)
-
-
-def remove(backend: SqlBackend, output_id: int) -> None:
-    """Take away a listener's triggers, then its tables and its row in the registry.
-
-    It is paused first, so that no worker takes its triggers for lost and makes them again.
-    """
-    change(backend, output_id, {"paused": "being removed"})
-    backend.alter_all(sa.table(f"the table of output {output_id}"), backend.capture_drops(output_id))
-    with backend.writing() as connection:
-        for name in (outbox_name(output_id), f"{WORK_PREFIX}{output_id}"):
-            connection.execute(sa.schema.DropTable(sa.Table(name, sa.MetaData(schema=SCHEMA)), if_exists=True))
-        connection.execute(sa.delete(listener).where(listener.c.output_id == output_id))

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.schema import CreateTable
 
-from pinnacle.backends.sql.schema import batch, error, lease, output, state_name, state_table
-from pinnacle.backends.sql.side import side_table
-from pinnacle.backends.sql.source import SqlSource, input_columns
+from pinnacle.backends.sql.schema import batch, error, lease, state_name, state_table
+from pinnacle.backends.sql.schema import output as registry
+from pinnacle.backends.sql.side import VALUE, side_table
+from pinnacle.backends.sql.source import SqlSource, full_name, input_columns, stored_fields, table_of
 from pinnacle.base.encoding import safe_name
 from pinnacle.base.errors import BackendError, ConfigError, Conflict, NotFound, OutputTypeConflict
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec
@@ -27,16 +28,37 @@ class SqlOutputs:
     def __init__(self, backend: SqlBackend) -> None:
         self._backend = backend
 
-    def find(self, *conditions: Any) -> list[OutputInfo]:
+    def all(self) -> list[OutputInfo]:
+        return self._recorded()
+
+    def of(self, model: str) -> list[OutputInfo]:
+        return self._recorded(registry.c.model == model)
+
+    def find(self, entity: Any, fields: Fields, model: str) -> OutputInfo | None:
+        table, paths = table_of(entity), stored_fields(entity, fields).paths
+        place = full_name(table.schema, table.name)
+        found = [info for info in self.of(model) if info.table == place and info.fields.paths == paths]
+        return found[0] if found else None
+
+    def column(self, entity: Any, info: OutputInfo) -> Any:
+        table, name = table_of(entity), info.name
+        if isinstance(info.type, Items):
+            table, name = sa.table(info.name, schema=table.schema), VALUE
+        return sa.sql.expression.ColumnClause(name, self._backend.column_type(_stored(info.type)), _selectable=table)
+
+    def rows(self, info: OutputInfo) -> sa.Select[Any]:
+        return sa.select(self.table_of(info))
+
+    def _recorded(self, *conditions: Any) -> list[OutputInfo]:
         if not self._backend.is_migrated():
             return []
         with self._backend.reading() as connection:
-            rows = connection.execute(sa.select(output).where(*conditions).order_by(output.c.id)).all()
+            rows = connection.execute(sa.select(registry).where(*conditions).order_by(registry.c.id)).all()
         return [_info(row) for row in rows]
 
     def at(self, source: SqlSource, name: str) -> OutputInfo | None:
         """The output recorded at a column, if any."""
-        found = self.find(*_place(source.actual), output.c.name == name)
+        found = self._recorded(*_place(source.actual), registry.c.name == name)
         return found[0] if found else None
 
     def check(self, source: SqlSource, spec: OutputSpec) -> OutputInfo | None:
@@ -100,7 +122,7 @@ class SqlOutputs:
         existing = self.check(source, spec)
         statements = []
         if existing is None:
-            number = (max((info.id for info in self.find()), default=0)) + 1
+            number = (max((info.id for info in self.all()), default=0)) + 1
             statements.append(self._create_state(source, number))
         if self._is_missing(source, spec):
             statements += [*self._backend.prerequisites(_stored(spec.type)), self._add_column(source, spec)]
@@ -120,11 +142,11 @@ class SqlOutputs:
         if recorded.version < spec.version:
             with self._backend.writing() as connection:
                 connection.execute(
-                    sa.update(output)
-                    .where(output.c.id == recorded.id, output.c.version < spec.version)
+                    sa.update(registry)
+                    .where(registry.c.id == recorded.id, registry.c.version < spec.version)
                     .values(version=spec.version, type=json.dumps(spec.type.to_json()))
                 )
-        found = self.find(output.c.id == recorded.id)[0]
+        found = self._recorded(registry.c.id == recorded.id)[0]
         self._check_owner(found, spec)
         return found
 
@@ -148,7 +170,7 @@ class SqlOutputs:
         }  # fmt: skip
         try:
             with self._backend.writing() as connection:
-                number = connection.scalar(sa.insert(output).values(row).returning(output.c.id))
+                number = connection.scalar(sa.insert(registry).values(row).returning(registry.c.id))
                 name = state_name(int(number or 0))
                 if sa.inspect(connection).has_table(name, schema=self._backend.schema):  # from a plan run by hand
                     self._backend.run_text(connection, f"DELETE FROM {self._backend.own(name)}")
@@ -160,26 +182,26 @@ class SqlOutputs:
                 raise
             self._check_owner(found, spec)
             return found
-        return self.find(output.c.id == number)[0]
+        return self._recorded(registry.c.id == number)[0]
 
-    def forget(self, output_id: int, *, drop_column: bool) -> None:
-        found = self.find(output.c.id == output_id)
+    def forget(self, output: int, *, drop_column: bool) -> None:
+        found = self._recorded(registry.c.id == output)
         if not found:
-            raise NotFound(f"no output with id {output_id}")
+            raise NotFound(f"no output with id {output}")
         info = found[0]
         if drop_column and info.created_column:
             self.drop_column(info)
         with self._backend.writing() as connection:
-            state = sa.Table(state_name(info.id), sa.MetaData(schema=output.schema))
+            state = sa.Table(state_name(info.id), sa.MetaData(schema=registry.schema))
             connection.execute(sa.schema.DropTable(state, if_exists=True))
             for table in (lease, error, batch):
                 connection.execute(sa.delete(table).where(table.c.output_id == info.id))
-            connection.execute(sa.delete(output).where(output.c.id == info.id))
+            connection.execute(sa.delete(registry).where(registry.c.id == info.id))
 
     def table_of(self, info: OutputInfo) -> sa.TableClause:
         """The user's table that holds an output."""
         with self._backend.reading() as connection:
-            query = sa.select(output.c.table_schema, output.c.table_name).where(output.c.id == info.id)
+            query = sa.select(registry.c.table_schema, registry.c.table_name).where(registry.c.id == info.id)
             schema, name = connection.execute(query).one()
         return sa.table(name, sa.column(info.name), schema=schema or None)
 
@@ -221,13 +243,15 @@ class SqlOutputs:
 
 def outputs_on(connection: sa.Connection, table: sa.Table) -> list[OutputInfo]:
     """The outputs recorded on a table."""
-    return [_info(row) for row in connection.execute(sa.select(output).where(*_place(table)))]
+    return [_info(row) for row in connection.execute(sa.select(registry).where(*_place(table)))]
 
 
 def side_outputs(connection: sa.Connection, table: sa.Table) -> list[OutputInfo]:
     """The outputs that have ``table`` for their side table."""
-    place = output.c.table_schema == (table.schema or ""), output.c.name == table.name
-    return [info for info in map(_info, connection.execute(sa.select(output).where(*place))) if info.name == table.name]
+    place = registry.c.table_schema == (table.schema or ""), registry.c.name == table.name
+    return [
+        info for info in map(_info, connection.execute(sa.select(registry).where(*place))) if info.name == table.name
+    ]
 
 
 def default_name(fields: Fields, identifier: str) -> str:
@@ -236,7 +260,7 @@ def default_name(fields: Fields, identifier: str) -> str:
 
 
 def _info(row: Any) -> OutputInfo:
-    table = f"{row.table_schema}.{row.table_name}" if row.table_schema else row.table_name
+    table = full_name(row.table_schema, row.table_name)
     return OutputInfo(
         row.id, table, row.name, row.model, row.version, Fields.of(json.loads(row.fields)),
         output_type_from_json(json.loads(row.type)), row.created_column,
@@ -244,7 +268,7 @@ def _info(row: Any) -> OutputInfo:
 
 
 def _place(table: sa.Table) -> tuple[Any, Any]:
-    return output.c.table_schema == (table.schema or ""), output.c.table_name == table.name
+    return registry.c.table_schema == (table.schema or ""), registry.c.table_name == table.name
 
 
 def _stored(kind: OutputType) -> OutputType:

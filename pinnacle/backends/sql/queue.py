@@ -1,4 +1,4 @@
-"""Leases that keep concurrent runs off each other's rows, and the rows set aside."""
+"""Leases that keep concurrent runs off each other's rows."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from pinnacle.backends.sql.schema import error, lease, output
-from pinnacle.base.encoding import dump_keys, load_key, load_keys
+from pinnacle.backends.sql.schema import lease, output
+from pinnacle.base.encoding import dump_keys, load_keys
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.processes import is_gone, this_process
-from pinnacle.base.rows import Key, Page, RowError
+from pinnacle.base.rows import Key, Page
 
 if TYPE_CHECKING:
     from pinnacle.backends.sql.backend import SqlBackend
@@ -127,34 +126,3 @@ class SqlQueue:
 
     def _write(self) -> AbstractContextManager[sa.Connection]:
         return self._backend.writing(durable=False)
-
-
-def list_errors(backend: SqlBackend, output_id: int | None, limit: int) -> list[RowError]:
-    """Rows set aside, newest first."""
-    query = (
-        sa.select(error, output.c.table_schema, output.c.table_name, output.c.name, output.c.model)
-        .join(output, output.c.id == error.c.output_id)
-        .order_by(error.c.failed_at.desc())
-        .limit(limit)
-    )
-    if output_id is not None:
-        query = query.where(error.c.output_id == output_id)
-    with backend.reading() as connection:
-        rows = connection.execute(query).all()
-    return [
-        RowError(
-            output=".".join(part for part in (row.table_schema, row.table_name, row.name) if part),
-            key=load_key(row.key), model=row.model, version=row.version, error=row.error, message=row.message,
-            traceback=row.traceback, attempts=row.attempts, failed_at=datetime.fromtimestamp(row.failed_at, UTC),
-        )
-        for row in rows
-    ]  # fmt: skip
-
-
-def take_errors(backend: SqlBackend, output_id: int) -> list[Any]:
-    """Make an output's set-aside rows eligible again; return their keys."""
-    with backend.writing() as connection:
-        texts = connection.scalars(sa.delete(error).where(error.c.output_id == output_id).returning(error.c.key))
-        keys = [load_key(text) for text in texts]
-        backend.run_text(connection, f"DELETE FROM {backend.own(f'pinnacle_state_{output_id}')} WHERE failed")
-    return keys

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.sql import ColumnElement
 
+from pinnacle.backends.protocol import Source
 from pinnacle.base.encoding import dump_key
 from pinnacle.base.errors import UnknownField, UnsupportedQuery, UnsupportedTable
 from pinnacle.base.rows import Fields
@@ -133,6 +134,21 @@ def _try(connection: sa.Connection, source: SqlSource) -> None:
         raise  # the database's own words, wrapped by the caller
     except sa.exc.SQLAlchemyError as error:
         raise UnsupportedQuery(f"the select cannot run: {str(error).splitlines()[0]}") from error
+
+
+def own(source: Source) -> SqlSource:
+    """A source as this family of databases resolved it."""
+    if not isinstance(source, SqlSource):
+        raise UnsupportedQuery(f"{type(source).__name__} was resolved by another database")
+    return source
+
+
+def table_of(entity: Any) -> Any:
+    """The table object behind a mapped class, an alias or a Table."""
+    inspected = sa.inspect(entity, raiseerr=False)
+    if inspected is not None and hasattr(inspected, "local_table"):
+        return inspected.local_table
+    return inspected.selectable if inspected is not None and hasattr(inspected, "selectable") else entity
 
 
 def stored_fields(entity: Any, fields: Fields) -> Fields:

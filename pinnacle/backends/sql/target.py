@@ -8,16 +8,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import sqlalchemy as sa
 
+from pinnacle.backends.protocol import Target
 from pinnacle.backends.sql.columns import Raw, apply, encoder
 from pinnacle.backends.sql.queue import SqlQueue
 from pinnacle.backends.sql.schema import error, state_table
 from pinnacle.backends.sql.source import SqlSource, key_tuple
 from pinnacle.base.encoding import dump_key
-from pinnacle.base.errors import Conflict, OutputTypeMismatch
+from pinnacle.base.errors import Conflict, OutputTypeMismatch, UnsupportedQuery
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page, joined
 
@@ -29,6 +30,7 @@ KEYS_A_STATEMENT = 500
 MIN_CHUNK_ROWS, MAX_CHUNK_ROWS = 100, 20_000
 
 
+Own = TypeVar("Own", bound="SqlTarget")
 Within = Callable[[Sequence[Any]], Any]
 """The bound of a read, as a condition on whichever key columns it is given."""
 
@@ -318,3 +320,10 @@ class SqlTarget(ABC):
     @abstractmethod
     def _mark_failed(self, connection: sa.Connection, failures: Sequence[Failure]) -> Sequence[Failure]:
         """Set aside the rows whose inputs are still those that failed; return these."""
+
+
+def own_target(target: Target, kind: type[Own]) -> Own:
+    """A target as this database bound it."""
+    if not isinstance(target, kind):
+        raise UnsupportedQuery(f"{type(target).__name__} was bound by another database")
+    return target

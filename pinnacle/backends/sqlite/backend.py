@@ -12,18 +12,19 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
-from pinnacle.backends.protocol import Capability
+from pinnacle.backends.protocol import Capability, Target
 from pinnacle.backends.sql.backend import SqlBackend, wrapped_errors
 from pinnacle.backends.sql.columns import BlobVector, Declared, UtcText
 from pinnacle.backends.sql.schema import lease
 from pinnacle.backends.sql.source import SqlSource
+from pinnacle.backends.sql.target import own_target
 from pinnacle.backends.sqlite.changes import TRIGGERS, SqliteFeed, trigger_name
 from pinnacle.backends.sqlite.target import SqliteSideTarget, SqliteTarget
 from pinnacle.backends.sqlite.wake import SqliteWake
 from pinnacle.base.errors import BackendError, ConfigError, RowRejected, UnsupportedTable
 from pinnacle.base.listening import Watch
 from pinnacle.base.processes import is_gone, shown, this_process
-from pinnacle.base.rows import Fields, OutputSpec
+from pinnacle.base.rows import Fields, OutputInfo
 from pinnacle.base.settings import Settings
 from pinnacle.base.types import Boolean, Bytes, Datetime, Float, Integer, Items, Json, OutputType, Text, Vector
 
@@ -178,12 +179,12 @@ class SqliteBackend(SqlBackend):
                 raw.rollback()
                 raise
 
-    def bind(self, source: SqlSource, spec: OutputSpec, *, create: bool = True) -> SqliteTarget:
-        info, exists = self.open_output(source, spec, create=create)
+    def target(self, source: SqlSource, info: OutputInfo, version: int, *, exists: bool) -> SqliteTarget:
         made = SqliteSideTarget if isinstance(info.type, Items) else SqliteTarget
-        return made(self, source, info, spec.version, exists=exists)
+        return made(self, source, info, version, exists=exists)
 
-    def feed(self, target: SqliteTarget, reads: Sequence[str], watch: Watch) -> SqliteFeed:
+    def feed(self, target: Target, reads: Sequence[str], watch: Watch) -> SqliteFeed:
+        target = own_target(target, SqliteTarget)
         if target.source.actual.schema:
             raise UnsupportedTable(
                 f"{target.info.table} is in an attached file, whose triggers cannot reach pinnacle's tables; "

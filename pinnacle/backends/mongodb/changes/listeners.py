@@ -18,7 +18,6 @@ from pinnacle.base.rows import OutputInfo
 from pinnacle.base.types import Items
 
 LISTENERS = "pinnacle_listener"
-CHANGEABLE = ("paused", "sweep", "swept_at", "error", "error_at")
 EVERYTHING = ""
 """Stands among the fields that a condition reads for all of them."""
 
@@ -71,21 +70,13 @@ class Listeners:
         found: Mapping[str, Any] | None = self._entries.find_one({"_id": output})
         return found
 
-    def change(self, output: int, values: Mapping[str, Any]) -> None:
-        """Change a listener's state; unknown names are a mistake of ours."""
-        unknown = set(values) - set(CHANGEABLE)
-        if unknown:
-            raise ValueError(f"a listener has no {', '.join(sorted(unknown))} to change")
-        asked = {"asked_at": time.time()} if values.get("sweep") else {}
-        self.set(output, **values, **asked)
-
     def set(self, output: int, **values: Any) -> None:
         self._entries.update_one({"_id": output}, {"$set": values})
 
     def request_sweeps(self, outputs: Sequence[int]) -> None:
         """Ask for sweeps; each takes the place of one that is under way."""
         for output in outputs:
-            self.change(output, {"sweep": new_sweep()})
+            self.set(output, sweep=new_sweep(), asked_at=time.time())
 
     def request_sweep_where_none_is_due(self, output: int) -> bool:
         asked = {"sweep": new_sweep(), "asked_at": time.time()}

@@ -1,0 +1,54 @@
+"""Rows that were set aside with their errors, of every output of one SQL database."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from pinnacle.backends.sql import schema
+from pinnacle.base.encoding import load_key
+from pinnacle.base.rows import Key, RowError
+
+if TYPE_CHECKING:
+    from pinnacle.backends.sql.backend import SqlBackend
+
+
+class SqlErrors:
+    """See `Errors`."""
+
+    def __init__(self, backend: SqlBackend) -> None:
+        self._backend = backend
+
+    def newest(self, output: int | None = None, limit: int = 1000) -> list[RowError]:
+        if not self._backend.is_migrated():
+            return []
+        error, place = schema.error, schema.output.c
+        query = (
+            sa.select(error, place.table_schema, place.table_name, place.name, place.model)
+            .join(schema.output, place.id == error.c.output_id)
+            .order_by(error.c.failed_at.desc())
+            .limit(limit)
+        )
+        if output is not None:
+            query = query.where(error.c.output_id == output)
+        with self._backend.reading() as connection:
+            rows = connection.execute(query).all()
+        return [
+            RowError(
+                output=".".join(part for part in (row.table_schema, row.table_name, row.name) if part),
+                key=load_key(row.key), model=row.model, version=row.version, error=row.error, message=row.message,
+                traceback=row.traceback, attempts=row.attempts, failed_at=datetime.fromtimestamp(row.failed_at, UTC),
+            )
+            for row in rows
+        ]  # fmt: skip
+
+    def take(self, output: int) -> list[Key]:
+        c = schema.error.c
+        state = self._backend.own(schema.state_name(output))
+        with self._backend.writing() as connection:
+            texts = connection.scalars(sa.delete(schema.error).where(c.output_id == output).returning(c.key))
+            keys = [load_key(text) for text in texts]
+            self._backend.run_text(connection, f"DELETE FROM {state} WHERE failed")
+        return keys
