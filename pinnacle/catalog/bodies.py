@@ -27,6 +27,7 @@ from pinnacle.components.component import Component
 from pinnacle.components.source import is_schema_class
 
 MAX_INLINE_BYTES = 1 << 16
+FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType)
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def _encode_object(value: Any, hooks: Hooks, path: str) -> Any:
         return {"@output_type": value.to_json()}
     if isinstance(value, PurePath):
         return {"@path": str(value)}
-    if isinstance(value, (types.FunctionType, types.BuiltinFunctionType, types.MethodType)):
+    if isinstance(value, FUNCTIONS):
         return {"@function": hooks.function(value, path)}
     if is_schema_class(value):
         return {"@schema_class": hooks.schema_class(value, path)}

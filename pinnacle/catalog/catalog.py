@@ -13,7 +13,7 @@ from pinnacle.backends.protocol import CatalogStore
 from pinnacle.base.errors import ComponentError, ConfigError, Conflict, NotFound
 from pinnacle.base.rows import Record
 from pinnacle.base.settings import Settings
-from pinnacle.catalog.drafts import Draft, draft_of
+from pinnacle.catalog.drafts import OLDER_FORM, Draft, draft_of
 from pinnacle.catalog.loading import Loading
 from pinnacle.catalog.references import Resolver, reference_to_class
 from pinnacle.components.component import Component, content_fields, is_learned
@@ -100,6 +100,21 @@ class Catalog:
         """The newest stored version with the content that ``component`` has now; None where there is none."""
         stored = reversed(self.store.versions(component.kind, component.identifier))
         return next((record.version for record in stored if self._draft_like(record, component)), None)
+
+    def changes(self, component: Component) -> tuple[int, list[str]]:
+        """The version that adding ``component`` would give it, and by what it differs from the newest one.
+
+        Changes nothing. The differences are names: of fields, and of what its code uses.
+        """
+        newest = self.store.get(component.kind, component.identifier)
+        if newest is None:
+            return 0, []
+        try:
+            draft = draft_of(component, nested=self._held_version, allow_pickle=bool(newest.body.get("pickles")))
+        except _NotHeld:
+            return newest.version + 1, ["a component in its fields"]
+        found = [] if draft.is_stored_as(newest) else draft.changes(newest)
+        return newest.version + bool(found), found
 
     def _draft_like(self, record: Record, component: Component) -> Draft | None:
         """``component`` ready to be stored, where that would store what ``record`` has."""
@@ -274,6 +289,8 @@ class Catalog:
                 return newest.version
             record = draft.record(0 if newest is None else newest.version + 1)
             if self._store(draft, record):
+                if newest is not None:
+                    _tell(record, draft.changes(newest))
                 return record.version
         raise _too_busy(draft)
 
@@ -320,6 +337,14 @@ def _too_busy(draft: Draft) -> Conflict:
         f"{component.kind} {component.identifier!r} is changed by others all the time; {SAVE_ATTEMPTS} attempts to add "
         "it failed"
     )
+
+
+def _tell(record: Record, changes: Collection[str]) -> None:
+    log.log(
+        logging.WARNING if OLDER_FORM in changes else logging.INFO,
+        "%s %s is stored as version %d: what changed is %s",
+        record.kind, record.identifier, record.version, ", ".join(changes),
+    )  # fmt: skip
 
 
 def _check_class(newest: Record | None, name: str) -> None:

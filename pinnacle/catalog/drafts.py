@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pinnacle.base.errors import ComponentError
 from pinnacle.base.rows import Record
 from pinnacle.catalog import pickles
-from pinnacle.catalog.bodies import Hooks, canonical, digest_of, encode
+from pinnacle.catalog.bodies import FUNCTIONS, Hooks, canonical, digest_of, encode
 from pinnacle.catalog.references import (
     Reference,
     reference_to_class,
@@ -22,6 +22,8 @@ from pinnacle.components.artifact import Artifact
 from pinnacle.components.component import Component, content_fields, is_learned, is_operational
 from pinnacle.components.function import FunctionModel
 from pinnacle.components.source import FunctionSource, SchemaSource
+
+OLDER_FORM = "the code of its class, which an earlier pinnacle compared by its text"
 
 
 @dataclasses.dataclass
@@ -37,6 +39,7 @@ class Draft:
     defaults: Mapping[str, Any]
     operational: frozenset[str]
     learned: frozenset[str]
+    sources: Mapping[str, FunctionSource]
 
     @property
     def digest(self) -> str:
@@ -45,23 +48,53 @@ class Draft:
 
     @property
     def content(self) -> dict[str, Any]:
-        """The fields that make this version what it is, encoded."""
+        """The fields that make this version what it is, encoded; functions by their digests."""
         return self._content(self.fields)
+
+    @property
+    def code_version(self) -> str | None:
+        """What the user calls the state of a model, where that alone decides whether it has changed."""
+        return getattr(self.component, "code_version", None)
 
     def is_stored_as(self, record: Record) -> bool:
         """Whether ``record`` has this content already; fields it lacks count as their defaults."""
         if record.type != self.type.name or (self.pickles and not record.body.get("pickles")):
             return False
-        if record.digest == self.digest:
-            return True
-        stored = self._content({**self.defaults, **record.body["fields"]})
-        return record.body.get("source") == self.type.digest and canonical(stored) == canonical(
-            self._content(self.fields)
-        )
+        return record.digest == self.digest or not self.changes(record)
+
+    def changes(self, record: Record) -> list[str]:
+        """What is another than in ``record``, a version of the same component, named for people."""
+        if record.type != self.type.name:
+            return [f"its class: {record.type} became {self.type.name}"]
+        stored = {**self.defaults, **record.body["fields"]}
+        before, now = self._content(stored), self._content(self.fields)
+        names = [name for name in sorted(before | now) if canonical(before.get(name)) != canonical(now.get(name))]
+        found = [] if record.body.get("source") == self.type.digest else self._code_changes(record.body)
+        for name in names:
+            functions = [_function_in(fields.get(name)) for fields in (stored, self.fields)]
+            if functions[0] is None or functions[1] is None:
+                found.append(name)
+            elif not self._is_older_form(functions[0], name):
+                found += changed_parts(functions[0].get("parts", ()), functions[1]["parts"]) or [name]
+        return found
+
+    def _code_changes(self, body: Mapping[str, Any]) -> list[str]:
+        if self.code_version is not None:
+            return []
+        if "parts" not in body:
+            return [OLDER_FORM]
+        return changed_parts(body["parts"], sorted(self.type.parts.items())) or ["its class's code"]
+
+    def _is_older_form(self, function: Mapping[str, Any], name: str) -> bool:
+        """Whether a stored function is of a pinnacle that compared texts, and has the code of now."""
+        source = self.sources.get(name)
+        return "parts" not in function and source is not None and source.is_written_as(function.get("text"))
 
     def is_untaught(self, record: Record) -> bool:
         """Whether ``record`` differs only by what it has learned, and this draft has learned nothing."""
         if record.type != self.type.name or record.body.get("source") != self.type.digest:
+            return False
+        if self.code_version is None and record.body["fields"].get("code_version") is not None:
             return False
         if any(self.fields[name] is not None for name in self.learned):
             return False
@@ -75,20 +108,38 @@ class Draft:
         return same[0] == same[1]
 
     def amended(self, record: Record) -> Record | None:
-        """``record``, which has this content, with the operational fields of now; None where these are as stored."""
-        news = {name: value for name, value in self.fields.items() if name in self.operational}
+        """``record``, which has this content, with what of now does not count as content; None where that is as stored.
+
+        These are the operational fields, functions that were stored in an older form, and all of a model that has a
+        ``code_version``.
+        """
         fields = record.body["fields"]
+        is_all = self.code_version is not None
+        news = {
+            name: value
+            for name, value in self.fields.items()
+            if is_all or name in self.operational or self._is_older_form(_function_in(fields.get(name)) or {}, name)
+        }
+        body = {**record.body, "fields": {**fields, **news}}
         if canonical({name: fields.get(name, self.defaults.get(name)) for name in news}) == canonical(news):
             return None
-        return dataclasses.replace(record, body={**record.body, "fields": {**fields, **news}})
+        return dataclasses.replace(record, body=body)
 
     def _content(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in fields.items() if name not in self.operational}
+        content = {name: compared(value) for name, value in fields.items() if name not in self.operational}
+        if self.code_version is None:
+            return content
+        return {
+            name: value
+            for name, value in content.items()
+            if name == "code_version" or name in self.learned or '"@artifact"' in canonical(value)
+        }
 
     def record(self, version: int) -> Record:
         body = {
             "fields": self.fields,
             "source": self.type.digest,
+            "parts": sorted(self.type.parts.items()),
             "local": self.type.is_local,
             "distribution": self.type.distribution,
             "pickles": self.pickles,
@@ -108,6 +159,27 @@ class Draft:
             remember(reference, code)
 
 
+def compared(value: Any) -> Any:
+    """An encoded value as it is compared: of functions what names them and their digests, not their texts."""
+    if isinstance(value, list):
+        return [compared(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "@function" in value:
+        return {"@function": {name: value["@function"].get(name) for name in ("reference", "digest", "local")}}
+    return {name: compared(item) for name, item in value.items()}
+
+
+def changed_parts(before: Iterable[Sequence[str]], now: Iterable[Sequence[str]]) -> list[str]:
+    """What of a function's or a class's code is another, or was there before, or is new."""
+    old, new = ({str(name): digest for name, digest in parts} for parts in (before, now))
+    return [name for name in sorted(old | new) if old.get(name) != new.get(name)]
+
+
+def _function_in(value: Any) -> Mapping[str, Any] | None:
+    return value["@function"] if isinstance(value, Mapping) and "@function" in value else None
+
+
 def draft_of(component: Component, *, nested: Callable[[Component], int], allow_pickle: bool) -> Draft:
     """Take ``component`` apart; ``nested`` stores a component in one of its fields and returns its version.
 
@@ -122,25 +194,29 @@ class _Drafting:
         self.artifacts: dict[str, Artifact] = {}
         self.pickles: dict[str, str] = {}
         self.local_code: list[tuple[Reference, Any]] = []
+        self.sources: dict[str, FunctionSource] = {}
+        self.code_version: str | None = getattr(component, "code_version", None)
         self.hooks = Hooks(self._component, self._artifact, self._function, self._schema_class, self._other)
 
     def draft(self) -> Draft:
         cls = type(self.component)
-        reference = reference_to_class(cls)
+        reference = reference_to_class(cls, self.code_version)
         if reference.is_local:
             self._keep_local(reference, cls, f"the class {cls.__qualname__}")
         fields = {name: self._field(name, value) for name, value in self.component.content().items()}
         return Draft(
             self.component, reference, fields, self.artifacts, self.pickles, self.local_code, self._defaults(cls),
             frozenset(field.name for field in content_fields(cls) if is_operational(field)),
-            frozenset(field.name for field in content_fields(cls) if is_learned(field)),
+            frozenset(field.name for field in content_fields(cls) if is_learned(field)), self.sources,
         )  # fmt: skip
 
     def _field(self, name: str, value: Any) -> Any:
         path = f"{self.component.kind} {self.component.identifier!r}: field {name!r}"
         if isinstance(self.component, FunctionModel) and name == "function":
-            return {"@function": self._function(value, path)}
+            return {"@function": self._function(value, path, name)}
         try:
+            if isinstance(value, FUNCTIONS):
+                return {"@function": self._function(value, path, name)}
             return encode(value, self.hooks, path)
         except RecursionError as error:
             raise ComponentError(f"{path} holds itself, or is nested too deeply to be stored") from error
@@ -160,13 +236,18 @@ class _Drafting:
         self.artifacts[artifact.sha256] = artifact
         return {"sha256": artifact.sha256, "size": artifact.size}
 
-    def _function(self, function: Any, path: str) -> Any:
+    def _function(self, function: Any, path: str, name: str | None = None) -> Any:
         is_own = isinstance(self.component, FunctionModel) and function is self.component.function
-        source = self.component.source if is_own else FunctionSource(function)  # type: ignore[attr-defined]
+        source = self.component.source if is_own else FunctionSource(function, self.code_version)  # type: ignore[attr-defined]
+        if name is not None:
+            self.sources[name] = source
         reference = reference_to_function(function, source.digest)
         if reference.is_local:
             self._keep_local(reference, function, path)
-        stored = {"reference": reference.name, "digest": source.digest, "local": reference.is_local}
+        stored = {
+            "reference": reference.name, "digest": source.digest, "local": reference.is_local,
+            "parts": sorted(source.parts.items()),
+        }  # fmt: skip
         return stored | ({"text": source.text} if source.text else {})
 
     def _schema_class(self, cls: type, path: str) -> Any:

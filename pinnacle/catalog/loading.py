@@ -55,6 +55,12 @@ class Loading:
             raise ComponentError(
                 f"{self.label} is stored as {self.record.type}, which is no class of {self.record.kind}s"
             )
+        declared = getattr(cls, "version", None)
+        if declared is not None and declared != body["fields"].get("code_version"):
+            raise ComponentError(
+                f"{self.label} is not of version {declared!r}, which {cls.__name__} has; run db.add(...) to store it "
+                "as it is now as a new version"
+            )
         return cls
 
     def _check_fields(self, cls: type[Component], stored: Mapping[str, Any]) -> None:
@@ -77,7 +83,8 @@ class Loading:
         return Artifact.stored(sha256, int(stored["size"]), lambda: self.store.get_artifact(sha256), self.cache_dir)
 
     def _function(self, stored: Mapping[str, Any]) -> Any:
-        reference = Reference(stored["reference"], stored["digest"], stored["local"])
+        older_text = None if "parts" in stored else stored.get("text")
+        reference = Reference(stored["reference"], stored["digest"], stored["local"], older_text=older_text)
         return self.resolver.function(reference) or self._code(reference, _why_no_function(reference))
 
     def _schema_class(self, stored: Mapping[str, Any]) -> type:

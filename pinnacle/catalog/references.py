@@ -15,8 +15,8 @@ import sys
 import sysconfig
 import threading
 import types
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -40,13 +40,16 @@ _live_lock = threading.Lock()
 class Reference:
     """How stored code is named. ``digest`` is None where its source is not the user's own.
 
-    ``is_local``: no other process can import it. ``distribution``: the plug-in it comes with.
+    ``is_local``: no other process can import it. ``distribution``: the plug-in it comes with. ``parts``: digests of
+    what the code consists of, by name. ``older_text``: the source of a function that was stored without these.
     """
 
     name: str
     digest: str | None = None
     is_local: bool = False
     distribution: str | None = None
+    parts: Mapping[str, str] = field(default_factory=dict)
+    older_text: str | None = None
 
     @property
     def key(self) -> str:
@@ -54,15 +57,17 @@ class Reference:
         return f"{self.name}#{self.digest}"
 
 
-def reference_to_class(cls: type[Component]) -> Reference:
-    """How a component's class is stored."""
+def reference_to_class(cls: type[Component], version: str | None = None) -> Reference:
+    """How a component's class is stored; with a ``version`` that stands for its code, without that."""
     name = f"{cls.__module__}:{cls.__qualname__}"
     if _is_own(cls.__module__):
         return Reference(next((short for short, full in BUILT_IN.items() if full == name), name))
     if (plugin := _plugin_of(cls)) is not None:
         return Reference(plugin.name, distribution=plugin.dist.name if plugin.dist else None)
     is_local = cls.__module__ in MAIN_MODULES or _walk(sys.modules.get(cls.__module__), cls.__qualname__) is not cls
-    return Reference(name, cls.class_source.digest, is_local)
+    if version is not None:
+        return Reference(name, None, is_local)
+    return Reference(name, cls.class_source.digest, is_local, parts=cls.class_source.parts)
 
 
 def reference_to_function(function: Any, digest: str) -> Reference:
@@ -121,9 +126,9 @@ class Resolver:
 
     def function(self, reference: Reference) -> Callable[..., Any] | None:
         """The function inside the component that ``reference`` names; None and errors as for `component_class`."""
-        found = self._find(reference, lambda found: _function_digest(found, reference.digest))
+        found = self._find(reference, lambda found: _function_digest(found, reference))
         if isinstance(found, Component):
-            return _functions_of(found).get(reference.digest or "")
+            return _function_for(found, reference)  # type: ignore[no-any-return]
         if found is None or reference.is_local:
             return found  # type: ignore[no-any-return]
         raise _untrusted(reference.name, found)
@@ -157,9 +162,9 @@ class Resolver:
             return live
         if reference.is_local:
             found = _walk(sys.modules.get("__main__"), qualname) if module_name in MAIN_MODULES else None
-            return found if found is not None and digest_of(found) == reference.digest else None
+            return found if found is not None and reference.digest in (None, digest_of(found)) else None
         found = _attribute(reference.name)
-        if (digest := digest_of(found)) is not None and digest != reference.digest:
+        if reference.digest is not None and (digest := digest_of(found)) is not None and digest != reference.digest:
             raise ComponentError(
                 f"the {what} of {reference.name} is not what this version was made from; "
                 "run db.add(...) to store the code as it is now as a new version"
@@ -250,23 +255,35 @@ def _functions_in(component: Component) -> list[Any]:
     return [value for value in values if callable(value) and not isinstance(value, (type, Component))]
 
 
-def _functions_of(component: Component) -> dict[str, Any]:
-    """The functions that a component is made of, by the digest of their source."""
+def _sources_of(component: Component) -> list[tuple[FunctionSource, Any]]:
+    """The functions that a component is made of, each with its source."""
     if isinstance(component, FunctionModel):
-        return {component.source.digest: component.function}
-    return {FunctionSource(function).digest: function for function in _functions_in(component)}
+        return [(component.source, component.function)]
+    version = getattr(component, "code_version", None)
+    return [(FunctionSource(function, version), function) for function in _functions_in(component)]
+
+
+def _function_for(component: Component, reference: Reference) -> Any:
+    """The function of a component that ``reference`` was made from; None where it has none with that code."""
+    for source, function in _sources_of(component):
+        if source.digest == reference.digest:
+            return function
+        if reference.older_text is not None and source.is_written_as(reference.older_text):
+            return function
+    return None
 
 
 def _class_digest(found: Any) -> str | None:
     return found.class_source.digest if isinstance(found, type) and issubclass(found, Component) else None
 
 
-def _function_digest(found: Any, wanted: str | None) -> str | None:
-    """``wanted``, where the component is made of a function with it; else the digest of one that it is made of."""
+def _function_digest(found: Any, reference: Reference) -> str | None:
+    """That of ``reference``, where the component has a function with its code; else the digest of one that it has."""
     if not isinstance(found, Component):
         return None
-    digests = _functions_of(found)
-    return wanted if wanted in digests else next(iter(digests), None)
+    if _function_for(found, reference) is not None:
+        return reference.digest
+    return next((source.digest for source, _ in _sources_of(found)), None)
 
 
 def _schema_identity(found: Any) -> str | None:

@@ -105,7 +105,7 @@ def resolved_secret(value: str | None, where: str) -> str | None:
 
 def content_fields(cls: type[Component]) -> list[dataclasses.Field[Any]]:
     """The dataclass fields that are content, in the order of their declaration."""
-    return [field for field in dataclasses.fields(cls) if field.init and field.name != "identifier"]
+    return [field for field in dataclasses.fields(cls) if field.init and field.name not in ("identifier", "version")]
 
 
 def is_literal_secret(field: dataclasses.Field[Any], value: Any) -> bool:

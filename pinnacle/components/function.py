@@ -39,7 +39,7 @@ class FunctionModel(Model):
             raise ConfigError(f"model {self.identifier!r} needs a function, not {self.function!r}")
         super().__post_init__()
         functools.update_wrapper(self, self.function, updated=())
-        self.source = FunctionSource(self.function)
+        self.source = FunctionSource(self.function, self.code_version)
         _check_signature(self.identifier, self.function, is_batch=self.batch)
 
     @functools.cached_property
@@ -105,6 +105,7 @@ def model(
     max_attempts: int = 3,
     retry_delay_s: float = 0.05,
     skip_null: bool | None = None,
+    version: str | None = None,
 ) -> FunctionModel: ...
 
 
@@ -121,6 +122,7 @@ def model(
     max_attempts: int = 3,
     retry_delay_s: float = 0.05,
     skip_null: bool | None = None,
+    version: str | None = None,
 ) -> Callable[[Callable[..., Any]], FunctionModel]: ...
 
 
@@ -136,6 +138,7 @@ def model(
     max_attempts: int = 3,
     retry_delay_s: float = 0.05,
     skip_null: bool | None = None,
+    version: str | None = None,
 ) -> Any:
     """Make a model of a function; a decorator with or without arguments, or ``model(lambda x: ..., identifier="n")``.
 
@@ -158,6 +161,7 @@ def model(
             max_attempts=max_attempts,
             retry_delay_s=retry_delay_s,
             skip_null=not admits_null(function) if skip_null is None else skip_null,
+            version=version,
         )
 
     return wrap if function is None else wrap(function)

@@ -48,6 +48,8 @@ class Model(Component):
     ``concurrency``: calls in flight; 0 is one, or 16 for an async model. ``max_attempts``,
     ``retry_delay_s``: calls before a row counts as failed, and the first pause between them.
     ``skip_null``: a row whose input is NULL gets a NULL output and no call. ``description``: a line for people.
+    ``version``: a text, such as "2", that alone decides whether the model has changed; without one its code and its
+    fields do. It is kept as ``code_version``: ``version`` itself is the number that the stored model has.
     """
 
     kind: ClassVar[str] = "model"
@@ -68,9 +70,19 @@ class Model(Component):
     retry_delay_s: float = operational(0.05)
     skip_null: bool = True
     description: str = operational("")
+    version: Any = dataclasses.field(default=None, compare=False, repr=False)
+    code_version: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        declared = type(self).version
+        if (given := declared if self.version is None else self.version) is not None:
+            if not isinstance(given, str) or not given or declared not in (None, given):
+                what = "" if declared is None else f", and {type(self).__name__} has {declared!r} itself"
+                raise ConfigError(
+                    f'version= is a text that names the state of the model, such as "2", not {given!r}{what}'
+                )
+            self.code_version, self.version = given, None
         if self.output_type is not None:
             self.output_type = output_type_of(self.output_type, where=f"model {self.identifier!r}")
         if self.concurrency == 0:

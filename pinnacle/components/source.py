@@ -1,7 +1,9 @@
 """Tells whether code is still the code it was: digests of the source of functions and classes.
 
-What counts is the text of the function or of the class's own methods, its defaults, and
-what it closes over. Globals that it merely refers to do not count.
+What counts is the code of the function or of the class's own methods, its defaults, what it
+closes over, and the code of all that it uses of its own module: constants, helper functions,
+classes, and what those use. Comments, docstrings and layout do not count, nor does what is
+imported from elsewhere, but for its name.
 """
 
 from __future__ import annotations
@@ -20,37 +22,59 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pinnacle.components.code import ModuleCode, names_in, parsed, plain
+
 # What pickling an arbitrary object of the user's may raise.
 _PICKLE_ERRORS = (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError, NotImplementedError)
 
 
 class FunctionSource:
-    """A callable's source as it was when this object was made (files may be edited later)."""
+    """A callable's source as it was when this object was made (files may be edited later).
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
+    ``version``: what its user calls the function as it is now; where it is given, it alone counts.
+    """
+
+    def __init__(self, function: Callable[..., Any], version: str | None = None) -> None:
+        self._function, self._version = function, version
         self.text = source_text(function)
+        plain = _plain_function(function)
+        self._module = None if plain is None else ModuleCode.of(plain)
         self._defaults = [describe(getattr(function, name, None)) for name in ("__defaults__", "__kwdefaults__")]
 
     @functools.cached_property
-    def digest(self) -> str:
-        """A hex digest that changes with the text, the defaults or what the function closes over."""
-        return _digest([self._code(), self._defaults, _closure(self._function)])
+    def parts(self) -> dict[str, str]:
+        """Digests of what counts, by name: the function itself, what it uses of its module, what it was given."""
+        name = getattr(self._function, "__qualname__", type(self._function).__qualname__)
+        if self._version is not None:
+            return {f"version of {name}": self._version}
+        found = _parts(self._function)
+        if self._defaults != [describe(None)] * 2:
+            found[f"the defaults of {name}"] = self._defaults
+        if closed := _closure(self._function):
+            found |= {f"{variable}, which {name} closes over,": value for variable, value in closed.items()}
+        return {part: _digest(value) for part, value in found.items()}
 
-    def _code(self) -> Any:
-        code = getattr(self._function, "__code__", None)
-        if code is None:
-            return [self.text, _parts(self._function)]
-        if self.text is None or code.co_name == "<lambda>":
-            # Two lambdas may share a line, and so a text.
-            return [self.text, _code_parts(code)]
-        return self.text
+    @functools.cached_property
+    def digest(self) -> str:
+        """A hex digest that changes when any of the parts does."""
+        return _digest(self.parts)
+
+    def is_written_as(self, text: str | None) -> bool:
+        """Whether the function's own code is that of ``text``, whatever the layout."""
+        if text is None or self.text is None:
+            return text == self.text
+        values = getattr(_plain_function(self._function), "__globals__", {})
+        mine, other = parsed(self.text), parsed(text)
+        if mine is None or other is None:
+            return text == self.text
+        return plain(mine, values) == plain(other, values)  # type: ignore[no-any-return]
 
 
 class ClassSource:
-    """The source of a class's own body: methods by their text, other attributes by their value."""
+    """The source of a class's own body: methods by their code, other attributes by their value."""
 
     def __init__(self, cls: type) -> None:
+        self._name = cls.__qualname__
         self._bases = [base for base in cls.__bases__ if hasattr(base, "class_source")]
         self._methods: dict[str, list[FunctionSource]] = {}
         self._values: dict[str, Any] = {}
@@ -59,8 +83,21 @@ class ClassSource:
         for name, value in vars(cls).items():
             if functions := _functions_of(value):
                 self._methods[name] = [FunctionSource(function) for function in functions]
-            elif not name.startswith("__") and not name.startswith("_abc_"):
+            elif name != "version" and not name.startswith("__") and not name.startswith("_abc_"):
                 self._values[name] = describe(value)
+
+    @functools.cached_property
+    def parts(self) -> dict[str, str]:
+        """Digests of what counts, by name: methods, what these use of their module, other attributes, base classes."""
+        found: dict[str, str] = {}
+        for base in self._bases:
+            found |= base.class_source.parts
+        for name, value in self._values.items():
+            found[f"{self._name}.{name}"] = _digest(value)
+        for sources in self._methods.values():
+            for source in sources:
+                found |= source.parts
+        return found
 
     @functools.cached_property
     def digest(self) -> str:
@@ -107,8 +144,15 @@ def is_schema_class(value: Any) -> bool:
 
 
 def _schema_digest(schema_class: type) -> str | None:
-    written = [[source_text(cls), _method_digests(cls)] for cls in dict.fromkeys(_classes_in(schema_class, set()))]
-    return _digest(written) if any(text or methods for text, methods in written) else None
+    written = [[_class_code(cls), _method_digests(cls)] for cls in dict.fromkeys(_classes_in(schema_class, set()))]
+    return _digest(written) if any(code or methods for code, methods in written) else None
+
+
+def _class_code(cls: type) -> Any:
+    """A class's code, whatever its layout; None where there is no source of it."""
+    text = source_text(cls)
+    tree = None if text is None else parsed(text)
+    return text if tree is None else plain(tree, vars(sys.modules.get(cls.__module__, object)))
 
 
 def _method_digests(cls: type) -> dict[str, list[str]]:
@@ -173,7 +217,7 @@ def _describe(value: Any, outer: tuple[int, ...]) -> Any:
         pairs = ([_describe(key, outer), _describe(item, outer)] for key, item in value.items())
         return [kind, sorted(pairs, key=_canonical)]
     if isinstance(value, types.FunctionType):
-        return [kind, source_text(value) or _code_parts(value.__code__), _closure(value, outer)]
+        return [kind, _code_of(value), _closure(value, outer)]
     if isinstance(value, (type, types.ModuleType, types.BuiltinFunctionType)):
         return [kind, getattr(value, "__module__", ""), getattr(value, "__qualname__", value.__name__)]
     return [kind, _pickle_digest(value)]
@@ -203,15 +247,72 @@ def closure_of(function: Any) -> dict[str, Any]:
     return enclosed
 
 
-def _parts(function: Any) -> Any:
-    """What makes up a callable that is not a plain function."""
+def _parts(function: Any) -> dict[str, Any]:
+    """What makes up a callable, by name: a plain function's code, another's with what it was given."""
+    if isinstance(function, types.FunctionType):
+        return _code_of(function)
     if isinstance(function, functools.partial):
-        return [_describe(part, ()) for part in (function.func, function.args, function.keywords)]
+        return _parts(function.func) | {"the arguments of its partial": describe([function.args, function.keywords])}
     if isinstance(function, types.MethodType):
-        return [_describe(function.__func__, ()), _describe(function.__self__, ())]
+        return _parts(function.__func__) | {f"the {type(function.__self__).__name__}": describe(function.__self__)}
     if isinstance(function, (type, types.BuiltinFunctionType)):
-        return [function.__module__, function.__qualname__]
-    return [_describe(type(function).__call__, ()), _describe(function, ())]
+        return {function.__qualname__: [function.__module__, function.__qualname__]}
+    kind = type(function)
+    return _code_of(kind.__call__) | {f"the {kind.__name__}": describe(function)}
+
+
+def _plain_function(function: Any) -> types.FunctionType | None:
+    """The function that was written, without what decorators have put around it."""
+    if isinstance(function, types.MethodType):
+        function = function.__func__
+    try:
+        function = inspect.unwrap(function)
+    except ValueError:  # it wraps itself
+        return None
+    return function if isinstance(function, types.FunctionType) else None
+
+
+def _code_of(function: Any) -> dict[str, Any]:
+    """The code of a function and of all that it uses of its module, by name; empty for what is no plain function."""
+    found: dict[str, Any] = {}
+    if isinstance(function, types.FunctionType) and (written := _plain_function(function)) is not None:
+        _add_function(found, written)
+    return found
+
+
+def _add_function(found: dict[str, Any], function: types.FunctionType) -> None:
+    code, module, values = function.__code__, ModuleCode.of(function), function.__globals__
+    if (tree := module.function(code)) is None:
+        found[function.__qualname__] = _code_parts(code)
+        names = _names_of(code)
+    else:
+        found[function.__qualname__] = plain(tree, values)
+        names = names_in(tree, values)
+    _add_names(found, names - set(code.co_freevars), module, values)
+
+
+def _add_names(found: dict[str, Any], names: set[str], module: ModuleCode, values: Mapping[str, Any]) -> None:
+    """Add what global names stand for, by the code that gives them their value, and what that code uses in turn.
+
+    Not by the values themselves, which may be another in every process. Only where there is no such code
+    (names of other cells of a notebook), plain values count.
+    """
+    for name in sorted(names - found.keys()):
+        if definitions := module.definitions(name):
+            found[name] = [plain(definition, values) for definition in definitions]
+            for definition in definitions:
+                _add_names(found, names_in(definition, values), module, values)
+        elif name not in values or name in found:
+            continue
+        elif (written := _plain_function(value := values[name])) is not None and written.__globals__ is values:
+            _add_function(found, written)
+        elif value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
+            found[name] = describe(value)
+
+
+def _names_of(code: types.CodeType) -> set[str]:
+    nested = [_names_of(constant) for constant in code.co_consts if isinstance(constant, types.CodeType)]
+    return set(code.co_names).union(*nested)
 
 
 def _code_parts(code: types.CodeType) -> Any:
