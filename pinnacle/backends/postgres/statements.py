@@ -14,13 +14,25 @@ if TYPE_CHECKING:
     from pinnacle.backends.postgres.target import PostgresTarget
 
 
+HASHED_AS = {
+    "character varying": "text", "citext": "text", "character varying[]": "text[]", "citext[]": "text[]",
+    "smallint": "bigint", "integer": "bigint", "smallint[]": "bigint[]", "integer[]": "bigint[]",
+}  # fmt: skip
+"""Types whose values are also those of a wider one, and reach a model as the same. Not so are ``real``, which
+widens to other digits, ``character(n)``, which is padded, and numbers with another count of decimals."""
+
+
 class Kind:
     """A column's type, as the catalog of the database describes it; ``bare`` without its length or
-    precision: a cast to varchar(5) would cut a value that an assignment refuses."""
+    precision: a cast to varchar(5) would cut a value that an assignment refuses. ``hashed``: the type
+    that values are hashed as, where that is another: types that hold the same values hash the same."""
 
-    def __init__(self, oid: int, declared: str, bare: str, send: str, category: str, collation: str | None) -> None:
+    def __init__(
+        self, oid: int, declared: str, bare: str, send: str, category: str, collation: str | None, base: str | None
+    ) -> None:
         self.oid, self.declared, self.bare, self.send = oid, declared, bare, send
         self.is_array = category == "A"
+        self.hashed = HASHED_AS.get(base or bare, base)
         self.with_collation = f"{declared} COLLATE {collation}" if collation else declared
 
 
@@ -30,7 +42,8 @@ def column_kinds(connection: sa.Connection, table: str) -> dict[str | None, Kind
         sa.text(
             "SELECT a.attname, a.atttypid::bigint, format_type(a.atttypid, a.atttypmod), "
             "format_type(a.atttypid, NULL), t.typsend::text, t.typcategory, "
-            "CASE WHEN a.attcollation <> t.typcollation THEN a.attcollation::regcollation::text END "
+            "CASE WHEN a.attcollation <> t.typcollation THEN a.attcollation::regcollation::text END, "
+            "CASE t.typtype WHEN 'e' THEN 'text' WHEN 'd' THEN format_type(t.typbasetype, NULL) END "
             "FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid "
             "WHERE a.attrelid = to_regclass(:table) AND a.attnum > 0 AND NOT a.attisdropped"
         ),

@@ -63,6 +63,8 @@ class PostgresTarget(SqlTarget):
     def _hash_of(self, named: Sequence[tuple[Any, Any]]) -> Any:
         """md5 over the binary forms of values, given with the expressions that tell their types.
 
+        A type that holds only values of a wider one is hashed as that: a migration to it changes no value.
+
         A type made by CREATE TYPE or an extension has another id in every database, so it
         is hashed by its own send function.
         """
@@ -71,6 +73,8 @@ class PostgresTarget(SqlTarget):
 
     def _portable(self, expression: Any, value: Any) -> Any:
         kind = self.kinds.get(getattr(expression, "name", None))
+        if kind is not None and kind.hashed is not None:
+            return sa.cast(value, Declared(kind.hashed))
         if kind is None or kind.oid < FIRST_CUSTOM_OID:
             return value
         if kind.send == "-" or kind.is_array:
