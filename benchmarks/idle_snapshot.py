@@ -19,7 +19,7 @@ from benchmarks.table import Table
 from pinnacle import Listener, pinnacle
 from pinnacle.backends.open import open_backend
 from pinnacle.backends.protocol import Backend, Feed
-from pinnacle.base.listening import Watch
+from pinnacle.base.listeners import Watch
 from pinnacle.base.rows import Fields, OutputSpec
 from pinnacle.base.settings import Settings
 

@@ -20,7 +20,7 @@ from pinnacle.base.errors import ConfigError, PinnacleError
 from pinnacle.base.usage import utc_day
 
 if TYPE_CHECKING:
-    from pinnacle.base.listening import ListenerStatus
+    from pinnacle.base.listeners import ListenerStatus
     from pinnacle.base.usage import UsageRow
     from pinnacle.db import Database
 

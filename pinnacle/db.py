@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 from pinnacle.backends.open import open_backend
 from pinnacle.backends.protocol import Backend
 from pinnacle.base.errors import ConfigError, Conflict, NotFound
-from pinnacle.base.listening import Freshness, ListenerStatus
+from pinnacle.base.listeners import Freshness, ListenerStatus
 from pinnacle.base.rows import Fields, OutputInfo, RowError
 from pinnacle.base.settings import Settings
 from pinnacle.base.usage import UsageRow
@@ -24,10 +24,10 @@ from pinnacle.components.model import Model
 from pinnacle.components.run import Run
 from pinnacle.components.side import Side
 from pinnacle.runtime.estimate import Estimate
-from pinnacle.runtime.fitting import FitJob, Fitting
-from pinnacle.runtime.listening import Listening
+from pinnacle.runtime.fitter import FitRequest, Fitter
+from pinnacle.runtime.listeners import Listeners
 from pinnacle.runtime.options import PredictOptions
-from pinnacle.runtime.predicting import Predicting, PredictJob
+from pinnacle.runtime.predictor import Predictor, PredictRequest
 from pinnacle.runtime.queries import stored_dataset
 from pinnacle.runtime.result import PredictResult
 from pinnacle.runtime.training import named_metrics
@@ -63,10 +63,10 @@ class Database:
     def __init__(self, backend: Backend, settings: Settings) -> None:
         self._backend, self._settings = backend, settings
         self._catalog = Catalog(backend.catalog, settings)
-        self._listening = Listening(backend, self._catalog, settings)
-        self._predicting = Predicting(backend, self._catalog, settings, self._listening)
+        self._listeners = Listeners(backend, self._catalog, settings)
+        self._predictor = Predictor(backend, self._catalog, settings, self._listeners)
         self._history = History(self._catalog, backend.runs)
-        self._fitting = Fitting(backend, self._catalog, self._history, settings)
+        self._fitter = Fitter(backend, self._catalog, self._history, settings)
 
     # -- components -----------------------------------------------------------------------------
 
@@ -82,7 +82,7 @@ class Database:
         model is what listeners with ``follow="latest"`` move to.
         """
         if isinstance(component, Listener):
-            return self._listening.add(component, allow_pickle=allow_pickle)  # type: ignore[return-value]
+            return self._listeners.add(component, allow_pickle=allow_pickle)  # type: ignore[return-value]
         return self._store(component, self._catalog.add, allow_pickle)
 
     def replace(self, component: C, *, allow_pickle: bool = False) -> C:
@@ -129,7 +129,7 @@ class Database:
         if outputs not in ("refuse", "keep", "drop"):
             raise ConfigError(f"outputs= is 'refuse', 'keep' or 'drop', not {outputs!r}")
         if kind == Listener.kind:
-            self._listening.remove(identifier, version)
+            self._listeners.remove(identifier, version)
             return
         if kind == Run.kind:
             self._history.remove(identifier, version)
@@ -220,11 +220,11 @@ class Database:
         if mode not in ("live", "batch"):
             raise ConfigError(f"mode= is 'live' or 'batch', not {mode!r}")
         options = _options(limit, batch_size, overwrite, on_error, dry_run, budget)
-        parameters = self._predicting.with_queries(parameters, context_select, context_key, example_keys)
-        model = self._predicting.ready(model, store=False)
+        parameters = self._predictor.with_queries(parameters, context_select, context_key, example_keys)
+        model = self._predictor.ready(model, store=False)
         if select is None and context_select is not None:
-            return self._predicting.answer(model, X, parameters)
-        job = PredictJob(model, X, select, output, parameters)
+            return self._predictor.answer(model, X, parameters)
+        request = PredictRequest(model, X, select, output, parameters)
         options = replace(options, parameters=parameters)
         if mode == "batch":
             if listen or dry_run or budget is not None:
@@ -232,8 +232,8 @@ class Database:
                     'listen=, dry_run= and budget= do not go with mode="batch": add a Listener, ask estimate(), and '
                     "bound what is submitted by limit="
                 )
-            return self._predicting.predict_in_batches(job, options)
-        return self._predicting.predict(job, options, progress=progress, listen=listen)
+            return self._predictor.predict_in_batches(request, options)
+        return self._predictor.predict(request, options, progress=progress, listen=listen)
 
     def estimate(
         self, model: Model | str, X: Any, select: Any, *, output: Any = None, limit: int | None = None,  # noqa: N803
@@ -241,8 +241,8 @@ class Database:
     ) -> Estimate:  # fmt: skip
         """What a `predict` would read, send and cost, before its first call; changes nothing."""
         options = replace(_options(limit, None, overwrite, "isolate", True, None), parameters=parameters)
-        ready = self._predicting.ready(model, store=False)
-        return self._predicting.estimate(PredictJob(ready, X, select, output, parameters), options)
+        ready = self._predictor.ready(model, store=False)
+        return self._predictor.estimate(PredictRequest(ready, X, select, output, parameters), options)
 
     def plan(
         self,
@@ -257,11 +257,11 @@ class Database:
         Changes nothing.
         """
         if isinstance(component, Listener):
-            return Plan(tuple(self._listening.plan(component)))
+            return Plan(tuple(self._listeners.plan(component)))
         if X is None and select is None:
             return Plan(tuple(self._backend.migration_plan()))
-        model = self._predicting.ready(component, store=False)
-        return Plan(tuple(self._predicting.plan(PredictJob(model, X, select, output))))
+        model = self._predictor.ready(component, store=False)
+        return Plan(tuple(self._predictor.plan(PredictRequest(model, X, select, output))))
 
     def errors(self, model: str | Model | None = None, *, limit: int = 1000) -> list[RowError]:
         """Rows set aside with their errors, newest first."""
@@ -280,7 +280,7 @@ class Database:
         model are not repeated.
         """
         infos = self.outputs() if model is None else self._outputs_of(model)
-        return self._predicting.retry_errors(infos, model, progress)
+        return self._predictor.retry_errors(infos, model, progress)
 
     # -- training ---------------------------------------------------------------------------------
 
@@ -310,45 +310,45 @@ class Database:
                 "pinnacle cannot do; leave them out to train in this process"
             )
         sets = (validation_sets,) if isinstance(validation_sets, Dataset) else tuple(validation_sets)
-        job = FitJob(model, X, select, configuration, sets, transform, named_metrics(metrics))  # type: ignore[arg-type]
-        return self._fitting.fit(job, progress=progress)
+        request = FitRequest(model, X, select, configuration, sets, transform, named_metrics(metrics))  # type: ignore[arg-type]
+        return self._fitter.fit(request, progress=progress)
 
     # -- listening --------------------------------------------------------------------------------
 
     def listen(self) -> None:
         """Run a worker in a thread of this process, until `close`. On SQLite it stands by while another works."""
-        self._listening.listen()
+        self._listeners.listen()
 
     def drain(self, timeout_s: float = 30.0) -> None:
         """Wait until nothing is pending for any listener that is not paused.
 
         Needs a worker, here or elsewhere. NotDrained names what still waits when the time is over.
         """
-        self._listening.drain(timeout_s)
+        self._listeners.drain(timeout_s)
 
     def fresh(self, listener: Listener | str) -> Freshness:
         """How many rows of a listener are fresh, stale, missing and failed; reads all of them."""
-        return self._listening.fresh(listener)
+        return self._listeners.fresh(listener)
 
     def sweep(self, listener: Listener | str) -> None:
         """Have a worker compare all rows of a listener with what is recorded of them, page by page."""
-        self._listening.sweep(listener)
+        self._listeners.sweep(listener)
 
     def pause(self, listener: Listener | str, reason: str = "paused by hand") -> None:
         """Stop working on a listener; changes are still captured."""
-        self._listening.pause(listener, reason)
+        self._listeners.pause(listener, reason)
 
     def resume(self, listener: Listener | str) -> None:
         """Work on a paused listener again, with a sweep of all its rows."""
-        self._listening.resume(listener)
+        self._listeners.resume(listener)
 
     def listeners(self) -> list[ListenerStatus]:
         """How every listener stands: pending, in flight, failed, lag, errors, whether it is paused, its model."""
-        return self._listening.status()
+        return self._listeners.status()
 
     def worker(self) -> Worker:
         """A worker for this database, to be run by the caller; `listen` runs one in a thread."""
-        return self._listening.worker()
+        return self._listeners.worker()
 
     # -- housekeeping -------------------------------------------------------------------------------
 
@@ -385,7 +385,7 @@ class Database:
 
     def close(self) -> None:
         """Stop this process's worker, and close what pinnacle opened; a database passed in stays open."""
-        self._listening.close()
+        self._listeners.close()
         self._backend.close()
 
     def __enter__(self) -> Database:

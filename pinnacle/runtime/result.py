@@ -13,9 +13,10 @@ class PredictResult:
 
     ``read`` rows were selected. Of these ``fresh`` needed nothing; ``written`` got their
     output now, ``empty`` of them NULL without a call because an input is NULL;
-    ``failed`` were set aside with their error this time, and ``set_aside`` in an
-    earlier one; ``changed`` were edited, deleted or locked by others meanwhile and are left to the next time; ``pending`` were read and not asked for, because the
-    budget was reached (``budget_reached``), or wait for a batch of the provider.
+    ``failed`` were set aside with their error this time, and ``set_aside`` an
+    earlier time; ``changed`` were edited, deleted or locked by others meanwhile and are
+    left to the next time; ``pending`` were read and not asked for, because the budget was
+    reached (``budget_reached``), or wait for a batch of the provider.
     ``computed`` inputs went to the model in ``calls`` calls (a batch is one call; retries
     count); ``deduplicated`` rows shared another row's output, ``cached`` inputs were
     answered and paid for before. ``requests``, tokens and ``cost`` (US dollars) are what

@@ -16,9 +16,9 @@ from typing import TypeVar
 
 from pinnacle.backends.protocol import Backend, Wake
 from pinnacle.base.errors import BackendError, PinnacleError
-from pinnacle.base.listening import ListenerRecord
+from pinnacle.base.listeners import ListenerRecord
 from pinnacle.base.settings import Settings
-from pinnacle.runtime.job import Job
+from pinnacle.runtime.keeper import Keeper
 
 log = logging.getLogger(__name__)
 
@@ -48,14 +48,14 @@ class Trouble:
 class Worker:
     """All listeners of one database, worked on by this process.
 
-    ``build`` makes the job of a listener from its record; PinnacleError where this process
+    ``build`` makes the keeper of a listener from its record; PinnacleError where this process
     cannot (its model's code is not here), which is tried again later. ``behind`` tells which of
     all listeners are to follow their models, by output, and to which version; ``follow``
     moves one, and says whether it did.
     """
 
     def __init__(
-        self, backend: Backend, settings: Settings, build: Callable[[ListenerRecord, str], Job],
+        self, backend: Backend, settings: Settings, build: Callable[[ListenerRecord, str], Keeper],
         behind: Callable[[Collection[ListenerRecord]], Mapping[int, int]],
         follow: Callable[[ListenerRecord, int], bool],
     ) -> None:  # fmt: skip
@@ -63,7 +63,7 @@ class Worker:
         self._behind, self._follow = behind, follow
         self.identifier = uuid.uuid4().hex
         self.standing_by_for: str | None = None
-        self._jobs: dict[int, Job] = {}
+        self._keepers: dict[int, Keeper] = {}
         self._unbuilt: dict[int, Trouble] = {}
         self._unmoved: dict[int, Trouble] = {}
         self._followed_at = float("-inf")
@@ -90,39 +90,39 @@ class Worker:
                 log.warning("the worker cannot reach its database: %s", error)
                 stop.wait(POLL_S)
                 continue
-            for job in self._jobs.values() if has_changes else ():
-                job.wake()
+            for keeper in self._keepers.values() if has_changes else ():
+                keeper.wake()
 
     # -- the registry ------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """Start, replace and end jobs as the registry says; renew leases.
+        """Start, replace and end keepers as the registry says; renew leases.
 
-        A job that has rows in hand ends when it is done with them, and only then is it replaced.
+        A keeper that has rows in hand ends when it is done with them, and only then is it replaced.
         """
         self.standing_by_for = self._backend.lead(self.identifier, self._settings.lease_ttl_s)
         records = self._records()
         if self._follow_models(records):
             records = self._records()
-        for number, job in list(self._jobs.items()):
-            if job.is_as(records.get(number)):
-                job.update(records[number])
-            elif job.end(PATIENCE_S):
-                del self._jobs[number]
+        for number, keeper in list(self._keepers.items()):
+            if keeper.is_as(records.get(number)):
+                keeper.update(records[number])
+            elif keeper.end(PATIENCE_S):
+                del self._keepers[number]
         for number, record in records.items():
-            if number not in self._jobs and record.paused is None:
+            if number not in self._keepers and record.paused is None:
                 self._start(record)
-        for job in self._jobs.values():
-            job.renew()
+        for keeper in self._keepers.values():
+            keeper.renew()
 
     def _records(self) -> dict[int, ListenerRecord]:
         return {} if self.standing_by_for else {record.output: record for record in self._backend.listeners.all()}
 
     def _start(self, record: ListenerRecord) -> None:
-        job = self._attempt(lambda: self._build(record, self.identifier), record, record.version, self._unbuilt)
-        if job is not None:
-            self._jobs[record.output] = job
-            job.start()
+        keeper = self._attempt(lambda: self._build(record, self.identifier), record, record.version, self._unbuilt)
+        if keeper is not None:
+            self._keepers[record.output] = keeper
+            keeper.start()
 
     def _attempt(
         self, act: Callable[[], T], record: ListenerRecord, what: object, troubles: dict[int, Trouble], so: str = ""
@@ -172,16 +172,16 @@ class Worker:
         return bool(self._attempt(lambda: self._follow(record, version), record, what, self._unmoved, so))
 
     def _end_all(self) -> None:
-        """Let each job finish what it has in hand, under its lease."""
-        for job in self._jobs.values():
-            job.stop()
-        while self._jobs:
-            number, job = next(iter(self._jobs.items()))
-            if job.end(POLL_S):
-                del self._jobs[number]
+        """Let each keeper finish what it has in hand, under its lease."""
+        for keeper in self._keepers.values():
+            keeper.stop()
+        while self._keepers:
+            number, keeper = next(iter(self._keepers.items()))
+            if keeper.end(POLL_S):
+                del self._keepers[number]
                 continue
             try:
-                for other in self._jobs.values():
+                for other in self._keepers.values():
                     other.renew()
             except BackendError as error:
                 log.warning("leases could not be renewed: %s", error)

@@ -65,7 +65,7 @@ def test_a_listener_that_a_predict_leaves_behind_is_pinned(backend, db, elsewher
 
 def test_rows_are_stale_from_the_moment_that_a_newer_version_is_stored(backend, db, elsewhere):
     listener = follow(backend, db, *"ab")
-    db._listening.close()
+    db._listeners.close()
     elsewhere.add(version("2"))
     backend.insert("docs", {"id": 3, "body": "c", "n": 0})
     found = db.fresh(listener)
@@ -168,7 +168,7 @@ def test_two_workers_that_notice_at_once_agree(backend, db, elsewhere, calls):
 
 def test_a_worker_that_starts_later_catches_up(backend, db, elsewhere):
     follow(backend, db, "a")
-    db._listening.close()
+    db._listeners.close()
     elsewhere.add(version("2"))
     elsewhere.listen()
     elsewhere.drain()
@@ -194,7 +194,7 @@ def test_a_newer_version_keeps_the_key_that_was_given_to_the_one_before(backend,
     worker = db if is_moved_here else elsewhere
     worker.listen()
     worker.drain()
-    moved = db._listening._load(db._listening._find(listener))
+    moved = db._listeners._load(db._listeners._find(listener))
     assert (moved.model.version, moved.model.api_key) == (1, key)
     assert values(backend) == {1: "A"}
 
@@ -348,7 +348,7 @@ def test_a_paused_listener_moves_when_it_resumes(backend, db, elsewhere):
     version("2").predict(X="body", db=elsewhere, select=backend.query("docs"), output="loud", limit=1)
     elsewhere.add(version("3"))
     db.drain()
-    wait_until(lambda: not db._listening._worker._jobs)
+    wait_until(lambda: not db._listeners._worker._keepers)
     assert db.listeners()[0].paused == "maintenance"
     assert values(backend) == {1: "a2"}
     db.resume(listener)
@@ -454,7 +454,7 @@ def test_a_removed_listener_that_is_added_again_follows_again(backend, db, elsew
     add(backend, db, version("1"))
     db.drain()
     db.remove("listener", listener.identifier)
-    wait_until(lambda: not elsewhere._listening._following._known)
+    wait_until(lambda: not elsewhere._listeners._standings._known)
     add(backend, db, version("1"), follow="latest")
     elsewhere.add(version("2"))
     db.drain()

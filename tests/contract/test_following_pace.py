@@ -60,6 +60,6 @@ def test_where_none_follows_nothing_is_asked(backend, db, monkeypatch):
     db.drain()
     asked: list[Any] = []
     monkeypatch.setattr(type(db._catalog.store), "newest", lambda *args: asked.append(args) or {})
-    before = db._listening._worker._followed_at
-    wait_until(lambda: db._listening._worker._followed_at > before + 0.2)
+    before = db._listeners._worker._followed_at
+    wait_until(lambda: db._listeners._worker._followed_at > before + 0.2)
     assert asked == []

@@ -107,7 +107,7 @@ def test_what_was_not_done_when_a_worker_stopped_is_done_by_the_next(backend, db
     add(backend, db, slow)
     db.listen()
     started.wait()
-    closer = threading.Thread(target=db._listening.close)
+    closer = threading.Thread(target=db._listeners.close)
     closer.start()
     go_on.set()
     closer.join()
@@ -231,7 +231,7 @@ def test_a_model_is_not_removed_under_its_listener(backend, db):
 def test_a_paused_listener_captures_and_works_when_it_resumes(backend, db, calls):
     listener = keep(backend, db, *"ab")
     db.pause(listener, "maintenance")
-    wait_until(lambda: not db._listening._worker._jobs)
+    wait_until(lambda: not db._listeners._worker._keepers)
     backend.update("docs", 1, {"body": "z"})
     db.drain()
     assert (values(backend), calls) == ({1: "A", 2: "B"}, [])

@@ -31,7 +31,7 @@ from pinnacle.backends.mongodb.wire.wire import Wire
 from pinnacle.backends.protocol import NO_OUTPUT, Capability, CatalogStore, RunStore, Searcher, Source, Target, Wake
 from pinnacle.base.document import default_output_path
 from pinnacle.base.errors import UnsupportedQuery
-from pinnacle.base.listening import Watch
+from pinnacle.base.listeners import Watch
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec
 from pinnacle.base.types import Text
 

@@ -19,7 +19,7 @@ from pinnacle.backends.mongodb.target.outputs import Outputs
 from pinnacle.backends.mongodb.target.side_collection import VALUE
 from pinnacle.backends.mongodb.wire.errors import driver_errors
 from pinnacle.backends.mongodb.wire.wire import Wire
-from pinnacle.base.listening import Backlog, ListenerRecord, new_sweep
+from pinnacle.base.listeners import Backlog, ListenerRecord, new_sweep
 from pinnacle.base.rows import Fields, Key, OutputInfo, RowError
 from pinnacle.base.usage import BatchJob, UsageRow
 

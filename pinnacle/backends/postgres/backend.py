@@ -24,7 +24,7 @@ from pinnacle.backends.sql.schema import SCHEMA
 from pinnacle.backends.sql.source import SqlSource
 from pinnacle.backends.sql.target import own_target
 from pinnacle.base.errors import BackendError, ConfigError, ConnectionLost, MissingPlugin, RowRejected
-from pinnacle.base.listening import Watch
+from pinnacle.base.listeners import Watch
 from pinnacle.base.rows import OutputInfo
 from pinnacle.base.settings import Settings
 from pinnacle.base.types import Boolean, Bytes, Datetime, Float, Integer, Items, Json, OutputType, Text, Vector

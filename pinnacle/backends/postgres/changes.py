@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from pinnacle.backends.postgres.statements import column_kinds
 from pinnacle.backends.sql.changes import SqlFeed
 from pinnacle.backends.sql.schema import WORK_PREFIX, listener
-from pinnacle.base.listening import new_sweep
+from pinnacle.base.listeners import new_sweep
 from pinnacle.base.rows import Key
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from pinnacle.backends.protocol.ledger import Ledger
 from pinnacle.backends.protocol.outputs import Errors, Outputs
 from pinnacle.backends.protocol.rows import Source, Target
 from pinnacle.backends.protocol.search import Searcher
-from pinnacle.base.listening import Watch
+from pinnacle.base.listeners import Watch
 from pinnacle.base.rows import Fields, OutputSpec
 
 

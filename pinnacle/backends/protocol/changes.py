@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from typing import Protocol
 
-from pinnacle.base.listening import Backlog, Claim, ListenerRecord
+from pinnacle.base.listeners import Backlog, Claim, ListenerRecord
 from pinnacle.base.rows import Key
 
 

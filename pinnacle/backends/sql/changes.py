@@ -21,7 +21,7 @@ from pinnacle.backends.sql.schema import listener, outbox_name, work_table
 from pinnacle.backends.sql.side import SideTarget
 from pinnacle.backends.sql.source import input_columns
 from pinnacle.base.failpoints import failpoint
-from pinnacle.base.listening import Claim, Watch, new_sweep
+from pinnacle.base.listeners import Claim, Watch, new_sweep
 from pinnacle.base.rows import Key
 
 if TYPE_CHECKING:

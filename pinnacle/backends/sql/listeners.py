@@ -12,7 +12,7 @@ from pinnacle.backends.sql.schema import SCHEMA, WORK_PREFIX, lease, listener, o
 from pinnacle.backends.sql.source import full_name
 from pinnacle.base.encoding import load_keys
 from pinnacle.base.errors import Conflict
-from pinnacle.base.listening import Backlog, ListenerRecord, new_sweep
+from pinnacle.base.listeners import Backlog, ListenerRecord, new_sweep
 from pinnacle.base.processes import is_gone
 from pinnacle.base.rows import Fields
 from pinnacle.base.types import Items, output_type_from_json

@@ -22,7 +22,7 @@ from pinnacle.backends.sqlite.changes import TRIGGERS, SqliteFeed, trigger_name
 from pinnacle.backends.sqlite.target import SqliteSideTarget, SqliteTarget
 from pinnacle.backends.sqlite.wake import SqliteWake
 from pinnacle.base.errors import BackendError, ConfigError, RowRejected, UnsupportedTable
-from pinnacle.base.listening import Watch
+from pinnacle.base.listeners import Watch
 from pinnacle.base.processes import is_gone, shown, this_process
 from pinnacle.base.rows import Fields, OutputInfo
 from pinnacle.base.settings import Settings

@@ -20,7 +20,7 @@ from pinnacle_transformers import trainers, training  # noqa: F401
 
 from pinnacle.catalog.catalog import Catalog
 from pinnacle.components.run import Checkpoint
-from pinnacle.runtime.recording import Recording
+from pinnacle.runtime.recorder import RunRecorder
 from plugins.transformers.tests.fits import fitted, stored
 
 SAVE_STEPS, STEPS = 3, 8
@@ -53,11 +53,11 @@ def while_a_checkpoint_is_stored():
 
 
 def after_the_last_step():
-    before(Recording, "finish", lambda *args: True)
+    before(RunRecorder, "finish", lambda *args: True)
 
 
 def while_the_version_is_registered():
-    before(Recording, "chosen", lambda *args: True)
+    before(RunRecorder, "chosen", lambda *args: True)
 
 
 MOMENTS = {

@@ -124,7 +124,7 @@ def test_nothing_pickled_is_in_the_database(db, rows, base, folder, monkeypatch)
     monkeypatch.undo()
     run = db.load("run", "stopped")
     assert (run.status, run.step) == ("interrupted", 3)
-    (state,) = db._fitting._history.states(run).values()
+    (state,) = db._fitter._history.states(run).values()
     names = {name for name in state.files if "rng" in name or "optimizer" in name or "scheduler" in name}
     assert len(names) == 6
     for files in (state.files, *(checkpoint.files for checkpoint in run.checkpoints())):
@@ -147,7 +147,7 @@ def test_nothing_pickled_is_in_the_database(db, rows, base, folder, monkeypatch)
         assert b"training_args" not in content
     llm, after = fitted(db, rows, base, "stopped", max_steps=4, save_strategy="steps", save_steps=2)
     assert (after.status, after.resumed, after.version, llm.version) == ("done", 1, 0, 0)
-    assert not db._fitting._history.states(after)
+    assert not db._fitter._history.states(after)
 
 
 def test_merged_weights_answer_like_the_adapter(lora, db):

@@ -15,7 +15,7 @@ from pinnacle_transformers.trainers import WatchedSFT
 from pinnacle import BackendError, TrainingError, pinnacle
 from pinnacle.backends.mongodb import Collection
 from pinnacle.base.document import Document
-from pinnacle.runtime.recording import Recording
+from pinnacle.runtime.recorder import RunRecorder
 from plugins.transformers.tests.fits import TRAIN_ROWS, fitted, stored, weights
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # trl's and peft's own
@@ -110,7 +110,7 @@ def test_a_full_disk_is_told(base, tmp_path, size):
 
 def test_a_database_that_is_full_is_told(rows, base, monkeypatch):
     db, select = rows
-    method = Recording.save
+    method = RunRecorder.save
 
     def save(recording, saved):
         if saved.step == 4:
@@ -118,7 +118,7 @@ def test_a_database_that_is_full_is_told(rows, base, monkeypatch):
         method(recording, saved)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Recording, "save", save)
+        patch.setattr(RunRecorder, "save", save)
         with pytest.raises(TrainingError, match=r"the disk of the database is full .* make room"):
             fitted(db, select, base, "full", max_steps=6, **EVERY)
     run = db.load("run", "full")

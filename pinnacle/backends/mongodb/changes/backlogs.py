@@ -13,7 +13,7 @@ from pinnacle.backends.mongodb.changes.queue import Work
 from pinnacle.backends.mongodb.changes.reader import ChangeReader
 from pinnacle.backends.mongodb.target.leases import Leases, ServerClock
 from pinnacle.backends.mongodb.wire.wire import Wire
-from pinnacle.base.listening import Backlog
+from pinnacle.base.listeners import Backlog
 
 SWEEP_EVERY_S = 2.0
 """How long after a sweep ended the next one begins, where nobody tells of changes."""

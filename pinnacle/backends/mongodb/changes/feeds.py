@@ -24,7 +24,7 @@ from pinnacle.backends.mongodb.wire.encoding import key_identity
 from pinnacle.backends.mongodb.wire.errors import driver_errors
 from pinnacle.base.errors import ConfigError
 from pinnacle.base.failpoints import failpoint
-from pinnacle.base.listening import Claim, Watch
+from pinnacle.base.listeners import Claim, Watch
 from pinnacle.base.rows import Key
 
 

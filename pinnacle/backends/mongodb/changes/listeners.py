@@ -13,7 +13,7 @@ from pymongo.errors import DuplicateKeyError
 from pinnacle.backends.mongodb.target.outputs import REGISTRY
 from pinnacle.backends.mongodb.wire.wire import Wire
 from pinnacle.base.errors import Conflict
-from pinnacle.base.listening import ListenerRecord, new_sweep
+from pinnacle.base.listeners import ListenerRecord, new_sweep
 from pinnacle.base.rows import OutputInfo
 from pinnacle.base.types import Items
 

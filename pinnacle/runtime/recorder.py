@@ -24,7 +24,7 @@ FLUSH_S, PROGRESS_S = 1.0, 5.0
 log = logging.getLogger(__name__)
 
 
-class Recording:
+class RunRecorder:
     """The `Recorder` of the process that tells the database.
 
     ``check`` raises where the right to train was lost: nothing more is written then.

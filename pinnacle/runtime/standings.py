@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from pinnacle.base.errors import ComponentError, MissingPlugin
-from pinnacle.base.listening import ListenerRecord
+from pinnacle.base.listeners import ListenerRecord
 from pinnacle.base.rows import Record
 from pinnacle.catalog.catalog import Catalog, component_named
 from pinnacle.components.listener import Listener
@@ -22,7 +22,7 @@ class Standing:
     is_following: bool
 
 
-class Following:
+class Standings:
     """Where the listeners of one database stand beside the newest versions of their models.
 
     What a version of a listener says is looked up once, and the newest versions of all

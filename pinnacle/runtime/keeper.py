@@ -12,7 +12,7 @@ from pinnacle.backends.protocol import Backend, Capability, Feed, Target
 from pinnacle.base.encoding import dump_key, load_key
 from pinnacle.base.errors import BackendError, ConfigError, Conflict
 from pinnacle.base.failpoints import failpoint
-from pinnacle.base.listening import Claim, ListenerRecord, next_sweep, sweep_position
+from pinnacle.base.listeners import Claim, ListenerRecord, next_sweep, sweep_position
 from pinnacle.components.listener import Listener
 from pinnacle.runtime.listener_prediction import ListenerPrediction
 
@@ -26,7 +26,7 @@ FIRST_REST_S, LONGEST_REST_S = 0.25, 8.0
 LOCKED_PAUSE_S = 0.02
 
 
-class Job:
+class Keeper:
     """A thread that keeps one listener's output fresh.
 
     A provider that does not answer makes it rest, longer each time; its rows wait and no
@@ -67,7 +67,7 @@ class Job:
         return not self._thread.is_alive()
 
     def is_as(self, record: ListenerRecord | None) -> bool:
-        """Whether the job still is what the registry says, and lives."""
+        """Whether the keeper still is what the registry says, and lives."""
         is_current = record is not None and record.version == self.record.version and record.paused is None
         return is_current and self._thread.is_alive()
 
@@ -81,7 +81,7 @@ class Job:
         if self._holds or self._ahead is not None:
             self._target.renew(self._lease_id, self._ttl)
 
-    # -- the job's own thread --------------------------------------------------------------------------
+    # -- the keeper's own thread --------------------------------------------------------------------------
 
     def _loop(self) -> None:
         while not self._stop.is_set():
@@ -195,9 +195,9 @@ class Job:
         return next((r for r in self._backend.listeners.all() if r.output == self.record.output), None)
 
     def _is_superseded(self) -> bool:
-        """Whether the listener was removed, paused, or added in another version; then the job ends.
+        """Whether the listener was removed, paused, or added in another version; then the keeper ends.
 
-        Asked again after each claim: a job of an older version would take for fresh, and out
+        Asked again after each claim: one of an older version would take for fresh, and out
         of the work, what the newer one's sweep has put there.
         """
         if self.is_as(self._registered()):

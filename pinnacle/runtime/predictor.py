@@ -1,4 +1,4 @@
-"""Predicts over a database: what `Database.predict` and its kin hand on to, from arguments to a finished run."""
+"""Predicts over a database: what `Database.predict` and its kin hand on to, from arguments to a finished prediction."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pinnacle.runtime.batch_prediction import BatchPrediction
 from pinnacle.runtime.books import book, predict_settings
 from pinnacle.runtime.context import with_queries
 from pinnacle.runtime.estimate import Estimate, estimate
-from pinnacle.runtime.listening import Listening
+from pinnacle.runtime.listeners import Listeners
 from pinnacle.runtime.options import PredictOptions, PredictSettings
 from pinnacle.runtime.prediction import Prediction
 from pinnacle.runtime.progress import progress_bar
@@ -31,7 +31,7 @@ from pinnacle.runtime.result import PredictResult
 
 
 @dataclass(frozen=True)
-class PredictJob:
+class PredictRequest:
     """One predict as it was asked for: a model over the fields ``X`` of the rows of ``select``."""
 
     model: Model
@@ -41,85 +41,87 @@ class PredictJob:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Predicting:
+class Predictor:
     """Runs models over one database."""
 
-    def __init__(self, backend: Backend, catalog: Catalog, settings: Settings, listening: Listening) -> None:
-        self._backend, self._catalog, self._settings, self._listening = backend, catalog, settings, listening
+    def __init__(self, backend: Backend, catalog: Catalog, settings: Settings, listeners: Listeners) -> None:
+        self._backend, self._catalog, self._settings, self._listeners = backend, catalog, settings, listeners
 
     # -- on rows -----------------------------------------------------------------------------------
 
     def predict(
-        self, job: PredictJob, options: PredictOptions, *, progress: bool | None, listen: bool
+        self, request: PredictRequest, options: PredictOptions, *, progress: bool | None, listen: bool
     ) -> PredictResult:
         """Fill the output; afterwards, with ``listen``, leave a listener behind."""
-        if isinstance(job.output, Mapping):
-            return self._spread(job, options, progress=progress, listen=listen)
-        check_arguments(job.model, Fields.of(job.X) if job.X is not None else Fields.of("input"), job.parameters)
-        if options.budget is not None and getattr(job.model, "price", None) is None:
+        if isinstance(request.output, Mapping):
+            return self._spread(request, options, progress=progress, listen=listen)
+        check_arguments(
+            request.model, Fields.of(request.X) if request.X is not None else Fields.of("input"), request.parameters
+        )
+        if options.budget is not None and getattr(request.model, "price", None) is None:
             raise ConfigError(
-                f"budget= needs to know what model {job.model.identifier!r} costs: give it cost=(input, output), "
+                f"budget= needs to know what model {request.model.identifier!r} costs: give it cost=(input, output), "
                 "in US dollars a token"
             )
-        model = self.ready(job.model, store=not options.dry_run)
-        source, spec = self.spec(model, job)
+        model = self.ready(request.model, store=not options.dry_run)
+        source, spec = self.spec(model, request)
         target = self._backend.bind(source, spec, create=not options.dry_run)
         if model.is_paid and not options.overwrite and not options.dry_run:
             self._refuse_beside_batches(target)
         with progress_bar(spec.name or model.identifier, target.count, progress) as move:
             result = Prediction(model, target, options, self._predict_settings(model, target, move)).execute()
         if not options.dry_run:
-            self._listening.after_predict(target.info.id, spec.parameters)
+            self._listeners.after_predict(target.info.id, spec.parameters)
             if isinstance(spec.type, Items):
                 target.forget(target.orphans(None, None, selected=False))
         if listen and not options.dry_run:
-            self._listen(replace(job, model=model))
+            self._listen(replace(request, model=model))
         return result
 
     def _refuse_beside_batches(self, target: Target) -> None:
         """Rows in a batch of the provider's would be paid for twice."""
         if waiting := self._backend.ledger.batches(target.info.id):
-            rows = sum(len(job.items) for job in waiting)
+            rows = sum(len(batch.items) for batch in waiting)
             raise Conflict(
                 f"{rows} rows of {target.info.table}.{target.info.name} are in a batch of the provider's; collect it "
                 'with mode="batch" first, or pass overwrite=True to compute all rows now'
             )
 
-    def predict_in_batches(self, job: PredictJob, options: PredictOptions) -> PredictResult:
+    def predict_in_batches(self, request: PredictRequest, options: PredictOptions) -> PredictResult:
         """Collect the provider's batches that are done, and submit what is not on its way."""
-        check_arguments(job.model, Fields.of(job.X), job.parameters)
-        if isinstance(job.output, Mapping):
+        check_arguments(request.model, Fields.of(request.X), request.parameters)
+        if isinstance(request.output, Mapping):
             raise ConfigError('output= as a dict of fields does not go with mode="batch"; name one column')
-        model = self.ready(job.model, store=True)
-        source, spec = self.spec(model, job)
+        model = self.ready(request.model, store=True)
+        source, spec = self.spec(model, request)
         target = self._backend.bind(source, spec)
         settings = predict_settings(self._backend, self._settings, model, target)
         return BatchPrediction(self._backend, model, target, options, settings).execute()
 
     def _spread(
-        self, job: PredictJob, options: PredictOptions, *, progress: bool | None, listen: bool
+        self, request: PredictRequest, options: PredictOptions, *, progress: bool | None, listen: bool
     ) -> PredictResult:
         """One JSON output, and of it a column for each field that was named; all kept fresh where one is."""
-        schema = _answer_schema(job.model)
+        schema = _answer_schema(request.model)
         if schema is None:
             raise ConfigError(
-                f"output= is a dict of field to column for models with output_schema=, which {job.model.identifier!r} "
-                "has not; name one column"
+                "output= is a dict of field to column for models with output_schema=, which "
+                f"{request.model.identifier!r} has not; name one column"
             )
         known = schema.get("properties", {})
-        if unknown := [name for name in job.output if name not in known]:
+        if unknown := [name for name in request.output if name not in known]:
             raise ConfigError(f"the schema has no field {unknown[0]!r}; it has {', '.join(map(repr, known))}")
-        whole = replace(job, output=None)
+        whole = replace(request, output=None)
         if options.dry_run:
             return self.predict(whole, options, progress=progress, listen=listen)
-        source, spec = self.spec(self.ready(job.model, store=True), whole)
+        source, spec = self.spec(self.ready(request.model, store=True), whole)
         self._backend.bind(source, spec)
         parts = [
-            PredictJob(
-                FieldOf(f"{job.model.identifier}.{name}", field=name, output_type=column_type(schema, name)),
-                spec.name, job.select, column,
+            PredictRequest(
+                FieldOf(f"{request.model.identifier}.{name}", field=name, output_type=column_type(schema, name)),
+                spec.name, request.select, column,
             )
-            for name, column in job.output.items()
+            for name, column in request.output.items()
         ]  # fmt: skip
         for part in parts:
             self.plan(part)  # raises what stands in the way before the first call
@@ -129,21 +131,27 @@ class Predicting:
             result.failed += done.failed
         return result
 
-    def _listen(self, job: PredictJob) -> None:
-        self._listening.add(
-            Listener(model=job.model, key=job.X, select=job.select, output=job.output, parameters=dict(job.parameters))
+    def _listen(self, request: PredictRequest) -> None:
+        self._listeners.add(
+            Listener(
+                model=request.model,
+                key=request.X,
+                select=request.select,
+                output=request.output,
+                parameters=dict(request.parameters),
+            )
         )
 
-    def plan(self, job: PredictJob) -> list[str]:
+    def plan(self, request: PredictRequest) -> list[str]:
         """The statements that a predict would run before its first row."""
-        model = self.ready(job.model, store=False)
-        return self._backend.plan(*self.spec(model, job))
+        model = self.ready(request.model, store=False)
+        return self._backend.plan(*self.spec(model, request))
 
-    def estimate(self, job: PredictJob, options: PredictOptions) -> Estimate:
+    def estimate(self, request: PredictRequest, options: PredictOptions) -> Estimate:
         """Rows, tokens and cost of a predict, before the first call; changes nothing."""
-        check_arguments(job.model, Fields.of(job.X), job.parameters)
-        model = self.ready(job.model, store=False)
-        target = self._backend.bind(*self.spec(model, job), create=False)
+        check_arguments(request.model, Fields.of(request.X), request.parameters)
+        model = self.ready(request.model, store=False)
+        target = self._backend.bind(*self.spec(model, request), create=False)
         return estimate(model, target, options, self._backend.ledger.usage(model.identifier))
 
     # -- on a value, with what the database knows --------------------------------------------------
@@ -171,7 +179,7 @@ class Predicting:
     ) -> list[PredictResult]:
         """Compute set-aside rows again; one result an output that had any.
 
-        A model that cannot be loaded here raises its ComponentError after all others were run.
+        A model that cannot be loaded here raises its ComponentError after all others were computed.
         """
         results: list[PredictResult] = []
         unloadable: list[ComponentError] = []
@@ -195,14 +203,14 @@ class Predicting:
 
     def _to_retry(self, info: OutputInfo, model: str | Model | None) -> tuple[Model, Target, Mapping[str, Any]]:
         """What computes an output's failed rows: its listener's model, rows and keywords, where it has one."""
-        if (found := self._listening.to_retry(info.id)) is not None:
+        if (found := self._listeners.to_retry(info.id)) is not None:
             listener, target = found
             return self.ready(listener.model, store=False), target, listener.parameters
         own = model if isinstance(model, Model) else self._load(info.model)
         ready = self.ready(own, store=True)
         output = Side(info.name, info.type.item) if isinstance(info.type, Items) else info.name
-        job = PredictJob(ready, info.fields.to_json(), self._backend.outputs.rows(info), output)
-        return ready, self._backend.bind(*self.spec(ready, job)), {}
+        request = PredictRequest(ready, info.fields.to_json(), self._backend.outputs.rows(info), output)
+        return ready, self._backend.bind(*self.spec(ready, request)), {}
 
     # -- parts -------------------------------------------------------------------------------------
 
@@ -221,15 +229,15 @@ class Predicting:
         loaded: Any = self._catalog.load(Model.kind, identifier)
         return loaded  # type: ignore[no-any-return]
 
-    def spec(self, model: Model, job: PredictJob) -> tuple[Any, OutputSpec]:
-        """The rows and the output that a job is about."""
-        if job.X is None or job.select is None:
+    def spec(self, model: Model, request: PredictRequest) -> tuple[Any, OutputSpec]:
+        """The rows and the output that a predict is about."""
+        if request.X is None or request.select is None:
             raise ConfigError("predict over a database needs X= (the field or fields to read) and select= (the rows)")
-        chosen, kind = place_of(job.output, model)
-        fields = Fields.of(job.X)
-        source = self._backend.resolve(job.select, fields)
+        chosen, kind = place_of(request.output, model)
+        fields = Fields.of(request.X)
+        source = self._backend.resolve(request.select, fields)
         name = chosen or self._backend.default_name(fields, model.identifier)
-        parameters = canonical(job.parameters)
+        parameters = canonical(request.parameters)
         return source, OutputSpec(name, kind, model.identifier, model.version or 0, source.fields, parameters)
 
     def _predict_settings(self, model: Model, target: Target, move: Callable[[int], None]) -> PredictSettings:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pinnacle.backends.protocol import Backend, Feed, Target
 from pinnacle.base.errors import ConfigError, Conflict, NotDrained, NotFound, PinnacleError
-from pinnacle.base.listening import Freshness, ListenerRecord, ListenerStatus, Watch
+from pinnacle.base.listeners import Freshness, ListenerRecord, ListenerStatus, Watch
 from pinnacle.base.rows import Fields, OutputSpec
 from pinnacle.base.settings import Settings
 from pinnacle.base.types import Items
@@ -21,9 +21,9 @@ from pinnacle.components.model import Model
 from pinnacle.components.side import Side, place_of
 from pinnacle.runtime.arguments import canonical, check_arguments
 from pinnacle.runtime.books import predict_settings
-from pinnacle.runtime.following import Following
-from pinnacle.runtime.job import Job
+from pinnacle.runtime.keeper import Keeper
 from pinnacle.runtime.listener_prediction import ListenerPrediction
+from pinnacle.runtime.standings import Standings
 from pinnacle.runtime.worker import Worker
 
 POLL_S = 0.02
@@ -31,12 +31,12 @@ PAGE_ROWS = 10_000
 LATER_THAN_ALL = 2**31 - 1
 
 
-class Listening:
+class Listeners:
     """What `Database` knows of listeners."""
 
     def __init__(self, backend: Backend, catalog: Catalog, settings: Settings) -> None:
         self._backend, self._catalog, self._settings = backend, catalog, settings
-        self._following = Following(catalog)
+        self._standings = Standings(catalog)
         self._added: dict[str, Listener] = {}
         self._worker: Worker | None = None
         self._thread: threading.Thread | None = None
@@ -108,7 +108,7 @@ class Listening:
         self._catalog.check_removable(Listener.kind, identifier, version)
         if version in (None, record.version):
             self._backend.listeners.remove(record.output)
-            self._following.keep_only(())
+            self._standings.keep_only(())
             self._added.pop(identifier, None)
         self._catalog.remove(Listener.kind, identifier, version)
 
@@ -116,7 +116,7 @@ class Listening:
         """The same for a listener that is about to be added, and the model that it is to have where that is stored."""
         stored, source, spec = self._stored(listener)
         registered = next((r for r in self._backend.listeners.all() if r.identifier == stored.identifier), None)
-        kept = self._following.model_for(listener, registered)
+        kept = self._standings.model_for(listener, registered)
         if kept is not None:
             keep_secrets(kept, _model(listener))
             stored, source, spec = self._stored(replace(listener, model=kept))
@@ -163,7 +163,7 @@ class Listening:
                     todo.append(record.writes)
 
     def after_predict(self, output: int, parameters: str) -> None:
-        """Have outputs compared that a run with other keywords than the listener's has written."""
+        """Have outputs compared that a predict with other keywords than the listener's has written."""
         for record in self._backend.listeners.all():
             if record.output == output and canonical(self._load(record).parameters) != parameters:
                 self._backend.listeners.request_sweep(output)
@@ -180,8 +180,8 @@ class Listening:
 
     def behind(self, records: Collection[ListenerRecord]) -> Mapping[int, int]:
         """By output, the version that its model has got to, for each listener to be moved; ``records`` are all."""
-        self._following.keep_only({record.output for record in records})
-        return self._following.behind([record for record in records if record.paused is None])
+        self._standings.keep_only({record.output for record in records})
+        return self._standings.behind([record for record in records if record.paused is None])
 
     def follow(self, record: ListenerRecord, version: int) -> bool:
         """Move a listener to a version of its model, as if it was added again with that; whether it was moved.
@@ -191,7 +191,7 @@ class Listening:
         """
         here = self._added.get(record.identifier)
         is_same = here is not None and here.version == record.version
-        moved = self._following.moved(record, version, here if is_same else None)
+        moved = self._standings.moved(record, version, here if is_same else None)
         if moved is None:
             return False
         listener, is_pickled = moved
@@ -215,7 +215,7 @@ class Listening:
     def resume(self, listener: str | Listener) -> None:
         """Go on, with a sweep: what was missed meanwhile is found by it."""
         record = self._find(listener)
-        if not self._following.behind([record]):  # else for a worker: it may be that only the newer one fills it now
+        if not self._standings.behind([record]):  # else for a worker: it may be that only the newer one fills it now
             self._bound(record)[1].install()
         self._backend.listeners.resume(record.output)
 
@@ -223,7 +223,7 @@ class Listening:
         """Count the rows that the select matches now, by the version of the model that they are to have."""
         record = self._find(listener)
         _, source, spec = self._stored(self._load(record))
-        version = self._following.behind([record]).get(record.output)
+        version = self._standings.behind([record]).get(record.output)
         target = self._backend.bind(source, replace(spec, version=version or spec.version), create=version is None)
         counts = {"fresh": 0, "stale": 0, "missing": 0, "failed": 0}
         after = None
@@ -238,10 +238,10 @@ class Listening:
     def status(self) -> list[ListenerStatus]:
         """How every listener stands; needs none of their models."""
         found, records = [], self._backend.listeners.all()
-        behind = self._following.behind(records)
+        behind = self._standings.behind(records)
         for record in records:
             backlog = self._backend.listeners.backlog(record.output)
-            standing = self._following.standing(record)
+            standing = self._standings.standing(record)
             found.append(
                 ListenerStatus(
                     identifier=record.identifier, output=f"{record.table}.{record.column}", pending=backlog.pending,
@@ -288,7 +288,7 @@ class Listening:
     def worker(self) -> Worker:
         """A worker for this database; who calls runs it."""
         self._backend.migrate()
-        return Worker(self._backend, self._settings, self._job, self.behind, self.follow)
+        return Worker(self._backend, self._settings, self._keeper, self.behind, self.follow)
 
     def listen(self) -> None:
         """Start a worker in a thread of this process, unless one runs."""
@@ -308,7 +308,7 @@ class Listening:
             self._thread = None
 
     def drain(self, timeout_s: float) -> None:
-        """Wait until no listener that runs has anything pending; NotDrained when the time is over.
+        """Wait until no listener that is not paused has anything pending; NotDrained when the time is over.
 
         What was quiet when it was asked may have got work since, from another listener of a chain
         or by a sweep. The registry then shows another state than before, and it is asked again. What is
@@ -320,7 +320,7 @@ class Listening:
         while True:
             running = [record for record in self._backend.listeners.all() if record.paused is None]
             done = sum(record.processed for record in running)
-            behind = self._following.behind(running)
+            behind = self._standings.behind(running)
             unsure = [r for r in running if r.output in behind or quiet.get(r.output) != (r.sweep, r.swept_at, done)]
             if not unsure:
                 return
@@ -343,7 +343,7 @@ class Listening:
             "db.listen() or: pinnacle worker URL"
         )
 
-    def _job(self, record: ListenerRecord, worker: str) -> Job:
+    def _keeper(self, record: ListenerRecord, worker: str) -> Keeper:
         listener = self._load(record)
         try:
             target, feed = self._bound(record, listener)
@@ -354,7 +354,7 @@ class Listening:
             _model(listener), target, unmatched=listener.unmatched, parameters=listener.parameters,
             settings=predict_settings(self._backend, self._settings, _model(listener), target),
         )  # fmt: skip
-        return Job(
+        return Keeper(
             self._backend,
             listener,
             record,
