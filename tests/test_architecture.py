@@ -35,6 +35,11 @@ FLOORS = {
 }
 # Within backends/: what differs stands on what is shared, and the two families do not know each other.
 BACKEND_FLOORS = {"protocol": 0, "sql": 1, "mongodb": 1, "sqlite": 2, "postgres": 2, "open": 3}
+# Within backends/mongodb/: the wire alone speaks to the driver, and knows nothing of what is asked through it.
+MONGODB_FLOORS = {
+    "query": 0, "wire": 1, "target": 2, "stores": 2, "changes": 3, "migrations": 4, "execution": 4, "registries": 4, "backend": 5,
+    "connect": 6,
+}  # fmt: skip
 FACES = {"ext"}  # resolves plug-ins by name, lazily; the one place where the core names them
 HEAVY = {"sqlalchemy", "alembic", "numpy", "psycopg", "pgvector", "pymongo", "mongomock", "torch", "click"}
 MAX_LINES = 500
@@ -120,6 +125,33 @@ def test_backends_stand_on_what_they_share(module):
         if target.startswith("pinnacle.backends."):
             other = target.split(".")[2]
             assert other == folder or BACKEND_FLOORS[other] < BACKEND_FLOORS[folder], f"{module} imports {target}"
+
+
+MONGODB = sorted(name for name in modules() if name.startswith("pinnacle.backends.mongodb."))
+DRIVERS = ("pymongo", "mongomock", "bson.errors")
+
+
+@pytest.mark.parametrize("module", MONGODB)
+def test_the_folders_of_mongodb_stand_on_the_wire(module):
+    folder = module.split(".")[3]
+    for target in own_imports(module):
+        if target in MONGODB:
+            other = target.split(".")[3]
+            assert other == folder or MONGODB_FLOORS[other] < MONGODB_FLOORS[folder], f"{module} imports {target}"
+
+
+@pytest.mark.parametrize(
+    "module", sorted(name for name in modules() if not name.startswith("pinnacle.backends.mongodb.wire"))
+)
+def test_only_the_wire_speaks_to_mongodbs_driver(module):
+    """Its errors become pinnacle's there: what no other module has in its hands cannot raise one."""
+    for name in imported_names(modules()[module]):
+        assert not f"{name}.".startswith(tuple(f"{driver}." for driver in DRIVERS)), f"{module} imports {name}"
+        assert name not in ("bson", "bson.encode", "bson.decode", "bson.decode_all"), f"{module} imports {name}"
+    if module in MONGODB:
+        taken = {node.attr for node in ast.walk(modules()[module]) if isinstance(node, ast.Attribute)}
+        assert not taken & {"_database", "_driver", "database", "client"}
+        assert "engine" not in taken or module == "pinnacle.backends.mongodb.backend", "it is the user's alone"
 
 
 def test_no_module_is_in_an_import_cycle():

@@ -21,11 +21,10 @@ from bson.timestamp import Timestamp
 import pinnacle
 from pinnacle import Listener
 from pinnacle.backends.mongodb import Collection
-from pinnacle.backends.mongodb.changes.listeners import EVERYTHING
 from pinnacle.backends.mongodb.changes.reader import READERS
 from pinnacle.backends.mongodb.changes.routes import Route, Touch
-from pinnacle.backends.mongodb.target.frozen_finds import filter_reads
-from pinnacle.backends.mongodb.wire.wire import Shape
+from pinnacle.backends.mongodb.target.frozen_finds import EVERYTHING, filter_reads
+from pinnacle.backends.mongodb.wire.shape import Shape
 from pinnacle.base.errors import ConfigError, Conflict
 from tests.models import CALLS, shout, word_count
 

@@ -19,14 +19,14 @@ from pinnacle.backends.mongodb.stores.catalog import MongoCatalog
 from pinnacle.backends.mongodb.stores.ledger import Ledger
 from pinnacle.backends.mongodb.stores.runs import MongoRuns
 from pinnacle.backends.mongodb.target.frozen_finds import freeze, thaw
-from pinnacle.backends.mongodb.target.leases import Leases, ServerClock
+from pinnacle.backends.mongodb.target.leases import Leases
 from pinnacle.backends.mongodb.target.outputs import Outputs
 from pinnacle.backends.mongodb.target.side_target import SideTarget, SideWriter
 from pinnacle.backends.mongodb.target.source import MongoSource, resolve, resolve_stored
 from pinnacle.backends.mongodb.target.target import MongoTarget
 from pinnacle.backends.mongodb.target.window_target import WindowTarget
 from pinnacle.backends.mongodb.target.writer import Writer
-from pinnacle.backends.mongodb.wire.errors import driver_errors
+from pinnacle.backends.mongodb.wire.clock import ServerClock
 from pinnacle.backends.mongodb.wire.wire import Wire
 from pinnacle.backends.protocol import NO_OUTPUT, Capability, CatalogStore, RunStore, Searcher, Source, Target, Wake
 from pinnacle.base.document import default_output_path
@@ -39,35 +39,40 @@ from pinnacle.base.types import Text
 class MongoBackend:
     """An open MongoDB database."""
 
-    def __init__(
-        self, wire: Wire, *, name: str, server: str, capabilities: frozenset[Capability], owns_client: bool,
-    ) -> None:  # fmt: skip
-        self.name, self.capabilities = name, capabilities
-        self._wire, self._server, self._owns_client = wire, server, owns_client
-        self._outputs = Outputs(wire, server)
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._outputs = Outputs(wire)
         self._clock, self._listeners = ServerClock(wire), Listeners(wire)
-        self.catalog: CatalogStore = MongoCatalog(wire, server, self._clock, self.migrate)
-        self.runs: RunStore = MongoRuns(wire, server, self._clock, self.migrate)
-        self._reader = ChangeReader(wire, server, self._clock, self._outputs, self._listeners)
+        self.catalog: CatalogStore = MongoCatalog(wire, self._clock, self.migrate)
+        self.runs: RunStore = MongoRuns(wire, self._clock, self.migrate)
+        self._reader = ChangeReader(wire, self._clock, self._outputs, self._listeners)
         pending: Pending = (
             StreamPending(wire, self._listeners, self._clock, self._reader) if self._tells_changes
             else SweptPending(wire, self._listeners, self._clock)
         )  # fmt: skip
         ledger = Ledger(wire)
-        self.outputs = MongoOutputs(wire, server, self._outputs, self._listeners, ledger)
-        self.listeners = MongoListeners(wire, server, self._listeners, self._outputs, pending, self._reader)
-        self.errors, self.ledger = MongoErrors(wire, server, self._outputs), MongoLedger(server, ledger, self.migrate)
+        self.outputs = MongoOutputs(wire, self._outputs, self._listeners, ledger)
+        self.listeners = MongoListeners(wire, self._listeners, self._outputs, pending, self._reader)
+        self.errors, self.ledger = MongoErrors(wire, self._outputs), MongoLedger(ledger, self.migrate)
         self.searcher: Searcher | None = None
+
+    @property
+    def name(self) -> str:
+        return self._wire.name
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        return self._wire.capabilities
 
     @property
     def engine(self) -> Any:
         """The user's Database object, of pymongo or mongomock."""
-        return self._wire.database
+        return self._wire.engine
 
     def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
         if args or kwargs:
             raise UnsupportedQuery("a query of MongoDB holds its own arguments; execute takes nothing beside it")
-        return execute(self._wire, self._server, self._outputs, query)
+        return execute(self._wire, self._outputs, query)
 
     def owns(self, query: Any) -> bool:
         return isinstance(query, (Query, Collection))
@@ -77,38 +82,35 @@ class MongoBackend:
         return default_output_path(fields, identifier)
 
     def resolve(self, query: Any, fields: Fields, *, checked: bool = False) -> MongoSource:
-        with driver_errors(self._server):
-            if isinstance(query, Mapping):
-                query = thaw(query, self._wire)
-                if not checked:
-                    return resolve_stored(self._wire, query, fields)
-            return resolve(self._wire, query, fields, self._outputs.holds)
+        if isinstance(query, Mapping):
+            query = thaw(query, self._wire)
+            if not checked:
+                return resolve_stored(self._wire, query, fields)
+        return resolve(self._wire, query, fields, self._outputs.holds)
 
     def freeze(self, source: Source, *, limited: bool = False) -> dict[str, Any]:
         own = _own(source)
         return freeze(own if limited else own.whole(), self._wire)
 
     def plan(self, source: Source, spec: OutputSpec) -> list[str]:
-        with driver_errors(self._server):
-            return self.migration_plan() + self._outputs.plan(_own(source).whole(), spec)
+        return self.migration_plan() + self._outputs.plan(_own(source).whole(), spec)
 
     def bind(self, source: Source, spec: OutputSpec, *, create: bool = True) -> Target:
         own = _own(source).whole()
         if create:
             self.migrate()  # of two processes that bind an output, its unique index lets one register it
-        with driver_errors(self._server):
-            info = replace(self._outputs.bind(own, spec, create=create), parameters=spec.parameters)
+        info = replace(self._outputs.bind(own, spec, create=create), parameters=spec.parameters)
         leases = Leases(self._wire, info.id, self._clock)
         if info.side is not None:
-            return SideTarget(self._wire, self._server, own, info, leases, SideWriter(self._wire, own, info))
-        return MongoTarget(self._wire, self._server, own, info, leases, Writer(self._wire, own, info))
+            return SideTarget(self._wire, own, info, leases, SideWriter(self._wire, own, info))
+        return MongoTarget(self._wire, own, info, leases, Writer(self._wire, own, info))
 
     def scan(self, source: Source) -> Target:
         own = _own(source)
         info = OutputInfo(0, own.table, NO_OUTPUT, "", 0, own.fields, Text(), False)
         made = MongoTarget if own.window is None else WindowTarget
         leases = Leases(self._wire, info.id, self._clock)
-        return made(self._wire, self._server, own, info, leases, Writer(self._wire, own, info))
+        return made(self._wire, own, info, leases, Writer(self._wire, own, info))
 
     # -- listeners ---------------------------------------------------------------------------------
 
@@ -122,13 +124,13 @@ class MongoBackend:
         if not isinstance(target, MongoTarget):
             raise UnsupportedQuery(f"{type(target).__name__} was bound by another database")
         if self._tells_changes:
-            return StreamFeed(target, self._listeners, reads, self._server, self._reader)
-        return SweptFeed(target, self._listeners, reads, self._server)
+            return StreamFeed(target, self._listeners, reads, self._reader)
+        return SweptFeed(target, self._listeners, reads)
 
     def wake(self) -> Wake:
         if self._tells_changes:
             return StreamWake(self._reader)
-        return SweepWake(self._listeners, self._server, in_process=self._wire.in_process)
+        return SweepWake(self._listeners)
 
     def lead(self, worker: str, ttl_s: float) -> str | None:
         """All workers may work at once: leases keep them off each other's rows."""
@@ -137,35 +139,30 @@ class MongoBackend:
     # -- pinnacle's own collections ------------------------------------------------------------------
 
     def migration_plan(self) -> list[str]:
-        with driver_errors(self._server):
-            return [statement for step in migrations.pending(self._wire) for statement in step.statements]
+        return [statement for step in migrations.pending(self._wire) for statement in step.statements]
 
     def migrate(self) -> None:
-        with driver_errors(self._server):
-            migrations.migrate(self._wire)
+        migrations.migrate(self._wire)
 
     def removal_plan(self, *, outputs: bool = False) -> list[str]:
-        with driver_errors(self._server):
-            infos = self._outputs.all()
-            cleared = [info for info in infos if outputs and info.created_column]
-            unset = [
-                f"drop collection {info.name}" if info.side else f"unset {info.name!r} in {info.table!r}"
-                for info in cleared
-            ]
-            return unset + [f"drop collection {name}" for name in migrations.own_collections(self._wire)]
+        infos = self._outputs.all()
+        cleared = [info for info in infos if outputs and info.created_column]
+        unset = [
+            f"drop collection {info.name}" if info.side else f"unset {info.name!r} in {info.table!r}"
+            for info in cleared
+        ]
+        return unset + [f"drop collection {name}" for name in migrations.own_collections(self._wire)]
 
     def remove_all(self, *, outputs: bool = False) -> None:
-        with driver_errors(self._server):
-            for info in self._outputs.all() if outputs else ():
-                if info.created_column:
-                    self._outputs.clear_values(info)
-            for name in migrations.own_collections(self._wire):
-                self._wire.database.drop_collection(name)
+        for info in self._outputs.all() if outputs else ():
+            if info.created_column:
+                self._outputs.clear_values(info)
+        for name in migrations.own_collections(self._wire):
+            self._wire.collection(name).drop()
 
     def close(self) -> None:
         self._reader.close()
-        if self._owns_client:
-            self._wire.database.client.close()
+        self._wire.close()
 
 
 def _own(source: Source) -> MongoSource:

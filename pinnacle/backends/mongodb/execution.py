@@ -9,7 +9,7 @@ from typing import Any, overload
 from pinnacle.backends.mongodb.changes.listeners import Listeners
 from pinnacle.backends.mongodb.query import Aggregate, Collection, Count, Find, FindOne, Query, Write
 from pinnacle.backends.mongodb.target.outputs import Outputs
-from pinnacle.backends.mongodb.wire.errors import driver_errors
+from pinnacle.backends.mongodb.wire.stored_collection import StoredCollection
 from pinnacle.backends.mongodb.wire.wire import Wire
 from pinnacle.base.document import Document, Locate
 from pinnacle.base.errors import UnsupportedQuery
@@ -18,13 +18,12 @@ from pinnacle.base.errors import UnsupportedQuery
 class Documents:
     """The documents of a result: streamed from the server each time it is iterated."""
 
-    def __init__(self, server: str, run: Callable[[], Iterable[Mapping[str, Any]]], locate: Locate | None) -> None:
-        self._server, self._run, self._locate = server, run, locate
+    def __init__(self, run: Callable[[], Iterable[Mapping[str, Any]]], locate: Locate | None) -> None:
+        self._run, self._locate = run, locate
 
     def __iter__(self) -> Iterator[Document]:
-        with driver_errors(self._server):
-            for found in self._run():
-                yield Document(found, locate=self._locate)
+        for found in self._run():
+            yield Document(found, locate=self._locate)
 
     @overload
     def __getitem__(self, position: int) -> Document: ...
@@ -46,12 +45,12 @@ class Documents:
         return next(iter(self), None)
 
 
-def execute(wire: Wire, server: str, outputs: Outputs, query: Any) -> Any:
+def execute(wire: Wire, outputs: Outputs, query: Any) -> Any:
     """Run one query on the user's database: Documents, a count, or pymongo's own write result.
 
     Where no server tells of changes, listeners of the collection are told here.
     """
-    result = _run(wire, server, outputs, query)
+    result = _run(wire, outputs, query)
     if wire.in_process and (table := _written_table(query)) is not None:
         Listeners(wire).mark_changed(table)
     return result
@@ -66,47 +65,42 @@ def _written_table(query: Any) -> str | None:
     return query.collection if isinstance(query, Write) else None
 
 
-def _run(wire: Wire, server: str, outputs: Outputs, query: Any) -> Any:
+def _run(wire: Wire, outputs: Outputs, query: Any) -> Any:
     if isinstance(query, Collection):
         query = query.find()
     if not isinstance(query, Query):
         raise UnsupportedQuery(f"a query of MongoDB is Collection(...).find(...) and its kin, not {query!r}")
     collection = wire.user_collection(query.collection)
     locate = outputs.locator(query.collection)
-    with driver_errors(server):
-        match query:
-            case Find():
-                return Documents(server, lambda: _find(collection, query), locate)
-            case FindOne():
-                found = collection.find_one(query.filter, query.projection, sort=list(query.order) or None)
-                return None if found is None else Document(found, locate=locate)
-            case Count():
-                return collection.count_documents(query.filter)
-            case Aggregate():
-                return _aggregate(collection, server, query.pipeline, locate)
-            case Write():
-                return _write(collection, query)
+    match query:
+        case Find():
+            return Documents(lambda: _find(collection, query), locate)
+        case FindOne():
+            found = collection.find_one(query.filter, query.projection, sort=query.order)
+            return None if found is None else Document(found, locate=locate)
+        case Count():
+            return collection.count(query.filter)
+        case Aggregate():
+            return _aggregate(collection, query.pipeline, locate)
+        case Write():
+            return _write(collection, query)
     raise UnsupportedQuery(f"{type(query).__name__} cannot be executed")
 
 
-def _find(collection: Any, query: Find) -> Iterable[Mapping[str, Any]]:
-    cursor = collection.find(query.filter, query.projection)
-    if query.order:
-        cursor = cursor.sort(list(query.order))
-    found: Iterable[Mapping[str, Any]] = cursor.skip(query.skipped).limit(query.limited)
-    return found
+def _find(collection: StoredCollection, query: Find) -> Iterable[Mapping[str, Any]]:
+    return collection.find(query.filter, query.projection, sort=query.order, skip=query.skipped, limit=query.limited)
 
 
-def _aggregate(collection: Any, server: str, pipeline: Sequence[Mapping[str, Any]], locate: Locate) -> Documents:
+def _aggregate(collection: StoredCollection, pipeline: Sequence[Mapping[str, Any]], locate: Locate) -> Documents:
     """A pipeline that writes runs now, once; one that only reads runs when it is iterated."""
     if pipeline and {"$out", "$merge"} & set(pipeline[-1]):
-        written = list(collection.aggregate(list(pipeline)))
-        return Documents(server, lambda: written, locate)
-    return Documents(server, lambda: collection.aggregate(list(pipeline)), locate)
+        written = list(collection.aggregate(pipeline))
+        return Documents(lambda: written, locate)
+    return Documents(lambda: collection.aggregate(pipeline), locate)
 
 
-def _write(collection: Any, query: Write) -> Any:
-    result = getattr(collection, query.verb)(*map(_unwrapped, query.arguments), **query.options)
+def _write(collection: StoredCollection, query: Write) -> Any:
+    result = collection.write(query.verb, *map(_unwrapped, query.arguments), **query.options)
     if query.verb == "insert_one":
         _keep_ids(query.arguments, [result.inserted_id])
     elif query.verb == "insert_many":

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from pymongo.errors import DuplicateKeyError
-
 from pinnacle.backends.mongodb.changes.listeners import LISTENERS
 from pinnacle.backends.mongodb.changes.queue import WORK_PREFIX
 from pinnacle.backends.mongodb.changes.reader import READERS
@@ -99,13 +97,11 @@ def migrate(wire: Wire) -> None:
     """Run the pending steps; a no-op when there are none."""
     for migration in pending(wire):
         migration.run(wire)
-        try:
-            wire.collection(MIGRATIONS).insert_one({"_id": migration.number, "applied_at": datetime.now(UTC)})
-        except DuplicateKeyError:
-            continue  # another process ran the same step just now
+        # not new where another process ran the same step just now
+        wire.collection(MIGRATIONS).insert_new({"_id": migration.number, "applied_at": datetime.now(UTC)})
 
 
 def own_collections(wire: Wire) -> list[str]:
     """Pinnacle's own collections that exist here, by exact name."""
     is_numbered = re.compile(rf"({STATE_PREFIX}|{WORK_PREFIX})\d+").fullmatch
-    return sorted(name for name in wire.database.list_collection_names() if name in OWN or is_numbered(name))
+    return sorted(name for name in wire.names() if name in OWN or is_numbered(name))

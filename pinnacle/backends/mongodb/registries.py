@@ -17,7 +17,6 @@ from pinnacle.backends.mongodb.target import row_errors
 from pinnacle.backends.mongodb.target.leases import LEASES
 from pinnacle.backends.mongodb.target.outputs import Outputs
 from pinnacle.backends.mongodb.target.side_collection import VALUE
-from pinnacle.backends.mongodb.wire.errors import driver_errors
 from pinnacle.backends.mongodb.wire.wire import Wire
 from pinnacle.base.listeners import Backlog, ListenerRecord, new_sweep
 from pinnacle.base.rows import Fields, Key, OutputInfo, RowError
@@ -27,23 +26,19 @@ from pinnacle.base.usage import BatchJob, UsageRow
 @dataclass(frozen=True)
 class MongoOutputs:
     wire: Wire
-    server: str
     registry: Outputs
     listeners: Listeners
     ledger: Ledger
 
     def all(self) -> list[OutputInfo]:
-        with driver_errors(self.server):
-            return self.registry.all()
+        return self.registry.all()
 
     def of(self, model: str) -> list[OutputInfo]:
-        with driver_errors(self.server):
-            return self.registry.all(model=model)
+        return self.registry.all(model=model)
 
     def find(self, entity: Any, fields: Fields, model: str) -> OutputInfo | None:
         """The newest output of ``model`` on ``fields`` of a collection, given by name, Collection or query."""
-        with driver_errors(self.server):
-            found = self.registry.find(_table_of(entity), fields, model)
+        found = self.registry.find(_table_of(entity), fields, model)
         return found[0] if found else None
 
     def column(self, entity: Any, info: OutputInfo) -> str:
@@ -54,44 +49,38 @@ class MongoOutputs:
         return Collection(info.table).find()
 
     def forget(self, output: int, *, drop_column: bool) -> None:
-        with driver_errors(self.server):
-            info = self.registry.get(output)
-            if drop_column and info.created_column:
-                self.registry.clear_values(info)
-            self.listeners.remove(output)
-            Work(self.wire, self.listeners, output).drop()
-            for table in (LEASES, row_errors.ERRORS):
-                self.wire.delete(table, {"output": output})
-            self.ledger.forget_output(output)
-            self.registry.remove(output)
+        info = self.registry.get(output)
+        if drop_column and info.created_column:
+            self.registry.clear_values(info)
+        self.listeners.remove(output)
+        Work(self.wire, self.listeners, output).drop()
+        for table in (LEASES, row_errors.ERRORS):
+            self.wire.delete(table, {"output": output})
+        self.ledger.forget_output(output)
+        self.registry.remove(output)
 
 
 @dataclass(frozen=True)
 class MongoListeners:
     wire: Wire
-    server: str
     registry: Listeners
     outputs: Outputs
     pending: Pending
     reader: ChangeReader
 
     def all(self) -> list[ListenerRecord]:
-        with driver_errors(self.server):
-            return self.registry.records(self.outputs.all())
+        return self.registry.records(self.outputs.all())
 
     def register(self, output: int, identifier: str, version: int) -> bool:
-        with driver_errors(self.server):
-            return self.registry.register(output, identifier, version)
+        return self.registry.register(output, identifier, version)
 
     def move(self, output: int, seen: int, version: int) -> bool:
-        with driver_errors(self.server):
-            return self.registry.move(output, seen, version)
+        return self.registry.move(output, seen, version)
 
     def remove(self, output: int) -> None:
-        with driver_errors(self.server):
-            self.registry.remove(output)
-            Work(self.wire, self.registry, output).drop()
-            self.reader.forget_routes()
+        self.registry.remove(output)
+        Work(self.wire, self.registry, output).drop()
+        self.reader.forget_routes()
 
     def pause(self, output: int, reason: str) -> None:
         self._set(output, paused=reason)
@@ -100,12 +89,10 @@ class MongoListeners:
         self._set(output, paused=None, sweep=new_sweep(), asked_at=time.time())
 
     def request_sweep(self, output: int) -> None:
-        with driver_errors(self.server):
-            self.registry.request_sweeps([output])
+        self.registry.request_sweeps([output])
 
     def advance_sweep(self, output: int, seen: str, now: str | None) -> bool:
-        with driver_errors(self.server):
-            return self.registry.advance_sweep(output, seen, now)
+        return self.registry.advance_sweep(output, seen, now)
 
     def record_error(self, output: int, message: str) -> None:
         self._set(output, error=message, error_at=time.time())
@@ -114,76 +101,61 @@ class MongoListeners:
         self._set(output, error=None, error_at=None)
 
     def has_work(self, output: int) -> bool:
-        with driver_errors(self.server):
-            return self.pending.has_work(output)
+        return self.pending.has_work(output)
 
     def backlog(self, output: int) -> Backlog:
-        with driver_errors(self.server):
-            return self.pending.backlog(output)
+        return self.pending.backlog(output)
 
     def _set(self, output: int, **values: Any) -> None:
-        with driver_errors(self.server):
-            self.registry.set(output, **values)
+        self.registry.set(output, **values)
 
 
 @dataclass(frozen=True)
 class MongoErrors:
     wire: Wire
-    server: str
     outputs: Outputs
 
     def newest(self, output: int | None = None, limit: int = 1000) -> list[RowError]:
-        with driver_errors(self.server):
-            names = {info.id: f"{info.table}.{info.name}" for info in self.outputs.all()}
-            return row_errors.list_errors(self.wire, names, output, limit)
+        names = {info.id: f"{info.table}.{info.name}" for info in self.outputs.all()}
+        return row_errors.list_errors(self.wire, names, output, limit)
 
     def take(self, output: int) -> list[Key]:
-        with driver_errors(self.server):
-            return row_errors.take_errors(self.wire, output)
+        return row_errors.take_errors(self.wire, output)
 
 
 @dataclass(frozen=True)
 class MongoLedger:
-    server: str
     ledger: Ledger
     migrate: Callable[[], None]
 
     def add_usage(self, rows: Sequence[UsageRow]) -> None:
         if rows:
             self.migrate()
-        with driver_errors(self.server):
-            self.ledger.add_usage(rows)
+        self.ledger.add_usage(rows)
 
     def usage(self, model: str | None = None) -> list[UsageRow]:
-        with driver_errors(self.server):
-            return self.ledger.usage(model)
+        return self.ledger.usage(model)
 
     def cached(self, digests: Sequence[bytes]) -> dict[bytes, str]:
-        with driver_errors(self.server):
-            return self.ledger.cached(digests)
+        return self.ledger.cached(digests)
 
     def cache(self, entries: Mapping[bytes, str], ttl_s: float) -> None:
         if entries:
             self.migrate()
-        with driver_errors(self.server):
-            self.ledger.cache(entries, ttl_s)
+        self.ledger.cache(entries, ttl_s)
 
     def clear_cache(self) -> None:
-        with driver_errors(self.server):
-            self.ledger.clear_cache()
+        self.ledger.clear_cache()
 
     def save_batch(self, job: BatchJob) -> None:
         self.migrate()
-        with driver_errors(self.server):
-            self.ledger.save_batch(job)
+        self.ledger.save_batch(job)
 
     def batches(self, output: int) -> list[BatchJob]:
-        with driver_errors(self.server):
-            return self.ledger.batches(output)
+        return self.ledger.batches(output)
 
     def delete_batch(self, batch: str) -> bool:
-        with driver_errors(self.server):
-            return self.ledger.delete_batch(batch)
+        return self.ledger.delete_batch(batch)
 
 
 def _table_of(entity: Any) -> str:

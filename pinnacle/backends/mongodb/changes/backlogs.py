@@ -8,10 +8,11 @@ from typing import Any
 
 from bson.timestamp import Timestamp
 
-from pinnacle.backends.mongodb.changes.listeners import Listeners, moment
+from pinnacle.backends.mongodb.changes.listeners import Listeners
 from pinnacle.backends.mongodb.changes.queue import Work
 from pinnacle.backends.mongodb.changes.reader import ChangeReader
-from pinnacle.backends.mongodb.target.leases import Leases, ServerClock
+from pinnacle.backends.mongodb.target.leases import Leases
+from pinnacle.backends.mongodb.wire.clock import ServerClock
 from pinnacle.backends.mongodb.wire.wire import Wire
 from pinnacle.base.listeners import Backlog
 
@@ -62,7 +63,7 @@ class StreamPending(Pending):
         self._asked: dict[int, Timestamp] = {}
 
     def _has_unseen(self, output: int) -> bool:
-        if output not in self._asked and (now := moment(self._wire)) is not None:
+        if output not in self._asked and (now := self._wire.operation_time()) is not None:
             self._asked[output] = now
         return output in self._asked and not self._reader.has_passed(self._asked[output])
 

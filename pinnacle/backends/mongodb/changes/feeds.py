@@ -21,7 +21,6 @@ from pinnacle.backends.mongodb.changes.reader import ChangeReader
 from pinnacle.backends.mongodb.target.side_collection import SideCollection
 from pinnacle.backends.mongodb.target.target import MongoTarget
 from pinnacle.backends.mongodb.wire.encoding import key_identity
-from pinnacle.backends.mongodb.wire.errors import driver_errors
 from pinnacle.base.errors import ConfigError
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.listeners import Claim, Watch
@@ -45,9 +44,9 @@ def check_watch(watch: Watch) -> None:
 class MongoFeed(ABC):
     """See `Feed`. Subclasses know how changes are found."""
 
-    def __init__(self, target: MongoTarget, listeners: Listeners, reads: Sequence[str], server: str) -> None:
+    def __init__(self, target: MongoTarget, listeners: Listeners, reads: Sequence[str]) -> None:
         self.target, self.listeners, self.number = target, listeners, target.info.id
-        self._table, self._reads, self._server = target.source.table, list(reads), server
+        self._table, self._reads = target.source.table, list(reads)
         self._wire = target.wire
         self._work = Work(self._wire, listeners, self.number)
         side = target.info.side
@@ -66,18 +65,16 @@ class MongoFeed(ABC):
 
     def install(self) -> None:
         """Make the collection of the work, and record what is watched; since when, the registration has done."""
-        with driver_errors(self._server):
-            self._work.create()
-            shape = {
-                "reads": self._reads, "parameters": self.target.info.parameters, "uuid": self._uuids().get(self._table)
-            }  # fmt: skip
-            self.listeners.set(self.number, shape=shape)
+        self._work.create()
+        shape = {
+            "reads": self._reads, "parameters": self.target.info.parameters, "uuid": self._wire.uuids().get(self._table)
+        }  # fmt: skip
+        self.listeners.set(self.number, shape=shape)
 
     def remove(self) -> None:
         """The registry first: nothing is queued for a listener that is not in it."""
-        with driver_errors(self._server):
-            self.listeners.remove(self.number)
-            self._work.drop()
+        self.listeners.remove(self.number)
+        self._work.drop()
 
     def verify(self) -> str | None:
         """Why the listener cannot go on: its collection has another name now.
@@ -85,26 +82,19 @@ class MongoFeed(ABC):
         One that was dropped may come again; when it has, all its documents are looked at. A
         side collection that was dropped is made again.
         """
-        with driver_errors(self._server):
-            entry = self.listeners.entry(self.number)
-            known, uuids = entry and entry["shape"].get("uuid"), self._uuids()
-            if entry is not None and self._side is not None and self._side.name not in uuids:
-                self._side.create()
-            found = uuids.get(self._table)
-            if entry is None or known == found:
-                return None
-            if found is not None:
-                self.listeners.set(self.number, shape={**entry["shape"], "uuid": found})
-                self.listeners.request_sweeps([self.number])
-                return None
-            renamed = next((name for name, uuid in uuids.items() if uuid == known), None)
+        entry = self.listeners.entry(self.number)
+        known, uuids = entry and entry["shape"].get("uuid"), self._wire.uuids()
+        if entry is not None and self._side is not None and self._side.name not in uuids:
+            self._side.create()
+        found = uuids.get(self._table)
+        if entry is None or known == found:
+            return None
+        if found is not None:
+            self.listeners.set(self.number, shape={**entry["shape"], "uuid": found})
+            self.listeners.request_sweeps([self.number])
+            return None
+        renamed = next((name for name, uuid in uuids.items() if uuid == known), None)
         return f"collection {self._table!r} is gone: it was renamed to {renamed!r}" if renamed else None
-
-    def _uuids(self) -> dict[str, Any]:
-        """The collections' own ids, which stay when they are renamed; mongomock's have none."""
-        if self._wire.in_process:
-            return {}
-        return {found["name"]: found["info"].get("uuid") for found in self._wire.database.list_collections()}
 
     # -- work --------------------------------------------------------------------------------------
 
@@ -112,8 +102,7 @@ class MongoFeed(ABC):
     def fold(self) -> int: ...
 
     def enqueue(self, keys: Sequence[Key]) -> None:
-        with driver_errors(self._server):
-            self._work.add(keys)
+        self._work.add(keys)
 
     def claim(self, run: str, limit: int, ttl_s: float) -> Claim:
         """The longest-waiting rows that nobody else holds."""
@@ -125,8 +114,7 @@ class MongoFeed(ABC):
             chosen.extend(free[:limit])
             return [row[0] for row in chosen]
 
-        with driver_errors(self._server):
-            lease = self.target.leases.lease_work(run, choose, ttl_s, version=self.target.info.version)
+        lease = self.target.leases.lease_work(run, choose, ttl_s, version=self.target.info.version)
         keys, places, revisions = zip(*chosen, strict=True) if chosen else ((), (), ())
         return Claim(lease, keys, places, revisions)
 
@@ -134,23 +122,20 @@ class MongoFeed(ABC):
         """Count first: whoever sees the work gone sees as well that outputs were written, which others may read."""
         if not claim.keys:
             return
-        with driver_errors(self._server):
-            if done:
-                self.listeners.count_processed(self.number, len(done))
-                self._work.clear([(claim.places[i], claim.revisions[i]) for i in done])
-            failpoint("in-finish")
-            if deferred:
-                self._work.defer([claim.places[i] for i in deferred])
-            self.target.leases.release_work(claim.lease)
+        if done:
+            self.listeners.count_processed(self.number, len(done))
+            self._work.clear([(claim.places[i], claim.revisions[i]) for i in done])
+        failpoint("in-finish")
+        if deferred:
+            self._work.defer([claim.places[i] for i in deferred])
+        self.target.leases.release_work(claim.lease)
 
 
 class StreamFeed(MongoFeed):
     """Changes come from the change stream."""
 
-    def __init__(
-        self, target: MongoTarget, listeners: Listeners, reads: Sequence[str], server: str, reader: ChangeReader
-    ) -> None:
-        super().__init__(target, listeners, reads, server)
+    def __init__(self, target: MongoTarget, listeners: Listeners, reads: Sequence[str], reader: ChangeReader) -> None:
+        super().__init__(target, listeners, reads)
         self._reader = reader
 
     def install(self) -> None:
@@ -174,8 +159,7 @@ class SweptFeed(MongoFeed):
 
     def fold(self) -> int:
         """Ask for the next sweep where it is due. Finds nothing itself."""
-        with driver_errors(self._server):
-            entry = self.listeners.entry(self.number)
-            if entry is not None and is_sweep_due(entry):
-                self.listeners.request_sweep_where_none_is_due(self.number)
+        entry = self.listeners.entry(self.number)
+        if entry is not None and is_sweep_due(entry):
+            self.listeners.request_sweep_where_none_is_due(self.number)
         return 0

@@ -7,10 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bson.timestamp import Timestamp
-from pymongo.errors import DuplicateKeyError
-
 from pinnacle.backends.mongodb.target.outputs import REGISTRY
+from pinnacle.backends.mongodb.wire.stored_collection import StoredCollection
 from pinnacle.backends.mongodb.wire.wire import Wire
 from pinnacle.base.errors import Conflict
 from pinnacle.base.listeners import ListenerRecord, new_sweep
@@ -18,8 +16,6 @@ from pinnacle.base.rows import OutputInfo
 from pinnacle.base.types import Items
 
 LISTENERS = "pinnacle_listener"
-EVERYTHING = ""
-"""Stands among the fields that a condition reads for all of them."""
 
 
 @dataclass(frozen=True)
@@ -35,28 +31,25 @@ class Listeners:
 
     def register(self, output: int, identifier: str, version: int) -> bool:
         """Record a listener, or its new version; whether there was anything to record."""
-        news: dict[str, Any] = {"version": version, "paused": None, "since": moment(self.wire), "shape": {}}
+        news: dict[str, Any] = {"version": version, "paused": None, "since": self.wire.operation_time(), "shape": {}}
         found = self.entry(output)
         if found is None:
-            try:
-                self._entries.insert_one({"_id": output, "identifier": identifier, **_FRESH, **news})
-            except DuplicateKeyError:
-                if self.entry(output) is None:
-                    raise Conflict(f"another output has a listener {identifier!r}; give this one another") from None
-                return self.register(output, identifier, version)  # another process was faster
-            return True
+            if self._entries.insert_new({"_id": output, "identifier": identifier, **_FRESH, **news}):
+                return True
+            if self.entry(output) is None:
+                raise Conflict(f"another output has a listener {identifier!r}; give this one another")
+            return self.register(output, identifier, version)  # another process was faster
         if found["identifier"] != identifier:
             raise Conflict(
                 f"listener {found['identifier']!r} keeps that output fresh already; use its identifier, or remove it "
                 "first"
             )
-        changed = self._entries.update_one({"_id": output, "version": {"$ne": version}}, {"$set": news})
-        return bool(changed.matched_count)
+        return self._entries.update_one({"_id": output, "version": {"$ne": version}}, {"$set": news})
 
     def move(self, output: int, seen: int, version: int) -> bool:
         """Put a version in the place of the one ``seen``, with a sweep due; whether that was still there."""
         news = {"version": version, "sweep": new_sweep(), "asked_at": time.time(), "error": None, "error_at": None}
-        return bool(self._entries.update_one({"_id": output, "version": seen}, {"$set": news}).matched_count)
+        return self._entries.update_one({"_id": output, "version": seen}, {"$set": news})
 
     def records(self, infos: Iterable[OutputInfo]) -> list[ListenerRecord]:
         """All listeners, oldest first; ``infos`` are the outputs."""
@@ -64,11 +57,10 @@ class Listeners:
         return [_record(entry, known[entry["_id"]]) for entry in self.entries() if entry["_id"] in known]
 
     def entries(self) -> list[Mapping[str, Any]]:
-        return list(self._entries.find().sort("_id", 1))
+        return list(self._entries.find(sort=[("_id", 1)]))
 
     def entry(self, output: int) -> Mapping[str, Any] | None:
-        found: Mapping[str, Any] | None = self._entries.find_one({"_id": output})
-        return found
+        return self._entries.find_one({"_id": output})
 
     def set(self, output: int, **values: Any) -> None:
         self._entries.update_one({"_id": output}, {"$set": values})
@@ -80,17 +72,17 @@ class Listeners:
 
     def request_sweep_where_none_is_due(self, output: int) -> bool:
         asked = {"sweep": new_sweep(), "asked_at": time.time()}
-        return bool(self._entries.update_one({"_id": output, "sweep": None}, {"$set": asked}).matched_count)
+        return self._entries.update_one({"_id": output, "sweep": None}, {"$set": asked})
 
     def advance_sweep(self, output: int, seen: str, now: str | None) -> bool:
         """Move a sweep on, or end it (None), unless another was asked for since it was ``seen``."""
         values = {"sweep": now} if now is not None else {"sweep": None, "swept_at": time.time()}
-        return bool(self._entries.update_one({"_id": output, "sweep": seen}, {"$set": values}).matched_count)
+        return self._entries.update_one({"_id": output, "sweep": seen}, {"$set": values})
 
     def next_revisions(self, output: int, count: int) -> int | None:
         """The first of ``count`` revisions that nobody else is given; None when the listener is gone."""
         change = {"$inc": {"revision": count}, "$set": {"folded_at": time.time()}}
-        found = self._counters.find_one_and_update({"_id": output}, change, return_document=True)
+        found = self._counters.update_and_get({"_id": output}, change)
         return None if found is None else int(found["revision"]) - count + 1
 
     def count_processed(self, output: int, count: int) -> None:
@@ -106,11 +98,11 @@ class Listeners:
         self._entries.delete_one({"_id": output})
 
     @property
-    def _entries(self) -> Any:
+    def _entries(self) -> StoredCollection:
         return self.wire.collection(LISTENERS)
 
     @property
-    def _counters(self) -> Any:
+    def _counters(self) -> StoredCollection:
         """Work that is durable was numbered before on the same server: so is its number."""
         return self.wire.collection(LISTENERS, durable=False)
 
@@ -119,14 +111,6 @@ _FRESH: Mapping[str, Any] = {
     "sweep": None, "swept_at": 0.0, "asked_at": 0.0, "changed_at": 0.0, "folded_at": 0.0, "processed": 0,
     "revision": 0, "error": None, "error_at": None,
 }  # fmt: skip
-
-
-def moment(wire: Wire) -> Timestamp | None:
-    """The server's operation time: what commits from now on is later. None where there is none."""
-    if wire.in_process:
-        return None
-    found: Timestamp | None = wire.database.command("ping").get("operationTime")
-    return found
 
 
 def _record(entry: Mapping[str, Any], info: OutputInfo) -> ListenerRecord:

@@ -16,6 +16,7 @@ from bson.int64 import Int64
 
 from pinnacle.backends.mongodb.changes.listeners import Listeners
 from pinnacle.backends.mongodb.wire.encoding import as_key, key_identity
+from pinnacle.backends.mongodb.wire.stored_collection import StoredCollection
 from pinnacle.backends.mongodb.wire.wire import Update, Wire
 from pinnacle.base.rows import Key
 
@@ -76,12 +77,12 @@ class Work:
         """Those that wait the longest, with their places and revisions."""
         condition = {"s": {"$gte": Int64(self._lowest())}}
         order = [("s", 1), ("_id", 1), ("r", 1)]
-        found = self._documents.find(condition, {"_id": 1, "s": 1, "r": 1}).sort(order).limit(limit)
+        found = self._documents.find(condition, {"_id": 1, "s": 1, "r": 1}, sort=order, limit=limit)
         return [(as_key(document["_id"]), int(document["s"]), int(document["r"])) for document in found]
 
     def _lowest(self) -> int:
         if time.monotonic() - self._floor_at > FLOOR_S:
-            lowest = next(iter(self._documents.find({}, {"_id": 0, "s": 1}).sort("s", 1).limit(1)), None)
+            lowest = self._documents.find_one({}, {"_id": 0, "s": 1}, sort=[("s", 1)])
             self._floor = int(lowest["s"]) if lowest else 0
             self._floor_at = time.monotonic()
         return self._floor
@@ -105,12 +106,12 @@ class Work:
 
     def count(self) -> tuple[int, float | None]:
         """How many rows wait, and since when the first of them does."""
-        total = self._documents.count_documents({})
-        oldest = next(iter(self._documents.find({}, {"at": 1}).sort("s", 1).limit(1)), None)
+        total = self._documents.count({})
+        oldest = self._documents.find_one({}, {"at": 1}, sort=[("s", 1)])
         return total, float(oldest["at"]) if oldest else None
 
     @property
-    def _documents(self) -> Any:
+    def _documents(self) -> StoredCollection:
         return self.wire.collection(self.table)
 
 

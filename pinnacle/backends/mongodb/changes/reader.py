@@ -20,21 +20,21 @@ from datetime import timedelta
 from typing import Any
 
 from bson.timestamp import Timestamp
-from pymongo.errors import DuplicateKeyError, PyMongoError
 
-from pinnacle.backends.mongodb.changes.listeners import Listeners, moment
+from pinnacle.backends.mongodb.changes.listeners import Listeners
 from pinnacle.backends.mongodb.changes.queue import Work
 from pinnacle.backends.mongodb.changes.routes import Route, Routes, Touch
 from pinnacle.backends.mongodb.target.canonical_rows import rows_of
-from pinnacle.backends.mongodb.target.leases import ServerClock, has_expired
 from pinnacle.backends.mongodb.target.outputs import Outputs, state_table
 from pinnacle.backends.mongodb.target.own_writes import OwnWrites
 from pinnacle.backends.mongodb.target.side_collection import SideCollection, owner_field, owner_named
 from pinnacle.backends.mongodb.wire.change_stream import OF_DOCUMENTS, ChangeStream, HistoryLost, StreamEnded
-from pinnacle.backends.mongodb.wire.encoding import as_key, key_identity
-from pinnacle.backends.mongodb.wire.errors import driver_errors
+from pinnacle.backends.mongodb.wire.clock import ServerClock
+from pinnacle.backends.mongodb.wire.encoding import as_key, key_identity, keys_of
 from pinnacle.backends.mongodb.wire.row_bytes import stale_among
+from pinnacle.backends.mongodb.wire.stored_collection import StoredCollection
 from pinnacle.backends.mongodb.wire.wire import Wire
+from pinnacle.base.errors import PinnacleError
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.processes import is_gone, this_process
 from pinnacle.base.rows import Key
@@ -63,8 +63,8 @@ class _Keys:
 class ChangeReader:
     """Reads the changes for all listeners of a database, while this process holds the lease."""
 
-    def __init__(self, wire: Wire, server: str, clock: ServerClock, outputs: Outputs, listeners: Listeners) -> None:
-        self._wire, self._server, self._clock = wire, server, clock
+    def __init__(self, wire: Wire, clock: ServerClock, outputs: Outputs, listeners: Listeners) -> None:
+        self._wire, self._clock = wire, clock
         self._outputs, self._listeners = outputs, listeners
         self.own_writes = OwnWrites()
         self._turn, self._counting = threading.Lock(), threading.Lock()
@@ -99,16 +99,14 @@ class ChangeReader:
 
     def folds(self) -> int:
         """How often any process turned events into work."""
-        with driver_errors(self._server):
-            entry = self._entry()
+        entry = self._entry()
         return int(entry["folded"]) if entry else 0
 
     def has_passed(self, time: Timestamp) -> bool:
         """Whether all that was committed up to a time of the server is turned into work."""
         if self._epoch is not None:
             return self._passed >= time
-        with driver_errors(self._server):
-            entry = self._entry()
+        entry = self._entry()
         return entry is not None and entry["passed"] is not None and entry["passed"] >= time
 
     def forget_routes(self) -> None:
@@ -121,7 +119,7 @@ class ChangeReader:
             if self._epoch is not None:
                 try:
                     self._save(owner=None)
-                except PyMongoError as error:  # it expires by itself
+                except PinnacleError as error:  # it expires by itself
                     log.warning("the lease on the changes could not be given up: %s", error)
             self._let_go()
 
@@ -129,16 +127,14 @@ class ChangeReader:
 
     def _pump(self, wait_ms: int) -> bool | None:
         try:
-            with driver_errors(self._server):
-                return self._read_batch(wait_ms) if self._holds_lease() else None
+            return self._read_batch(wait_ms) if self._holds_lease() else None
         except StreamEnded as error:
             log.info("%s; opening another", error)
             self._close_stream()
             return True
         except HistoryLost as error:
             log.warning("%s; all rows are swept", error)
-            with driver_errors(self._server):
-                self._start_over([route.output for route in self._routes.all])
+            self._start_over([route.output for route in self._routes.all])
             return True
         except Exception:
             self._close_stream()
@@ -221,8 +217,8 @@ class ChangeReader:
         hashes = self._wire.hashes_at(state_table(route.output), keys)
         stale = set(stale_among(rows, route.computed_by, hashes))
         if len(rows) == len(keys):
-            return [as_key(key) for key in self._wire.keys_of(list(stale))]
-        fresh = {key_identity(key) for key in self._wire.keys_of([row for row in rows if row not in stale])}
+            return [as_key(key) for key in keys_of(list(stale), self._wire.codec)]
+        fresh = {key_identity(key) for key in keys_of([row for row in rows if row not in stale], self._wire.codec)}
         return [key for key in keys if key_identity(key) not in fresh]
 
     # -- the stream --------------------------------------------------------------------------------
@@ -245,7 +241,7 @@ class ChangeReader:
         unmet = [since for number, since in wanted.items() if self._covered.get(number) != since]
         self._position = min(unmet if len(unmet) == len(wanted) else [self._position, *unmet])
         self._covered = wanted
-        self._stream = ChangeStream(self._wire, self._routes.tables, self._position)
+        self._stream = self._wire.changes(self._routes.tables, self._position)
         self._keep()
 
     def _start_over(self, outputs: Sequence[int]) -> None:
@@ -257,7 +253,7 @@ class ChangeReader:
         self._keep()
 
     def _now(self) -> Timestamp:
-        now = moment(self._wire)
+        now = self._wire.operation_time()
         if now is None:
             raise HistoryLost("the server is no member of a replica set any more, and tells of no changes")
         return now
@@ -274,16 +270,14 @@ class ChangeReader:
         if self._epoch is None and time.monotonic() - self._tried_at > TRY_S:
             self._tried_at = time.monotonic()
             entry = self._entry() or self._created()
-            if entry["owner"] is None or has_expired(entry["expires"], self._clock) or is_gone(entry["owner"]):
+            if entry["owner"] is None or self._clock.has_passed(entry["expires"]) or is_gone(entry["owner"]):
                 self._take_over(entry)
         return self._epoch is not None
 
     def _take_over(self, entry: Mapping[str, Any]) -> None:
         mine = {"owner": this_process(), "expires": self._expiry()}
         is_as_seen = {"_id": THE_READER, "epoch": entry["epoch"]}
-        taken = self._readers.find_one_and_update(
-            is_as_seen, {"$set": mine, "$inc": {"epoch": 1}}, return_document=True
-        )
+        taken = self._readers.update_and_get(is_as_seen, {"$set": mine, "$inc": {"epoch": 1}})
         if taken is not None:
             self._epoch, self._position, self._covered = taken["epoch"], taken["position"], taken["covered"]
             self._passed, self._unsaved, self._saved_at = Timestamp(0, 0), 0, time.monotonic()
@@ -294,9 +288,7 @@ class ChangeReader:
             "_id": THE_READER, "owner": None, "epoch": 0, "expires": None, "position": self._now(), "passed": None,
             "covered": {}, "folded": 0,
         }  # fmt: skip
-        try:
-            self._readers.insert_one(entry)
-        except DuplicateKeyError:
+        if not self._readers.insert_new(entry):
             log.debug("another process began to read the changes at the same time")
         return self._entry() or entry
 
@@ -309,7 +301,7 @@ class ChangeReader:
         self._saved_at = time.monotonic()
         change = {"$set": values, "$inc": {"folded": self._unsaved}}
         self._unsaved, self._has_news = 0, False
-        return bool(self._readers.update_one({"_id": THE_READER, "epoch": self._epoch}, change).matched_count)
+        return self._readers.update_one({"_id": THE_READER, "epoch": self._epoch}, change)
 
     def _keep(self) -> None:
         if not self._save():
@@ -325,10 +317,9 @@ class ChangeReader:
         return self._clock.now() + timedelta(seconds=TTL_S)
 
     def _entry(self) -> Mapping[str, Any] | None:
-        found: Mapping[str, Any] | None = self._readers.find_one({"_id": THE_READER})
-        return found
+        return self._readers.find_one({"_id": THE_READER})
 
     @property
-    def _readers(self) -> Any:
+    def _readers(self) -> StoredCollection:
         """A position may be lost with a server: the one before it gives the same events again."""
         return self._wire.collection(READERS, durable=False)

@@ -9,11 +9,11 @@ from typing import Any
 
 from bson.timestamp import Timestamp
 
-from pinnacle.backends.mongodb.changes.listeners import EVERYTHING
 from pinnacle.backends.mongodb.target.canonical_rows import shape_of
+from pinnacle.backends.mongodb.target.frozen_finds import EVERYTHING
 from pinnacle.backends.mongodb.target.side_collection import POSITION, VALUE, owner_field
 from pinnacle.backends.mongodb.wire.row_bytes import stamp
-from pinnacle.backends.mongodb.wire.wire import Shape
+from pinnacle.backends.mongodb.wire.shape import Shape
 from pinnacle.base.document import is_index
 from pinnacle.base.rows import OutputInfo
 

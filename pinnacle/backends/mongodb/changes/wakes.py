@@ -10,7 +10,6 @@ from typing import Any
 from pinnacle.backends.mongodb.changes.backlogs import is_sweep_due
 from pinnacle.backends.mongodb.changes.listeners import Listeners
 from pinnacle.backends.mongodb.changes.reader import ChangeReader
-from pinnacle.backends.mongodb.wire.errors import driver_errors
 from pinnacle.base.errors import BackendError
 
 log = logging.getLogger(__name__)
@@ -53,15 +52,14 @@ class StreamWake:
 class SweepWake:
     """See `Wake`, where nobody tells of changes: wakes when a sweep is due."""
 
-    def __init__(self, listeners: Listeners, server: str, *, in_process: bool) -> None:
-        self._listeners, self._server = listeners, server
-        self._poll_s = POLL_IN_PROCESS_S if in_process else POLL_S
+    def __init__(self, listeners: Listeners) -> None:
+        self._listeners = listeners
+        self._poll_s = POLL_IN_PROCESS_S if listeners.wire.in_process else POLL_S
 
     def wait(self, timeout_s: float, stop: threading.Event) -> bool:
         until = time.monotonic() + timeout_s
         while not stop.is_set() and (left := until - time.monotonic()) > 0:
-            with driver_errors(self._server):
-                entries: list[Any] = self._listeners.entries()
+            entries: list[Any] = self._listeners.entries()
             if any(map(is_sweep_due, entries)):
                 return True
             stop.wait(min(left, self._poll_s))

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from pymongo.errors import DuplicateKeyError, PyMongoError
-
-from pinnacle.backends.mongodb.target.leases import ServerClock, has_expired
+from pinnacle.backends.mongodb.wire.clock import ServerClock
+from pinnacle.backends.mongodb.wire.stored_collection import StoredCollection
 from pinnacle.backends.mongodb.wire.wire import Wire
 from pinnacle.base.chunks import pieces, read_ahead
-from pinnacle.base.errors import BackendError, NotFound
+from pinnacle.base.errors import BackendError, NotFound, PinnacleError
 from pinnacle.base.processes import is_gone, this_process
 
 ARTIFACTS, CHUNKS, UPLOADS = "pinnacle_artifact", "pinnacle_artifact_chunk", "pinnacle_upload"
@@ -51,14 +50,14 @@ class MongoArtifacts:
             return
         self.clear_given_up()
         key = f"{sha256}:{uuid.uuid4().hex}"
-        self._uploads.insert_one({"_id": key, **self._mine(UPLOAD_TTL_S)})
+        self._uploads.insert({"_id": key, **self._mine(UPLOAD_TTL_S)})
         is_kept = False
         try:
             with closing(read_ahead(pieces(chunks, CHUNK_BYTES))) as ahead:
                 is_kept = self._finish(sha256, key, self._write_all(key, ahead))
         finally:
             if not is_kept:
-                with suppress(PyMongoError):  # the next upload clears it
+                with suppress(PinnacleError):  # the next upload clears it
                     self._clear(key)
 
     def get(self, sha256: str) -> Iterator[bytes]:
@@ -78,7 +77,7 @@ class MongoArtifacts:
         if not wanted:
             return None
         those = {"_id": {"$in": wanted}}
-        matched = self._artifacts.update_many(those, {"$unset": {"doomed": ""}}).matched_count
+        matched = self._artifacts.update_many(those, {"$unset": {"doomed": ""}})
         keys = {entry["_id"]: _key(entry) for entry in self._artifacts.find(those, {"key": 1})}
         if matched < len(wanted) and len(keys) < len(wanted):
             return next(sha256 for sha256 in wanted if sha256 not in keys)
@@ -92,7 +91,7 @@ class MongoArtifacts:
         stored later takes the mark away, or finds the artifact gone.
         """
         mark = uuid.uuid4().hex
-        entry = self._artifacts.find_one_and_update({"_id": sha256}, {"$set": {"doomed": mark}})
+        entry = self._artifacts.update_and_get({"_id": sha256}, {"$set": {"doomed": mark}})
         if entry is None:
             return
         if self.is_used(sha256):
@@ -107,8 +106,8 @@ class MongoArtifacts:
         """Erase what uploads left whose process is gone or silent, and what removals left that were cut short."""
         for entry in list(self._uploads.find()):
             is_given_up = entry["owner"] == NOBODY
-            if not is_given_up and (has_expired(entry["expires"], self.clock) or is_gone(entry["owner"])):
-                is_given_up = bool(self._uploads.update_one(entry, {"$set": {"owner": NOBODY}}).matched_count)
+            if not is_given_up and (self.clock.has_passed(entry["expires"]) or is_gone(entry["owner"])):
+                is_given_up = self._uploads.update_one(entry, {"$set": {"owner": NOBODY}})
             if is_given_up:
                 self._clear_upload(entry["_id"])
 
@@ -120,14 +119,14 @@ class MongoArtifacts:
         for chunk in chunks:
             if count % RENEW_EVERY == RENEW_EVERY - 1:
                 self._renew(key, UPLOAD_TTL_S)
-            collection.insert_one({"_id": f"{key}:{count}", "sha256": key, "number": count, "data": chunk})
+            collection.insert({"_id": f"{key}:{count}", "sha256": key, "number": count, "data": chunk})
             count += 1
         return count
 
     def _renew(self, key: str, ttl_s: float) -> None:
         """Go on with an upload, which nobody clears from now on for a while."""
         mine = {"_id": key, "owner": this_process()}
-        if not self._uploads.update_one(mine, {"$set": self._mine(ttl_s)}).matched_count:
+        if not self._uploads.update_one(mine, {"$set": self._mine(ttl_s)}):
             raise BackendError(
                 f"the upload of an artifact was silent for {UPLOAD_TTL_S:.0f} s and given up; run it again"
             )
@@ -135,13 +134,9 @@ class MongoArtifacts:
     def _finish(self, sha256: str, key: str, count: int) -> bool:
         """Make the upload the artifact, unless another was faster."""
         self._renew(key, UNUSED_TTL_S)
-        if self._chunks.count_documents({"sha256": key}) != count:
+        if self._chunks.count({"sha256": key}) != count:
             raise BackendError("MongoDB lost chunks of an artifact while it changed its primary; run it again")
-        try:
-            self._artifacts.insert_one({"_id": sha256, "chunks": count, "key": key})
-        except DuplicateKeyError:
-            return False
-        return True
+        return self._artifacts.insert_new({"_id": sha256, "chunks": count, "key": key})
 
     def _mine(self, ttl_s: float) -> dict[str, datetime | str]:
         return {"owner": this_process(), "expires": self.clock.now() + timedelta(seconds=ttl_s)}
@@ -174,15 +169,15 @@ class MongoArtifacts:
             yield bytes(chunk["data"])
 
     @property
-    def _artifacts(self) -> Any:
+    def _artifacts(self) -> StoredCollection:
         return self.wire.collection(ARTIFACTS)
 
     @property
-    def _chunks(self) -> Any:
+    def _chunks(self) -> StoredCollection:
         return self.wire.collection(CHUNKS)
 
     @property
-    def _uploads(self) -> Any:
+    def _uploads(self) -> StoredCollection:
         """What is lost of it with a server costs room, no artifact."""
         return self.wire.collection(UPLOADS, durable=False)
 

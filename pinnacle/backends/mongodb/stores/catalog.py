@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pymongo.errors import DuplicateKeyError
-
 from pinnacle.backends.mongodb.stores.artifacts import MongoArtifacts
-from pinnacle.backends.mongodb.target.leases import ServerClock
-from pinnacle.backends.mongodb.wire.errors import driver_errors
+from pinnacle.backends.mongodb.wire.clock import ServerClock
+from pinnacle.backends.mongodb.wire.stored_collection import StoredCollection
 from pinnacle.backends.mongodb.wire.wire import Wire
 from pinnacle.base.errors import NotFound
 from pinnacle.base.rows import Record
@@ -25,7 +23,6 @@ class MongoCatalog:
     """The CatalogStore of one database."""
 
     wire: Wire
-    server: str
     clock: ServerClock
     migrate: Callable[[], None]
 
@@ -37,21 +34,17 @@ class MongoCatalog:
             "body": _body(record), "digest": record.digest,
             "created_at": record.created_at or datetime.now(UTC), "artifacts": list(record.artifacts),
         }  # fmt: skip
-        with driver_errors(self.server):
-            try:
-                self._components.insert_one(entry)
-            except DuplicateKeyError:
-                return False
-            missing = self._kept.keep(record.artifacts)
-            if missing is not None:
-                self._components.delete_one({"_id": _identifier(record)})
-                raise NotFound(f"artifact {missing} was removed by another process; add the component again")
+        if not self._components.insert_new(entry):
+            return False
+        missing = self._kept.keep(record.artifacts)
+        if missing is not None:
+            self._components.delete_one({"_id": _identifier(record)})
+            raise NotFound(f"artifact {missing} was removed by another process; add the component again")
         return True
 
     def amend(self, record: Record) -> None:
-        with driver_errors(self.server):
-            this = _named(record.kind, record.identifier, record.version)
-            self._components.update_one(this, {"$set": {"body": _body(record)}})
+        this = _named(record.kind, record.identifier, record.version)
+        self._components.update_one(this, {"$set": {"body": _body(record)}})
 
     def get(self, kind: str, identifier: str, version: int | None = None) -> Record | None:
         found = self._find(kind, identifier, version)
@@ -65,43 +58,37 @@ class MongoCatalog:
             return {}
         named = {"kind": kind, "identifier": {"$in": list(identifiers)}}
         greatest = {"_id": "$identifier", "version": {"$max": "$version"}}
-        with driver_errors(self.server):
-            found = self._components.aggregate([{"$match": named}, {"$group": greatest}])
-            return {entry["_id"]: entry["version"] for entry in found}
+        found = self._components.aggregate([{"$match": named}, {"$group": greatest}])
+        return {entry["_id"]: entry["version"] for entry in found}
 
     def identifiers(self, kind: str | None = None) -> list[tuple[str, str]]:
-        with driver_errors(self.server):
-            found = self._components.find({} if kind is None else {"kind": kind}, {"kind": 1, "identifier": 1})
-            return sorted({(entry["kind"], entry["identifier"]) for entry in found})
+        found = self._components.find({} if kind is None else {"kind": kind}, {"kind": 1, "identifier": 1})
+        return sorted({(entry["kind"], entry["identifier"]) for entry in found})
 
     def delete(self, kind: str, identifier: str, version: int | None = None) -> int:
         removed = 0
         for record in self._find(kind, identifier, version):
-            with driver_errors(self.server):
-                removed += self._components.delete_one({"_id": _identifier(record)}).deleted_count
-                for sha256 in set(record.artifacts):
-                    if not self._is_used(sha256):
-                        self._kept.drop(sha256)
+            removed += int(self._components.delete_one({"_id": _identifier(record)}))
+            for sha256 in set(record.artifacts):
+                if not self._is_used(sha256):
+                    self._kept.drop(sha256)
         return removed
 
     def _is_used(self, sha256: str) -> bool:
         return self._components.find_one({"artifacts": sha256}, {"_id": 1}) is not None
 
     def has_artifact(self, sha256: str) -> bool:
-        with driver_errors(self.server):
-            return self._kept.has(sha256)
+        return self._kept.has(sha256)
 
     def put_artifact(self, sha256: str, chunks: Iterable[bytes]) -> None:
         self.migrate()
-        with driver_errors(self.server):
-            self._kept.put(sha256, chunks)
+        self._kept.put(sha256, chunks)
 
     def get_artifact(self, sha256: str) -> Iterator[bytes]:
-        with driver_errors(self.server):
-            yield from self._kept.get(sha256)
+        yield from self._kept.get(sha256)
 
     @property
-    def _components(self) -> Any:
+    def _components(self) -> StoredCollection:
         return self.wire.collection(COMPONENTS)
 
     @property
@@ -109,9 +96,8 @@ class MongoCatalog:
         return MongoArtifacts(self.wire, self.clock, self._is_used)
 
     def _find(self, kind: str, identifier: str, version: int | None) -> list[Record]:
-        with driver_errors(self.server):
-            entries = self._components.find(_named(kind, identifier, version)).sort("version", 1)
-            return [_record(entry) for entry in entries]
+        entries = self._components.find(_named(kind, identifier, version), sort=[("version", 1)])
+        return [_record(entry) for entry in entries]
 
 
 def _identifier(record: Record) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,12 +64,13 @@ class Ledger:
         """Delete up to ``allowed`` entries that have expired, and as many that are one too many."""
         collection = self.wire.collection(CACHE, durable=False)
         expired = {"expires_at": {"$lte": time.time()}}
-        self._delete(collection.find(expired, {"_id": 1}).limit(allowed), expired)
-        excess = collection.estimated_document_count() - usage.MAX_CACHE_ENTRIES
+        self._delete(collection.find(expired, {"_id": 1}, limit=allowed), expired)
+        excess = collection.about() - usage.MAX_CACHE_ENTRIES
         if excess > 0:
-            self._delete(collection.find({}, {"_id": 1}).sort("cached_at", 1).limit(min(allowed, excess)), {})
+            oldest = collection.find({}, {"_id": 1}, sort=[("cached_at", 1)], limit=min(allowed, excess))
+            self._delete(oldest, {})
 
-    def _delete(self, found: Any, still: Mapping[str, Any]) -> None:
+    def _delete(self, found: Iterable[Mapping[str, Any]], still: Mapping[str, Any]) -> None:
         """Delete the entries that were found, where the condition on them still holds."""
         self.wire.delete(CACHE, {"_id": {"$in": [entry["_id"] for entry in found]}, **still}, durable=False)
 
@@ -118,8 +119,7 @@ class Ledger:
                 )
 
     def _find(self, identifier: str) -> Mapping[str, Any] | None:
-        found: Mapping[str, Any] | None = self.wire.collection(BATCHES).find_one({"_id": identifier})
-        return found
+        return self.wire.collection(BATCHES).find_one({"_id": identifier})
 
 
 def _part_id(batch: str, number: int) -> str:

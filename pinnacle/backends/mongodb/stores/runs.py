@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from pymongo.errors import DuplicateKeyError
-
-from pinnacle.backends.mongodb.target.leases import ServerClock, has_expired
-from pinnacle.backends.mongodb.wire.errors import driver_errors
+from pinnacle.backends.mongodb.wire.clock import ServerClock
+from pinnacle.backends.mongodb.wire.stored_collection import StoredCollection
 from pinnacle.backends.mongodb.wire.wire import Update, Wire
 from pinnacle.base.processes import is_gone, shown, this_process
 
@@ -24,7 +22,6 @@ class MongoRuns:
     """See `RunStore`. The collections training and metric of one database."""
 
     wire: Wire
-    server: str
     clock: ServerClock
     migrate: Callable[[], None]
 
@@ -32,49 +29,40 @@ class MongoRuns:
         """See `RunStore.lease`. Each attempt changes one document where it is as it must be, or adds it."""
         self.migrate()
         void = ""
-        with driver_errors(self.server):
-            while not self._take(model, token, void, ttl_s):
-                holder = self._leases.find_one({"_id": model})
-                if holder is None:
-                    continue  # given up just now
-                if not is_gone(holder["owner"]):
-                    return shown(holder["owner"])
-                void = holder["token"]
+        while not self._take(model, token, void, ttl_s):
+            holder = self._leases.find_one({"_id": model})
+            if holder is None:
+                continue  # given up just now
+            if not is_gone(holder["owner"]):
+                return shown(holder["owner"])
+            void = holder["token"]
         return None
 
     def renew(self, model: str, token: str, ttl_s: float) -> bool:
         """See `RunStore.renew`."""
-        with driver_errors(self.server):
-            change = {"$set": {"expires": self.clock.now() + timedelta(seconds=ttl_s)}}
-            return bool(self._leases.update_one({"_id": model, "token": token}, change).matched_count)
+        change = {"$set": {"expires": self.clock.now() + timedelta(seconds=ttl_s)}}
+        return self._leases.update_one({"_id": model, "token": token}, change)
 
     def leased(self) -> dict[str, str]:
-        with driver_errors(self.server):
-            return {
-                entry["_id"]: entry["token"]
-                for entry in self._leases.find()
-                if not (has_expired(entry["expires"], self.clock) or is_gone(entry["owner"]))
-            }
+        return {
+            entry["_id"]: entry["token"]
+            for entry in self._leases.find()
+            if not (self.clock.has_passed(entry["expires"]) or is_gone(entry["owner"]))
+        }
 
     def release(self, model: str, token: str) -> None:
-        with driver_errors(self.server):
-            self._leases.delete_one({"_id": model, "token": token})
+        self._leases.delete_one({"_id": model, "token": token})
 
     def _take(self, model: str, token: str, void: str, ttl_s: float) -> bool:
         """Take a lease that nobody has, that has expired, or whose token is this one or the ``void`` one."""
         now = self.clock.now()
         mine = {"token": token, "owner": this_process(), "expires": now + timedelta(seconds=ttl_s)}
         is_free = {"$or": [{"token": {"$in": [token, void]}}, {"expires": {"$lte": now}}]}
-        if self._leases.update_one({"_id": model, **is_free}, {"$set": mine}).matched_count:
-            return True
-        try:
-            self._leases.insert_one({"_id": model, **mine})
-        except DuplicateKeyError:
-            return False
-        return True
+        is_taken = self._leases.update_one({"_id": model, **is_free}, {"$set": mine})
+        return is_taken or self._leases.insert_new({"_id": model, **mine})
 
     @property
-    def _leases(self) -> Any:
+    def _leases(self) -> StoredCollection:
         return self.wire.collection(TRAINING)
 
     # -- metrics -----------------------------------------------------------------------------------
@@ -91,19 +79,15 @@ class MongoRuns:
         ]
         if puts:
             self.migrate()
-        with driver_errors(self.server):
-            for start in range(0, len(puts), LOGGED_AT_ONCE):
-                self.wire.update(METRICS, puts[start : start + LOGGED_AT_ONCE])
+        for start in range(0, len(puts), LOGGED_AT_ONCE):
+            self.wire.update(METRICS, puts[start : start + LOGGED_AT_ONCE])
 
     def cut(self, run: str, position: int) -> None:
-        with driver_errors(self.server):
-            self.wire.delete(METRICS, {"run": run, "position": {"$gte": position}})
+        self.wire.delete(METRICS, {"run": run, "position": {"$gte": position}})
 
     def forget(self, run: str) -> None:
-        with driver_errors(self.server):
-            self.wire.delete(METRICS, {"run": run})
+        self.wire.delete(METRICS, {"run": run})
 
     def series(self, run: str) -> list[dict[str, Any]]:
-        with driver_errors(self.server):
-            entries = self.wire.collection(METRICS).find({"run": run}).sort("position", 1)
-            return [json.loads(entry["entry"]) for entry in entries]
+        entries = self.wire.collection(METRICS).find({"run": run}, sort=[("position", 1)])
+        return [json.loads(entry["entry"]) for entry in entries]

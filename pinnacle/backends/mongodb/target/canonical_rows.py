@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pinnacle.backends.mongodb.target.side_collection import SideCollection
-from pinnacle.backends.mongodb.wire.encoding import key_identity, output_element
+from pinnacle.backends.mongodb.wire.encoding import key_identity, keys_of, output_element
 from pinnacle.backends.mongodb.wire.row_bytes import with_output
-from pinnacle.backends.mongodb.wire.wire import Shape, Wire
+from pinnacle.backends.mongodb.wire.shape import Shape
+from pinnacle.backends.mongodb.wire.wire import Wire
 from pinnacle.base.rows import Key, OutputInfo
 
 
@@ -45,7 +46,7 @@ class SideRows(Rows):
         return self._with_digests(super().at(keys, condition))
 
     def _with_digests(self, rows: Sequence[bytes]) -> list[bytes]:
-        keys = self.wire.keys_of(rows)
+        keys = keys_of(rows, self.wire.codec)
         digests = self._side.digests(keys) if keys else {}
         found = (digests.get(key_identity(key)) for key in keys)
         return [with_digest(row, digest) for row, digest in zip(rows, found, strict=True)]

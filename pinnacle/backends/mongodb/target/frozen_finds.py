@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import bson
-from bson.regex import Regex
-
-from pinnacle.backends.mongodb.changes.listeners import EVERYTHING
 from pinnacle.backends.mongodb.query import Collection, Find
 from pinnacle.backends.mongodb.target.source import MongoSource
+from pinnacle.backends.mongodb.wire.encoding import decode, encode
 from pinnacle.backends.mongodb.wire.wire import Wire
 
+EVERYTHING = ""
+"""Stands among the fields that a condition reads for all of them."""
 _OF_FILTERS = frozenset({"$and", "$or", "$nor"})
 _DOCUMENT_VARIABLES = ("$$ROOT", "$$CURRENT")
 
 
 def freeze(source: MongoSource, wire: Wire) -> dict[str, Any]:
     """``source`` as plain values; its filter, which may hold any BSON value, as BSON."""
-    encoded = bson.encode(dict(source.filter), codec_options=wire.codec) if source.filter else None
+    encoded = encode(dict(source.filter), wire.codec) if source.filter else None
     stored = {"collection": source.table, "filter": encoded, "reads": sorted(set(filter_reads(source.filter)))}
     if (window := source.window) is None:
         return stored
@@ -29,8 +28,8 @@ def freeze(source: MongoSource, wire: Wire) -> dict[str, Any]:
 def thaw(stored: Mapping[str, Any], wire: Wire) -> Find:
     """The query that `freeze` was given."""
     encoded = stored["filter"]
-    condition = {} if encoded is None else bson.decode(encoded, codec_options=wire.codec)
-    found = Collection(stored["collection"]).find(_with_patterns(condition) if wire.in_process else condition)
+    condition = {} if encoded is None else wire.thawed(decode(encoded, wire.codec))
+    found = Collection(stored["collection"]).find(condition)
     return found.sort(stored.get("sort", ())).skip(stored.get("skip", 0)).limit(stored.get("limit", 0))
 
 
@@ -70,12 +69,3 @@ def _path_reads(text: str) -> Iterator[str]:
     variable, _, path = text.partition(".")
     if variable in _DOCUMENT_VARIABLES:
         yield path or EVERYTHING
-
-
-def _with_patterns(value: Any) -> Any:
-    """The same with Python's own patterns: mongomock knows no others."""
-    if isinstance(value, Regex):
-        return value.try_compile()
-    if isinstance(value, Mapping):
-        return {name: _with_patterns(part) for name, part in value.items()}
-    return [_with_patterns(part) for part in value] if isinstance(value, list) else value

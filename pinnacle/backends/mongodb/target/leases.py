@@ -12,11 +12,13 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from pinnacle.backends.mongodb.target.outputs import REGISTRY
+from pinnacle.backends.mongodb.wire.clock import ServerClock
 from pinnacle.backends.mongodb.wire.encoding import key_bytes, key_identity
+from pinnacle.backends.mongodb.wire.stored_collection import StoredCollection
 from pinnacle.backends.mongodb.wire.wire import Wire
 from pinnacle.base.errors import Conflict, NotFound
 from pinnacle.base.failpoints import failpoint
@@ -27,23 +29,6 @@ LEASES = "pinnacle_lease"
 LOCK_TTL_S = 5.0
 LOCK_RETRY_S = 0.005
 MAX_LEASE_BYTES = 8 * 1024 * 1024
-
-
-@dataclass
-class ServerClock:
-    """The server's time, from its difference to this machine's, measured now and then."""
-
-    wire: Wire
-    refresh_s: float = 60.0
-    _offset: timedelta = timedelta(0)
-    _measured: float = float("-inf")
-
-    def now(self) -> datetime:
-        if not self.wire.in_process and time.monotonic() - self._measured > self.refresh_s:
-            self._measured = time.monotonic()
-            server = self.wire.database.command("hello")["localTime"]
-            self._offset = server.replace(tzinfo=UTC) - datetime.now(UTC)
-        return datetime.now(UTC) + self._offset
 
 
 @dataclass
@@ -134,19 +119,19 @@ class Leases:
                 self._leases.delete_many(held)
 
     @property
-    def _leases(self) -> Any:
+    def _leases(self) -> StoredCollection:
         """Leases may be lost with a server: they save calls, and keep nothing right."""
         return self.wire.collection(LEASES, durable=False)
 
     @property
-    def _registry(self) -> Any:
+    def _registry(self) -> StoredCollection:
         return self.wire.collection(REGISTRY, durable=False)
 
     def _after(self, seconds: float) -> datetime:
         return self.clock.now() + timedelta(seconds=seconds)
 
     def _is_void(self, lease: Mapping[str, Any]) -> bool:
-        return has_expired(lease["expires"], self.clock) or is_gone(lease["owner"])
+        return self.clock.has_passed(lease["expires"]) or is_gone(lease["owner"])
 
     def _drop(self, void: Sequence[Mapping[str, Any]]) -> None:
         if void:
@@ -155,7 +140,7 @@ class Leases:
 
     def _insert(self, lease: str, run: str, keys: Sequence[Any], ttl_s: float) -> None:
         for part in _parts(list(keys)):
-            self._leases.insert_one(
+            self._leases.insert(
                 {"lease": lease, "output": self.output, "run": run, "owner": this_process(),
                  "expires": self._after(ttl_s), "keys": part}
             )  # fmt: skip
@@ -179,7 +164,7 @@ class Leases:
             yield lock
         finally:
             mine = {"_id": self.output, "lock": token}
-            left = self._registry.find_one_and_update(mine, {"$set": {"locked_until": None}})
+            left = self._registry.update_and_get(mine, {"$set": {"locked_until": None}})
         lock.released = int((left or self._entry())["released"])
 
     def _entry(self) -> Mapping[str, Any]:
@@ -194,15 +179,7 @@ class Leases:
         is_free = {"$or": [*free, {"lock": void}] if void else free}
         mine = {"locked_until": self._after(LOCK_TTL_S), "lock": token, "locked_by": this_process()}
         change = {"$set": mine, "$inc": {"released": releases}}
-        found: Mapping[str, Any] | None = self._registry.find_one_and_update(
-            {"_id": self.output, **is_free}, change, return_document=True
-        )
-        return found
-
-
-def has_expired(expires: datetime, clock: ServerClock) -> bool:
-    """Whether a time that the server gave is over."""
-    return (expires if expires.tzinfo else expires.replace(tzinfo=UTC)) <= clock.now()
+        return self._registry.update_and_get({"_id": self.output, **is_free}, change)
 
 
 def _parts(keys: list[Any]) -> Iterator[list[Any]]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pinnacle.backends.mongodb.query import Collection
 from pinnacle.backends.mongodb.target.source import OWN_PREFIX, MongoSource
-from pinnacle.backends.mongodb.wire.encoding import BSON_TYPES, bson_type_of
+from pinnacle.backends.mongodb.wire.encoding import BSON_TYPES
 from pinnacle.backends.mongodb.wire.wire import Wire
-from pinnacle.base.document import MISSING, OUTPUTS_FIELD, is_float_vector, is_index, value_at
+from pinnacle.base.document import OUTPUTS_FIELD, is_float_vector, is_index, value_at
 from pinnacle.base.errors import ConfigError, Conflict, OutputTypeConflict
 from pinnacle.base.types import Bytes, OutputType, Vector
 
@@ -38,7 +38,7 @@ def require_side(wire: Wire, table: str, name: str, *, is_ours: bool) -> None:
     Collection(name)  # raises what is wrong with the name
     if name.startswith(OWN_PREFIX):
         raise ConfigError(f"{name!r} would be among pinnacle's own collections; name another in Side()")
-    if name == table or (not is_ours and name in wire.database.list_collection_names()):
+    if name == table or (not is_ours and name in wire.names()):
         raise Conflict(
             f"there is a collection {name!r} that pinnacle did not make for this output; name another in Side()"
         )
@@ -52,20 +52,10 @@ def _overlap(one: str, other: str) -> bool:
     return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
-def has_field(wire: Wire, table: str, path: str) -> bool:
-    """Whether any document of the collection has something at ``path``."""
-    if wire.in_process:
-        return any(value_at(document, path) is not MISSING for document in wire.collection(table).find())
-    return wire.collection(table).find_one({path: {"$exists": True}}, {"_id": 1}) is not None
-
-
 def require_type(wire: Wire, table: str, path: str, kind: OutputType) -> None:
     """Refuse a field where some document holds a value of another type, or a parent that is no document."""
     accepted = (*BSON_TYPES[type(kind)], "null")
-    names = path.split(".")
-    parents = [".".join(names[:depth]) for depth in range(1, len(names))]
-    find = _find_in_memory if wire.in_process else _find_on_server
-    clash = find(wire, table, path, parents, accepted)
+    clash = wire.misfit(table, path, accepted)
     if clash is None:
         clash = _find_other_binary(wire, table, path, kind)
     if clash is not None:
@@ -83,27 +73,6 @@ def _place(document: Mapping[str, Any], path: str) -> str:
         if depth == len(names) or not isinstance(value, Mapping):
             return f"({type(value).__name__}) in {part!r}"
     return ""
-
-
-def _find_on_server(wire: Wire, table: str, path: str, parents: Sequence[str], accepted: Sequence[str]) -> Any:
-    clashes: list[dict[str, Any]] = [{path: {"$exists": True, "$not": {"$type": list(accepted)}}}]
-    if "array" not in accepted:
-        clashes.append({path: {"$type": "array"}})  # $type looks at an array's elements too
-    for parent in parents:
-        clashes.append({parent: {"$exists": True, "$not": {"$type": "object"}}})
-        clashes.append({parent: {"$type": "array"}})
-    return wire.collection(table).find_one({"$or": clashes})
-
-
-def _find_in_memory(wire: Wire, table: str, path: str, parents: Sequence[str], accepted: Sequence[str]) -> Any:
-    for document in wire.collection(table).find():
-        above = [value_at(document, parent) for parent in parents]
-        if any(value is not MISSING and not isinstance(value, Mapping) for value in above):
-            return document
-        value = value_at(document, path)
-        if value is not MISSING and value is not None and bson_type_of(value) not in accepted:
-            return document
-    return None
 
 
 def _find_other_binary(wire: Wire, table: str, path: str, kind: OutputType) -> Any:

@@ -11,15 +11,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pymongo.errors import DuplicateKeyError
-
-from pinnacle.backends.mongodb.target.locations import check_location, has_field, require_side, require_type
+from pinnacle.backends.mongodb.target.locations import check_location, require_side, require_type
 from pinnacle.backends.mongodb.target.side_collection import SideCollection
 from pinnacle.backends.mongodb.target.source import MongoSource
-from pinnacle.backends.mongodb.wire.errors import driver_errors
+from pinnacle.backends.mongodb.wire.stored_collection import StoredCollection
 from pinnacle.backends.mongodb.wire.wire import Wire
 from pinnacle.base.document import MISSING, OUTPUTS_FIELD, StoredAt, default_output_path
-from pinnacle.base.errors import Conflict, NotFound, OutputTypeConflict
+from pinnacle.base.errors import BackendError, Conflict, NotFound, OutputTypeConflict
 from pinnacle.base.rows import Fields, Key, OutputInfo, OutputSpec
 from pinnacle.base.types import Datetime, Items, output_type_from_json
 
@@ -33,14 +31,13 @@ def state_table(output: int) -> str:
 
 @dataclass(frozen=True)
 class Outputs:
-    """The outputs of one database; ``server`` names it in errors."""
+    """The outputs of one database."""
 
     wire: Wire
-    server: str
 
     def all(self, **condition: Any) -> list[OutputInfo]:
         """Outputs by id; ``condition`` are fields of the registry's documents."""
-        return [_info(entry) for entry in self._registry.find(condition).sort("_id", 1)]
+        return [_info(entry) for entry in self._registry.find(condition, sort=[("_id", 1)])]
 
     def get(self, output: int) -> OutputInfo:
         entry = self._registry.find_one({"_id": output})
@@ -120,14 +117,13 @@ class Outputs:
 
     def items_of(self, info: OutputInfo, key: Key) -> Any:
         """The values of a side output for one document; MISSING where nothing was computed."""
-        with driver_errors(self.server):
-            found = self.side_of(info).values(key)
-            if not found and self.wire.collection(state_table(info.id)).find_one({"_id": key, "f": None}) is None:
-                return MISSING
-            return found
+        found = self.side_of(info).values(key)
+        if not found and self.wire.collection(state_table(info.id)).find_one({"_id": key, "f": None}) is None:
+            return MISSING
+        return found
 
     @property
-    def _registry(self) -> Any:
+    def _registry(self) -> StoredCollection:
         return self.wire.collection(REGISTRY)
 
     def _checked(self, source: MongoSource, spec: OutputSpec, path: str) -> OutputInfo | None:
@@ -152,28 +148,27 @@ class Outputs:
         return existing
 
     def _register(self, source: MongoSource, spec: OutputSpec, path: str) -> OutputInfo:
-        is_ours = path.startswith(f"{OUTPUTS_FIELD}.")
+        is_made = path.startswith(f"{OUTPUTS_FIELD}.") or isinstance(spec.type, Items)
+        is_made = is_made or not self.wire.collection(source.table).has_field(path)
         entry = {
             "_id": self._next_id(), "collection": source.table, "path": path, "model": spec.model,
             "version": spec.version, "type": spec.type.to_json(),
             "fields": {"paths": list(spec.fields.paths), "arguments": _listed(spec.fields.arguments)},
-            "created": is_ours or isinstance(spec.type, Items) or not has_field(self.wire, source.table, path),
-            "released": 0, "locked_until": None,
+            "created": is_made, "released": 0, "locked_until": None,
         }  # fmt: skip
-        try:
-            self._registry.insert_one(entry)
-        except DuplicateKeyError:
-            won = self._checked(source, spec, path)  # another process was faster
-            if won is None:
-                raise
-            return won
-        return _info(entry)
+        if self._registry.insert_new(entry):
+            return _info(entry)
+        won = self._checked(source, spec, path)  # another process was faster
+        if won is None:
+            raise Conflict(f"another process made and removed the output in {path!r} of {source.table!r} just now")
+        return won
 
     def _next_id(self) -> int:
         """Ids are never used twice: a run that still holds a removed output must not meet another's rows."""
-        entry = self.wire.collection(COUNTERS).find_one_and_update(
-            {"_id": "last output id"}, {"$inc": {"value": 1}}, upsert=True, return_document=True
-        )
+        last = {"_id": "last output id"}
+        entry = self.wire.collection(COUNTERS).update_and_get(last, {"$inc": {"value": 1}}, upsert=True)
+        if entry is None:
+            raise BackendError("MongoDB gave no number to the new output")
         return int(entry["value"])
 
     def _raise_version(self, existing: OutputInfo, spec: OutputSpec) -> None:
@@ -192,8 +187,7 @@ class Locator:
 
     def __call__(self, fields: Fields, model: str) -> list[StoredAt]:
         if self._known is None:
-            with driver_errors(self.outputs.server):
-                self._known = self.outputs.all(collection=self.table)
+            self._known = self.outputs.all(collection=self.table)
         return list(self._places(self._known, fields, model))
 
     def _places(self, known: list[OutputInfo], fields: Fields, model: str) -> Iterator[StoredAt]:

@@ -30,7 +30,7 @@ class Failures:
         """Record errors, each in place of an earlier one of its row; the last lines of tracebacks are kept."""
         self._any = True
         collection = self.wire.collection(ERRORS)
-        room = MAX_WITH_TRACEBACK - collection.count_documents({"output": self.info.id}, limit=MAX_WITH_TRACEBACK)
+        room = MAX_WITH_TRACEBACK - collection.count({"output": self.info.id}, limit=MAX_WITH_TRACEBACK)
         statements = [
             Update(
                 {"output": self.info.id, "key": failure.key},
@@ -60,7 +60,7 @@ class Failures:
 def list_errors(wire: Wire, names: dict[int, str], output: int | None, limit: int) -> list[RowError]:
     """Errors, newest first; ``names`` are the outputs' by id."""
     condition = {} if output is None else {"output": output}
-    entries = wire.collection(ERRORS).find(condition).sort([("failed_at", -1), ("_id", -1)]).limit(limit)
+    entries = wire.collection(ERRORS).find(condition, sort=[("failed_at", -1), ("_id", -1)], limit=limit)
     return [
         RowError(
             names.get(entry["output"], str(entry["output"])), as_key(entry["key"]), entry["model"], entry["version"],
@@ -74,7 +74,7 @@ def take_errors(wire: Wire, output: int) -> list[Key]:
     """Drop an output's errors and the bookkeeping that sets their rows aside; the rows' keys."""
     keys: list[Key] = []
     mine = {"output": output}
-    while entries := list(wire.collection(ERRORS).find(mine, {"key": 1}).limit(TAKEN_AT_ONCE)):
+    while entries := list(wire.collection(ERRORS).find(mine, {"key": 1}, limit=TAKEN_AT_ONCE)):
         taken = [entry["key"] for entry in entries]
         wire.delete(state_table(output), {"_id": {"$in": taken}, "f": True})
         wire.delete(ERRORS, {"_id": {"$in": [entry["_id"] for entry in entries]}})

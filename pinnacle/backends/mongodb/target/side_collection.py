@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-import bson
-
-from pinnacle.backends.mongodb.wire.encoding import as_key, is_key, key_identity
+from pinnacle.backends.mongodb.wire.encoding import as_key, decode, encode, is_key, key_identity, keys_of
 from pinnacle.backends.mongodb.wire.row_bytes import name_of
-from pinnacle.backends.mongodb.wire.wire import Shape, Update, Wire
+from pinnacle.backends.mongodb.wire.shape import Shape
+from pinnacle.backends.mongodb.wire.stored_collection import StoredCollection
+from pinnacle.backends.mongodb.wire.wire import Update, Wire
 from pinnacle.base.document import escape_name
 from pinnacle.base.rows import Key
 
@@ -61,7 +61,7 @@ class SideCollection:
 
     def values(self, key: Key) -> list[Any]:
         """The values of one owner's items, in their order."""
-        found = self._documents.find({self.owner: key}, {"_id": 0, VALUE: 1}).sort(POSITION, 1)
+        found = self._documents.find({self.owner: key}, {"_id": 0, VALUE: 1}, sort=[(POSITION, 1)])
         return [document.get(VALUE) for document in found]
 
     def digests(self, keys: Sequence[Key]) -> dict[Any, bytes]:
@@ -81,7 +81,7 @@ class SideCollection:
         """The items' canonical rows, each owner's in their order, with the owner's identity."""
         shape = Shape((self.owner, POSITION), VALUE)
         for row in self.wire.rows_of(self.name, shape, keys):
-            yield key_identity(bson.decode(row, self.wire.codec)["i0"]), row
+            yield key_identity(decode(row, self.wire.codec)["i0"]), row
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -92,7 +92,7 @@ class SideCollection:
     def _item(self, key: Key, position: int, value: Any) -> Item:
         name = {self.owner: key, POSITION: position}
         row = {"_id": name, "i0": key, "i1": position, "o": value}
-        return Item({"_id": name, **name, VALUE: value}, bson.encode(row, codec_options=self.wire.codec))
+        return Item({"_id": name, **name, VALUE: value}, encode(row, self.wire.codec))
 
     def replace(self, wanted: Sequence[tuple[Key, Sequence[Item]]]) -> None:
         """Give owners these items and no others. Items that are there as they must be are left alone.
@@ -102,7 +102,7 @@ class SideCollection:
         items = [item for _, part in wanted for item in part]
         names = {name_of(item.row) for item in items}
         there = {row for _, row in self._rows([key for key, _ in wanted])}
-        surplus = [bson.decode(row, self.wire.codec)["_id"] for row in there if name_of(row) not in names]
+        surplus = keys_of([row for row in there if name_of(row) not in names], self.wire.codec)
         if surplus:
             self.wire.delete(self.name, {"_id": {"$in": surplus}}, durable=False)
         for part in _parts([item for item in items if item.row not in there]):
@@ -117,7 +117,7 @@ class SideCollection:
             self.wire.delete(self.name, {self.owner: {"$in": list(keys)}})
 
     @property
-    def _documents(self) -> Any:
+    def _documents(self) -> StoredCollection:
         return self.wire.collection(self.name)
 
 

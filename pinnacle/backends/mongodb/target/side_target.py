@@ -19,7 +19,6 @@ from pinnacle.backends.mongodb.target.target import MongoTarget
 from pinnacle.backends.mongodb.target.update_statements import Row
 from pinnacle.backends.mongodb.target.writer import Writer
 from pinnacle.backends.mongodb.wire.encoding import key_identity
-from pinnacle.backends.mongodb.wire.errors import driver_errors
 from pinnacle.backends.mongodb.wire.row_bytes import DONE, fingerprint
 from pinnacle.backends.mongodb.wire.wire import Wire
 from pinnacle.base.rows import Key, OutputInfo
@@ -48,8 +47,8 @@ class SideWriter(Writer):
 class SideTarget(MongoTarget):
     """One output in a side collection over the documents of one find()."""
 
-    def __init__(self, wire: Wire, server: str, source: MongoSource, info: OutputInfo, leases: Leases, writer: Writer):
-        super().__init__(wire, server, source, info, leases, writer)
+    def __init__(self, wire: Wire, source: MongoSource, info: OutputInfo, leases: Leases, writer: Writer):
+        super().__init__(wire, source, info, leases, writer)
         self._side = SideCollection(wire, source.table, info.name)
 
     def blank(self, keys: Sequence[Key]) -> Sequence[Key]:
@@ -57,11 +56,10 @@ class SideTarget(MongoTarget):
         then is left to be computed again."""
         if not self._source.filter:
             return []
-        with driver_errors(self._server):
-            unmatched = self._not_among(keys, self._source.filter)
-            self._side.delete(unmatched)
-            still = self._not_among(unmatched, self._source.filter)
-            self._erase(still)
+        unmatched = self._not_among(keys, self._source.filter)
+        self._side.delete(unmatched)
+        still = self._not_among(unmatched, self._source.filter)
+        self._erase(still)
         settled = set(map(key_identity, still))
         return [key for key in unmatched if key_identity(key) not in settled]
 

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pymongo.errors import ExecutionTimeout
-
 from pinnacle.backends.mongodb.query import Collection, Find, FindOne, Window
+from pinnacle.backends.mongodb.wire.errors import TookTooLong
 from pinnacle.backends.mongodb.wire.wire import Wire
 from pinnacle.base.errors import UnknownField, UnsupportedQuery, UnsupportedTable
 from pinnacle.base.rows import Fields
@@ -80,18 +79,16 @@ def _require_collection(wire: Wire, table: str) -> bool:
     """Refuse what has no documents of its own to write to; whether text is compared exactly there."""
     if wire.collection(table).find_one({"_id": None}, {"_id": 1}) is not None:
         raise UnsupportedTable(f"a document of {table!r} has null as its _id, which cannot name a row")
-    if wire.in_process:
-        return False
-    found: Mapping[str, Any] = next(iter(wire.database.list_collections(filter={"name": table})), {})
-    if (kind := found.get("type", "collection")) != "collection":
+    kind, is_text_exact = wire.described(table)
+    if kind != "collection":
         raise UnsupportedTable(f"{table!r} is a {kind}: outputs are written into documents of a plain collection")
-    return "collation" not in found.get("options", {})
+    return is_text_exact
 
 
 def _require_field(wire: Wire, table: str, path: str) -> None:
     """Refuse a path that no document has; in an empty collection every path is fine."""
     names = path.split(".")
-    sample = list(wire.collection(table).find({}).limit(SAMPLE))
+    sample = list(wire.collection(table).find(limit=SAMPLE))
     known = {name for document in sample for name in _names(document)}
     if not all(names) or "\x00" in path:
         raise UnknownField(path, repr(table), known)
@@ -102,10 +99,9 @@ def _require_field(wire: Wire, table: str, path: str) -> None:
 
 
 def _is_anywhere(wire: Wire, table: str, path: str) -> bool:
-    bounded: dict[str, Any] = {} if wire.in_process else {"max_time_ms": SEARCH_MS}
     try:
-        return wire.collection(table).find_one({path: {"$exists": True}}, {"_id": 1}, **bounded) is not None
-    except ExecutionTimeout:
+        return wire.collection(table).has_field(path, within_ms=SEARCH_MS)
+    except TookTooLong:
         return True  # too many documents to look at each: a field that is nowhere gives null inputs
 
 

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import compress
 from typing import Any, NamedTuple
 
-import bson
-
 from pinnacle.backends.mongodb.target.canonical_rows import rows_of, shape_of
 from pinnacle.backends.mongodb.target.leases import Leases
 from pinnacle.backends.mongodb.target.outputs import state_table
@@ -15,8 +13,15 @@ from pinnacle.backends.mongodb.target.own_writes import OwnWrites
 from pinnacle.backends.mongodb.target.row_errors import ERRORS
 from pinnacle.backends.mongodb.target.source import MongoSource
 from pinnacle.backends.mongodb.target.writer import Writer
-from pinnacle.backends.mongodb.wire.encoding import as_input, as_key, check_all, key_identity
-from pinnacle.backends.mongodb.wire.errors import driver_errors
+from pinnacle.backends.mongodb.wire.encoding import (
+    as_input,
+    as_key,
+    check_all,
+    decode,
+    decode_all,
+    encode,
+    key_identity,
+)
 from pinnacle.backends.mongodb.wire.row_bytes import (
     SET_ASIDE,
     fingerprint,
@@ -50,8 +55,8 @@ class Witness(NamedTuple):
 class MongoTarget:
     """One output over the documents of one find()."""
 
-    def __init__(self, wire: Wire, server: str, source: MongoSource, info: OutputInfo, leases: Leases, writer: Writer):
-        self._wire, self._server, self._source, self._info = wire, server, source, info
+    def __init__(self, wire: Wire, source: MongoSource, info: OutputInfo, leases: Leases, writer: Writer):
+        self._wire, self._source, self._info = wire, source, info
         self._leases, self._writer = leases, writer
         self._rows = rows_of(wire, source.table, shape_of(info), info.side)
         self._names = tuple(f"i{n}" for n in range(len(info.fields.paths)))
@@ -81,83 +86,71 @@ class MongoTarget:
         return check_all(self._info.type, values)
 
     def count(self) -> int:
-        with driver_errors(self._server):
-            return int(self._wire.collection(self._source.table).count_documents(self._source.filter))
+        return self._wire.collection(self._source.table).count(self._source.filter)
 
     def read(self, after: Key | None, limit: int, *, overwrite: bool = False) -> Page:
-        with driver_errors(self._server):
-            generation = self._leases.generation()
-            start = self._key_at(after)
-            rows = self._rows.after(start, limit, self._source.filter)
-            if not rows:
-                return Page([], [], [], [], 0, 0, 0, None, generation)
-            return self._page(rows, overwrite, generation, self._recorded_between)
+        generation = self._leases.generation()
+        start = self._key_at(after)
+        rows = self._rows.after(start, limit, self._source.filter)
+        if not rows:
+            return Page([], [], [], [], 0, 0, 0, None, generation)
+        return self._page(rows, overwrite, generation, self._recorded_between)
 
     def reread(self, keys: Sequence[Key], *, overwrite: bool = False) -> Page:
-        with driver_errors(self._server):
-            generation = self._leases.generation()
-            rows = self._rows.at(keys, self._source.filter) if keys else []
-            return self._page(rows, overwrite, generation, lambda _: self._recorded(keys))
+        generation = self._leases.generation()
+        rows = self._rows.at(keys, self._source.filter) if keys else []
+        return self._page(rows, overwrite, generation, lambda _: self._recorded(keys))
 
     def claim(self, run: str, page: Page, done: Sequence[str], ttl_s: float) -> tuple[str, Sequence[int], bool]:
-        with driver_errors(self._server):
-            return self._leases.claim(run, page.keys, page.generation, done, ttl_s)
+        return self._leases.claim(run, page.keys, page.generation, done, ttl_s)
 
     def renew(self, run: str, ttl_s: float) -> None:
-        with driver_errors(self._server):
-            self._leases.renew(run, ttl_s)
+        self._leases.renew(run, ttl_s)
 
     def release(self, run: str) -> None:
-        with driver_errors(self._server):
-            self._leases.release(run)
+        self._leases.release(run)
 
     def prepare(self, batch: OutputBatch) -> OutputBatch:
         return self._writer.prepare(batch)
 
     def write(self, batch: OutputBatch) -> Sequence[int]:
-        with driver_errors(self._server):
-            return self._writer.write(batch)
+        return self._writer.write(batch)
 
     def fail(self, failures: Sequence[Failure]) -> None:
-        with driver_errors(self._server):
-            self._writer.fail(failures)
+        self._writer.fail(failures)
 
     # -- rows that are not there any more ------------------------------------------------------------
 
     def absent(self, keys: Sequence[Key]) -> tuple[list[Key], list[Key]]:
-        with driver_errors(self._server):
-            there, chosen = self._present(keys, {}), self._present(keys, self._source.filter)
+        there, chosen = self._present(keys, {}), self._present(keys, self._source.filter)
         gone = [key for key in keys if key_identity(key) not in there]
         return gone, [key for key in keys if key_identity(key) in there and key_identity(key) not in chosen]
 
     def forget(self, keys: Sequence[Key]) -> None:
-        with driver_errors(self._server):
-            there = self._present(keys, {})
-            failpoint("in-forget")
-            self._forget([key for key in keys if key_identity(key) not in there])
+        there = self._present(keys, {})
+        failpoint("in-forget")
+        self._forget([key for key in keys if key_identity(key) not in there])
 
     def blank(self, keys: Sequence[Key]) -> Sequence[Key]:
         """The server sees to it that a document still does not match. None is left: there are no locks to wait for."""
         if not self._source.filter:
             return []
         unmatched = {"_id": {"$in": list(keys)}, self._info.name: {"$exists": True}, "$nor": [self._source.filter]}
-        with driver_errors(self._server):
-            self._wire.collection(self._source.table).update_many(unmatched, {"$unset": {self._info.name: ""}})
-            chosen = self._present(keys, self._source.filter)
-            self._erase([key for key in keys if key_identity(key) not in chosen])
+        self._wire.collection(self._source.table).update_many(unmatched, {"$unset": {self._info.name: ""}})
+        chosen = self._present(keys, self._source.filter)
+        self._erase([key for key in keys if key_identity(key) not in chosen])
         return []
 
     def orphans(self, after: Key | None, last: Key | None, *, selected: bool) -> list[Key]:
         condition = self._source.filter if selected else {}
         found: dict[Any, Key] = {}
         end = self._key_at(last)
-        with driver_errors(self._server):
-            for table, path in self._kept_in():
-                first = self._key_at(after)
-                while keys := self._wire.keys(table, first, end, KEYS_AT_ONCE, path):
-                    there = self._present(keys, condition)
-                    found |= {key_identity(key): as_key(key) for key in keys if key_identity(key) not in there}
-                    first = keys[-1]
+        for table, path in self._kept_in():
+            first = self._key_at(after)
+            while keys := self._wire.keys(table, first, end, KEYS_AT_ONCE, path):
+                there = self._present(keys, condition)
+                found |= {key_identity(key): as_key(key) for key in keys if key_identity(key) not in there}
+                first = keys[-1]
         return list(found.values())
 
     def _kept_in(self) -> Iterator[tuple[str, str]]:
@@ -181,10 +174,10 @@ class MongoTarget:
     def _place_of(self, key: Any) -> Key:
         """A key as the end of a page, which callers may keep as text: what is no text or number, as BSON."""
         is_plain = isinstance(key, (str, int, float))
-        return key if is_plain else bson.encode({"": key}, codec_options=self._wire.codec)
+        return key if is_plain else encode({"": key}, self._wire.codec)
 
     def _key_at(self, place: Key | None) -> Any:
-        return bson.decode(place, self._wire.codec)[""] if isinstance(place, bytes) else place
+        return decode(place, self._wire.codec)[""] if isinstance(place, bytes) else place
 
     def _recorded_between(self, rows: Sequence[bytes]) -> set[bytes]:
         if not self._info.id:
@@ -223,7 +216,7 @@ class MongoTarget:
         return Page(keys, inputs, identities, witnesses, len(rows), fresh, set_aside, last, generation, missing)
 
     def _decode(self, rows: Sequence[bytes]) -> list[dict[str, Any]]:
-        return bson.decode_all(b"".join(rows), self._wire.codec) if rows else []
+        return decode_all(rows, self._wire.codec)
 
     def _inputs(self, documents: Sequence[Mapping[str, Any]]) -> list[Any]:
         if len(self._info.fields.paths) == 1:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pinnacle.backends.mongodb.wire.wire import Shape, Update
+from pinnacle.backends.mongodb.wire.shape import Shape
+from pinnacle.backends.mongodb.wire.wire import Update
 
 GROUP_ROWS = 100
 

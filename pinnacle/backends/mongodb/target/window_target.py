@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any
 
 from pinnacle.backends.mongodb.target.target import MongoTarget
-from pinnacle.backends.mongodb.wire.errors import driver_errors
 from pinnacle.base.rows import Key, Page
 
 KEYS_A_STATEMENT = 1_000
@@ -22,18 +21,16 @@ class WindowTarget(MongoTarget):
     """
 
     def count(self) -> int:
-        with driver_errors(self._server):
-            return len(self._chosen)
+        return len(self._chosen)
 
     def read(self, after: Key | None, limit: int, *, overwrite: bool = False) -> Page:
         start, last = after or (0, None)
-        with driver_errors(self._server):
-            while keys := self._chosen[start : start + KEYS_A_STATEMENT]:
-                if rows := self._rows.after(self._key_at(last), limit, {"_id": {"$in": keys}}):
-                    page = self._page(rows, overwrite, 0, self._recorded_between)
-                    is_whole = len(rows) == len(keys)
-                    return replace(page, last=(start + len(keys), None) if is_whole else (start, page.last))
-                start, last = start + KEYS_A_STATEMENT, None
+        while keys := self._chosen[start : start + KEYS_A_STATEMENT]:
+            if rows := self._rows.after(self._key_at(last), limit, {"_id": {"$in": keys}}):
+                page = self._page(rows, overwrite, 0, self._recorded_between)
+                is_whole = len(rows) == len(keys)
+                return replace(page, last=(start + len(keys), None) if is_whole else (start, page.last))
+            start, last = start + KEYS_A_STATEMENT, None
         return Page([], [], [], [], 0, 0, 0, None)
 
     @cached_property

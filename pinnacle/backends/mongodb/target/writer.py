@@ -12,8 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pymongo.errors import OperationFailure
-
 from pinnacle.backends.mongodb.target.canonical_rows import rows_of, shape_of
 from pinnacle.backends.mongodb.target.outputs import REGISTRY, require_newest, state_table
 from pinnacle.backends.mongodb.target.own_writes import OwnWrites
@@ -21,9 +19,10 @@ from pinnacle.backends.mongodb.target.row_errors import Failures
 from pinnacle.backends.mongodb.target.source import MongoSource
 from pinnacle.backends.mongodb.target.update_statements import Row, grouped_updates, row_updates
 from pinnacle.backends.mongodb.wire.encoding import encode_outputs, key_identity, output_element
-from pinnacle.backends.mongodb.wire.errors import is_duplicate
+from pinnacle.backends.mongodb.wire.errors import DuplicateKey
 from pinnacle.backends.mongodb.wire.row_bytes import DONE, SET_ASIDE, fingerprint, stamp, with_output
 from pinnacle.backends.mongodb.wire.wire import Update, Wire
+from pinnacle.base.errors import ConnectionLost, PinnacleError
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.rows import Failure, OutputBatch, OutputInfo
 
@@ -81,7 +80,9 @@ class Writer:
         written: Sequence[Row] = []
         try:
             written = self._write_outputs(self._as_read(chunk))
-        except OperationFailure:
+        except ConnectionLost:
+            raise
+        except PinnacleError:
             written = self._written(chunk)  # the statements before the one that the server refused
             raise
         finally:
@@ -104,7 +105,7 @@ class Writer:
         """Write the outputs; the rows that have theirs."""
         if not rows:
             return rows
-        if not self._wire.in_process:
+        if self._wire.has_expressions:
             written = self._write_together(rows)
             if written is not None:
                 return written
@@ -131,7 +132,7 @@ class Writer:
         current = self._current([row.key for row in rows])
         left = [row for row in rows if row.before in current]
         if left:
-            statements = row_updates(left, self._rows.shape, is_compared=not self._wire.in_process)
+            statements = row_updates(left, self._rows.shape, is_compared=self._wire.has_expressions)
             self._wire.update(self._source.table, statements, durable=False)
         return self._written(rows)
 
@@ -152,9 +153,7 @@ class Writer:
         """Insert bookkeeping, the fastest way; False where some was there already."""
         try:
             self._wire.insert(self._state, states)
-        except OperationFailure as error:
-            if not is_duplicate(error):
-                raise
+        except DuplicateKey:
             return False
         return True
 

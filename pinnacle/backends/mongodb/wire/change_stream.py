@@ -11,11 +11,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bson.codec_options import CodecOptions
 from bson.int64 import Int64
 from bson.timestamp import Timestamp
 from pymongo.errors import OperationFailure, PyMongoError
 
-from pinnacle.backends.mongodb.wire.wire import Wire
+from pinnacle.backends.mongodb.wire.errors import driver_errors
 from pinnacle.base.errors import BackendError
 
 log = logging.getLogger(__name__)
@@ -63,9 +64,12 @@ class Batch:
 class ChangeStream:
     """The changes of some collections of a database from ``start`` on."""
 
-    def __init__(self, wire: Wire, tables: Collection[str], start: Timestamp) -> None:
-        self._wire = wire
-        self._session = wire.database.client.start_session(causal_consistency=False)
+    def __init__(
+        self, database: Any, codec: CodecOptions[Any], server: str, tables: Collection[str], start: Timestamp,
+    ) -> None:  # fmt: skip
+        self._database, self._codec, self._server = database, codec, server
+        with driver_errors(server):
+            self._session = database.client.start_session(causal_consistency=False)
         command = {"aggregate": 1, "pipeline": _pipeline(tables, start), "cursor": {"batchSize": 0}}
         try:
             reply = self._run({**command, "readConcern": {"level": "majority"}})
@@ -87,22 +91,23 @@ class ChangeStream:
         try:
             if self._cursor:
                 kill = {"killCursors": "$cmd.aggregate", "cursors": [Int64(self._cursor)]}
-                self._wire.database.command(kill, session=self._session)
+                self._database.command(kill, session=self._session)
             self._session.end_session()
         except PyMongoError as error:  # the server closes it by itself
             log.debug("a change stream could not be closed: %s", error)
 
     def _run(self, command: Mapping[str, Any]) -> Mapping[str, Any]:
-        try:
-            reply: Mapping[str, Any] = self._wire.database.command(
-                command, codec_options=self._wire.codec, session=self._session
-            )
-        except OperationFailure as error:
-            if error.code in _LOST:
-                raise HistoryLost(f"the server no longer has all changes: {error}") from error
-            if error.code in _RESUMABLE or error.has_error_label("ResumableChangeStreamError"):
-                raise StreamEnded(f"the change stream ended: {error}") from error
-            raise
+        with driver_errors(self._server):
+            try:
+                reply: Mapping[str, Any] = self._database.command(
+                    command, codec_options=self._codec, session=self._session
+                )
+            except OperationFailure as error:
+                if error.code in _LOST:
+                    raise HistoryLost(f"the server no longer has all changes: {error}") from error
+                if error.code in _RESUMABLE or error.has_error_label("ResumableChangeStreamError"):
+                    raise StreamEnded(f"the change stream ended: {error}") from error
+                raise
         return reply
 
 

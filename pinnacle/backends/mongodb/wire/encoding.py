@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import bson
 from bson.binary import Binary, UuidRepresentation
-from bson.codec_options import CodecOptions
+from bson.codec_options import DEFAULT_CODEC_OPTIONS, CodecOptions
+from bson.errors import BSONError
 from bson.regex import Regex
 
+from pinnacle.backends.mongodb.wire.errors import refused
 from pinnacle.base.document import is_float_vector, plain, vector_bytes, vector_of
 from pinnacle.base.errors import OutputTypeMismatch
 from pinnacle.base.types import Boolean, Bytes, Datetime, Float, Integer, Items, Json, OutputType, Text, Vector
@@ -91,9 +93,35 @@ def encode_outputs(kind: OutputType, values: Sequence[Any]) -> Sequence[Any]:
     return values
 
 
+def encode(document: Mapping[str, Any], codec: CodecOptions[Any] = DEFAULT_CODEC_OPTIONS) -> bytes:
+    """A document as BSON; RowRejected for a value that BSON has not."""
+    try:
+        return bson.encode(document, codec_options=codec)
+    except BSONError as error:
+        raise refused(error) from error
+
+
+def decode_all(documents: Sequence[bytes], codec: CodecOptions[Any]) -> list[dict[str, Any]]:
+    """Documents of their bytes; RowRejected for bytes that are none."""
+    try:
+        return bson.decode_all(b"".join(documents), codec) if documents else []
+    except BSONError as error:
+        raise refused(error) from error
+
+
+def decode(document: bytes, codec: CodecOptions[Any]) -> dict[str, Any]:
+    """`decode_all` of one document."""
+    return decode_all([document], codec)[0]
+
+
+def keys_of(rows: Sequence[bytes], codec: CodecOptions[Any]) -> list[Any]:
+    """The keys of canonical rows."""
+    return [row["_id"] for row in decode_all(rows, codec)]
+
+
 def output_element(value: Any) -> bytes:
     """The BSON element ``o: value``, as it ends a canonical row."""
-    return bson.encode({"o": value})[4:-1]
+    return encode({"o": value})[4:-1]
 
 
 def as_input(value: Any) -> Any:
@@ -105,7 +133,7 @@ def as_input(value: Any) -> Any:
 
 def key_bytes(key: Any) -> bytes:
     """Bytes that are equal for equal keys of one collection."""
-    return bson.encode({"": key}, codec_options=_ANY_UUID)
+    return encode({"": key}, _ANY_UUID)
 
 
 def key_identity(key: Any) -> Any:

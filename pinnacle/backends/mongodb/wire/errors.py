@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from bson.errors import BSONError
 from pymongo.errors import (
     ConnectionFailure,
     DocumentTooLarge,
-    OperationFailure,
+    DuplicateKeyError,
+    ExecutionTimeout,
     PyMongoError,
     WriteError,
 )
 
 from pinnacle.base.errors import BackendError, ConnectionLost, PinnacleError, RowRejected, UnsupportedTable
 
-NAMESPACE_NOT_FOUND, NAMESPACE_EXISTS, DUPLICATE_KEY = 26, 48, 11000
+NAMESPACE_EXISTS, DUPLICATE_KEY = 48, 11000
 _NOT_PERMITTED = {13, 31, 8000}
 _VALUE_REFUSED = {2, 14, 15, 16, 28, 40, 52, 54, 55, 56, 57, 59, 66, 121, 10334, 17280, 17419}
 """Server codes that speak of one document's value: its size, depth, type, path or validation rule."""
+
+
+class DuplicateKey(RowRejected):
+    """A document was to be inserted whose key, or what a unique index is over, is there already."""
+
+
+class TookTooLong(BackendError):
+    """A statement was not done within the time it was given."""
 
 
 @contextmanager
@@ -29,6 +39,11 @@ def driver_errors(server: str) -> Iterator[None]:
         yield
     except (PyMongoError, BSONError) as error:
         raise translated(error, server) from error
+
+
+def refused(error: Exception, kind: type[RowRejected] = RowRejected) -> RowRejected:
+    """The error for a value that cannot be kept, or read."""
+    return kind(f"MongoDB refused a value: {_brief(error)}")
 
 
 def translated(error: Exception, server: str) -> PinnacleError:
@@ -42,21 +57,18 @@ def translated(error: Exception, server: str) -> PinnacleError:
     if code in _NOT_PERMITTED:
         return UnsupportedTable(f"the user of this connection may not do that at {server}: {_brief(error)}")
     if isinstance(error, (DocumentTooLarge, BSONError, WriteError)) or code in _VALUE_REFUSED:
-        return RowRejected(f"MongoDB refused a value: {_brief(error)}")
+        is_duplicate = isinstance(error, DuplicateKeyError) or code == DUPLICATE_KEY
+        return refused(error, DuplicateKey if is_duplicate else RowRejected)
     name = type(error).__name__
-    return BackendError(f"MongoDB at {server} refused or failed ({name}, code {code}): {_brief(error)}")
+    kind = TookTooLong if isinstance(error, ExecutionTimeout) else BackendError
+    return kind(f"MongoDB at {server} refused or failed ({name}, code {code}): {_brief(error)}")
 
 
-def raise_write_errors(reply: dict[str, object]) -> None:
-    """Raise the first error of a write command's reply, which says ``ok: 1`` even then."""
-    errors = reply.get("writeErrors")
-    if isinstance(errors, list) and errors:
-        raise WriteError(str(errors[0].get("errmsg")), errors[0].get("code"), errors[0])
-
-
-def is_duplicate(error: PyMongoError) -> bool:
-    """Whether a write failed because its key was there already."""
-    return isinstance(error, OperationFailure) and error.code == DUPLICATE_KEY
+def raise_write_error(errors: Sequence[Mapping[str, Any]], server: str) -> None:
+    """Raise the first of the ``writeErrors`` in a command's reply, which says ``ok: 1`` even then."""
+    for error in errors[:1]:
+        with driver_errors(server):
+            raise WriteError(str(error.get("errmsg")), error.get("code"), error)
 
 
 def _brief(error: Exception) -> str:

@@ -1,0 +1,103 @@
+"""Opens the way to a server, or to an in-process database of mongomock."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pymongo
+from bson.binary import UuidRepresentation
+from bson.codec_options import CodecOptions, DatetimeConversion
+from pymongo.errors import PyMongoError
+
+from pinnacle.backends.mongodb.wire.errors import driver_errors
+from pinnacle.backends.mongodb.wire.mongomock_wire import MongomockWire
+from pinnacle.backends.mongodb.wire.server_wire import ServerWire
+from pinnacle.backends.mongodb.wire.wire import Wire
+from pinnacle.backends.protocol import Capability
+from pinnacle.base.errors import ConfigError, MissingPlugin, PinnacleError, UnsupportedTable
+
+SELECTION_TIMEOUT_MS = 10_000
+MIN_WIRE_VERSION = 13
+"""MongoDB 5.0: computed projections, and ``$expr`` comparisons by index."""
+
+_mongomock_clients: dict[str, Any] = {}
+_lock = threading.Lock()
+
+
+def open_wire(target: Any) -> Wire:
+    """The wire for a URL (``mongodb://host/app``, ``mongomock://name``) or a Database object.
+
+    Raises MissingPlugin, ConfigError for a URL without a database's name, and
+    ConnectionLost when no server answers.
+    """
+    if not isinstance(target, str):
+        is_mock = type(target).__module__.partition(".")[0] == "mongomock"
+        return _mongomock_wire(target) if is_mock else _server_wire(target, owns_client=False)
+    if target.partition("://")[0] == "mongomock":
+        return _mongomock_wire(_mongomock_database(target))
+    return _server_wire(_server_database(target), owns_client=True)
+
+
+def _mongomock_database(url: str) -> Any:
+    """The in-process database of that name: the same data for every caller of this process."""
+    try:
+        import mongomock
+    except ImportError as error:
+        raise MissingPlugin("mongomock", "pinnacle[mongomock]", purpose="mongomock:// databases") from error
+    name = unquote(urlsplit(url).netloc or urlsplit(url).path.strip("/"))
+    if not name:
+        raise ConfigError("name the in-process database, as in mongomock://test")
+    with _lock:
+        client = _mongomock_clients.setdefault(name, mongomock.MongoClient())
+    return client[name]
+
+
+def _server_database(url: str) -> Any:
+    options: dict[str, Any] = {"appname": "pinnacle"}
+    if "serverselectiontimeoutms" not in url.lower():
+        options["serverSelectionTimeoutMS"] = SELECTION_TIMEOUT_MS
+    try:
+        client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(url, **options)
+    except (PyMongoError, ValueError) as error:
+        raise ConfigError(f"not a usable MongoDB URL ({error}); write mongodb://host:port/database") from error
+    try:
+        return client.get_default_database()
+    except PyMongoError as error:
+        client.close()
+        raise ConfigError("the MongoDB URL names no database; write mongodb://host:port/database") from error
+
+
+def _server_wire(database: Any, *, owns_client: bool) -> Wire:
+    server = server_name(database)
+    try:
+        with driver_errors(server):
+            hello = database.command("hello")
+    except PinnacleError:
+        if owns_client:
+            database.client.close()
+        raise
+    if hello["maxWireVersion"] < MIN_WIRE_VERSION:
+        raise UnsupportedTable(f"the server at {server} is older than MongoDB 5.0, the oldest that pinnacle works on")
+    capabilities = {Capability.DOCUMENTS, Capability.MANY_PROCESSES}
+    if "setName" in hello or hello.get("msg") == "isdbgrid":
+        capabilities.add(Capability.TRANSACTIONS)
+    codec = database.codec_options.with_options(
+        document_class=dict,
+        unicode_decode_error_handler="surrogateescape",
+        datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+    )
+    return ServerWire(database, codec, server, frozenset(capabilities), owns_client)
+
+
+def _mongomock_wire(database: Any) -> Wire:
+    codec: CodecOptions[dict[str, Any]] = CodecOptions(uuid_representation=UuidRepresentation.STANDARD)
+    return MongomockWire(database, codec, f"mongomock://{database.name}")
+
+
+def server_name(database: Any) -> str:
+    """The hosts that a client was told to use, for messages; never its user or password."""
+    hosts = sorted(f"{host}:{port}" for host, port in database.client.nodes)
+    seeds = sorted(f"{host}:{port}" for host, port in database.client.topology_description.server_descriptions())
+    return ",".join(hosts or seeds) or "its hosts"

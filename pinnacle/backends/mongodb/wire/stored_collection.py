@@ -1,0 +1,114 @@
+"""One collection as the driver has it, whose every call raises pinnacle's errors and none of the driver's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pinnacle.backends.mongodb.wire.errors import DuplicateKey, driver_errors
+
+Condition = Mapping[str, Any]
+Order = Sequence[tuple[str, int]]
+
+
+@dataclass(frozen=True)
+class StoredCollection:
+    """Reads and writes of one collection by the driver's own calls.
+
+    What is found is asked for when it is iterated, and each time anew.
+    """
+
+    _driver: Any
+    _server: str
+
+    def find(
+        self, condition: Condition | None = None, projection: Any = None, *, sort: Order = (), **bounds: int
+    ) -> Iterator[dict[str, Any]]:
+        """The documents that match; ``bounds`` are ``skip`` and ``limit``, of which 0 is none."""
+        return self._read("find", condition or {}, projection, sort=list(sort) or None, **bounds)
+
+    def aggregate(self, pipeline: Sequence[Condition], **options: Any) -> Iterator[dict[str, Any]]:
+        return self._read("aggregate", list(pipeline), **options)
+
+    def raw_batches(self, condition: Condition, projection: Any, *, sort: Order = ()) -> Iterator[bytes]:
+        """The documents that match as the server sends them, many in a piece."""
+        return self._read("find_raw_batches", condition, projection, sort=list(sort) or None)
+
+    def find_one(
+        self, condition: Condition, projection: Any = None, *, sort: Order = (), within_ms: int | None = None
+    ) -> dict[str, Any] | None:
+        """The first document that matches; TookTooLong where it is not found within ``within_ms``."""
+        found: dict[str, Any] | None = self._call(
+            "find_one", condition, projection, sort=list(sort) or None, max_time_ms=within_ms
+        )  # fmt: skip
+        return found
+
+    def has_field(self, path: str, *, within_ms: int | None = None) -> bool:
+        """Whether any document has something at ``path``; TookTooLong where none is found within ``within_ms``."""
+        return self.find_one({path: {"$exists": True}}, {"_id": 1}, within_ms=within_ms) is not None
+
+    def count(self, condition: Condition, **options: Any) -> int:
+        """How many documents match."""
+        return int(self._call("count_documents", condition, **options))
+
+    def about(self) -> int:
+        """About how many documents there are: a figure that the server has at hand."""
+        return int(self._call("estimated_document_count"))
+
+    def insert(self, document: Mapping[str, Any]) -> None:
+        self._call("insert_one", document)
+
+    def insert_new(self, document: Mapping[str, Any]) -> bool:
+        """Insert a document, unless its key, or what a unique index is over, is there already; whether it was not."""
+        try:
+            self.insert(document)
+        except DuplicateKey:
+            return False
+        return True
+
+    def update_one(self, condition: Condition, change: Any, *, upsert: bool = False) -> bool:
+        """Change the first document that matches; whether there was one."""
+        return bool(self._call("update_one", condition, change, upsert=upsert).matched_count)
+
+    def update_many(self, condition: Condition, change: Any) -> int:
+        """Change all documents that match; how many they were."""
+        return int(self._call("update_many", condition, change).matched_count)
+
+    def update_and_get(self, condition: Condition, change: Any, *, upsert: bool = False) -> dict[str, Any] | None:
+        """Change the first document that matches, in one step with reading it; the document after that."""
+        found: dict[str, Any] | None = self._call(
+            "find_one_and_update", condition, change, upsert=upsert, return_document=True
+        )
+        return found
+
+    def replace_one(self, condition: Condition, document: Mapping[str, Any], *, upsert: bool = False) -> None:
+        self._call("replace_one", condition, document, upsert=upsert)
+
+    def delete_one(self, condition: Condition) -> bool:
+        """Delete the first document that matches; whether there was one."""
+        return bool(self._call("delete_one", condition).deleted_count)
+
+    def delete_many(self, condition: Condition) -> int:
+        """Delete all documents that match; how many they were."""
+        return int(self._call("delete_many", condition).deleted_count)
+
+    def create_index(self, keys: Order, *, unique: bool = False) -> None:
+        self._call("create_index", list(keys), unique=unique)
+
+    def drop(self) -> None:
+        self._call("drop")
+
+    def write(self, verb: str, *arguments: Any, **options: Any) -> Any:
+        """A write of the user's own, by the name of the driver's method; the driver's result."""
+        return self._call(verb, *arguments, **options)
+
+    # -- the two ways to the driver ------------------------------------------------------------------
+
+    def _call(self, verb: str, *arguments: Any, **options: Any) -> Any:
+        with driver_errors(self._server):
+            return getattr(self._driver, verb)(*arguments, **options)
+
+    def _read(self, verb: str, *arguments: Any, **options: Any) -> Iterator[Any]:
+        with driver_errors(self._server):
+            yield from getattr(self._driver, verb)(*arguments, **options)
