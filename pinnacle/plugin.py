@@ -8,6 +8,9 @@
 - The fields of either: `operational` (how it is run), `learned` (what `fit` fills in), `secret` and `resolved_secret`;
   `Artifact`, `folder_artifacts`, `unpack` and `folder_fingerprint` for files; `OutputType` and `CallStyle` to say
   what the model returns and how it is called.
+- An output type: one class over `OutputType` that says how values are checked and, by `SqliteColumn`,
+  `PostgresColumn` and `BsonField`, how each database keeps them (`pinnacle.base.types` has an example); found by the
+  entry points of group ``pinnacle.types``, or made known by `register_output_type`.
 - A model that is trained: `TrainingConfiguration`, and the `TrainingJob` that `Model.train` gets, with `Start`,
   `DataFacts` and `SavedWeights`.
 
@@ -25,7 +28,13 @@ if TYPE_CHECKING:
     from pinnacle.base.batches import BatchAnswers as BatchAnswers
     from pinnacle.base.loading import loading_lock as loading_lock
     from pinnacle.base.loop import run_coroutine as run_coroutine
+    from pinnacle.base.types import BsonField as BsonField
     from pinnacle.base.types import OutputType as OutputType
+    from pinnacle.base.types import PackedArray as PackedArray
+    from pinnacle.base.types import PostgresColumn as PostgresColumn
+    from pinnacle.base.types import SqliteColumn as SqliteColumn
+    from pinnacle.base.types import converted as converted
+    from pinnacle.base.types import register_output_type as register_output_type
     from pinnacle.components.artifact import Artifact as Artifact
     from pinnacle.components.artifact import folder_artifacts as folder_artifacts
     from pinnacle.components.artifact import unpack as unpack
@@ -56,7 +65,10 @@ _NAMES = LazyNames(__name__, {
     "pinnacle.base.batches": ("BatchAnswers",),
     "pinnacle.base.loading": ("loading_lock",),
     "pinnacle.base.loop": ("run_coroutine",),
-    "pinnacle.base.types": ("OutputType",),
+    "pinnacle.base.types": (
+        "BsonField", "OutputType", "PackedArray", "PostgresColumn", "SqliteColumn", "converted",
+        "register_output_type",
+    ),
     "pinnacle.components.artifact": ("Artifact", "folder_artifacts", "unpack"),
     "pinnacle.components.component": ("learned", "operational", "resolved_secret", "secret"),
     "pinnacle.components.configuration": ("TrainingConfiguration",),

@@ -5,12 +5,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from pinnacle.base.errors import ConfigError
 from pinnacle.base.rows import Fields
-from pinnacle.base.types import numpy
+from pinnacle.base.types import is_float_vector, vector_of
 
 OUTPUTS_FIELD = "_outputs"
 """The field of the user's documents that holds outputs with no chosen field of their own."""
@@ -18,19 +17,19 @@ OUTPUTS_FIELD = "_outputs"
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING", "__bool__": lambda self: False})()
 """What a path leads to where a document has nothing, as opposed to null."""
 
-_VECTOR_SUBTYPE, _FLOAT32_VECTOR = 9, b"\x27\x00"
 _ESCAPED = {"%": "%25", ".": "%2E", "$": "%24", "\x00": "%00"}
 
 
 @dataclass(frozen=True)
 class StoredAt:
-    """Where an output is kept in its document; ``aware`` for datetimes with a time zone.
+    """Where an output is kept in its document.
 
+    ``decode`` makes the output of the driver's value, where its type says how.
     ``fetch``: asks for an output that is kept elsewhere, by the document's key; MISSING where there is none.
     """
 
     path: str
-    aware: bool = False
+    decode: Callable[[Any], Any] | None = None
     fetch: Callable[[Any], Any] | None = None
 
 
@@ -143,27 +142,9 @@ def plain(value: Any) -> Any:
     return copy.deepcopy(value)
 
 
-def is_float_vector(value: Any) -> bool:
-    """Whether ``value`` is BSON's binary vector of float32 (known by its shape: this room has no driver)."""
-    return isinstance(value, bytes) and getattr(value, "subtype", 0) == _VECTOR_SUBTYPE and value[:2] == _FLOAT32_VECTOR
-
-
-def vector_of(value: bytes) -> Any:
-    """The float32 numpy array in a BSON binary vector."""
-    np = numpy()
-    return np.frombuffer(value, dtype="<f4", offset=len(_FLOAT32_VECTOR)).astype(np.float32)
-
-
-def vector_bytes(array: Any) -> bytes:
-    """The payload of a BSON binary vector (subtype 9): element type, padding, little-endian float32."""
-    return _FLOAT32_VECTOR + bytes(array.astype("<f4", copy=False).tobytes())
-
-
 def _as_output(value: Any, place: StoredAt) -> Any:
-    if is_float_vector(value):
-        return vector_of(value)
     if isinstance(value, list) and place.fetch is not None:
         return [_as_output(item, replace(place, fetch=None)) for item in value]
-    if place.aware and isinstance(value, datetime) and value.tzinfo is None:
-        return value.replace(tzinfo=UTC)
-    return plain(value)
+    if place.decode is not None and value is not None:
+        return place.decode(value)
+    return vector_of(value) if is_float_vector(value) else plain(value)

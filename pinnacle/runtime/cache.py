@@ -14,11 +14,8 @@ from typing import Any
 from pinnacle.backends.protocol import Backend
 from pinnacle.base.encoding import identity_digest
 from pinnacle.base.rows import OutputInfo
-from pinnacle.base.types import Json, OutputType, Text, dump_json
+from pinnacle.base.types import OutputType, dump_json
 from pinnacle.components.model import Model
-
-KEPT = (Text, Json)
-"""Vectors are large, and cheap to ask for again."""
 
 
 class ResultCache:
@@ -31,7 +28,7 @@ class ResultCache:
     @classmethod
     def of(cls, backend: Backend, model: Model, info: OutputInfo, ttl_s: float) -> ResultCache | None:
         """The cache for a prediction; None for models that cost nothing, and where nothing is to be kept."""
-        if not model.is_paid or ttl_s <= 0 or not isinstance(info.type, KEPT):
+        if not model.is_paid or ttl_s <= 0 or not info.type.is_cached:
             return None
         scope = json.dumps([model.identifier, info.version, info.parameters, info.fields.to_json(), str(info.type)])
         return cls(backend, info.type, scope, ttl_s)

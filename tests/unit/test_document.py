@@ -21,9 +21,9 @@ from pinnacle.base.document import (
     escape_name,
     fields_of,
     value_at,
-    vector_bytes,
 )
 from pinnacle.base.errors import ConfigError
+from pinnacle.base.types import Datetime, vector_bytes
 
 
 def test_a_document_is_a_dict():
@@ -84,7 +84,8 @@ def test_a_vector_comes_back_as_float32():
 
 
 def test_a_datetime_with_a_time_zone_comes_back_with_one():
-    document = Document({"at": datetime(2026, 1, 2)}, locate=lambda fields, model: [StoredAt("at", aware=True)])
+    place = StoredAt("at", decode=Datetime(timezone=True).on_mongodb().decode)
+    document = Document({"at": datetime(2026, 1, 2)}, locate=lambda fields, model: [place])
     assert document.outputs("q", "m") == datetime(2026, 1, 2, tzinfo=UTC)
 
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import subprocess
+import sys
 from datetime import UTC, datetime
+from fractions import Fraction
+from types import SimpleNamespace
 from typing import Annotated, Any, Optional, TypedDict, Union
 
 import numpy as np
@@ -29,6 +33,7 @@ from pinnacle.base.types import (
     dump_json,
     output_type_from_json,
     output_type_of,
+    registry,
 )
 
 EVERY: list[OutputType] = [
@@ -290,3 +295,29 @@ def test_items_refuses_what_is_no_list_of_its_item(value):
 @pytest.mark.parametrize("kind", [Items(Text(), many=True), Items(Vector(3), many=False)])
 def test_items_come_back_from_json(kind):
     assert output_type_from_json(json.loads(json.dumps(kind.to_json()))) == kind
+
+
+def test_a_package_brings_a_type_by_an_entry_point(monkeypatch):
+    class Ratio(Float):
+        """A share of one."""
+
+        name, annotations = "ratio", (Fraction,)
+
+    point = SimpleNamespace(name="ratio", load=lambda: Ratio)
+    monkeypatch.setattr(registry, "entry_points", lambda *, group: [point] if group == "pinnacle.types" else [])
+    registry._installed.cache_clear()
+    try:
+        assert output_type_from_json("ratio") == output_type_of(Fraction | None) == output_type_of("ratio") == Ratio()
+    finally:
+        registry._installed.cache_clear()
+
+
+def test_describing_a_type_loads_no_database_library():
+    script = (
+        "import sys; from datetime import datetime; from pinnacle.base.types import *; "
+        "kinds = [output_type_of(kind) for kind in (str, int, float, bool, bytes, datetime, dict, Vector(2))]; "
+        "[output_type_from_json(kind.to_json()) for kind in kinds]; "
+        "print(sorted({'sqlalchemy', 'numpy', 'bson', 'psycopg', 'pgvector'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

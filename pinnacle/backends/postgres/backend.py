@@ -19,7 +19,7 @@ from pinnacle.backends.postgres.target import PostgresSideTarget, PostgresTarget
 from pinnacle.backends.postgres.wake import PostgresWake
 from pinnacle.backends.protocol import Capability, Target
 from pinnacle.backends.sql.backend import SqlBackend, has_column, wrapped_errors
-from pinnacle.backends.sql.columns import ADOPTABLE, Encoder
+from pinnacle.backends.sql.columns import Encoder
 from pinnacle.backends.sql.schema import SCHEMA
 from pinnacle.backends.sql.source import SqlSource
 from pinnacle.backends.sql.target import own_target
@@ -27,7 +27,7 @@ from pinnacle.base.errors import BackendError, ConfigError, ConnectionLost, Miss
 from pinnacle.base.listeners import Watch
 from pinnacle.base.rows import OutputInfo
 from pinnacle.base.settings import Settings
-from pinnacle.base.types import Boolean, Bytes, Datetime, Float, Integer, Items, Json, OutputType, Text, Vector
+from pinnacle.base.types import Items, OutputType, PackedArray, PostgresColumn, pg_vector
 
 DDL_LOCK_TIMEOUT_MS = 50
 LOCK_TIMEOUT_MS = 20
@@ -123,48 +123,17 @@ class PostgresBackend(SqlBackend):
         with wrapped_errors(), self._work.connect() as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
-    def column_type(self, output: OutputType) -> sa.types.TypeEngine[Any]:
-        if isinstance(output, Vector):
-            from pinnacle.backends.postgres.vectors import PgVector
-
-            return PgVector(output.dim)
-        if isinstance(output, Datetime):
-            return postgresql.TIMESTAMP(timezone=output.timezone)
-        plain: dict[type[OutputType], type[sa.types.TypeEngine[Any]]] = {
-            Text: sa.Text, Integer: sa.BigInteger, Float: sa.Double, Boolean: sa.Boolean, Bytes: postgresql.BYTEA,
-            Json: postgresql.JSONB,
-        }  # fmt: skip
-        return plain[type(output)]()
-
-    def adoptable(self, output: OutputType) -> tuple[type, ...]:
-        if isinstance(output, Vector):
-            from pgvector.sqlalchemy import VECTOR
-
-            return (VECTOR,)
-        return ADOPTABLE[type(output)]
-
-    def unfit(self, output: OutputType, found: sa.types.TypeEngine[Any]) -> str:
-        if isinstance(output, Text) and isinstance(found, sa.CHAR):
-            return "it pads with blanks"
-        if isinstance(output, Float) and not isinstance(found, sa.Double):
-            return "it has fewer digits"
-        if isinstance(output, Datetime) and isinstance(found, sa.DateTime):
-            if bool(found.timezone) != output.timezone:
-                return "its time zone is another"
-            if getattr(found, "precision", None) not in (None, 6):
-                return "it rounds"
-        return super().unfit(output, found)
+    def column_of(self, output: OutputType) -> PostgresColumn:
+        return output.on_postgres()
 
     def decoder(self, column_type: sa.types.TypeEngine[Any]) -> Encoder | None:
         """Numbers are converted by what they are: SQLAlchemy's way needs the result's type codes."""
         from pgvector.sqlalchemy import VECTOR
 
-        from pinnacle.backends.postgres.vectors import PgVector
-
         if isinstance(column_type, (sa.Numeric, sa.Float)):
             return _as_decimal if column_type.asdecimal else float
         if isinstance(column_type, VECTOR):
-            column_type = PgVector(column_type.dim)
+            column_type = pg_vector(column_type.dim)
         return super().decoder(column_type)
 
     def artifacts(self) -> PostgresArtifacts:
@@ -177,12 +146,15 @@ class PostgresBackend(SqlBackend):
         return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Double)
 
     def prerequisites(self, output: OutputType) -> list[str]:
-        """pgvector, where it is not installed yet."""
-        if not isinstance(output, Vector):
+        """The extension that brings its type, where it is not installed yet."""
+        extension = self.column_of(output).extension
+        if not extension:
             return []
         with self.reading() as connection:
-            is_there = connection.exec_driver_sql("SELECT 1 FROM pg_type WHERE typname = 'vector'").first() is not None
-        return [] if is_there else ["CREATE EXTENSION IF NOT EXISTS vector"]
+            query = sa.text("SELECT 1 FROM pg_extension WHERE extname = :name")
+            is_there = connection.execute(query, {"name": extension}).first() is not None
+        name = self.dialect.identifier_preparer.quote(extension)
+        return [] if is_there else [f"CREATE EXTENSION IF NOT EXISTS {name}"]
 
     def alter(self, table: sa.TableClause, statement: str, column: str, *, drops: bool = False) -> None:
         """Add or drop a column, unless that was done already."""
@@ -319,6 +291,20 @@ def _prepare_planner(connection: Any, record: Any) -> None:
     connection.commit()
 
 
+def _packed_dumper() -> type[Any]:
+    """A psycopg dumper that sends arrays as they are packed; their type is that of the statement's cast."""
+    from psycopg.adapt import Dumper
+    from psycopg.pq import Format
+
+    class PackedDumper(Dumper):
+        format = Format.BINARY
+
+        def dump(self, obj: PackedArray) -> bytes:
+            return bytes(obj)
+
+    return PackedDumper
+
+
 def _prepare_writer(connection: Any, record: Any) -> None:
     """Set up a connection that only writes back.
 
@@ -327,6 +313,7 @@ def _prepare_writer(connection: Any, record: Any) -> None:
     looks for deadlocks, so that it is never the user's transaction that is aborted.
     """
     _prepare(connection, record)
+    connection.adapters.register_dumper(PackedArray, _packed_dumper())
     with connection.cursor() as cursor:
         cursor.execute("SET enable_mergejoin = off")
         cursor.execute("SET enable_hashjoin = off")

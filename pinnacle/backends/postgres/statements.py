@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from pinnacle.backends.sql.schema import error, output
-from pinnacle.base.types import Json, Vector
 
 if TYPE_CHECKING:
     from pinnacle.backends.postgres.backend import PostgresBackend
@@ -87,7 +86,8 @@ class ColumnStatements(Statements):
         same_row = " AND ".join(f"{o} = pinnacle_b.{k}" for o, k in zip(self.own, self.keys, strict=True))
         unchanged = f"{self.inputs_hash} = pinnacle_b.h"
         listed, returned = ", ".join(self.keys), ", ".join(self.own)
-        arrays = ", ".join([*(f"%b::{kind}[]" for kind in self.kinds), _array(info.type, stored), "%b::bytea[]"])
+        outputs = info.type.on_postgres().cast.format(type=stored)
+        arrays = ", ".join([*(f"%b::{kind}[]" for kind in self.kinds), outputs, "%b::bytea[]"])
         batch = f"pinnacle_b ({listed}, o, h, n) AS MATERIALIZED (SELECT * FROM unnest({arrays}) WITH ORDINALITY), "
         guard = (
             f"pinnacle_guard AS MATERIALIZED (SELECT version, set_config('pinnacle.writer', '{info.id}', true), "
@@ -114,12 +114,6 @@ class ColumnStatements(Statements):
             f"FOR NO KEY UPDATE OF {escaped(backend.quote(source.actual.name))} SKIP LOCKED), "
         )
         self.write_unlocked = f"WITH {guard}{batch}{locked}{updated}pinnacle_free AS pinnacle_b {matching} {tail}"
-
-
-def _array(kind: Any, declared: str) -> str:
-    if isinstance(kind, Vector):
-        return "%b"
-    return "%b::text[]::" + f"{declared}[]" if isinstance(kind, Json) else f"%b::{declared}[]"
 
 
 def _text(expression: Any, backend: PostgresBackend) -> str:

@@ -22,7 +22,6 @@ from pinnacle.backends.sql.source import SqlSource, key_tuple
 from pinnacle.backends.sql.target import SqlTarget, Within
 from pinnacle.base.encoding import dump_key
 from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page
-from pinnacle.base.types import Items, Json, Vector, dump_json
 
 if TYPE_CHECKING:
     from pinnacle.backends.postgres.backend import PostgresBackend
@@ -41,10 +40,9 @@ class PostgresTarget(SqlTarget):
         self, backend: PostgresBackend, source: SqlSource, info: OutputInfo, version: int, *, exists: bool
     ) -> None:
         super().__init__(backend, source, info, version, exists=exists)
-        self.encode = None  # psycopg takes Python's own values; `_encode_outputs` does the rest
+        self.encode = None  # psycopg takes Python's own values; `_encode_outputs` makes arrays of them
         with backend.reading() as connection:
             self.kinds = column_kinds(connection, backend.quote_table(source.actual))
-            self._vector_oids = _vector_oids(connection) if isinstance(info.type, Vector) else (0, 0)
         self.inputs_hash = self._hash(source.inputs)
         if exists:
             stored = self._stored_column()
@@ -141,13 +139,8 @@ class PostgresTarget(SqlTarget):
     # -- writing ------------------------------------------------------------------------------------
 
     def _encode_outputs(self, outputs: Sequence[Any]) -> Any:
-        if isinstance(self.info.type, Vector):
-            from pinnacle.backends.postgres.vectors import pack
-
-            return pack(outputs, self.info.type.dim, self._vector_oids[0])
-        if isinstance(self.info.type, Json):
-            return [None if value is None else dump_json(value) for value in outputs]
-        return list(outputs)
+        column = self.backend.column_of(self.info.type)
+        return column.array_of(outputs, self.kinds[self.info.name].oid)
 
     def _write_chunk(self, batch: OutputBatch, start: int, stop: int) -> tuple[Sequence[int], float | None]:
         import psycopg
@@ -174,7 +167,6 @@ class PostgresTarget(SqlTarget):
         locked during a flush. Its own time says little about its size, so it is not returned.
         """
         with self.backend.writing_raw() as connection:
-            self._adapt_vectors(connection)
             began = time.perf_counter()
             *rows, (_, version, has_errors) = connection.execute(
                 statement, ("on" if is_last else "off", *arrays), binary=True
@@ -188,12 +180,6 @@ class PostgresTarget(SqlTarget):
                 connection.execute(self._upkeep.clear_errors, (written,))
         return unwritten, None if is_last else seconds
 
-    def _adapt_vectors(self, connection: Any) -> None:
-        if self._vector_oids[1]:
-            from pinnacle.backends.postgres.vectors import PackedVectors, packed_dumper
-
-            connection.adapters.register_dumper(PackedVectors, packed_dumper(self._vector_oids[1]))
-
     def _mark_failed(self, connection: sa.Connection, failures: Sequence[Failure]) -> Sequence[Failure]:
         raw: Any = connection.connection.driver_connection
         keys = [(f.key,) if self.width == 1 else tuple(f.key) for f in failures]
@@ -205,8 +191,8 @@ class PostgresSideTarget(SideTarget, PostgresTarget):
     """An output in a side table; a row's items are hashed as one array."""
 
     def _stored_column(self) -> Any:
-        kind = self.info.type.item if isinstance(self.info.type, Items) else None
-        value = "CAST(pinnacle_item.value AS text)" if isinstance(kind, (Vector, Json)) else "pinnacle_item.value"
+        is_text = self.backend.column_of(self.info.type.stored).is_hashed_as_text
+        value = "CAST(pinnacle_item.value AS text)" if is_text else "pinnacle_item.value"
         return sa.literal_column(f"(SELECT array_agg({value} ORDER BY pinnacle_item.position) {self._side_of_row()})")
 
     def _make_statements(self) -> None:
@@ -236,11 +222,3 @@ def _ordered(statement: sa.Select[Any], source: SqlSource, within: Within | None
     if within is not None:
         statement = statement.where(within(source.key))
     return statement if limit is None else statement.limit(limit)
-
-
-def _vector_oids(connection: sa.Connection) -> tuple[int, int]:
-    """The ids of ``vector`` and ``vector[]`` in this database."""
-    row = connection.execute(
-        sa.text("SELECT oid::bigint, typarray::bigint FROM pg_type WHERE typname = 'vector'")
-    ).first()
-    return (int(row[0]), int(row[1])) if row is not None else (0, 0)

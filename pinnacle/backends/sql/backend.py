@@ -15,7 +15,7 @@ from pinnacle.backends.protocol import NO_OUTPUT, Capability, Searcher, Source, 
 from pinnacle.backends.sql import migrate
 from pinnacle.backends.sql.artifacts import SqlArtifacts
 from pinnacle.backends.sql.catalog import SqlCatalogStore
-from pinnacle.backends.sql.columns import ADOPTABLE, Encoder, decoder, unfit
+from pinnacle.backends.sql.columns import Encoder, decoder
 from pinnacle.backends.sql.errors import SqlErrors
 from pinnacle.backends.sql.ledger import SqlLedger
 from pinnacle.backends.sql.listeners import SqlListeners
@@ -36,7 +36,7 @@ from pinnacle.backends.sql.stored import freeze, thaw
 from pinnacle.base.errors import BackendError, ConfigError, ConnectionLost, OutputTypeConflict, UnsupportedTable
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec
 from pinnacle.base.settings import Settings
-from pinnacle.base.types import Items, OutputType, Text
+from pinnacle.base.types import Items, OutputType, SqlColumn, Text
 
 
 class SqlBackend:
@@ -83,26 +83,24 @@ class SqlBackend:
             pool._pool.use_lifo = True
         return sa.Engine(pool, engine.dialect, engine.url)
 
-    def column_type(self, output: OutputType) -> sa.types.TypeEngine[Any]:
-        """The type of a column made for ``output``."""
+    def column_of(self, output: OutputType) -> SqlColumn:
+        """How this database keeps values of a type."""
         raise NotImplementedError
 
-    def adoptable(self, output: OutputType) -> tuple[type, ...]:
-        """Column types that an existing column for ``output`` may have."""
-        return ADOPTABLE[type(output)]
+    def column_type(self, output: OutputType) -> sa.types.TypeEngine[Any]:
+        """The type of a column made for ``output``."""
+        made: sa.types.TypeEngine[Any] = self.column_of(output).type
+        return made
 
     def column_declaration(self, output: OutputType, table: sa.Table) -> str:
         """The type in the ADD COLUMN of an output."""
         return str(self.column_type(output).compile(dialect=self.dialect))
 
-    def unfit(self, output: OutputType, found: sa.types.TypeEngine[Any]) -> str:
-        """Why a column of an adoptable type would change values on their way in; empty where it does not."""
-        return unfit(output, found)
-
     def check_adoptable(self, output: OutputType, column: sa.Column[Any], table: str) -> None:
         """Raise OutputTypeConflict unless ``column`` can hold ``output`` exactly."""
-        why = "it is computed" if column.computed is not None else self.unfit(output, column.type)
-        if why or not isinstance(column.type, self.adoptable(output)):
+        kept = self.column_of(output)
+        why = "it is computed" if column.computed is not None else kept.unfit(column.type)
+        if why or not isinstance(column.type, kept.adopts):
             raise OutputTypeConflict(
                 f"column {table}.{column.name} is {column.type!r}{f' ({why})' if why else ''} and the output is "
                 f"{output}; choose another name with output=, or change the column"
@@ -247,7 +245,7 @@ class SqlBackend:
         """The types of outputs by column, and of the items where ``table`` is a side table."""
         found = {info.name: info.type for info in outputs_on(connection, table)}
         for info in side_outputs(connection, table):
-            found[VALUE] = info.type.item if isinstance(info.type, Items) else info.type
+            found[VALUE] = info.type.stored
         return {name: self.column_type(kind) for name, kind in found.items() if not isinstance(kind, Items)}
 
     def plan(self, source: Source, spec: OutputSpec) -> list[str]:

@@ -16,7 +16,7 @@ from pinnacle.backends.sql.source import SqlSource, full_name, input_columns, st
 from pinnacle.base.encoding import safe_name
 from pinnacle.base.errors import BackendError, ConfigError, Conflict, NotFound, OutputTypeConflict
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec
-from pinnacle.base.types import Items, OutputType, output_type_from_json
+from pinnacle.base.types import Items, output_type_from_json
 
 if TYPE_CHECKING:
     from pinnacle.backends.sql.backend import SqlBackend
@@ -44,7 +44,7 @@ class SqlOutputs:
         table, name = table_of(entity), info.name
         if isinstance(info.type, Items):
             table, name = sa.table(info.name, schema=table.schema), VALUE
-        return sa.sql.expression.ColumnClause(name, self._backend.column_type(_stored(info.type)), _selectable=table)
+        return sa.sql.expression.ColumnClause(name, self._backend.column_type(info.type.stored), _selectable=table)
 
     def rows(self, info: OutputInfo) -> sa.Select[Any]:
         return sa.select(self.table_of(info))
@@ -125,7 +125,7 @@ class SqlOutputs:
             number = (max((info.id for info in self.all()), default=0)) + 1
             statements.append(self._create_state(source, number))
         if self._is_missing(source, spec):
-            statements += [*self._backend.prerequisites(_stored(spec.type)), self._add_column(source, spec)]
+            statements += [*self._backend.prerequisites(spec.type.stored), self._add_column(source, spec)]
         return statements
 
     def ensure(self, source: SqlSource, spec: OutputSpec) -> OutputInfo:
@@ -151,7 +151,7 @@ class SqlOutputs:
         return found
 
     def _create_column(self, source: SqlSource, spec: OutputSpec) -> None:
-        for statement in self._backend.prerequisites(_stored(spec.type)):
+        for statement in self._backend.prerequisites(spec.type.stored):
             with self._backend.writing() as connection:
                 self._backend.run_text(connection, statement)
         if isinstance(spec.type, Items):
@@ -269,8 +269,3 @@ def _info(row: Any) -> OutputInfo:
 
 def _place(table: sa.Table) -> tuple[Any, Any]:
     return registry.c.table_schema == (table.schema or ""), registry.c.table_name == table.name
-
-
-def _stored(kind: OutputType) -> OutputType:
-    """The type of the values in the database: for a side table that of one item."""
-    return kind.item if isinstance(kind, Items) else kind

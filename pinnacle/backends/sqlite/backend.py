@@ -14,7 +14,7 @@ from sqlalchemy.dialects import sqlite
 
 from pinnacle.backends.protocol import Capability, Target
 from pinnacle.backends.sql.backend import SqlBackend, wrapped_errors
-from pinnacle.backends.sql.columns import BlobVector, Declared, UtcText
+from pinnacle.backends.sql.columns import Declared
 from pinnacle.backends.sql.schema import lease
 from pinnacle.backends.sql.source import SqlSource
 from pinnacle.backends.sql.target import own_target
@@ -26,16 +26,12 @@ from pinnacle.base.listeners import Watch
 from pinnacle.base.processes import is_gone, shown, this_process
 from pinnacle.base.rows import Fields, OutputInfo
 from pinnacle.base.settings import Settings
-from pinnacle.base.types import Boolean, Bytes, Datetime, Float, Integer, Items, Json, OutputType, Text, Vector
+from pinnacle.base.types import Items, OutputType, SqliteColumn
 
 NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "fuse.sshfs", "9p"}
 )
 BUSY_TIMEOUT_MS = 30_000
-STRICT_TYPES: dict[type[OutputType], str] = {
-    Text: "TEXT", Integer: "INTEGER", Float: "REAL", Boolean: "INTEGER", Bytes: "BLOB", Datetime: "TEXT", Json: "TEXT",
-    Vector: "BLOB",
-}  # fmt: skip
 
 
 def open_sqlite(target: sa.Engine | sa.URL, settings: Settings) -> SqliteBackend:
@@ -107,14 +103,8 @@ class SqliteBackend(SqlBackend):
         sa.event.listen(sibling.pool, "connect", _prepare)
         return sibling.execution_options(isolation_level="AUTOCOMMIT")
 
-    def column_type(self, output: OutputType) -> sa.types.TypeEngine[Any]:
-        if isinstance(output, Datetime) and output.timezone:
-            return UtcText()
-        plain: dict[type[OutputType], type[sa.types.TypeEngine[Any]]] = {
-            Text: sa.Text, Integer: sa.Integer, Float: sa.Float, Boolean: sa.Boolean, Bytes: sa.LargeBinary,
-            Datetime: sa.DateTime, Json: sa.JSON, Vector: BlobVector,
-        }  # fmt: skip
-        return plain[type(output)]()
+    def column_of(self, output: OutputType) -> SqliteColumn:
+        return output.on_sqlite()
 
     def resolve(self, query: Any, fields: Fields, *, checked: bool = False) -> SqlSource:
         """Keys of any declaration are kept as the file has them: SQLite stores what it was given."""
@@ -136,7 +126,7 @@ class SqliteBackend(SqlBackend):
 
     def column_declaration(self, output: OutputType, table: sa.Table) -> str:
         if self.is_strict(table):
-            return STRICT_TYPES[type(output)]
+            return self.column_of(output).strict
         return super().column_declaration(output, table)
 
     def insert(self, table: sa.Table) -> sqlite.Insert:

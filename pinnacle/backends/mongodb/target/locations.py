@@ -7,11 +7,10 @@ from typing import Any
 
 from pinnacle.backends.mongodb.query import Collection
 from pinnacle.backends.mongodb.target.source import OWN_PREFIX, MongoSource
-from pinnacle.backends.mongodb.wire.encoding import BSON_TYPES
 from pinnacle.backends.mongodb.wire.wire import Wire
-from pinnacle.base.document import OUTPUTS_FIELD, is_float_vector, is_index, value_at
+from pinnacle.base.document import OUTPUTS_FIELD, is_index, value_at
 from pinnacle.base.errors import ConfigError, Conflict, OutputTypeConflict
-from pinnacle.base.types import Bytes, OutputType, Vector
+from pinnacle.base.types import OutputType
 
 
 def check_location(source: MongoSource, path: str, others: Iterable[str]) -> None:
@@ -54,10 +53,10 @@ def _overlap(one: str, other: str) -> bool:
 
 def require_type(wire: Wire, table: str, path: str, kind: OutputType) -> None:
     """Refuse a field where some document holds a value of another type, or a parent that is no document."""
-    accepted = (*BSON_TYPES[type(kind)], "null")
+    accepted = (*kind.on_mongodb().types, "null")
     clash = wire.misfit(table, path, accepted)
     if clash is None:
-        clash = _find_other_binary(wire, table, path, kind)
+        clash = _find_of_another_type(wire, table, path, kind)
     if clash is not None:
         raise OutputTypeConflict(
             f"field {path!r} of {table!r} cannot hold {kind} outputs: the document with _id {clash['_id']!r} has "
@@ -75,14 +74,10 @@ def _place(document: Mapping[str, Any], path: str) -> str:
     return ""
 
 
-def _find_other_binary(wire: Wire, table: str, path: str, kind: OutputType) -> Any:
-    """Bytes and vectors share one BSON type: look at one value's subtype and length."""
-    if not isinstance(kind, (Bytes, Vector)):
+def _find_of_another_type(wire: Wire, table: str, path: str, kind: OutputType) -> Any:
+    """Output types may share a BSON type, as bytes and vectors do: look at one value."""
+    is_ours = kind.on_mongodb().is_ours
+    if is_ours is None:
         return None
     document = wire.collection(table).find_one({path: {"$exists": True, "$ne": None}})
-    if document is None:
-        return None
-    value = value_at(document, path)
-    is_vector = is_float_vector(value) and isinstance(kind, Vector) and len(value) == 2 + 4 * kind.dim
-    is_bytes = isinstance(kind, Bytes) and getattr(value, "subtype", 0) == 0
-    return None if is_vector or is_bytes else document
+    return None if document is None or is_ours(value_at(document, path)) else document

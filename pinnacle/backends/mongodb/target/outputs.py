@@ -19,7 +19,7 @@ from pinnacle.backends.mongodb.wire.wire import Wire
 from pinnacle.base.document import MISSING, OUTPUTS_FIELD, StoredAt, default_output_path
 from pinnacle.base.errors import BackendError, Conflict, NotFound, OutputTypeConflict
 from pinnacle.base.rows import Fields, Key, OutputInfo, OutputSpec
-from pinnacle.base.types import Datetime, Items, output_type_from_json
+from pinnacle.base.types import Items, output_type_from_json
 
 REGISTRY, STATE_PREFIX, COUNTERS = "pinnacle_output", "pinnacle_state_", "pinnacle_migration"
 
@@ -193,9 +193,8 @@ class Locator:
     def _places(self, known: list[OutputInfo], fields: Fields, model: str) -> Iterator[StoredAt]:
         for info in reversed(known):
             if info.model == model and info.fields == fields:
-                kind = info.type.item if isinstance(info.type, Items) else info.type
                 fetch = partial(self.outputs.items_of, info) if info.side else None
-                yield StoredAt(info.name, isinstance(kind, Datetime) and kind.timezone, fetch)
+                yield StoredAt(info.name, info.type.stored.on_mongodb().decode, fetch)
 
 
 def require_newest(entry: Mapping[str, Any] | None, version: int) -> None:

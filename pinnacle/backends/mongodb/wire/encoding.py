@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import bson
-from bson.binary import Binary, UuidRepresentation
+from bson.binary import UuidRepresentation
 from bson.codec_options import DEFAULT_CODEC_OPTIONS, CodecOptions
+from bson.decimal128 import Decimal128
 from bson.errors import BSONError
+from bson.objectid import ObjectId
 from bson.regex import Regex
 
 from pinnacle.backends.mongodb.wire.errors import refused
-from pinnacle.base.document import is_float_vector, plain, vector_bytes, vector_of
+from pinnacle.base.document import plain
 from pinnacle.base.errors import OutputTypeMismatch
-from pinnacle.base.types import Boolean, Bytes, Datetime, Float, Integer, Items, Json, OutputType, Text, Vector
-
-BSON_TYPES: dict[type[OutputType], tuple[str, ...]] = {
-    Text: ("string",), Integer: ("int", "long"), Float: ("double",), Boolean: ("bool",), Bytes: ("binData",),
-    Datetime: ("date",), Json: ("object", "array"), Vector: ("binData",),
-}  # fmt: skip
-"""The BSON types, by their `$type` names, that hold each output type."""
-
-MAX_DEPTH = 90
-"""Nesting that is surely accepted: the server refuses documents over 100 levels deep."""
+from pinnacle.base.types import Items, OutputType, is_float_vector, vector_of
 
 _ANY_UUID: CodecOptions[Any] = CodecOptions(uuid_representation=UuidRepresentation.STANDARD)
 _AS_THEY_ARE = frozenset({str, int, float, bool, type(None), bytes, datetime})
@@ -37,7 +30,7 @@ def bson_type_of(value: Any) -> str:
         return "bool"
     names: tuple[tuple[type | tuple[type, ...], str], ...] = (
         (str, "string"), (int, "int"), (float, "double"), (bytes, "binData"), (datetime, "date"), (dict, "object"),
-        (list, "array"),
+        (list, "array"), (Decimal128, "decimal"), (ObjectId, "objectId"),
     )  # fmt: skip
     return next((name for kind, name in names if isinstance(value, kind)), "other")
 
@@ -45,7 +38,7 @@ def bson_type_of(value: Any) -> str:
 def check_all(kind: OutputType, values: Sequence[Any]) -> tuple[Sequence[Any], dict[int, OutputTypeMismatch]]:
     """Check a batch against its type and against what BSON can hold: values to store, misfits by position."""
     checked, misfits = kind.check_all(values)
-    refuse = _LIMITS.get(type(kind.item if isinstance(kind, Items) else kind))
+    refuse = kind.stored.on_mongodb().refuse
     if refuse is not None:
         for position, value in enumerate(checked):
             if value is None or position in misfits:
@@ -57,40 +50,12 @@ def check_all(kind: OutputType, values: Sequence[Any]) -> tuple[Sequence[Any], d
     return checked, misfits
 
 
-def _refused_datetime(value: datetime) -> str | None:
-    if value.microsecond % 1000:
-        return (
-            "MongoDB keeps milliseconds and it has microseconds; return "
-            "value.replace(microsecond=value.microsecond // 1000 * 1000)"
-        )
-    return None
-
-
-def _refused_json(value: Any) -> str | None:
-    level, depth = [value], 0
-    while level:
-        depth += 1
-        if depth > MAX_DEPTH:
-            return f"it is nested more than {MAX_DEPTH} levels deep, which MongoDB refuses"
-        inner: list[Any] = []
-        for item in level:
-            inner.extend(item.values() if isinstance(item, dict) else item)
-        level = [item for item in inner if isinstance(item, (dict, list))]
-    return None
-
-
-_LIMITS: dict[type[OutputType], Callable[[Any], str | None]] = {Datetime: _refused_datetime, Json: _refused_json}
-
-
 def encode_outputs(kind: OutputType, values: Sequence[Any]) -> Sequence[Any]:
     """Checked values as they go into documents; of items, lists of these."""
     if isinstance(kind, Items):
         return [encode_outputs(kind.item, value or ()) for value in values]
-    if isinstance(kind, Vector):
-        return [None if value is None else Binary(vector_bytes(value), 9) for value in values]
-    if isinstance(kind, Datetime) and kind.timezone:
-        return [None if value is None else value.astimezone(UTC) for value in values]
-    return values
+    encode = kind.on_mongodb().encode
+    return values if encode is None else [None if value is None else encode(value) for value in values]
 
 
 def encode(document: Mapping[str, Any], codec: CodecOptions[Any] = DEFAULT_CODEC_OPTIONS) -> bytes:
