@@ -12,13 +12,14 @@ EXTRAS := postgres,embedded,mongodb,mongomock,pickle,http,structured,plot,testin
 export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help venv demo test lint types pytest bench docs clean
+.PHONY: help venv demo test lint types pytest bench docs wheels clean
 
 help:
 	@echo "make demo    the main job on real text: docstrings, three models, a kill -9, a question (under 5 minutes)"
 	@echo "make test    lint, types, the architecture test and every other test"
 	@echo "make bench   the figures, each with its ceiling beside it"
 	@echo "make docs    the documentation as a site, in site/"
+	@echo "make wheels  wheels of pinnacle and of all plug-ins, in dist/"
 	@echo "make clean   remove the virtual environment and caches"
 
 venv: $(STAMP)
@@ -38,7 +39,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 
 types: $(STAMP)
-	MYPYPATH=$(subst $(SPACE),:,$(PLUGINS:%/=%)) $(BIN)/mypy pinnacle $(wildcard plugins/*/pinnacle_*)
+	MYPYPATH=$(subst $(SPACE),:,$(PLUGINS:%/=%)) $(BIN)/mypy pinnacle $(wildcard plugins/*/pinnacle*)
 
 # A file's tests stay together, in one worker with servers of its own: they may share what the file sets up once.
 # The files that take longest come first, so that no worker is left alone with one at the end.
@@ -51,6 +52,10 @@ bench: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
 	$(BIN)/zensical build --clean --strict
+
+wheels: $(STAMP)
+	rm -rf dist
+	for source in . $(PLUGINS); do $(BIN)/python -m build --wheel --no-isolation --outdir dist $$source || exit 1; done
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .cache dist site

@@ -1,6 +1,6 @@
 """An async model over documents: mongomock here; with mongodb://host/name the same lines run on a server.
 
-Needs: pip install 'pinnacle[mongomock]'
+Needs: pip install 'pinnacle-ai[mongomock]'
 Run: python examples/documents_in_process.py
 """
 

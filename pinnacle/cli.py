@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pinnacle.base.distribution import DISTRIBUTION
 from pinnacle.base.errors import ConfigError, PinnacleError
 from pinnacle.base.usage import utc_day
 
@@ -42,7 +43,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="pinnacle")
+@click.version_option(package_name=DISTRIBUTION)
 def main() -> None:
     """Attach AI models to the database you already have.
 

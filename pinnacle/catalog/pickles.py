@@ -7,6 +7,7 @@ import pickle
 import sys
 from typing import Any
 
+from pinnacle.base.distribution import with_extra
 from pinnacle.base.errors import ComponentError, MissingPlugin
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -35,4 +36,4 @@ def _cloudpickle() -> Any:
     try:
         return importlib.import_module("cloudpickle")
     except ImportError as error:
-        raise MissingPlugin("cloudpickle", "pinnacle[pickle]", purpose="allow_pickle=True") from error
+        raise MissingPlugin("cloudpickle", with_extra("pickle"), purpose="allow_pickle=True") from error

@@ -6,6 +6,7 @@ import dataclasses
 from datetime import datetime
 from typing import Any, ClassVar, Protocol
 
+from pinnacle.base.distribution import with_extra
 from pinnacle.base.errors import ConfigError, MissingPlugin, NotFound
 from pinnacle.components.artifact import Artifact
 from pinnacle.components.component import Component, operational
@@ -137,7 +138,7 @@ class Run(Component):
         try:
             import pandas as pd
         except ImportError as error:
-            raise MissingPlugin("pandas", "pinnacle[plot]", purpose="run.data()") from error
+            raise MissingPlugin("pandas", with_extra("plot"), purpose="run.data()") from error
         merged: dict[int, dict[str, Any]] = {}
         for entry in self._logged():
             merged.setdefault(entry["step"], {}).update(entry)
@@ -148,7 +149,7 @@ class Run(Component):
         try:
             from matplotlib.figure import Figure
         except ImportError as error:
-            raise MissingPlugin("matplotlib", "pinnacle[plot]", purpose="run.plot()") from error
+            raise MissingPlugin("matplotlib", with_extra("plot"), purpose="run.plot()") from error
         lines = losses(self._logged())
         if not lines:
             raise NotFound(f"run {self.version} of {self.identifier!r} has logged no loss yet; see logging_steps=")

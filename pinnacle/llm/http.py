@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pinnacle.base import loop
+from pinnacle.base.distribution import with_extra
 from pinnacle.base.errors import MissingPlugin
 from pinnacle.llm.sending import Unreadable
 
@@ -116,5 +117,5 @@ def _aiohttp() -> Any:
     try:
         import aiohttp
     except ImportError as error:
-        raise MissingPlugin("aiohttp", "pinnacle[http]", purpose="models behind HTTP") from error
+        raise MissingPlugin("aiohttp", with_extra("http"), purpose="models behind HTTP") from error
     return aiohttp

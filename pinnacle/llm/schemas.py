@@ -8,6 +8,7 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pinnacle.base.distribution import with_extra
 from pinnacle.base.errors import ConfigError, InvalidAnswer, MissingPlugin
 from pinnacle.components.source import is_schema_class
 
@@ -138,5 +139,5 @@ def _jsonschema() -> Any:
     try:
         import jsonschema
     except ImportError as error:
-        raise MissingPlugin("jsonschema", "pinnacle[structured]", purpose="output_schema= as a dict") from error
+        raise MissingPlugin("jsonschema", with_extra("structured"), purpose="output_schema= as a dict") from error
     return jsonschema

@@ -26,9 +26,8 @@ _NAMES = LazyNames(__name__, {
     "pinnacle.testing.tiny": ("almanac", "tiny_adapter", "tiny_causal_lm"),
 })  # fmt: skip
 
-__all__ = _NAMES.public()
-
 if not TYPE_CHECKING:  # a type checker knows the names above, and no others
+    __all__ = _NAMES.public()
 
     def __getattr__(name: str) -> Any:
         return _NAMES.resolve(name)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pinnacle.base.distribution import with_extra
 from pinnacle.base.errors import MissingPlugin
 from pinnacle.testing import bodies
 from pinnacle.testing.answers import Answer, Refuse, Reply, Script, unit_vector
@@ -21,7 +22,7 @@ from pinnacle.testing.record import Received, Record
 try:
     from aiohttp import BodyPartReader, web
 except ImportError as error:
-    raise MissingPlugin("aiohttp", "pinnacle[testing]", purpose="the fake server") from error
+    raise MissingPlugin("aiohttp", with_extra("testing"), purpose="the fake server") from error
 
 MAX_BODY_BYTES = 2**30
 SLOW_PIECES = 20

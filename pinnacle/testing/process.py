@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.request import ProxyHandler, build_opener
 
+from pinnacle.base.distribution import with_extra
 from pinnacle.base.errors import ConfigError, MissingPlugin
 from pinnacle.testing.faults import Faults
 
@@ -42,7 +43,7 @@ class ServerProcess:
         port: int = 0,
     ) -> None:
         if find_spec("aiohttp") is None:
-            raise MissingPlugin("aiohttp", "pinnacle[testing]", purpose="the fake server")
+            raise MissingPlugin("aiohttp", with_extra("testing"), purpose="the fake server")
         self._arguments = [
             f"--port={port}", f"--latency={latency_s!r}", f"--batch-polls={batch_polls}",
             "--headers" if headers else "--no-headers", *fault_arguments(faults),

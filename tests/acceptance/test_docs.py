@@ -22,6 +22,7 @@ import pytest
 import pinnacle
 from pinnacle import Database, Listener, Model, Settings
 from pinnacle.base import errors
+from pinnacle.base.distribution import DISTRIBUTION
 from pinnacle.cli import main
 from pinnacle.testing.__main__ import main as serve
 from tests.pages import ROOT, SITE, Page, help_of, page, pages
@@ -29,7 +30,6 @@ from tests.pages import ROOT, SITE, Page, help_of, page, pages
 PROMISE = re.compile(r"^ *print\(.*\)\s+# (.*)$", re.MULTILINE)
 MONGODB = "mongodb://127.0.0.1:27017/app"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-DISTRIBUTION = "pinnacle-ai"
 PLUGINS = {path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml")}
 README_LINES = 150
 
@@ -92,7 +92,7 @@ def check_command(words: list[str]) -> None:
         targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
         assert set(words[1:]) <= targets, words
     elif words[:2] == ["pip", "install"]:
-        for requirement in words[2:]:
+        for requirement in " ".join(words[2:]).removeprefix("--find-links dist ").split():
             check_requirement(requirement)
     else:
         assert words[0] in {"git", "cd"}, f"who checks {words}?"
@@ -112,7 +112,7 @@ def test_every_pip_install_in_the_prose_names_what_there_is(page):
     for line in re.findall(r"pip install ([^`\n]+)`", page.prose):
         for requirement in shlex.split(line):
             check_requirement(requirement)
-    for extra in re.findall(rf"{PROJECT['name']}\[(\w+)\]", page.text):
+    for extra in re.findall(rf"{DISTRIBUTION}\[(\w+)\]", page.text):
         assert extra in PROJECT["optional-dependencies"]
 
 

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from pinnacle.base.distribution import DISTRIBUTION
+
 ROOT = Path(__file__).parents[2]
+WHEEL = f"{DISTRIBUTION.replace('-', '_')}-0.1.0"
 MAX_WHEEL_BYTES = 500_000
 MAX_UNPACKED_BYTES = 1_500_000
 
@@ -31,7 +34,7 @@ def run(*command: str | Path, cwd: Path) -> str:
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
-    (built,) = folder.glob("pinnacle-*.whl")
+    (built,) = folder.glob(f"{WHEEL}*.whl")
     return built
 
 
@@ -52,14 +55,26 @@ def test_the_wheel_is_small_and_carries_its_migrations(wheel):
     assert revisions <= {Path(name).name for name in names if name.startswith("pinnacle/_migrations/versions/")}
     assert {"pinnacle/_migrations/env.py", "pinnacle/_migrations/script.py.mako", "pinnacle/py.typed"} <= set(names)
     assert not [name for name in names if name.endswith(".pyc")]
-    assert not [name for name in names if name.split("/")[0] not in ("pinnacle", "pinnacle-0.1.0.dist-info")]
+    assert not [name for name in names if name.split("/")[0] not in ("pinnacle", f"{WHEEL}.dist-info")]
     assert wheel.stat().st_size < MAX_WHEEL_BYTES
     assert unpacked < MAX_UNPACKED_BYTES
 
 
+@pytest.mark.parametrize("folder", sorted(ROOT.glob("plugins/*/")), ids=lambda folder: folder.name)
+def test_a_plugins_wheel_is_its_package_and_says_that_it_is_typed(folder, tmp_path):
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, folder, cwd=tmp_path)
+    (built,) = tmp_path.glob("pinnacle*.whl")
+    name, version, *_ = built.name.split("-")
+    with zipfile.ZipFile(built) as archive:
+        files = [Path(each) for each in archive.namelist()]
+    package = next(path.parent.name for path in folder.glob("pinnacle*/__init__.py"))
+    assert Path(package, "py.typed") in files
+    assert {path.parts[0] for path in files} == {package, f"{name}-{version}.dist-info"}
+
+
 def test_the_core_has_three_dependencies(wheel):
     with zipfile.ZipFile(wheel) as archive:
-        metadata = Parser().parsestr(archive.read("pinnacle-0.1.0.dist-info/METADATA").decode())
+        metadata = Parser().parsestr(archive.read(f"{WHEEL}.dist-info/METADATA").decode())
     required = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
     assert sorted(line.split("<")[0].split(">")[0].strip() for line in required) == ["alembic", "click", "sqlalchemy"]
     extras = {"postgres", "embedded", "mongodb", "mongomock", "pickle", "http", "structured", "testing", "dev"}
@@ -93,7 +108,7 @@ def test_the_command_line_works_in_a_bare_environment(bare, tmp_path):
 
 
 def test_the_bare_environment_weighs_little(bare, capsys):
-    """What `pip install pinnacle` adds to an environment, printed; pip and setuptools are not ours."""
+    """What `pip install` of the core adds to an environment, printed; pip and setuptools are not ours."""
     (packages,) = (bare.parent / "lib").glob("python*/site-packages")
     ours = [
         path for path in packages.iterdir() if not path.name.startswith(("pip", "setuptools", "_distutils", "pkg_"))
@@ -102,7 +117,7 @@ def test_the_bare_environment_weighs_little(bare, capsys):
     with capsys.disabled():
         heaviest = sorted(sizes.items(), key=lambda item: -item[1])[:4]
         listed = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in heaviest)
-        print(f"\npip install pinnacle: {sum(sizes.values()) / 1e6:.1f} MB ({listed})")
+        print(f"\npip install {DISTRIBUTION}: {sum(sizes.values()) / 1e6:.1f} MB ({listed})")
     assert sum(sizes.values()) < 60e6
 
 

@@ -408,7 +408,7 @@ def test_allowing_pickles_later_stores_them_once(catalog):
 
 def test_pickling_without_cloudpickle_names_the_package(catalog, monkeypatch):
     monkeypatch.setitem(sys.modules, "cloudpickle", None)
-    with pytest.raises(MissingPlugin, match=r"pip install 'pinnacle\[pickle\]'"):
+    with pytest.raises(MissingPlugin, match=r"pip install 'pinnacle-ai\[pickle\]'"):
         catalog.add(model(lambda x: x, identifier="f", output_type=str), allow_pickle=True)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any
 
+from pinnacle.base.distribution import with_extra
 from pinnacle.base.errors import MissingPlugin
 
 if find_spec("pymongo") is None:
-    raise MissingPlugin("pymongo", "pinnacle[mongodb]", purpose="MongoDB")
+    raise MissingPlugin("pymongo", with_extra("mongodb"), purpose="MongoDB")
 
 from pinnacle.backends.mongodb.backend import MongoBackend
 from pinnacle.backends.mongodb.wire.opening import open_wire

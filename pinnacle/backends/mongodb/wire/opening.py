@@ -16,6 +16,7 @@ from pinnacle.backends.mongodb.wire.mongomock_wire import MongomockWire
 from pinnacle.backends.mongodb.wire.server_wire import ServerWire
 from pinnacle.backends.mongodb.wire.wire import Wire
 from pinnacle.backends.protocol import Capability
+from pinnacle.base.distribution import with_extra
 from pinnacle.base.errors import ConfigError, MissingPlugin, PinnacleError, UnsupportedTable
 
 SELECTION_TIMEOUT_MS = 10_000
@@ -45,7 +46,7 @@ def _mongomock_database(url: str) -> Any:
     try:
         import mongomock
     except ImportError as error:
-        raise MissingPlugin("mongomock", "pinnacle[mongomock]", purpose="mongomock:// databases") from error
+        raise MissingPlugin("mongomock", with_extra("mongomock"), purpose="mongomock:// databases") from error
     name = unquote(urlsplit(url).netloc or urlsplit(url).path.strip("/"))
     if not name:
         raise ConfigError("name the in-process database, as in mongomock://test")
