@@ -38,7 +38,7 @@ FLOORS = {
 BACKEND_FLOORS = {"protocol": 0, "sql": 1, "mongodb": 1, "sqlite": 2, "postgres": 2, "open": 3}
 # Within backends/mongodb/: the wire alone speaks to the driver, and knows nothing of what is asked through it.
 MONGODB_FLOORS = {
-    "query": 0, "wire": 1, "target": 2, "stores": 2, "changes": 3, "migrations": 4, "execution": 4, "registries": 4,
+    "query": 0, "wire": 1, "target": 2, "stores": 2, "changes": 3, "migrations": 4, "execution": 4, "outputs": 4,
     "backend": 5, "connect": 6,
 }  # fmt: skip
 FACES = {"ext"}  # resolves plug-ins by name, lazily; the one place where the core names them

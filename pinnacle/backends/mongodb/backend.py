@@ -7,20 +7,22 @@ from dataclasses import replace
 from typing import Any
 
 from pinnacle.backends.mongodb import migrations
-from pinnacle.backends.mongodb.changes.backlogs import Pending, StreamPending, SweptPending
+from pinnacle.backends.mongodb.changes.backlogs import StreamBacklogs, SweptBacklogs
 from pinnacle.backends.mongodb.changes.feeds import MongoFeed, StreamFeed, SweptFeed, check_watch
-from pinnacle.backends.mongodb.changes.listeners import Listeners
+from pinnacle.backends.mongodb.changes.listener_registry import ListenerRegistry
+from pinnacle.backends.mongodb.changes.listeners import MongoListeners
 from pinnacle.backends.mongodb.changes.reader import ChangeReader
 from pinnacle.backends.mongodb.changes.wakes import StreamWake, SweepWake
 from pinnacle.backends.mongodb.execution import execute
+from pinnacle.backends.mongodb.outputs import MongoOutputs
 from pinnacle.backends.mongodb.query import Collection, Query
-from pinnacle.backends.mongodb.registries import MongoErrors, MongoLedger, MongoListeners, MongoOutputs
 from pinnacle.backends.mongodb.stores.catalog import MongoCatalog
-from pinnacle.backends.mongodb.stores.ledger import Ledger
+from pinnacle.backends.mongodb.stores.ledger import MongoLedger
 from pinnacle.backends.mongodb.stores.runs import MongoRuns
 from pinnacle.backends.mongodb.target.frozen_finds import freeze, thaw
 from pinnacle.backends.mongodb.target.leases import Leases
-from pinnacle.backends.mongodb.target.outputs import Outputs
+from pinnacle.backends.mongodb.target.output_registry import OutputRegistry
+from pinnacle.backends.mongodb.target.row_errors import MongoErrors
 from pinnacle.backends.mongodb.target.side_target import SideTarget, SideWriter
 from pinnacle.backends.mongodb.target.source import MongoSource, resolve, resolve_stored
 from pinnacle.backends.mongodb.target.target import MongoTarget
@@ -41,19 +43,17 @@ class MongoBackend:
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
-        self._outputs = Outputs(wire)
-        self._clock, self._listeners = ServerClock(wire), Listeners(wire)
-        self.catalog: CatalogStore = MongoCatalog(wire, self._clock, self.migrate)
-        self.runs: RunStore = MongoRuns(wire, self._clock, self.migrate)
-        self._reader = ChangeReader(wire, self._clock, self._outputs, self._listeners)
-        pending: Pending = (
-            StreamPending(wire, self._listeners, self._clock, self._reader) if self._tells_changes
-            else SweptPending(wire, self._listeners, self._clock)
-        )  # fmt: skip
-        ledger = Ledger(wire)
-        self.outputs = MongoOutputs(wire, self._outputs, self._listeners, ledger)
-        self.listeners = MongoListeners(wire, self._listeners, self._outputs, pending, self._reader)
-        self.errors, self.ledger = MongoErrors(wire, self._outputs), MongoLedger(ledger, self.migrate)
+        clock, registry, outputs = ServerClock(wire), ListenerRegistry(wire), OutputRegistry(wire)
+        reader = ChangeReader(wire, clock, outputs, registry)
+        is_told = Capability.TRANSACTIONS in wire.capabilities  # of changes, by a replica set or a sharded cluster
+        backlogs = StreamBacklogs(registry, clock, reader) if is_told else SweptBacklogs(registry, clock)
+        self._clock, self._registry, self._reader, self._is_told = clock, registry, reader, is_told
+        self.catalog: CatalogStore = MongoCatalog(wire, clock, self.migrate)
+        self.runs: RunStore = MongoRuns(wire, clock, self.migrate)
+        self.ledger = MongoLedger(wire, self.migrate)
+        self.listeners = MongoListeners(registry, outputs, backlogs, reader)
+        self.outputs = MongoOutputs(wire, self.listeners, self.ledger)
+        self.errors = MongoErrors(wire, outputs)
         self.searcher: Searcher | None = None
 
     @property
@@ -72,7 +72,7 @@ class MongoBackend:
     def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
         if args or kwargs:
             raise UnsupportedQuery("a query of MongoDB holds its own arguments; execute takes nothing beside it")
-        return execute(self._wire, self._outputs, query)
+        return execute(self._wire, self.outputs, query)
 
     def owns(self, query: Any) -> bool:
         return isinstance(query, (Query, Collection))
@@ -86,20 +86,20 @@ class MongoBackend:
             query = thaw(query, self._wire)
             if not checked:
                 return resolve_stored(self._wire, query, fields)
-        return resolve(self._wire, query, fields, self._outputs.holds)
+        return resolve(self._wire, query, fields, self.outputs.holds)
 
     def freeze(self, source: Source, *, limited: bool = False) -> dict[str, Any]:
         own = _own(source)
         return freeze(own if limited else own.whole(), self._wire)
 
     def plan(self, source: Source, spec: OutputSpec) -> list[str]:
-        return self.migration_plan() + self._outputs.plan(_own(source).whole(), spec)
+        return self.migration_plan() + self.outputs.plan(_own(source).whole(), spec)
 
     def bind(self, source: Source, spec: OutputSpec, *, create: bool = True) -> Target:
         own = _own(source).whole()
         if create:
             self.migrate()  # of two processes that bind an output, its unique index lets one register it
-        info = replace(self._outputs.bind(own, spec, create=create), parameters=spec.parameters)
+        info = replace(self.outputs.bind(own, spec, create=create), parameters=spec.parameters)
         leases = Leases(self._wire, info.id, self._clock)
         if info.side is not None:
             return SideTarget(self._wire, own, info, leases, SideWriter(self._wire, own, info))
@@ -114,23 +114,18 @@ class MongoBackend:
 
     # -- listeners ---------------------------------------------------------------------------------
 
-    @property
-    def _tells_changes(self) -> bool:
-        """Whether the server has change streams: a replica set or a sharded cluster."""
-        return Capability.TRANSACTIONS in self.capabilities
-
     def feed(self, target: Target, reads: Sequence[str], watch: Watch) -> MongoFeed:
         check_watch(watch)
         if not isinstance(target, MongoTarget):
             raise UnsupportedQuery(f"{type(target).__name__} was bound by another database")
-        if self._tells_changes:
-            return StreamFeed(target, self._listeners, reads, self._reader)
-        return SweptFeed(target, self._listeners, reads)
+        if self._is_told:
+            return StreamFeed(target, self._registry, reads, self._reader)
+        return SweptFeed(target, self._registry, reads)
 
     def wake(self) -> Wake:
-        if self._tells_changes:
+        if self._is_told:
             return StreamWake(self._reader)
-        return SweepWake(self._listeners)
+        return SweepWake(self._registry)
 
     def lead(self, worker: str, ttl_s: float) -> str | None:
         """All workers may work at once: leases keep them off each other's rows."""
@@ -145,7 +140,7 @@ class MongoBackend:
         migrations.migrate(self._wire)
 
     def removal_plan(self, *, outputs: bool = False) -> list[str]:
-        infos = self._outputs.all()
+        infos = self.outputs.all()
         cleared = [info for info in infos if outputs and info.created_column]
         unset = [
             f"drop collection {info.name}" if info.side else f"unset {info.name!r} in {info.table!r}"
@@ -154,9 +149,9 @@ class MongoBackend:
         return unset + [f"drop collection {name}" for name in migrations.own_collections(self._wire)]
 
     def remove_all(self, *, outputs: bool = False) -> None:
-        for info in self._outputs.all() if outputs else ():
+        for info in self.outputs.all() if outputs else ():
             if info.created_column:
-                self._outputs.clear_values(info)
+                self.outputs.clear_values(info)
         for name in migrations.own_collections(self._wire):
             self._wire.collection(name).drop()
 

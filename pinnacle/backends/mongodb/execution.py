@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, overload
 
-from pinnacle.backends.mongodb.changes.listeners import Listeners
+from pinnacle.backends.mongodb.changes.listener_registry import ListenerRegistry
 from pinnacle.backends.mongodb.query import Aggregate, Collection, Count, Find, FindOne, Query, Write
-from pinnacle.backends.mongodb.target.outputs import Outputs
+from pinnacle.backends.mongodb.target.output_registry import OutputRegistry
 from pinnacle.backends.mongodb.wire.stored_collection import StoredCollection
 from pinnacle.backends.mongodb.wire.wire import Wire
 from pinnacle.base.document import Document, Locate
@@ -45,14 +45,14 @@ class Documents:
         return next(iter(self), None)
 
 
-def execute(wire: Wire, outputs: Outputs, query: Any) -> Any:
+def execute(wire: Wire, outputs: OutputRegistry, query: Any) -> Any:
     """Run one query on the user's database: Documents, a count, or pymongo's own write result.
 
     Where no server tells of changes, listeners of the collection are told here.
     """
     result = _run(wire, outputs, query)
     if wire.in_process and (table := _written_table(query)) is not None:
-        Listeners(wire).mark_changed(table)
+        ListenerRegistry(wire).mark_changed(table)
     return result
 
 
@@ -65,7 +65,7 @@ def _written_table(query: Any) -> str | None:
     return query.collection if isinstance(query, Write) else None
 
 
-def _run(wire: Wire, outputs: Outputs, query: Any) -> Any:
+def _run(wire: Wire, outputs: OutputRegistry, query: Any) -> Any:
     if isinstance(query, Collection):
         query = query.find()
     if not isinstance(query, Query):

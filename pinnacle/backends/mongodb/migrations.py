@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from pinnacle.backends.mongodb.changes.listeners import LISTENERS
+from pinnacle.backends.mongodb.changes.listener_registry import LISTENERS
 from pinnacle.backends.mongodb.changes.queue import WORK_PREFIX
 from pinnacle.backends.mongodb.changes.reader import READERS
 from pinnacle.backends.mongodb.stores.artifacts import ARTIFACTS, CHUNKS, UPLOADS
@@ -15,7 +15,7 @@ from pinnacle.backends.mongodb.stores.catalog import COMPONENTS
 from pinnacle.backends.mongodb.stores.ledger import BATCHES, CACHE, USAGE
 from pinnacle.backends.mongodb.stores.runs import METRICS, TRAINING
 from pinnacle.backends.mongodb.target.leases import LEASES
-from pinnacle.backends.mongodb.target.outputs import COUNTERS, REGISTRY, STATE_PREFIX
+from pinnacle.backends.mongodb.target.output_registry import COUNTERS, REGISTRY, STATE_PREFIX
 from pinnacle.backends.mongodb.target.row_errors import ERRORS
 from pinnacle.backends.mongodb.wire.wire import Wire
 

@@ -8,27 +8,26 @@ from typing import Any
 
 from bson.timestamp import Timestamp
 
-from pinnacle.backends.mongodb.changes.listeners import Listeners
-from pinnacle.backends.mongodb.changes.queue import Work
+from pinnacle.backends.mongodb.changes.listener_registry import ListenerRegistry
+from pinnacle.backends.mongodb.changes.queue import WorkQueue
 from pinnacle.backends.mongodb.changes.reader import ChangeReader
 from pinnacle.backends.mongodb.target.leases import Leases
 from pinnacle.backends.mongodb.wire.clock import ServerClock
-from pinnacle.backends.mongodb.wire.wire import Wire
 from pinnacle.base.listeners import Backlog
 
 SWEEP_EVERY_S = 2.0
 """How long after a sweep ended the next one begins, where nobody tells of changes."""
 
 
-class Pending(ABC):
+class Backlogs(ABC):
     """The work of any listener of one database, and whether there may be changes that are no work yet.
 
     Of the latter nobody keeps a list: whoever asks is told to ask again until all that was
     committed before the first question has been looked at.
     """
 
-    def __init__(self, wire: Wire, listeners: Listeners, clock: ServerClock) -> None:
-        self._wire, self._listeners, self._clock = wire, listeners, clock
+    def __init__(self, listeners: ListenerRegistry, clock: ServerClock) -> None:
+        self._wire, self._listeners, self._clock = listeners.wire, listeners, clock
 
     def has_work(self, output: int) -> bool:
         if self._has_unseen(output) or not self._work(output).is_empty():
@@ -42,8 +41,8 @@ class Pending(ABC):
         in_flight = Leases(self._wire, output, self._clock).in_flight()
         return Backlog(0, count, in_flight, max(0.0, time.time() - since) if since is not None else 0.0)
 
-    def _work(self, output: int) -> Work:
-        return Work(self._wire, self._listeners, output)
+    def _work(self, output: int) -> WorkQueue:
+        return WorkQueue(self._wire, self._listeners, output)
 
     @abstractmethod
     def _has_unseen(self, output: int) -> bool:
@@ -54,11 +53,11 @@ class Pending(ABC):
         """The next question is the first of another series."""
 
 
-class StreamPending(Pending):
+class StreamBacklogs(Backlogs):
     """Where changes are read from the change stream."""
 
-    def __init__(self, wire: Wire, listeners: Listeners, clock: ServerClock, reader: ChangeReader) -> None:
-        super().__init__(wire, listeners, clock)
+    def __init__(self, listeners: ListenerRegistry, clock: ServerClock, reader: ChangeReader) -> None:
+        super().__init__(listeners, clock)
         self._reader = reader
         self._asked: dict[int, Timestamp] = {}
 
@@ -71,11 +70,11 @@ class StreamPending(Pending):
         self._asked.pop(output, None)
 
 
-class SweptPending(Pending):
+class SweptBacklogs(Backlogs):
     """Where changes are found by sweeps: one that begins after the first question answers it."""
 
-    def __init__(self, wire: Wire, listeners: Listeners, clock: ServerClock) -> None:
-        super().__init__(wire, listeners, clock)
+    def __init__(self, listeners: ListenerRegistry, clock: ServerClock) -> None:
+        super().__init__(listeners, clock)
         self._asked_at: dict[int, float] = {}
 
     def _has_unseen(self, output: int) -> bool:

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pinnacle.backends.mongodb.changes.backlogs import is_sweep_due
-from pinnacle.backends.mongodb.changes.listeners import LISTENERS, Listeners
-from pinnacle.backends.mongodb.changes.queue import Work
+from pinnacle.backends.mongodb.changes.listener_registry import LISTENERS, ListenerRegistry
+from pinnacle.backends.mongodb.changes.queue import WorkQueue
 from pinnacle.backends.mongodb.changes.reader import ChangeReader
 from pinnacle.backends.mongodb.target.side_collection import SideCollection
 from pinnacle.backends.mongodb.target.target import MongoTarget
@@ -44,11 +44,11 @@ def check_watch(watch: Watch) -> None:
 class MongoFeed(ABC):
     """See `Feed`. Subclasses know how changes are found."""
 
-    def __init__(self, target: MongoTarget, listeners: Listeners, reads: Sequence[str]) -> None:
+    def __init__(self, target: MongoTarget, listeners: ListenerRegistry, reads: Sequence[str]) -> None:
         self.target, self.listeners, self.number = target, listeners, target.info.id
         self._table, self._reads = target.source.table, list(reads)
         self._wire = target.wire
-        self._work = Work(self._wire, listeners, self.number)
+        self._work = WorkQueue(self._wire, listeners, self.number)
         side = target.info.side
         self._side = None if side is None else SideCollection(self._wire, self._table, side)
 
@@ -70,11 +70,6 @@ class MongoFeed(ABC):
             "reads": self._reads, "parameters": self.target.info.parameters, "uuid": self._wire.uuids().get(self._table)
         }  # fmt: skip
         self.listeners.set(self.number, shape=shape)
-
-    def remove(self) -> None:
-        """The registry first: nothing is queued for a listener that is not in it."""
-        self.listeners.remove(self.number)
-        self._work.drop()
 
     def verify(self) -> str | None:
         """Why the listener cannot go on: its collection has another name now.
@@ -134,16 +129,14 @@ class MongoFeed(ABC):
 class StreamFeed(MongoFeed):
     """Changes come from the change stream."""
 
-    def __init__(self, target: MongoTarget, listeners: Listeners, reads: Sequence[str], reader: ChangeReader) -> None:
+    def __init__(
+        self, target: MongoTarget, listeners: ListenerRegistry, reads: Sequence[str], reader: ChangeReader
+    ) -> None:
         super().__init__(target, listeners, reads)
         self._reader = reader
 
     def install(self) -> None:
         super().install()
-        self._reader.forget_routes()
-
-    def remove(self) -> None:
-        super().remove()
         self._reader.forget_routes()
 
     def fold(self) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 from bson.int64 import Int64
 
-from pinnacle.backends.mongodb.changes.listeners import Listeners
+from pinnacle.backends.mongodb.changes.listener_registry import ListenerRegistry
 from pinnacle.backends.mongodb.wire.encoding import as_key, key_identity
 from pinnacle.backends.mongodb.wire.stored_collection import StoredCollection
 from pinnacle.backends.mongodb.wire.wire import Update, Wire
@@ -32,11 +32,11 @@ def work_table(output: int) -> str:
 
 
 @dataclass
-class Work:
+class WorkQueue:
     """The rows that wait for one listener."""
 
     wire: Wire
-    listeners: Listeners
+    listeners: ListenerRegistry
     output: int
     _floor: int = field(default=0, init=False)
     _floor_at: float = field(default=float("-inf"), init=False)

@@ -21,11 +21,11 @@ from typing import Any
 
 from bson.timestamp import Timestamp
 
-from pinnacle.backends.mongodb.changes.listeners import Listeners
-from pinnacle.backends.mongodb.changes.queue import Work
+from pinnacle.backends.mongodb.changes.listener_registry import ListenerRegistry
+from pinnacle.backends.mongodb.changes.queue import WorkQueue
 from pinnacle.backends.mongodb.changes.routes import Route, Routes, Touch
 from pinnacle.backends.mongodb.target.canonical_rows import rows_of
-from pinnacle.backends.mongodb.target.outputs import Outputs, state_table
+from pinnacle.backends.mongodb.target.output_registry import OutputRegistry, state_table
 from pinnacle.backends.mongodb.target.own_writes import OwnWrites
 from pinnacle.backends.mongodb.target.side_collection import SideCollection, owner_field, owner_named
 from pinnacle.backends.mongodb.wire.change_stream import OF_DOCUMENTS, ChangeStream, HistoryLost, StreamEnded
@@ -63,7 +63,7 @@ class _Keys:
 class ChangeReader:
     """Reads the changes for all listeners of a database, while this process holds the lease."""
 
-    def __init__(self, wire: Wire, clock: ServerClock, outputs: Outputs, listeners: Listeners) -> None:
+    def __init__(self, wire: Wire, clock: ServerClock, outputs: OutputRegistry, listeners: ListenerRegistry) -> None:
         self._wire, self._clock = wire, clock
         self._outputs, self._listeners = outputs, listeners
         self.own_writes = OwnWrites()
@@ -205,7 +205,7 @@ class ChangeReader:
         unsure = [as_key(key) for identity, key in keys.to_check.items() if identity not in keys.of_work]
         todo = [*map(as_key, keys.of_work.values()), *(self._stale(route, unsure) if unsure else ())]
         if todo:
-            Work(self._wire, self._listeners, route.output).add(todo)
+            WorkQueue(self._wire, self._listeners, route.output).add(todo)
             failpoint("in-fold")
             self._unsaved += 1
             with self._counting:

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from pinnacle.backends.mongodb.changes.backlogs import is_sweep_due
-from pinnacle.backends.mongodb.changes.listeners import Listeners
+from pinnacle.backends.mongodb.changes.listener_registry import ListenerRegistry
 from pinnacle.backends.mongodb.changes.reader import ChangeReader
 from pinnacle.base.errors import BackendError
 
@@ -52,7 +52,7 @@ class StreamWake:
 class SweepWake:
     """See `Wake`, where nobody tells of changes: wakes when a sweep is due."""
 
-    def __init__(self, listeners: Listeners) -> None:
+    def __init__(self, listeners: ListenerRegistry) -> None:
         self._listeners = listeners
         self._poll_s = POLL_IN_PROCESS_S if listeners.wire.in_process else POLL_S
 

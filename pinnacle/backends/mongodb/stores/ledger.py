@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,16 +19,19 @@ PART_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Ledger:
-    """The collections usage, cache and batch of one database."""
+class MongoLedger:
+    """See `Ledger`. The collections usage, cache and batch of one database."""
 
     wire: Wire
+    migrate: Callable[[], None]
     _trims: TrimSchedule = field(default_factory=TrimSchedule, init=False)
 
     # -- usage -------------------------------------------------------------------------------------
 
     def add_usage(self, rows: Sequence[UsageRow]) -> None:
         """By the driver's own updates, which it never makes twice; `Wire.update` may, and would count twice."""
+        if rows:
+            self.migrate()
         collection = self.wire.collection(USAGE)
         for row in merged(rows):
             named = {"day": row.day, "model": row.model, "output": row.output}
@@ -36,7 +39,7 @@ class Ledger:
             change = {"$setOnInsert": named, "$inc": counters}
             collection.update_one({"_id": json.dumps(row.key)}, change, upsert=True)
 
-    def usage(self, model: str | None) -> list[UsageRow]:
+    def usage(self, model: str | None = None) -> list[UsageRow]:
         entries = self.wire.collection(USAGE).find({} if model is None else {"model": model})
         return newest_first(map(_usage_row, entries))
 
@@ -48,6 +51,8 @@ class Ledger:
         return {bytes(entry["_id"]): entry["value"] for entry in entries}
 
     def cache(self, entries: Mapping[bytes, str], ttl_s: float) -> None:
+        if entries:
+            self.migrate()
         for portion in portions(entries):
             times = {"cached_at": time.time(), "expires_at": time.time() + ttl_s}
             puts = [
@@ -78,6 +83,7 @@ class Ledger:
 
     def save_batch(self, job: BatchJob) -> None:
         """The parts first: the batch is there once the document that counts them is."""
+        self.migrate()
         items = json.dumps(job.items).encode()
         parts = [items[start : start + PART_BYTES] for start in range(0, len(items), PART_BYTES)]
         for number, part in enumerate(parts):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from pinnacle.backends.mongodb.target.outputs import REGISTRY
+from pinnacle.backends.mongodb.target.output_registry import REGISTRY
 from pinnacle.backends.mongodb.wire.clock import ServerClock
 from pinnacle.backends.mongodb.wire.encoding import key_bytes, key_identity
 from pinnacle.backends.mongodb.wire.stored_collection import StoredCollection

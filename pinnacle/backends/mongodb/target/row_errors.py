@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from pinnacle.backends.mongodb.target.outputs import state_table
+from pinnacle.backends.mongodb.target.output_registry import OutputRegistry, state_table
 from pinnacle.backends.mongodb.wire.encoding import as_key
 from pinnacle.backends.mongodb.wire.wire import Update, Wire
 from pinnacle.base.rows import Failure, Key, OutputInfo, RowError
@@ -57,29 +57,37 @@ class Failures:
         }  # fmt: skip
 
 
-def list_errors(wire: Wire, names: dict[int, str], output: int | None, limit: int) -> list[RowError]:
-    """Errors, newest first; ``names`` are the outputs' by id."""
-    condition = {} if output is None else {"output": output}
-    entries = wire.collection(ERRORS).find(condition, sort=[("failed_at", -1), ("_id", -1)], limit=limit)
-    return [
-        RowError(
-            names.get(entry["output"], str(entry["output"])), as_key(entry["key"]), entry["model"], entry["version"],
-            entry["error"], entry["message"], entry["traceback"], entry["attempts"], _aware(entry["failed_at"]),
-        )
-        for entry in entries
-    ]  # fmt: skip
+@dataclass(frozen=True)
+class MongoErrors:
+    """See `Errors`. The rows of one database that were set aside."""
+
+    wire: Wire
+    outputs: OutputRegistry
+
+    def newest(self, output: int | None = None, limit: int = 1000) -> list[RowError]:
+        names = {info.id: f"{info.table}.{info.name}" for info in self.outputs.all()}
+        condition = {} if output is None else {"output": output}
+        newest = [("failed_at", -1), ("_id", -1)]
+        entries = self.wire.collection(ERRORS).find(condition, sort=newest, limit=limit)
+        return [_row_error(entry, names) for entry in entries]
+
+    def take(self, output: int) -> list[Key]:
+        """See `Errors.take`. Drops the errors and the bookkeeping that sets their rows aside."""
+        keys: list[Key] = []
+        mine = {"output": output}
+        while entries := list(self.wire.collection(ERRORS).find(mine, {"key": 1}, limit=TAKEN_AT_ONCE)):
+            taken = [entry["key"] for entry in entries]
+            self.wire.delete(state_table(output), {"_id": {"$in": taken}, "f": True})
+            self.wire.delete(ERRORS, {"_id": {"$in": [entry["_id"] for entry in entries]}})
+            keys += map(as_key, taken)
+        return keys
 
 
-def take_errors(wire: Wire, output: int) -> list[Key]:
-    """Drop an output's errors and the bookkeeping that sets their rows aside; the rows' keys."""
-    keys: list[Key] = []
-    mine = {"output": output}
-    while entries := list(wire.collection(ERRORS).find(mine, {"key": 1}, limit=TAKEN_AT_ONCE)):
-        taken = [entry["key"] for entry in entries]
-        wire.delete(state_table(output), {"_id": {"$in": taken}, "f": True})
-        wire.delete(ERRORS, {"_id": {"$in": [entry["_id"] for entry in entries]}})
-        keys += map(as_key, taken)
-    return keys
+def _row_error(entry: Mapping[str, Any], names: Mapping[int, str]) -> RowError:
+    return RowError(
+        names.get(entry["output"], str(entry["output"])), as_key(entry["key"]), entry["model"], entry["version"],
+        entry["error"], entry["message"], entry["traceback"], entry["attempts"], _aware(entry["failed_at"]),
+    )  # fmt: skip
 
 
 def _storable(text: str) -> str:

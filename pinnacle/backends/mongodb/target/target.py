@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from pinnacle.backends.mongodb.target.canonical_rows import rows_of, shape_of
 from pinnacle.backends.mongodb.target.leases import Leases
-from pinnacle.backends.mongodb.target.outputs import state_table
+from pinnacle.backends.mongodb.target.output_registry import state_table
 from pinnacle.backends.mongodb.target.own_writes import OwnWrites
 from pinnacle.backends.mongodb.target.row_errors import ERRORS
 from pinnacle.backends.mongodb.target.source import MongoSource

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from pinnacle.backends.mongodb.target.canonical_rows import rows_of, shape_of
-from pinnacle.backends.mongodb.target.outputs import REGISTRY, require_newest, state_table
+from pinnacle.backends.mongodb.target.output_registry import REGISTRY, require_newest, state_table
 from pinnacle.backends.mongodb.target.own_writes import OwnWrites
 from pinnacle.backends.mongodb.target.row_errors import Failures
 from pinnacle.backends.mongodb.target.source import MongoSource

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from pinnacle.backends.mongodb.query import Collection, Find, Query
 from pinnacle.backends.mongodb.target.locations import check_location, require_side, require_type
-from pinnacle.backends.mongodb.target.side_collection import SideCollection
+from pinnacle.backends.mongodb.target.side_collection import VALUE, SideCollection
 from pinnacle.backends.mongodb.target.source import MongoSource
 from pinnacle.backends.mongodb.wire.stored_collection import StoredCollection
 from pinnacle.backends.mongodb.wire.wire import Wire
@@ -30,14 +31,20 @@ def state_table(output: int) -> str:
 
 
 @dataclass(frozen=True)
-class Outputs:
-    """The outputs of one database."""
+class OutputRegistry:
+    """See `Outputs`, all of it but `forget`. The outputs of one database."""
 
     wire: Wire
 
-    def all(self, **condition: Any) -> list[OutputInfo]:
-        """Outputs by id; ``condition`` are fields of the registry's documents."""
-        return [_info(entry) for entry in self._registry.find(condition, sort=[("_id", 1)])]
+    def all(self) -> list[OutputInfo]:
+        return self._where({})
+
+    def of(self, model: str) -> list[OutputInfo]:
+        return self._where({"model": model})
+
+    def on(self, table: str) -> list[OutputInfo]:
+        """The outputs of a collection's documents, oldest first."""
+        return self._where({"collection": table})
 
     def get(self, output: int) -> OutputInfo:
         entry = self._registry.find_one({"_id": output})
@@ -45,14 +52,21 @@ class Outputs:
             raise NotFound(f"there is no output number {output}")
         return _info(entry)
 
-    def find(self, table: str, fields: Fields, model: str) -> list[OutputInfo]:
-        """A model's outputs on some fields of a collection, the newest first."""
-        found = self.all(collection=table, model=model)
-        return [info for info in reversed(found) if info.fields == fields]
+    def find(self, entity: Any, fields: Fields, model: str) -> OutputInfo | None:
+        """The newest output of ``model`` on ``fields`` of a collection, given by name, Collection or query."""
+        found = self._where({"collection": _table_of(entity), "model": model})
+        return next((info for info in reversed(found) if info.fields == fields), None)
+
+    def column(self, entity: Any, info: OutputInfo) -> str:
+        """The output's path, as filters and projections take it; of a side output the one in its collection."""
+        return VALUE if info.side else info.name
+
+    def rows(self, info: OutputInfo) -> Find:
+        return Collection(info.table).find()
 
     def holds(self, table: str, path: str) -> bool:
         """Whether a path of a collection is an output's field, or within one."""
-        fields = [info for info in self.all(collection=table) if info.side is None]
+        fields = [info for info in self.on(table) if info.side is None]
         return any(f"{path}.".startswith(f"{info.name}.") for info in fields)
 
     def locator(self, table: str) -> Locator:
@@ -122,13 +136,16 @@ class Outputs:
             return MISSING
         return found
 
+    def _where(self, condition: Mapping[str, Any]) -> list[OutputInfo]:
+        return [_info(entry) for entry in self._registry.find(condition, sort=[("_id", 1)])]
+
     @property
     def _registry(self) -> StoredCollection:
         return self.wire.collection(REGISTRY)
 
     def _checked(self, source: MongoSource, spec: OutputSpec, path: str) -> OutputInfo | None:
         """The registered output at ``path``, after every check that can refuse ``spec``."""
-        others = self.all(collection=source.table)
+        others = self.on(source.table)
         existing = next((info for info in others if info.name == path), None)
         is_side = isinstance(spec.type, Items)
         if existing is not None and (is_side or existing.side) and existing.type != spec.type:
@@ -181,13 +198,13 @@ class Outputs:
 class Locator:
     """Finds outputs' places for the documents of one result; asks the database once."""
 
-    outputs: Outputs
+    outputs: OutputRegistry
     table: str
     _known: list[OutputInfo] | None = None
 
     def __call__(self, fields: Fields, model: str) -> list[StoredAt]:
         if self._known is None:
-            self._known = self.outputs.all(collection=self.table)
+            self._known = self.outputs.on(self.table)
         return list(self._places(self._known, fields, model))
 
     def _places(self, known: list[OutputInfo], fields: Fields, model: str) -> Iterator[StoredAt]:
@@ -195,6 +212,12 @@ class Locator:
             if info.model == model and info.fields == fields:
                 fetch = partial(self.outputs.items_of, info) if info.side else None
                 yield StoredAt(info.name, info.type.stored.on_mongodb().decode, fetch)
+
+
+def _table_of(entity: Any) -> str:
+    if isinstance(entity, Collection):
+        return entity.name
+    return entity.collection if isinstance(entity, Query) else str(entity)
 
 
 def require_newest(entry: Mapping[str, Any] | None, version: int) -> None:
