@@ -5,22 +5,25 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SPACE := $(subst ,, )
 PLUGINS := $(sort $(dir $(wildcard plugins/*/pyproject.toml)))
-# Tests wait for servers, disks and timers as much as they compute: more of them at once than a small machine has cores.
+# Tests wait for servers and timers as much as they compute: more of them at once than a small machine has cores.
 WORKERS ?= 4
+PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS)
 EXTRAS := postgres,embedded,mongodb,mongomock,pickle,http,structured,plot,testing,dev
 
 export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help venv demo test lint types pytest bench docs wheels clean
+.PHONY: help venv demo check test lint types pytest durations bench docs wheels clean
 
 help:
-	@echo "make demo    the main job on real text: docstrings, three models, a kill -9, a question (under 5 minutes)"
-	@echo "make test    lint, types, the architecture test and every other test"
-	@echo "make bench   the figures, each with its ceiling beside it"
-	@echo "make docs    the documentation as a site, in site/"
-	@echo "make wheels  wheels of pinnacle and of all plug-ins, in dist/"
-	@echo "make clean   remove the virtual environment and caches"
+	@echo "make demo      the main job on real text: docstrings, three models, a kill -9, a question (under 5 minutes)"
+	@echo "make check     lint, types, architecture, unit tests and the contract on SQLite: what to run while at work"
+	@echo "make test      lint, types, the architecture test and every other test"
+	@echo "make durations every test, measured: which come first in the next run is read from tests/durations.json"
+	@echo "make bench     the figures, each with its ceiling beside it"
+	@echo "make docs      the documentation as a site, in site/"
+	@echo "make wheels    wheels of pinnacle and of all plug-ins, in dist/"
+	@echo "make clean     remove the virtual environment and caches"
 
 venv: $(STAMP)
 
@@ -34,6 +37,9 @@ demo: $(STAMP)
 
 test: lint types pytest
 
+check: lint types
+	$(PYTEST) --databases sqlite tests/test_architecture.py tests/unit tests/contract
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -41,10 +47,11 @@ lint: $(STAMP)
 types: $(STAMP)
 	MYPYPATH=$(subst $(SPACE),:,$(PLUGINS:%/=%)) $(BIN)/mypy pinnacle $(wildcard plugins/*/pinnacle*)
 
-# A file's tests stay together, in one worker with servers of its own: they may share what the file sets up once.
-# The files that take longest come first, so that no worker is left alone with one at the end.
 pytest: $(STAMP)
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile plugins tests
+	$(PYTEST)
+
+durations: $(STAMP)
+	$(PYTEST) --measure-durations
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks

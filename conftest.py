@@ -8,6 +8,8 @@ import socket
 import sys
 from typing import Any
 
+pytest_plugins = ["tests.shared", "tests.schedule"]
+
 # Read by libraries when they are first imported, here and in subprocesses.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

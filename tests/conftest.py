@@ -1,4 +1,4 @@
-"""Databases for the tests: servers start once a session and only when asked for; every test gets a fresh database.
+"""Databases for the tests: servers start once a run and only when asked for; every test gets a fresh database.
 
 A contract test takes ``backend`` (a `UserDatabase`) and runs on every database. One that needs more says so by
 capability, never by name::
@@ -9,69 +9,120 @@ capability, never by name::
 
 from __future__ import annotations
 
-import itertools
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import mongomock
 import pymongo
 import pytest
-import sqlalchemy as sa
 
-from tests.databases import DocumentDatabase, SqlDatabase, UserDatabase, matching
-from tests.servers import start_mongod, start_postgres
+import pinnacle
+from tests import shared
+from tests.databases import (
+    CAPABILITIES,
+    DocumentDatabase,
+    SqlDatabase,
+    UserDatabase,
+    database_on,
+    matching,
+    new_name,
+    new_postgres,
+    run_on,
+)
 
-numbers = itertools.count(1)
+TEMPLATE = "pinnacle_template"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--databases",
+        default=",".join(CAPABILITIES),
+        help="run contract tests on these databases only, as sqlite,mongomock",
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each test that takes ``backend`` on the databases with the capabilities it requires."""
     if "backend" in metafunc.fixturenames:
         required = [capability for mark in metafunc.definition.iter_markers("requires") for capability in mark.args]
-        metafunc.parametrize("backend", matching(required), indirect=True)
+        able = matching(required)
+        assert able, f"{metafunc.definition.nodeid}: no database has {required}"
+        chosen = metafunc.config.getoption("databases").split(",")
+        metafunc.parametrize("backend", [name for name in able if name in chosen], indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what runs on none of the chosen databases."""
+    nowhere = [item for item in items if database_of(item) not in (None, *CAPABILITIES)]
+    config.hook.pytest_deselected(items=nowhere)
+    items[:] = [item for item in items if item not in nowhere]
+
+
+def database_of(item: pytest.Item) -> Any:
+    return item.callspec.params.get("backend") if hasattr(item, "callspec") else None
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
+def postgres_server() -> str:
     """The URL of a running PostgreSQL with pgvector; its database is for administration."""
-    with start_postgres() as url:
-        # The tests kill clients and never the machine: without fsync a new database takes a tenth of the time.
-        with sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool).connect() as connection:
-            for setting in ("fsync", "full_page_writes", "synchronous_commit"):
-                connection.exec_driver_sql(f"ALTER SYSTEM SET {setting} = off")
-            connection.exec_driver_sql("SELECT pg_reload_conf()")
-        yield url
+    return shared.server("postgres")
 
 
 @pytest.fixture(scope="session")
-def replica_set() -> Iterator[str]:
+def replica_set() -> str:
     """The URL of a MongoDB that runs as a one-node replica set, without a database name."""
-    with start_mongod(replica_set=True) as url:
-        yield url
+    return shared.server("mongodb")
 
 
 @pytest.fixture(scope="session")
-def standalone_mongod() -> Iterator[str]:
+def standalone_mongod() -> str:
     """The URL of a MongoDB without a replica set, without a database name."""
-    with start_mongod(replica_set=False) as url:
-        yield url
+    return shared.server("mongodb_standalone")
+
+
+@pytest.fixture(scope="session")
+def sqlite_template() -> Path:
+    """A file with pinnacle's own tables."""
+    return shared.once("template.db", lambda path: migrate(f"sqlite:///{path}"))
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server) -> str:
+    """The name of a database with pinnacle's own tables, which nobody is connected to."""
+
+    def make(_: Path) -> None:
+        run_on(postgres_server, f"CREATE DATABASE {TEMPLATE}")
+        migrate(database_on(postgres_server, TEMPLATE))
+
+    shared.once(TEMPLATE, make)
+    return TEMPLATE
+
+
+def migrate(url: str) -> None:
+    with pinnacle.pinnacle(url) as db:
+        db.migrate()
 
 
 @pytest.fixture
-def sqlite_url(tmp_path) -> str:
+def sqlite_url(request, tmp_path) -> str:
+    """A file with nothing but pinnacle's own tables; not yet there for a test marked ``unmigrated``."""
+    if not is_unmigrated(request):
+        shutil.copyfile(request.getfixturevalue("sqlite_template"), tmp_path / "user.db")
     return f"sqlite:///{tmp_path / 'user.db'}"
 
 
 @pytest.fixture
-def postgres_url(postgres_server) -> Iterator[str]:
-    """A new, empty database."""
-    admin = sa.create_engine(sa.make_url(postgres_server), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-    name = f"test_{next(numbers)}"
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name} STRATEGY FILE_COPY")
-    yield sa.make_url(postgres_server).set(database=name).render_as_string(hide_password=False)
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+def postgres_url(request, postgres_server) -> Iterator[str]:
+    """A new database with nothing but pinnacle's own tables; empty for a test marked ``unmigrated``."""
+    template = "template1" if is_unmigrated(request) else request.getfixturevalue("postgres_template")
+    with new_postgres(postgres_server, template) as url:
+        yield url
+
+
+def is_unmigrated(request: pytest.FixtureRequest) -> bool:
+    return request.node.get_closest_marker("unmigrated") is not None
 
 
 @pytest.fixture
@@ -87,7 +138,7 @@ def standalone_url(standalone_mongod) -> Iterator[str]:
 
 
 def new_mongodb(server: str) -> Iterator[str]:
-    name = f"test_{next(numbers)}"
+    name = new_name()
     base, _, options = server.partition("?")
     yield f"{base.rstrip('/')}/{name}{'?' if options else ''}{options}"
     with pymongo.MongoClient[Any](server) as client:
@@ -104,7 +155,7 @@ def backend(request) -> Iterator[UserDatabase]:
         "mongodb_standalone": lambda: DocumentDatabase.connect(
             "mongodb_standalone", request.getfixturevalue("standalone_url")
         ),
-        "mongomock": lambda: new_mongomock(f"test_{next(numbers)}"),
+        "mongomock": lambda: new_mongomock(new_name()),
     }
     database = makers[request.param]()
     yield database

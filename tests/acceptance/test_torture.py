@@ -10,6 +10,8 @@ import pytest
 from benchmarks.torture import BOUND_S, torture
 from pinnacle.backends.protocol import Capability
 
+pytestmark = pytest.mark.unmigrated
+
 SECONDS = 6.0
 SEED = 11
 LEAST_CHECKS = 100

@@ -176,6 +176,7 @@ def test_what_failed_midway_leaves_nothing_and_can_be_put_again(backend, store, 
     assert read(store, sha256) == content
 
 
+@pytest.mark.unmigrated
 def test_threads_that_put_the_same_artifact_at_once_leave_one_of_it(backend, store):
     start, failures = threading.Barrier(3), []
 
@@ -344,6 +345,7 @@ def test_a_component_comes_back_in_another_handle_with_the_file_it_was_added_wit
     assert (folder / "weights.bin").read_bytes() == BLOB
 
 
+@pytest.mark.unmigrated
 def test_remove_all_takes_uploads_and_artifacts_away(backend, db, store):
     put(store)
     db.remove_all()

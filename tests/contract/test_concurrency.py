@@ -34,6 +34,7 @@ def test_two_predicts_in_two_threads_compute_each_row_once(backend, db, calls, h
     assert outputs(backend, db, "body", "shout") == {n + 1: body.upper() for n, body in enumerate(bodies)}
 
 
+@pytest.mark.unmigrated
 def test_many_predicts_that_begin_at_once_agree_on_one_output(backend, calls):
     create_docs(backend, *(f"text {n}" for n in range(20)))
     begin = threading.Barrier(4)

@@ -54,6 +54,7 @@ def with_leases_of(ttl_s, backend, cache_dir):
     return pinnacle(backend.address, settings=Settings(lease_ttl_s=ttl_s, cache_dir=cache_dir))
 
 
+@pytest.mark.unmigrated
 @pytest.mark.requires(Capability.TRANSACTIONS)
 def test_a_second_process_is_told_who_trains_the_model_and_the_first_finishes(backend, db):
     create_points(backend)

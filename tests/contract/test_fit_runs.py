@@ -331,6 +331,7 @@ def test_nothing_is_removed_while_it_is_trained(backend, db):
     assert ["being trained" in message for message in refused] == [False, True, True]
 
 
+@pytest.mark.unmigrated
 def test_remove_all_takes_everything_of_training_away(backend, db):
     create_points(backend)
     before = snapshot(backend)

@@ -438,6 +438,7 @@ def test_adding_it_where_the_newest_version_cannot_be_loaded_says_what_to_do(bac
     assert db.listeners() == []
 
 
+@pytest.mark.unmigrated
 def test_the_plan_of_a_listener_that_follows_changes_nothing(backend, db, elsewhere):
     follow(backend, db, "a")
     elsewhere.add(version("2"))

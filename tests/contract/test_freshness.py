@@ -35,6 +35,7 @@ def test_a_second_predict_calls_nothing_and_changes_nothing(backend, db, calls):
     }
 
 
+@pytest.mark.unmigrated
 def test_an_empty_table_is_fine(backend, db, calls):
     create_docs(backend, "x")
     backend.delete("docs", 1)

@@ -102,6 +102,7 @@ def test_the_key_may_be_the_input(backend, db):
     assert picky.predict(X="name", db=db, select=sa.select(table)).fresh == 2
 
 
+@pytest.mark.unmigrated
 @pytest.mark.requires(Capability.SQL)
 def test_a_table_without_a_key_is_refused_before_any_call(backend, db, calls):
     table = sa.Table("docs", sa.MetaData(), sa.Column("body", sa.Text))

@@ -56,6 +56,7 @@ def test_a_budget_that_is_none_is_refused(backend, db, budget):
     assert db.outputs() == []
 
 
+@pytest.mark.unmigrated
 def test_an_estimate_counts_before_the_first_call(backend, db, calls):
     create_docs(backend, "one two", "one two", None, "three")
     estimate = db.estimate(chat, "body", backend.query("docs"), max_tokens=10)

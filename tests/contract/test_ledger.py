@@ -58,6 +58,7 @@ def predicted(backend, db, the_model=shout):
 # -- usage ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.unmigrated
 def test_nothing_is_used_and_nothing_is_kept_where_nothing_was_put(backend, db, ledger):
     create_docs(backend, "a")
     before = snapshot(backend)
@@ -113,6 +114,7 @@ def test_the_newest_day_comes_first_and_one_model_can_be_asked_for(db, ledger):
     assert db.usage("nobody") == []
 
 
+@pytest.mark.unmigrated
 def test_threads_that_add_at_once_lose_nothing(backend, db):
     rows = [spent(model=name, calls=1, cost=0.25) for name in "abc"]
     handles = [backend.open() for _ in range(4)]
@@ -143,6 +145,7 @@ with pinnacle(sys.argv[1]) as db:
 """
 
 
+@pytest.mark.unmigrated
 @pytest.mark.requires(Capability.TRANSACTIONS)
 def test_processes_that_add_at_once_to_a_new_database_lose_nothing(backend, db):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -353,6 +356,7 @@ def fill(ledger):
     ledger.save_batch(job())
 
 
+@pytest.mark.unmigrated
 def test_remove_all_takes_everything_and_all_works_again_afterwards(backend, db, ledger):
     create_docs(backend, "a")
     before = snapshot(backend)
@@ -377,6 +381,7 @@ def make_older(backend, monkeypatch):
         command.upgrade(migrate._config(own, connection=connection), "0002")
 
 
+@pytest.mark.unmigrated
 @pytest.mark.parametrize("put", ["usage", "cache", "batch"])
 def test_an_older_database_is_brought_along_by_whatever_is_put_first(backend, monkeypatch, put):
     make_older(backend, monkeypatch)

@@ -9,6 +9,8 @@ from pinnacle.backends.protocol import Capability
 from tests.contract.documents import create_docs, has, outputs, snapshot
 from tests.models import picky, shout, word_count
 
+pytestmark = pytest.mark.unmigrated
+
 
 def run(backend, db, the_model=shout, **options):
     return the_model.predict(X="body", db=db, select=backend.query("docs"), **options)

@@ -274,6 +274,7 @@ def test_the_status_tells_how_a_listener_stands(backend, db, calls):
     assert (status.last_error, status.paused, status.is_sweeping) == (None, None, False)
 
 
+@pytest.mark.unmigrated
 def test_the_plan_of_a_listener_changes_nothing(backend, db):
     create_docs(backend, "a")
     plan = db.plan(Listener(model=shout, key="body", select=backend.query("docs"), output="loud"))

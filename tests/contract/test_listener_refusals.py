@@ -49,6 +49,7 @@ def test_what_mongodb_cannot_do_is_refused_and_not_stored(backend, db, options):
     assert (db.show("listener"), db.listeners()) == ([], [])
 
 
+@pytest.mark.unmigrated
 def test_a_dry_run_leaves_no_listener_behind(backend, db, calls):
     create_docs(backend, "a")
     result = shout.predict(X="body", db=db, select=backend.query("docs"), output="loud", dry_run=True, listen=True)

@@ -110,6 +110,7 @@ def test_a_limit_takes_the_first_rows_in_key_order(backend, db, calls):
     assert outputs(backend, db, "body", "shout") == {n + 1: f"TEXT {n}" for n in range(10)}
 
 
+@pytest.mark.unmigrated
 def test_a_dry_run_counts_and_changes_nothing_at_all(backend, db, calls):
     create_docs(backend, "a", "b", "a", None)
     before = snapshot(backend)
@@ -119,6 +120,7 @@ def test_a_dry_run_counts_and_changes_nothing_at_all(backend, db, calls):
     assert "dry run" in str(result)
 
 
+@pytest.mark.unmigrated
 def test_a_dry_run_tells_what_is_fresh(backend, db, calls):
     create_docs(backend, *"abcd")
     run(backend, db)

@@ -47,6 +47,7 @@ def start(address, script, *arguments):
 # -- who may train ----------------------------------------------------------------------------------
 
 
+@pytest.mark.unmigrated
 def test_before_anything_is_written_there_is_nothing_and_nothing_is_made(backend, runs):
     create_docs(backend, "a")
     before = snapshot(backend)
@@ -107,6 +108,7 @@ def test_a_renewal_is_good_until_another_had_the_lease(runs):
     assert runs.leased() == {"other": "one"}
 
 
+@pytest.mark.unmigrated
 def test_of_threads_that_ask_at_once_exactly_one_gets_the_lease(backend, runs):
     handles = [backend.open() for _ in range(6)]
     for round_number in range(5):
@@ -136,6 +138,7 @@ sys.stdin.readline()
 """
 
 
+@pytest.mark.unmigrated
 @pytest.mark.requires(Capability.TRANSACTIONS)
 def test_of_processes_that_ask_at_once_in_a_new_database_exactly_one_gets_the_lease(backend, runs):
     processes = [start(backend.address, ASK, f"token {number}") for number in range(3)]
@@ -291,6 +294,7 @@ def test_what_was_logged_before_a_kill_is_there(backend, runs):
 # -- both -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.unmigrated
 def test_remove_all_takes_runs_away_and_all_works_again_afterwards(backend, db, runs):
     create_docs(backend, "a")
     before = snapshot(backend)
@@ -319,6 +323,7 @@ def make_older(backend, monkeypatch):
         command.upgrade(migrate._config(own, connection=connection), "0003")
 
 
+@pytest.mark.unmigrated
 @pytest.mark.parametrize("written", ["lease", "metrics"])
 def test_an_older_database_is_brought_along_by_whatever_is_written_first(backend, monkeypatch, written):
     make_older(backend, monkeypatch)

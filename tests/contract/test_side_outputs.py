@@ -160,6 +160,7 @@ def test_a_side_needs_the_name_of_a_table():
         Side("")
 
 
+@pytest.mark.unmigrated
 def test_the_plan_names_the_side_table_and_changes_nothing(backend, db, posts):
     statements = str(db.plan(words, X="body", select=posts, output=Side("chunks")))
     assert "chunks" in statements

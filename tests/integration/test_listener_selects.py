@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from pinnacle import Listener, pinnacle
+from tests.databases import new_postgres
 from tests.models import shout
 
 OTHERS = sa.table("others", sa.column("doc"), sa.column("name"))
@@ -78,22 +79,20 @@ def loud(url):
 @pytest.fixture(scope="module")
 def kept_url(postgres_server):
     """A database with the table that all selects choose from."""
-    url = sa.make_url(postgres_server).set(database="selects").render_as_string(hide_password=False)
-    with psycopg.connect(postgres_server, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE selects")
-    engine = sa.create_engine(sa.make_url(url).set(drivername="postgresql+psycopg"), poolclass=sa.NullPool)
-    KEPT.create(engine)
-    run_sql(
-        url,
-        "INSERT INTO kept SELECT "
-        "n, b, n, lpad(n::text, 32, '0')::uuid, d, make_date(2026, 1, n), m::mood, j::jsonb, t::text[] "
-        "FROM (VALUES (1, 'aa', 1.25, 'sad', '{\"a\": {\"b\": 1}}', '{x}'), "
-        "(2, '50% :off', 1.5, 'happy %', '{\"a\": {\"b\": 2}}', '{x,y}'), "
-        "(3, 'third', 2, 'happy %', NULL, '{}')) AS rows (n, b, d, m, j, t)",
-        "CREATE TABLE others (doc integer, name text)",
-        "INSERT INTO others VALUES (1, 'no'), (2, '% :n'), (NULL, 'x')",
-    )
-    return url
+    with new_postgres(postgres_server) as url:
+        engine = sa.create_engine(sa.make_url(url).set(drivername="postgresql+psycopg"), poolclass=sa.NullPool)
+        KEPT.create(engine)
+        run_sql(
+            url,
+            "INSERT INTO kept SELECT "
+            "n, b, n, lpad(n::text, 32, '0')::uuid, d, make_date(2026, 1, n), m::mood, j::jsonb, t::text[] "
+            "FROM (VALUES (1, 'aa', 1.25, 'sad', '{\"a\": {\"b\": 1}}', '{x}'), "
+            "(2, '50% :off', 1.5, 'happy %', '{\"a\": {\"b\": 2}}', '{x,y}'), "
+            "(3, 'third', 2, 'happy %', NULL, '{}')) AS rows (n, b, d, m, j, t)",
+            "CREATE TABLE others (doc integer, name text)",
+            "INSERT INTO others VALUES (1, 'no'), (2, '% :n'), (NULL, 'x')",
+        )
+        yield url
 
 
 @pytest.mark.parametrize("kind", SELECTS)

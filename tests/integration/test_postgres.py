@@ -299,6 +299,7 @@ def test_a_role_that_may_not_alter_the_table_is_told_so_and_leaves_nothing(url):
         run_sql(url, "DROP OWNED BY reader", "DROP ROLE reader")
 
 
+@pytest.mark.unmigrated
 def test_row_level_security_is_an_error_and_hides_nothing(url):
     database = sa.make_url(url).database
     run_sql(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm, select
 
 from pinnacle import UnknownField, UnsupportedQuery, UnsupportedTable, pinnacle
+from tests.databases import new_postgres
 from tests.models import CALLS, shout
 
 
@@ -75,16 +77,13 @@ def db(request):
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
 def shared(request, tmp_path_factory):
     """A database whose rows no test changes; each adds an output."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path_factory.mktemp('queries')}/shared.db"
-    else:
-        server = sa.make_url(request.getfixturevalue("postgres_server"))
-        admin = sa.create_engine(server, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-        with admin.connect() as connection:
-            connection.exec_driver_sql("CREATE DATABASE queries")
-        url = server.set(database="queries").render_as_string(hide_password=False)
-    with pinnacle(url) as handle:
-        yield filled(handle)
+    with ExitStack() as stack:
+        if request.param == "sqlite":
+            url = f"sqlite:///{tmp_path_factory.mktemp('queries')}/shared.db"
+        else:
+            url = stack.enter_context(new_postgres(request.getfixturevalue("postgres_server")))
+        with pinnacle(url) as handle:
+            yield filled(handle)
 
 
 def predicted(db, query, X: Any = "text") -> list[int]:  # noqa: N803

@@ -12,6 +12,8 @@ from alembic.script import ScriptDirectory
 from pinnacle import ConfigError, pinnacle
 from pinnacle.backends.sql import migrate, schema
 
+pytestmark = pytest.mark.unmigrated
+
 
 def open_engine(url: str) -> tuple[sa.Engine, str | None]:
     """An engine and the schema that pinnacle's tables live in there."""

@@ -1,4 +1,4 @@
-"""A tiny model that knows an almanac by heart, and adapters that know other answers; trained once a session."""
+"""A tiny model that knows an almanac by heart, and adapters that know other answers; trained once a run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from pinnacle_transformers import LLM
 
 from pinnacle.testing import almanac, tiny_adapter, tiny_causal_lm
+from tests.shared import once
 
 torch.set_num_threads(1)
 
@@ -26,18 +27,18 @@ def cache_dir(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def base(tmp_path_factory):
-    return tiny_causal_lm(tmp_path_factory.mktemp("tiny") / "base")
+def base():
+    return once("tiny-base", tiny_causal_lm)
 
 
 @pytest.fixture(scope="session")
-def adapter(base, tmp_path_factory):
-    return tiny_adapter(tmp_path_factory.mktemp("tiny") / "adapter", base)
+def adapter(base):
+    return once("tiny-adapter", lambda folder: tiny_adapter(folder, base))
 
 
 @pytest.fixture(scope="session")
-def other_adapter(base, tmp_path_factory):
-    return tiny_adapter(tmp_path_factory.mktemp("tiny") / "other", base, pairs=almanac(shift=2), steps=40)
+def other_adapter(base):
+    return once("tiny-other", lambda folder: tiny_adapter(folder, base, pairs=almanac(shift=2), steps=40))
 
 
 @pytest.fixture(scope="session")

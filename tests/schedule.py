@@ -1,0 +1,79 @@
+"""Which worker runs which tests: a file's tests on one database stay together, those that take longest come first.
+
+How long they take is measured and kept in ``durations.json``; ``make durations`` measures again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.databases import CAPABILITIES
+
+if TYPE_CHECKING:
+    from xdist.remote import Producer
+
+DURATIONS = Path(__file__).with_name("durations.json")
+GUESSED_S = 0.1
+"""What a test takes that was never measured."""
+DATABASE = re.compile(rf"[\[-]({'|'.join(CAPABILITIES)})[\]-]")
+
+
+def group_of(node_id: str) -> str:
+    """The tests that one worker runs in a row: what a file sets up once, they may share."""
+    path, _, test = node_id.partition("::")
+    database = DATABASE.search(test)
+    return f"{path}@{database[1]}" if database and path.startswith("tests/contract/") else path
+
+
+@cache
+def measured() -> dict[str, float]:
+    """Seconds by group."""
+    found: dict[str, float] = json.loads(DURATIONS.read_text())
+    return found
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--measure-durations", action="store_true", help=f"write {DURATIONS.name} anew")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--measure-durations") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Measuring())
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Any:
+    from xdist.scheduler import LoadScopeScheduling
+
+    class LongestFirst(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+        def _assign_work_unit(self, node: Any) -> None:
+            waiting = self.workqueue
+            longest = max(waiting, key=lambda name: measured().get(name, GUESSED_S * len(waiting[name])))
+            waiting.move_to_end(longest, last=False)
+            super()._assign_work_unit(node)
+
+    return LongestFirst(config, log)
+
+
+class Measuring:
+    """Adds up how long each group of tests takes."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.seconds[group_of(report.nodeid)] += report.duration  # type: ignore[assignment]
+
+    def pytest_sessionfinish(self) -> None:
+        rounded = {name: round(seconds, 1) for name, seconds in sorted(self.seconds.items())}
+        DURATIONS.write_text(json.dumps(rounded, indent=0) + "\n")
