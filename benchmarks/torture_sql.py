@@ -127,14 +127,14 @@ class SqlSight:
         source = self._backend.resolve(in_language(language) if language else everything(), info.fields)
         spec = OutputSpec(info.name, info.type, info.model, info.version, info.fields)
         self._target = self._backend.bind(source, spec, create=False)
-        is_sqlite = self._backend.dialect.name == "sqlite"
+        is_sqlite = self._backend.session.dialect.name == "sqlite"
         self._begin = "BEGIN" if is_sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
     def look(self) -> Look:
-        with self._backend.reading() as connection:
+        with self._backend.session.reading() as connection:
             connection.exec_driver_sql(self._begin)
             try:
-                with patch.object(self._backend, "reading", lambda: nullcontext(connection)):
+                with patch.object(self._backend.session, "reading", lambda: nullcontext(connection)):
                     page = self._target.read(None, EVERYTHING)
                 rows = rows_of(connection)
             finally:

@@ -7,21 +7,34 @@ import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from pinnacle.base.errors import ModelError, OutputCountMismatch
 
-if TYPE_CHECKING:
-    from pinnacle.components.model import Model
-
 DEFAULT_BATCH_SIZE = 256
+
+
+class Callee(Protocol):
+    """What a call needs of its model."""
+
+    identifier: str
+    batch_size: int | None
+    concurrency: int
+
+    def predict_one(self, *args: Any, **kwargs: Any) -> Any: ...
+
+    def predict_batch(self, inputs: list[Any], **kwargs: Any) -> Any: ...
+
+    async def apredict_one(self, *args: Any, **kwargs: Any) -> Any: ...
+
+    def length_of(self, value: Any) -> int | None: ...
 
 
 class Named(dict[str, Any]):
     """One row's inputs by the names of a model's arguments: what a batch model gets where X is a dict."""
 
 
-def call_batch(model: Model, inputs: list[Any], /, **kwargs: Any) -> Sequence[Any]:
+def call_batch(model: Callee, inputs: list[Any], /, **kwargs: Any) -> Sequence[Any]:
     """One batch call; as many outputs as inputs, or OutputCountMismatch naming both counts."""
     outputs: Sequence[Any] = model.predict_batch(inputs, **kwargs)
     try:
@@ -48,7 +61,7 @@ def raise_errors(outputs: Sequence[Any]) -> Sequence[Any]:
     return outputs
 
 
-def call_values(model: Model, inputs: Sequence[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+def call_values(model: Callee, inputs: Sequence[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
     """Call a per-value model on each input; on ``model.concurrency`` threads where that is above one."""
     if model.concurrency == 1 or len(inputs) < 2:
         return [model.predict_one(value, *args, **kwargs) for value in inputs]
@@ -57,7 +70,7 @@ def call_values(model: Model, inputs: Sequence[Any], args: tuple[Any, ...], kwar
 
 
 def call_in_batches(
-    model: Model, inputs: Sequence[Any], args: tuple[Any, ...], kwargs: dict[str, Any], batch_size: int | None
+    model: Callee, inputs: Sequence[Any], args: tuple[Any, ...], kwargs: dict[str, Any], batch_size: int | None
 ) -> Any:
     """Call a batch model on all inputs, those of similar length together; outputs in input order.
 
@@ -71,7 +84,7 @@ def call_in_batches(
     return _restore(outputs, order)
 
 
-def by_length(model: Model, inputs: Sequence[Any]) -> list[int]:
+def by_length(model: Callee, inputs: Sequence[Any]) -> list[int]:
     """Positions of ``inputs`` ordered by the model's `length_of`; as they are where it gives none."""
     lengths = [model.length_of(value) for value in inputs]
     known = [length for length in lengths if length is not None]
@@ -81,7 +94,7 @@ def by_length(model: Model, inputs: Sequence[Any]) -> list[int]:
 
 
 async def call_concurrently(
-    model: Model, inputs: Sequence[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    model: Callee, inputs: Sequence[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> list[Any]:
     """Call an async model on each input, at most ``model.concurrency`` in flight; outputs in order.
 

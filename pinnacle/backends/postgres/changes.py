@@ -14,21 +14,19 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 
+from pinnacle.backends.postgres.session import PostgresSession
 from pinnacle.backends.postgres.statements import column_kinds
+from pinnacle.backends.postgres.target import PostgresTarget
+from pinnacle.backends.postgres.wake import CHANNEL
 from pinnacle.backends.sql.changes import SqlFeed
 from pinnacle.backends.sql.schema import WORK_PREFIX, listener
 from pinnacle.base.listeners import new_sweep
 from pinnacle.base.rows import Key
 
-if TYPE_CHECKING:
-    from pinnacle.backends.postgres.backend import PostgresBackend
-    from pinnacle.backends.postgres.target import PostgresTarget
-
-CHANNEL = "pinnacle"
 OUR_FAULT = "undefined_column OR undefined_table OR datatype_mismatch OR cannot_coerce"
 SETTINGS = "SECURITY DEFINER SET search_path = pg_catalog, pg_temp"
 BYTEWISE = frozenset(
@@ -47,10 +45,17 @@ def capture_function(number: int, kind: str) -> str:
     return f"pinnacle_capture_{number}_{kind}"
 
 
+def capture_drops(session: PostgresSession, number: int) -> list[str]:
+    """The functions, and with them the triggers that run them, whether or not they are there."""
+    return [
+        f"DROP FUNCTION IF EXISTS {session.own(capture_function(number, kind))} CASCADE" for kind in reversed(FUNCTIONS)
+    ]
+
+
 class PostgresFeed(SqlFeed):
     """See `SqlFeed`."""
 
-    backend: PostgresBackend
+    session: PostgresSession
     target: PostgresTarget
     fold_rows = 20_000
 
@@ -59,8 +64,8 @@ class PostgresFeed(SqlFeed):
         keys = ", ".join(f"k{i} {kind}" for i, kind in enumerate(kinds))
         filled = ", ".join(f"k{i} {kind} NOT NULL" for i, kind in enumerate(kinds))
         listed = ", ".join(f"k{i}" for i in range(len(kinds)))
-        work = self.backend.own(f"{WORK_PREFIX}{self.number}")
-        index = self.backend.quote(f"pinnacle_outbox_{self.number}_xid")
+        work = self.session.own(f"{WORK_PREFIX}{self.number}")
+        index = self.session.quote(f"pinnacle_outbox_{self.number}_xid")
         return [
             f"CREATE TABLE IF NOT EXISTS {self.outbox} (xid xid8 NOT NULL DEFAULT pg_current_xact_id(), {keys})",
             f"CREATE INDEX IF NOT EXISTS {index} ON {self.outbox} (xid)",
@@ -69,8 +74,8 @@ class PostgresFeed(SqlFeed):
         ]
 
     def _key_kinds(self) -> list[str]:
-        with self.backend.reading() as connection:
-            kinds = column_kinds(connection, self.backend.quote_table(self.table))
+        with self.session.reading() as connection:
+            kinds = column_kinds(connection, self.session.quote_table(self.table))
         return [kinds[name].with_collation for name in self.key]
 
     # -- capture -----------------------------------------------------------------------------------
@@ -83,17 +88,17 @@ class PostgresFeed(SqlFeed):
         if self.watch.clears:
             made |= self._clear()
         if self.watch.replicated:
-            table = self.backend.quote_table(self.table)
+            table = self.session.quote_table(self.table)
             for name, statements in made.items():
                 is_side = self.side is not None and name.startswith(self._name("side_"))
-                on = self.backend.quote_table(self.side) if is_side and self.side is not None else table
-                statements.append(f"ALTER TABLE {on} ENABLE ALWAYS TRIGGER {self.backend.quote(name)}")
+                on = self.session.quote_table(self.side) if is_side and self.side is not None else table
+                statements.append(f"ALTER TABLE {on} ENABLE ALWAYS TRIGGER {self.session.quote(name)}")
         first = next(iter(made))
         made[first] = [*self._functions(), *made[first]]
         return made
 
     def drops(self) -> list[str]:
-        return self.backend.capture_drops(self.number)
+        return capture_drops(self.session, self.number)
 
     def present(self, connection: sa.Connection) -> set[str]:
         switched_on = "tgenabled = 'A'" if self.watch.replicated else "tgenabled IN ('O', 'A')"
@@ -101,8 +106,8 @@ class PostgresFeed(SqlFeed):
             f"SELECT tgname FROM pg_trigger WHERE tgrelid IN (to_regclass(:t), to_regclass(:s)) AND NOT tgisinternal "
             f"AND {switched_on}"
         )
-        side = None if self.side is None else self.backend.quote_table(self.side)
-        return set(connection.scalars(query, {"t": self.backend.quote_table(self.table), "s": side}))
+        side = None if self.side is None else self.session.quote_table(self.side)
+        return set(connection.scalars(query, {"t": self.session.quote_table(self.table), "s": side}))
 
     def _name(self, kind: str) -> str:
         return f"pinnacle_{self.number}_{kind}"
@@ -112,12 +117,12 @@ class PostgresFeed(SqlFeed):
         return f"~{self._name('clear')}"
 
     def _function(self, kind: str) -> str:
-        return self.backend.own(capture_function(self.number, kind))
+        return self.session.own(capture_function(self.number, kind))
 
     def _is_partitioned(self) -> bool:
-        with self.backend.reading() as connection:
+        with self.session.reading() as connection:
             query = sa.text("SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass(:t)")
-            return bool(connection.scalar(query, {"t": self.backend.quote_table(self.table)}))
+            return bool(connection.scalar(query, {"t": self.session.quote_table(self.table)}))
 
     def _functions(self) -> list[str]:
         """The function that records one row's change, and one for triggers whose WHEN is never true."""
@@ -145,14 +150,14 @@ class PostgresFeed(SqlFeed):
         """Where transactions may be prepared, only if asked for: the server refuses to prepare one that notified."""
         if self.watch.notifies is not None:
             return self.watch.notifies
-        with self.backend.reading() as connection:
+        with self.session.reading() as connection:
             return connection.exec_driver_sql("SHOW max_prepared_transactions").scalar() == "0"
 
     def _by_statement(self) -> dict[str, list[str]]:
         made: dict[str, list[str]] = {}
         for kind, rows in (("insert", "NEW"), ("delete", "OLD")):
             keys = ", ".join(f"k{i}" for i in range(len(self.key)))
-            chosen = ", ".join(f"r.{self.backend.quote(name)}" for name in self.key)
+            chosen = ", ".join(f"r.{self.session.quote(name)}" for name in self.key)
             body = (
                 f"INSERT INTO {self.outbox} ({keys}) SELECT {chosen} FROM pinnacle_rows AS r; "
                 f"IF FOUND THEN {self._wake()}END IF; RETURN NULL; "
@@ -168,12 +173,12 @@ class PostgresFeed(SqlFeed):
         return self._statement_trigger("truncate", "AFTER TRUNCATE", "", body)
 
     def _statement_trigger(self, kind: str, event: str, referencing: str, body: str) -> dict[str, list[str]]:
-        table, name = self.backend.quote_table(self.table), self._name(kind)
+        table, name = self.session.quote_table(self.table), self._name(kind)
         return {
             name: [
                 f"CREATE OR REPLACE FUNCTION {self._function(kind)}() RETURNS trigger LANGUAGE plpgsql {SETTINGS} "
                 f"AS $pinnacle$ BEGIN {body}END $pinnacle$",
-                f"CREATE TRIGGER {self.backend.quote(name)} {event} ON {table} {referencing}"
+                f"CREATE TRIGGER {self.session.quote(name)} {event} ON {table} {referencing}"
                 f"FOR EACH STATEMENT EXECUTE FUNCTION {self._function(kind)}()",
             ]
         }
@@ -194,11 +199,11 @@ class PostgresFeed(SqlFeed):
         self, kind: str, old: list[str], new: list[str], condition: str, *, on: sa.Table | None = None, name: str = ""
     ) -> dict[str, list[str]]:
         """A trigger that does its work in its WHEN, which comes out false."""
-        table, name = self.backend.quote_table(self.table if on is None else on), name or self._name(kind)
+        table, name = self.session.quote_table(self.table if on is None else on), name or self._name(kind)
         captured = f"{self._function('row')}({', '.join([*old, *new])})"
         return {
             name: [
-                f"CREATE TRIGGER {self.backend.quote(name)} AFTER {kind.upper()} ON {table} FOR EACH ROW "
+                f"CREATE TRIGGER {self.session.quote(name)} AFTER {kind.upper()} ON {table} FOR EACH ROW "
                 f"WHEN (CASE WHEN {condition} THEN {captured} ELSE false END) "
                 f"EXECUTE FUNCTION {self._function('never')}()"
             ]
@@ -209,21 +214,21 @@ class PostgresFeed(SqlFeed):
         if self.side is None:
             return {}
         by_others = f"coalesce(current_setting('pinnacle.writer', true), '') <> '{self.number}'"
-        old, new = ([f"{row}.{self.backend.quote(name)}" for name in self.side_key()] for row in ("old", "new"))
+        old, new = ([f"{row}.{self.session.quote(name)}" for name in self.side_key()] for row in ("old", "new"))
         nothing = ["NULL"] * len(self.key)
         made: dict[str, list[str]] = {}
         for kind, before, after in (("insert", nothing, new), ("update", old, new), ("delete", old, nothing)):
             made |= self._row_trigger(kind, before, after, by_others, on=self.side, name=self._name(f"side_{kind}"))
         name = self._name("side_truncate")
         made[name] = [
-            f"CREATE TRIGGER {self.backend.quote(name)} AFTER TRUNCATE ON {self.backend.quote_table(self.side)} "
+            f"CREATE TRIGGER {self.session.quote(name)} AFTER TRUNCATE ON {self.session.quote_table(self.side)} "
             f"FOR EACH STATEMENT EXECUTE FUNCTION {self._function('truncate')}()"
         ]
         return made
 
     def _clear(self) -> dict[str, list[str]]:
         """By a JSON object, which ignores a name that the row no longer has."""
-        table, quote = self.backend.quote_table(self.table), self.backend.quote
+        table, quote = self.session.quote_table(self.table), self.session.quote
         inputs = [f"row({', '.join(f'{side}.{quote(column)}' for column in self.inputs)})" for side in ("old", "new")]
         blank = json.dumps({self.info.name: None}).replace("'", "''")
         return {
@@ -237,12 +242,12 @@ class PostgresFeed(SqlFeed):
         }
 
     def _key_of(self, side: str) -> list[str]:
-        return [f"{side}.{self.backend.quote(name)}" for name in self.key]
+        return [f"{side}.{self.session.quote(name)}" for name in self.key]
 
     def _differences(self) -> list[str]:
         """Tests of the watched columns' bytes. To make records of them takes longer than to compare what can be."""
         by_image = [column for column in self.watched if not self._is_bytewise(column)]
-        named = [self.backend.quote(column) for column in self.watched if column not in by_image]
+        named = [self.session.quote(column) for column in self.watched if column not in by_image]
         tests = [f"old.{name} IS DISTINCT FROM new.{name}" for name in named]
         if by_image:
             tests.append(f"record_image_ne({self._record('old', by_image)}, {self._record('new', by_image)})")
@@ -251,14 +256,14 @@ class PostgresFeed(SqlFeed):
     def _is_bytewise(self, column: str) -> bool:
         kind = self.target.kinds.get(column)
         if kind is None:  # an output that is only planned yet
-            return self.backend.column_declaration(self.info.type, self.table).lower() in BYTEWISE
+            return self.session.columns.declaration(self.info.type, self.table).lower() in BYTEWISE
         return kind.bare in BYTEWISE and kind.with_collation == kind.declared
 
     def _record(self, side: str, columns: Sequence[str]) -> str:
-        return f"row({', '.join(f'{side}.{self.backend.quote(column)}' for column in columns)})"
+        return f"row({', '.join(f'{side}.{self.session.quote(column)}' for column in columns)})"
 
     def _shape(self, connection: sa.Connection) -> dict[str, str]:
-        kinds = column_kinds(connection, self.backend.quote_table(self.table))
+        kinds = column_kinds(connection, self.session.quote_table(self.table))
         return {str(name): kind.declared for name, kind in kinds.items() if name in self.watched}
 
     # -- work --------------------------------------------------------------------------------------
@@ -270,7 +275,7 @@ class PostgresFeed(SqlFeed):
         found = connection.scalar(query.with_for_update())
         position = json.loads(found) if found else {}
         keys = ", ".join(f"k{i}" for i in range(len(self.key)))
-        work, now = self.backend.own(f"{WORK_PREFIX}{self.number}"), time.time()
+        work, now = self.session.own(f"{WORK_PREFIX}{self.number}"), time.time()
         unseen, parameters = self._unseen(position)
         count, last, has_marker, snapshot = connection.execute(
             sa.text(
@@ -313,10 +318,10 @@ class PostgresFeed(SqlFeed):
 
     def verify(self) -> str | None:
         """Also whether this is still the server that the position is of: a restored one counts anew."""
-        with self.backend.reading() as connection:
+        with self.session.reading() as connection:
             is_ahead = sa.text(
                 "SELECT pg_snapshot_xmax(CAST(CAST(position AS json) ->> 'seen' AS pg_snapshot)) > "
-                f"pg_snapshot_xmax(pg_current_snapshot()) FROM {self.backend.own(listener.name)} "
+                f"pg_snapshot_xmax(pg_current_snapshot()) FROM {self.session.own(listener.name)} "
                 "WHERE output_id = :number AND position <> ''"
             )
             is_of_another_server = connection.scalar(is_ahead, {"number": self.number})
@@ -332,17 +337,17 @@ class PostgresFeed(SqlFeed):
         of a key would pass all its former rows. Only workers use this table; where they do
         just now, it is for the next time.
         """
-        work = self.backend.own(f"{WORK_PREFIX}{self.number}")
+        work = self.session.own(f"{WORK_PREFIX}{self.number}")
         query = sa.text(
             "SELECT CASE WHEN pg_relation_size(CAST(:work AS regclass)) > :large "
             f"THEN (SELECT count(*) FROM (SELECT 1 FROM {work} LIMIT :few) AS waiting) END"
         )
-        with self.backend.reading() as connection:
+        with self.session.reading() as connection:
             waiting = connection.scalar(query, {"work": work, "large": LARGE_WORK_BYTES, "few": FEW_ROWS})
         if waiting is None or waiting == FEW_ROWS:
             return
-        with self.backend.writing(durable=False) as connection:
-            self.backend.run_text(
+        with self.session.writing(durable=False) as connection:
+            self.session.run_text(
                 connection,
                 f"DO $pinnacle$ DECLARE kept {work}[]; BEGIN SET LOCAL lock_timeout = {RENEW_LOCK_MS}; "
                 f"LOCK TABLE {work} IN ACCESS EXCLUSIVE MODE; kept := ARRAY(SELECT w FROM {work} AS w); "
@@ -361,7 +366,7 @@ class PostgresFeed(SqlFeed):
 
     def _clear_work(self, connection: sa.Connection, places: Sequence[int], newest: int, *, is_run: bool) -> None:
         raw: Any = connection.connection.driver_connection
-        work = self.backend.own(f"{WORK_PREFIX}{self.number}")
+        work = self.session.own(f"{WORK_PREFIX}{self.number}")
         if is_run:
             span = (places[0], places[-1], newest)
             raw.execute(f"DELETE FROM {work} WHERE place BETWEEN %s AND %s AND revision <= %s", span)
@@ -371,5 +376,5 @@ class PostgresFeed(SqlFeed):
 
     def _requeue(self, connection: sa.Connection, places: Sequence[int]) -> None:
         raw: Any = connection.connection.driver_connection
-        work = self.backend.own(f"{WORK_PREFIX}{self.number}")
+        work = self.session.own(f"{WORK_PREFIX}{self.number}")
         raw.execute(f"UPDATE {work} SET place = DEFAULT WHERE place = ANY(%b::bigint[])", [list(places)])

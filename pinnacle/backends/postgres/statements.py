@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
+from pinnacle.backends.postgres.session import PostgresSession
 from pinnacle.backends.sql.schema import error, output
-
-if TYPE_CHECKING:
-    from pinnacle.backends.postgres.backend import PostgresBackend
-    from pinnacle.backends.postgres.target import PostgresTarget
-
+from pinnacle.backends.sql.source import SqlSource
+from pinnacle.base.rows import OutputInfo
 
 HASHED_AS = {
     "character varying": "text", "citext": "text", "character varying[]": "text[]", "citext[]": "text[]",
@@ -51,17 +51,29 @@ def column_kinds(connection: sa.Connection, table: str) -> dict[str | None, Kind
     return {row[0]: Kind(*row[1:]) for row in rows}
 
 
+@dataclass(frozen=True)
+class Hashes:
+    """What fingerprints are made of, in SQL: a row's inputs; these and what a failed row is known by; and with
+    them the output as stored."""
+
+    inputs: Any
+    failed: Any
+    full: Any
+
+
 class Statements:
     """What every output needs, wherever its values are: to set rows aside, and to forget that they were."""
 
-    def __init__(self, target: PostgresTarget) -> None:
-        backend, source, info = target.backend, target.source, target.info
-        self.keys = [f"k{i}" for i in range(target.width)]
-        self.table = escaped(backend.quote_table(source.actual))
-        self.own = [f"{self.table}.{escaped(backend.quote(column.name))}" for column in source.key]
-        self.kinds = [escaped(target.kinds[column.name].declared) for column in source.key]
-        self.state, self.errors = backend.own(f"pinnacle_state_{info.id}"), backend.own(error.name)
-        self.inputs_hash = _text(target.inputs_hash, backend)
+    def __init__(
+        self, session: PostgresSession, source: SqlSource, info: OutputInfo, version: int,
+        kinds: Mapping[str | None, Kind], hashes: Hashes,
+    ) -> None:  # fmt: skip
+        self.keys = [f"k{i}" for i in range(len(source.key))]
+        self.table = escaped(session.quote_table(source.actual))
+        self.own = [f"{self.table}.{escaped(session.quote(column.name))}" for column in source.key]
+        self.kinds = [escaped(kinds[column.name].declared) for column in source.key]
+        self.state, self.errors = session.own(f"pinnacle_state_{info.id}"), session.own(error.name)
+        self.inputs_hash = _text(hashes.inputs, session)
         listed, returned = ", ".join(self.keys), ", ".join(self.own)
         self.upsert = (
             f"ON CONFLICT ({listed}) DO UPDATE SET fingerprint = excluded.fingerprint, version = excluded.version, "
@@ -71,7 +83,7 @@ class Statements:
         chosen = " AND ".join(f"{o} = %s::{kind}" for o, kind in zip(self.own, self.kinds, strict=True))
         self.mark_failed = (
             f"INSERT INTO {self.state} ({listed}, fingerprint, version, failed) SELECT {returned}, "
-            f"{_text(target.failed_hash, backend)}, {target.version}, true FROM {self.table} WHERE {chosen} "
+            f"{_text(hashes.failed, session)}, {version}, true FROM {self.table} WHERE {chosen} "
             f"AND {self.inputs_hash} = %s {self.upsert}"
         )
 
@@ -79,10 +91,12 @@ class Statements:
 class ColumnStatements(Statements):
     """For outputs in a column of the user's table: one statement that writes and records a batch."""
 
-    def __init__(self, target: PostgresTarget) -> None:
-        super().__init__(target)
-        backend, source, info = target.backend, target.source, target.info
-        name, stored = escaped(backend.quote(info.name)), escaped(target.kinds[info.name].bare)
+    def __init__(
+        self, session: PostgresSession, source: SqlSource, info: OutputInfo, version: int,
+        kinds: Mapping[str | None, Kind], hashes: Hashes,
+    ) -> None:  # fmt: skip
+        super().__init__(session, source, info, version, kinds, hashes)
+        name, stored = escaped(session.quote(info.name)), escaped(kinds[info.name].bare)
         same_row = " AND ".join(f"{o} = pinnacle_b.{k}" for o, k in zip(self.own, self.keys, strict=True))
         unchanged = f"{self.inputs_hash} = pinnacle_b.h"
         listed, returned = ", ".join(self.keys), ", ".join(self.own)
@@ -91,14 +105,14 @@ class ColumnStatements(Statements):
         batch = f"pinnacle_b ({listed}, o, h, n) AS MATERIALIZED (SELECT * FROM unnest({arrays}) WITH ORDINALITY), "
         guard = (
             f"pinnacle_guard AS MATERIALIZED (SELECT version, set_config('pinnacle.writer', '{info.id}', true), "
-            f"set_config('synchronous_commit', %s, true) FROM {backend.own(output.name)} WHERE id = {info.id} "
+            f"set_config('synchronous_commit', %s, true) FROM {session.own(output.name)} WHERE id = {info.id} "
             "FOR KEY SHARE), "
         )
-        allowed = f"(SELECT version FROM pinnacle_guard) <= {target.version}"
+        allowed = f"(SELECT version FROM pinnacle_guard) <= {version}"
         tail = (
-            f"RETURNING pinnacle_b.n, {returned}, {_text(target.full_hash, backend)} AS fingerprint), "
+            f"RETURNING pinnacle_b.n, {returned}, {_text(hashes.full, session)} AS fingerprint), "
             f"pinnacle_recorded AS (INSERT INTO {self.state} ({listed}, fingerprint, version, failed) "
-            f"SELECT {', '.join(f'pinnacle_u.{k}' for k in self.keys)}, pinnacle_u.fingerprint, {target.version}, "
+            f"SELECT {', '.join(f'pinnacle_u.{k}' for k in self.keys)}, pinnacle_u.fingerprint, {version}, "
             f"false FROM pinnacle_u {self.upsert}) "
             "(SELECT n, NULL::integer, NULL::boolean FROM pinnacle_b "
             "EXCEPT ALL SELECT n, NULL, NULL FROM pinnacle_u) UNION ALL "
@@ -111,16 +125,16 @@ class ColumnStatements(Statements):
         locked = (
             f"pinnacle_free AS MATERIALIZED (SELECT pinnacle_b.* FROM pinnacle_b JOIN {self.table} ON {same_row} "
             f"WHERE {unchanged} ORDER BY {returned} "
-            f"FOR NO KEY UPDATE OF {escaped(backend.quote(source.actual.name))} SKIP LOCKED), "
+            f"FOR NO KEY UPDATE OF {escaped(session.quote(source.actual.name))} SKIP LOCKED), "
         )
         self.write_unlocked = f"WITH {guard}{batch}{locked}{updated}pinnacle_free AS pinnacle_b {matching} {tail}"
 
 
-def _text(expression: Any, backend: PostgresBackend) -> str:
+def _text(expression: Any, session: PostgresSession) -> str:
     compiled = expression.compile(
-        dialect=backend.dialect, compile_kwargs={"literal_binds": True, "include_table": True}
+        dialect=session.dialect, compile_kwargs={"literal_binds": True, "include_table": True}
     )
-    return escaped(backend.plain(str(compiled)))
+    return escaped(session.plain(str(compiled)))
 
 
 def escaped(text: str) -> str:

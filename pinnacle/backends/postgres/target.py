@@ -10,21 +10,19 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from pinnacle.backends.postgres.statements import ColumnStatements, Statements, column_kinds
+from pinnacle.backends.postgres.session import PostgresSession
+from pinnacle.backends.postgres.statements import ColumnStatements, Hashes, Statements, column_kinds
 from pinnacle.backends.sql.columns import Declared, Raw
 from pinnacle.backends.sql.side import SideTarget
 from pinnacle.backends.sql.source import SqlSource, key_tuple
 from pinnacle.backends.sql.target import SqlTarget, Within
 from pinnacle.base.encoding import dump_key
 from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page
-
-if TYPE_CHECKING:
-    from pinnacle.backends.postgres.backend import PostgresBackend
 
 FIRST_CUSTOM_OID = 16384
 NEEDS_WORK, FRESH, SET_ASIDE, MISSING = 0, 1, 2, -1
@@ -33,26 +31,27 @@ NEEDS_WORK, FRESH, SET_ASIDE, MISSING = 0, 1, 2, -1
 class PostgresTarget(SqlTarget):
     """See `SqlTarget`. A page's witnesses are the hashes of its inputs."""
 
-    backend: PostgresBackend
+    session: PostgresSession
     keys_a_read = 5_000
 
     def __init__(
-        self, backend: PostgresBackend, source: SqlSource, info: OutputInfo, version: int, *, exists: bool
+        self, session: PostgresSession, source: SqlSource, info: OutputInfo, version: int, *, exists: bool
     ) -> None:
-        super().__init__(backend, source, info, version, exists=exists)
+        super().__init__(session, source, info, version, exists=exists)
         self.encode = None  # psycopg takes Python's own values; `_encode_outputs` makes arrays of them
-        with backend.reading() as connection:
-            self.kinds = column_kinds(connection, backend.quote_table(source.actual))
+        with session.reading() as connection:
+            self.kinds = column_kinds(connection, session.quote_table(source.actual))
         self.inputs_hash = self._hash(source.inputs)
         if exists:
             stored = self._stored_column()
             salt = [sa.cast(sa.literal(text), sa.Text) for text in (info.parameters,) if text]
             self.failed_hash = self._hash((*source.inputs, *salt))
             self.full_hash = self._hash((*source.inputs, stored, *salt))
-            self._make_statements()
+            hashes = Hashes(self.inputs_hash, self.failed_hash, self.full_hash)
+            self._make_statements(hashes)
 
-    def _make_statements(self) -> None:
-        self._writes = ColumnStatements(self)
+    def _make_statements(self, hashes: Hashes) -> None:
+        self._writes = ColumnStatements(self.session, self.source, self.info, self.version, self.kinds, hashes)
         self._upkeep: Statements = self._writes
 
     def _hash(self, expressions: Sequence[Any]) -> Any:
@@ -139,7 +138,7 @@ class PostgresTarget(SqlTarget):
     # -- writing ------------------------------------------------------------------------------------
 
     def _encode_outputs(self, outputs: Sequence[Any]) -> Any:
-        column = self.backend.column_of(self.info.type)
+        column = self.session.columns.of(self.info.type)
         return column.array_of(outputs, self.kinds[self.info.name].oid)
 
     def _write_chunk(self, batch: OutputBatch, start: int, stop: int) -> tuple[Sequence[int], float | None]:
@@ -166,7 +165,7 @@ class PostgresTarget(SqlTarget):
         of those before it, so that the batch is durable when `write` returns and no row is
         locked during a flush. Its own time says little about its size, so it is not returned.
         """
-        with self.backend.writing_raw() as connection:
+        with self.session.writing_raw() as connection:
             began = time.perf_counter()
             *rows, (_, version, has_errors) = connection.execute(
                 statement, ("on" if is_last else "off", *arrays), binary=True
@@ -191,12 +190,12 @@ class PostgresSideTarget(SideTarget, PostgresTarget):
     """An output in a side table; a row's items are hashed as one array."""
 
     def _stored_column(self) -> Any:
-        is_text = self.backend.column_of(self.info.type.stored).is_hashed_as_text
+        is_text = self.session.columns.of(self.info.type.stored).is_hashed_as_text
         value = "CAST(pinnacle_item.value AS text)" if is_text else "pinnacle_item.value"
         return sa.literal_column(f"(SELECT array_agg({value} ORDER BY pinnacle_item.position) {self._side_of_row()})")
 
-    def _make_statements(self) -> None:
-        self._upkeep = Statements(self)
+    def _make_statements(self, hashes: Hashes) -> None:
+        self._upkeep = Statements(self.session, self.source, self.info, self.version, self.kinds, hashes)
 
     def _locked_select(self, part: Sequence[Key]) -> Any:
         found = self._page_select(partial(self._among, part), None, with_state=False)

@@ -9,10 +9,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pinnacle.backends.postgres.changes import CHANNEL
-
 log = logging.getLogger(__name__)
 
+CHANNEL = "pinnacle"
+"""What triggers notify on."""
 SLICE_S = 0.25
 
 

@@ -8,17 +8,15 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from itertools import chain, islice
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import sqlalchemy as sa
 
 from pinnacle.backends.sql.schema import artifact, artifact_chunk, component_artifact, upload
+from pinnacle.backends.sql.session import SqlSession
 from pinnacle.base.chunks import pieces, read_ahead
 from pinnacle.base.errors import BackendError, NotFound
 from pinnacle.base.processes import is_gone, this_process
-
-if TYPE_CHECKING:
-    from pinnacle.backends.sql.backend import SqlBackend
 
 CHUNK_BYTES = 1 << 20
 CHUNKS_AT_ONCE = 4
@@ -41,8 +39,8 @@ class SqlArtifacts:
     pause_s: ClassVar[float] = 0.005
     """After each transaction of an upload, where a database has one writer: who waits for it asks now and then."""
 
-    def __init__(self, backend: SqlBackend) -> None:
-        self._backend = backend
+    def __init__(self, session: SqlSession) -> None:
+        self._session = session
 
     def has(self, sha256: str) -> bool:
         return self._find(sha256) is not None
@@ -51,7 +49,7 @@ class SqlArtifacts:
         """See `CatalogStore.put_artifact`. Reads ahead of what it writes: a few chunks are in memory at a time."""
         if self.has(sha256):
             return
-        self._backend.migrate()
+        self._session.migrate()
         self.clear_given_up()
         key = f"{sha256}:{uuid.uuid4().hex}"
         with closing(read_ahead(pieces(chunks, CHUNK_BYTES))) as ahead:
@@ -94,9 +92,9 @@ class SqlArtifacts:
 
     def clear_given_up(self) -> None:
         """Erase what uploads left whose process is gone or silent, and what removals left that were cut short."""
-        with self._backend.reading() as connection:
+        with self._session.reading() as connection:
             rows = connection.execute(
-                sa.select(upload, (upload.c.expires_at <= self._backend.now()).label("late"))
+                sa.select(upload, (upload.c.expires_at <= self._session.now()).label("late"))
             ).all()
         for row in rows:
             if row.owner != NOBODY and (row.late or is_gone(row.owner)):
@@ -107,14 +105,14 @@ class SqlArtifacts:
 
     def _put_small(self, sha256: str, key: str, chunks: Sequence[bytes]) -> None:
         """What goes into one transaction needs no upload."""
-        with self._backend.writing() as connection:
+        with self._session.writing() as connection:
             if self._add(connection, sha256, key, sum(map(len, chunks))):
                 self._insert(connection, key, 0, chunks)
                 self._begin(connection, key, UNUSED_TTL_S)
 
     def _upload(self, sha256: str, key: str, chunks: Iterator[bytes]) -> None:
         """Write chunks and make them the artifact; what failed is cleared, by the next upload if not at once."""
-        with self._backend.writing() as connection:
+        with self._session.writing() as connection:
             self._begin(connection, key, UPLOAD_TTL_S)
         is_kept = False
         try:
@@ -126,7 +124,7 @@ class SqlArtifacts:
                     self.clear([key])
 
     def _begin(self, connection: sa.Connection, key: str, ttl_s: float) -> None:
-        values = {"key": key, "owner": this_process(), "expires_at": self._backend.now() + ttl_s}
+        values = {"key": key, "owner": this_process(), "expires_at": self._session.now() + ttl_s}
         connection.execute(sa.insert(upload).values(values))
 
     def _write_all(self, key: str, chunks: Iterator[bytes]) -> int:
@@ -135,7 +133,7 @@ class SqlArtifacts:
         while waiting := deque(islice(chunks, CHUNKS_AT_ONCE)):
             size += sum(map(len, waiting))
             while waiting:
-                with self._backend.writing() as connection:
+                with self._session.writing() as connection:
                     self._keep(connection, key, UPLOAD_TTL_S)
                     position += self._write_some(connection, key, position, waiting)
                 time.sleep(self.pause_s)
@@ -144,7 +142,7 @@ class SqlArtifacts:
     def _write_some(self, connection: sa.Connection, key: str, position: int, waiting: deque[bytes]) -> int:
         """Write as many of the waiting chunks as half the time for a transaction allows: the rest is for its commit."""
         began, written = time.monotonic(), 0
-        while waiting and time.monotonic() - began < self._backend.settings.write_target_s / 2:
+        while waiting and time.monotonic() - began < self._session.settings.write_target_s / 2:
             self._insert(connection, key, position + written, [waiting.popleft()])
             written += 1
         return written
@@ -157,7 +155,7 @@ class SqlArtifacts:
     def _keep(self, connection: sa.Connection, key: str, ttl_s: float) -> None:
         """Go on with an upload, which nobody clears from now on for a while."""
         mine = (upload.c.key == key, upload.c.owner == this_process())
-        later = self._backend.now() + ttl_s
+        later = self._session.now() + ttl_s
         if not connection.execute(sa.update(upload).where(*mine).values(expires_at=later)).rowcount:
             raise BackendError(
                 f"the upload of an artifact was silent for {UPLOAD_TTL_S:.0f} s and given up; run it again"
@@ -165,14 +163,14 @@ class SqlArtifacts:
 
     def _finish(self, sha256: str, key: str, size: int) -> bool:
         """Make the upload the artifact, unless another was faster."""
-        with self._backend.writing() as connection:
+        with self._session.writing() as connection:
             if not self._add(connection, sha256, key, size):
                 return False
             self._keep(connection, key, UNUSED_TTL_S)
         return True
 
     def _add(self, connection: sa.Connection, sha256: str, key: str, size: int) -> bool:
-        new = self._backend.insert(artifact).values(sha256=sha256, size=size, key=key)
+        new = self._session.insert(artifact).values(sha256=sha256, size=size, key=key)
         return connection.scalar(new.on_conflict_do_nothing().returning(artifact.c.sha256)) is not None
 
     # -- clearing -----------------------------------------------------------------------------
@@ -181,7 +179,7 @@ class SqlArtifacts:
         """Let an upload be cleared, with the artifact that it has become where no record uses that: it is locked, so
         that a record which is stored meanwhile is found, or finds it gone."""
         this = upload.c.key == key
-        with self._backend.writing() as connection:
+        with self._session.writing() as connection:
             sha256 = connection.scalar(sa.select(artifact.c.sha256).where(artifact.c.key == key).with_for_update())
             if not connection.execute(sa.update(upload).where(this, *conditions).values(owner=NOBODY)).rowcount:
                 return
@@ -194,7 +192,7 @@ class SqlArtifacts:
     def clear(self, keys: Sequence[str]) -> None:
         """Erase the chunks of those keys that were given up, some a transaction, and then the keys."""
         given_up = sa.select(upload.c.key).where(upload.c.key.in_(keys), upload.c.owner == NOBODY)
-        with self._backend.reading() as connection:
+        with self._session.reading() as connection:
             found = connection.scalars(given_up).all()
         for key in found:
             while self._clear_some(key):
@@ -204,7 +202,7 @@ class SqlArtifacts:
         """Erase some chunks of a key, or the key that has none."""
         c = artifact_chunk.c
         first = sa.select(c.position).where(c.sha256 == key).order_by(c.position).limit(CHUNKS_AT_ONCE).subquery()
-        with self._backend.writing() as connection:
+        with self._session.writing() as connection:
             last = connection.scalar(sa.select(sa.func.max(first.c.position)))
             if last is None:
                 connection.execute(sa.delete(upload).where(upload.c.key == key))
@@ -216,10 +214,10 @@ class SqlArtifacts:
 
     def _find(self, sha256: str) -> tuple[str, int] | None:
         """The key of an artifact's chunks, and its size."""
-        if not self._backend.is_migrated():
+        if not self._session.is_migrated():
             return None
         query = sa.select(artifact.c.key, artifact.c.size).where(artifact.c.sha256 == sha256)
-        with self._backend.reading() as connection:
+        with self._session.reading() as connection:
             found = connection.execute(query).first()
         return None if found is None else (found.key or sha256, found.size)
 
@@ -233,5 +231,5 @@ class SqlArtifacts:
         """The next chunks; the numbers of a key's chunks are those from 0 on."""
         c = artifact_chunk.c
         query = sa.select(c.data).where(c.sha256 == key, c.position >= position, c.position < position + count)
-        with self._backend.reading() as connection:
+        with self._session.reading() as connection:
             return list(connection.scalars(query.order_by(c.position)))

@@ -5,34 +5,32 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 
 from pinnacle.backends.sql.artifacts import SqlArtifacts
 from pinnacle.backends.sql.schema import artifact, component, component_artifact
+from pinnacle.backends.sql.session import SqlSession
 from pinnacle.base.errors import NotFound
 from pinnacle.base.rows import Record
-
-if TYPE_CHECKING:
-    from pinnacle.backends.sql.backend import SqlBackend
 
 
 class SqlCatalogStore:
     """See `CatalogStore`. The contents of artifacts are kept by `SqlArtifacts`."""
 
-    def __init__(self, backend: SqlBackend, artifacts: SqlArtifacts) -> None:
-        self._backend, self._artifacts = backend, artifacts
+    def __init__(self, session: SqlSession, artifacts: SqlArtifacts) -> None:
+        self._session, self._artifacts = session, artifacts
 
     def save(self, record: Record) -> bool:
-        self._backend.migrate()
+        self._session.migrate()
         row = {
             "kind": record.kind, "identifier": record.identifier, "version": record.version, "type": record.type,
             "body": _body(record), "digest": record.digest,
             "created_at": datetime.now(UTC),
         }  # fmt: skip
         try:
-            with self._backend.writing() as connection:
+            with self._session.writing() as connection:
                 connection.execute(sa.insert(component).values(row))
                 self._keep_artifacts(connection, record)
         except sa.exc.IntegrityError:
@@ -54,7 +52,7 @@ class SqlCatalogStore:
     def amend(self, record: Record) -> None:
         c = component.c
         this = (c.kind == record.kind, c.identifier == record.identifier, c.version == record.version)
-        with self._backend.writing() as connection:
+        with self._session.writing() as connection:
             connection.execute(sa.update(component).where(*this).values(body=_body(record)))
 
     def get(self, kind: str, identifier: str, version: int | None = None) -> Record | None:
@@ -69,30 +67,30 @@ class SqlCatalogStore:
         return self._records(query.order_by(component.c.version))
 
     def newest(self, kind: str, identifiers: Collection[str]) -> dict[str, int]:
-        if not identifiers or not self._backend.is_migrated():
+        if not identifiers or not self._session.is_migrated():
             return {}
         c = component.c
         query = sa.select(c.identifier, sa.func.max(c.version)).where(c.kind == kind, c.identifier.in_(identifiers))
-        with self._backend.reading() as connection:
+        with self._session.reading() as connection:
             return dict(map(tuple, connection.execute(query.group_by(c.identifier))))
 
     def identifiers(self, kind: str | None = None) -> list[tuple[str, str]]:
-        if not self._backend.is_migrated():
+        if not self._session.is_migrated():
             return []
         query = sa.select(component.c.kind, component.c.identifier).distinct()
         if kind is not None:
             query = query.where(component.c.kind == kind)
-        with self._backend.reading() as connection:
+        with self._session.reading() as connection:
             return sorted((row.kind, row.identifier) for row in connection.execute(query))
 
     def delete(self, kind: str, identifier: str, version: int | None = None) -> int:
-        if not self._backend.is_migrated():
+        if not self._session.is_migrated():
             return 0
         c = component_artifact.c
         named = (c.kind == kind, c.identifier == identifier, *(() if version is None else (c.version == version,)))
         d = component.c
         these = (d.kind == kind, d.identifier == identifier, *(() if version is None else (d.version == version,)))
-        with self._backend.writing() as connection:
+        with self._session.writing() as connection:
             used = set(connection.scalars(sa.delete(component_artifact).where(*named).returning(c.sha256)))
             connection.execute(
                 _locked(used)
@@ -113,9 +111,9 @@ class SqlCatalogStore:
         return self._artifacts.get(sha256)
 
     def _records(self, query: sa.Select[Any]) -> list[Record]:
-        if not self._backend.is_migrated():
+        if not self._session.is_migrated():
             return []
-        with self._backend.reading() as connection:
+        with self._session.reading() as connection:
             rows = connection.execute(query).all()
             return [self._record(connection, row) for row in rows]
 

@@ -13,20 +13,18 @@ import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import sqlalchemy as sa
 
 from pinnacle.backends.sql.schema import listener, outbox_name, work_table
+from pinnacle.backends.sql.session import SqlSession
 from pinnacle.backends.sql.side import SideTarget
 from pinnacle.backends.sql.source import input_columns
+from pinnacle.backends.sql.target import SqlTarget
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.listeners import Claim, Watch, new_sweep
 from pinnacle.base.rows import Key
-
-if TYPE_CHECKING:
-    from pinnacle.backends.sql.backend import SqlBackend
-    from pinnacle.backends.sql.target import SqlTarget
 
 FLOOR_S = 5.0
 """How long the lowest place seen may serve as the start of claims: rows that were cleared since are skipped."""
@@ -37,8 +35,8 @@ class SqlFeed(ABC):
 
     fold_rows: ClassVar[int]
 
-    def __init__(self, backend: SqlBackend, target: SqlTarget, reads: Sequence[str], watch: Watch) -> None:
-        self.backend, self.target, self.watch = backend, target, watch
+    def __init__(self, session: SqlSession, target: SqlTarget, reads: Sequence[str], watch: Watch) -> None:
+        self.session, self.target, self.watch = session, target, watch
         self.source, self.info, self.number = target.source, target.info, target.info.id
         self.table = target.source.actual
         self.key = [column.name for column in target.source.key]
@@ -46,7 +44,7 @@ class SqlFeed(ABC):
         self.work = work_table(self.number, [self.table.c[name] for name in self.key])
         self.work_key = [self.work.c[f"k{i}"] for i in range(len(self.key))]
         self.side = target.side if isinstance(target, SideTarget) else None
-        self.outbox = backend.own(outbox_name(self.number))
+        self.outbox = session.own(outbox_name(self.number))
         self._floor, self._floor_at = 0, float("-inf")
 
     # -- what the dialects say differently ---------------------------------------------------------
@@ -107,11 +105,11 @@ class SqlFeed(ABC):
 
     def install(self) -> None:
         """Make the tables and triggers, replacing triggers of another form; remember the columns' types."""
-        with self.backend.writing() as connection:
+        with self.session.writing() as connection:
             for statement in self.tables():
-                self.backend.run_text(connection, statement)
+                self.session.run_text(connection, statement)
         self._make_triggers(self.drops())
-        with self.backend.reading() as connection:
+        with self.session.reading() as connection:
             shape = json.dumps(self._shape(connection))
         self._set(shape=shape)
 
@@ -119,11 +117,11 @@ class SqlFeed(ABC):
         """Make the triggers anew; ``only_lost`` with a sweep, unless the listener is paused or being removed."""
         made = [statement for statements in self.triggers().values() for statement in statements]
         running = self._update(sweep=new_sweep()).where(listener.c.paused.is_(None)) if only_lost else None
-        self.backend.alter_all(self.table, [*before, *made], guard=running)
+        self.session.alter_all(self.table, [*before, *made], guard=running)
 
     def verify(self) -> str | None:
         """Why the listener cannot go on; lost triggers are made again, and a sweep is asked for."""
-        with self.backend.reading() as connection:
+        with self.session.reading() as connection:
             now = self._shape(connection)
             then = json.loads(
                 connection.scalar(sa.select(listener.c.shape).where(listener.c.output_id == self.number)) or "{}"
@@ -141,7 +139,7 @@ class SqlFeed(ABC):
     # -- work --------------------------------------------------------------------------------------
 
     def fold(self) -> int:
-        with self.backend.writing(durable=False) as connection:
+        with self.session.writing(durable=False) as connection:
             count, wants_sweep = self._fold_some(connection)
             failpoint("in-fold")
             if wants_sweep:
@@ -149,12 +147,12 @@ class SqlFeed(ABC):
         return count
 
     def enqueue(self, keys: Sequence[Key]) -> None:
-        with self.backend.writing() as connection:
+        with self.session.writing() as connection:
             self._append(connection, keys)
 
     def claim(self, run: str, limit: int, ttl_s: float) -> Claim:
         """The longest-waiting rows that nobody else holds."""
-        with self.backend.reading() as connection:  # no write, and so nothing that wakes others, without work
+        with self.session.reading() as connection:  # no write, and so nothing that wakes others, without work
             if connection.execute(self._work_from(connection, self.work.c.place).limit(1)).first() is None:
                 return Claim("", [], [], [])
         chosen: list[Key] = []
@@ -190,7 +188,7 @@ class SqlFeed(ABC):
 
     def finish(self, claim: Claim, done: Sequence[int], deferred: Sequence[int]) -> None:
         """The registry's row first, as a fold does: in another order the two would wait for each other."""
-        with self.backend.writing(durable=False) as connection:
+        with self.session.writing(durable=False) as connection:
             connection.execute(self._update(processed=listener.c.processed + len(done)))
             if done:
                 newest = max(max(claim.places), max(claim.revisions))
@@ -205,7 +203,7 @@ class SqlFeed(ABC):
     # -- the registry ------------------------------------------------------------------------------
 
     def _set(self, **values: Any) -> None:
-        with self.backend.writing() as connection:
+        with self.session.writing() as connection:
             connection.execute(self._update(**values))
 
     def _update(self, **values: Any) -> Any:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import sqlalchemy as sa
+
+from pinnacle.base.errors import OutputTypeConflict
+from pinnacle.base.types import OutputType, SqlColumn
 
 Encoder = Callable[[Any], Any]
 
@@ -33,13 +38,49 @@ def encoder(column_type: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> Encod
     return column_type.dialect_impl(dialect).bind_processor(dialect)
 
 
-def decoder(column_type: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> Encoder | None:
-    """How SQLAlchemy turns the driver's value into Python's; None where nothing is done."""
-    return column_type.dialect_impl(dialect).result_processor(dialect, None)
-
-
 def apply(function: Encoder | None, values: Sequence[Any]) -> Sequence[Any]:
     """``function`` over all values but None; the same sequence when there is nothing to do."""
     if function is None:
         return values
     return [None if value is None else function(value) for value in values]
+
+
+class SqlColumns(ABC):
+    """The columns of one database: what is declared for an output, what may be adopted, how values come back.
+
+    ``reading`` gives a connection, for what only the database can tell.
+    """
+
+    def __init__(self, dialect: sa.Dialect, reading: Callable[[], AbstractContextManager[sa.Connection]]) -> None:
+        self._dialect, self._reading = dialect, reading
+
+    @abstractmethod
+    def of(self, output: OutputType) -> SqlColumn:
+        """How this database keeps values of a type."""
+
+    def type_of(self, output: OutputType) -> sa.types.TypeEngine[Any]:
+        """The type of a column made for ``output``."""
+        made: sa.types.TypeEngine[Any] = self.of(output).type
+        return made
+
+    def declaration(self, output: OutputType, table: sa.Table) -> str:
+        """The type in the ADD COLUMN of an output."""
+        return str(self.type_of(output).compile(dialect=self._dialect))
+
+    def prerequisites(self, output: OutputType) -> list[str]:
+        """Statements that must run once before the database has a type for ``output``."""
+        return []
+
+    def check_adoptable(self, output: OutputType, column: sa.Column[Any], table: str) -> None:
+        """Raise OutputTypeConflict unless ``column`` can hold ``output`` exactly."""
+        kept = self.of(output)
+        why = "it is computed" if column.computed is not None else kept.unfit(column.type)
+        if why or not isinstance(column.type, kept.adopts):
+            raise OutputTypeConflict(
+                f"column {table}.{column.name} is {column.type!r}{f' ({why})' if why else ''} and the output is "
+                f"{output}; choose another name with output=, or change the column"
+            )
+
+    def decoder(self, column_type: sa.types.TypeEngine[Any]) -> Encoder | None:
+        """How the driver's values become inputs of a model; None where nothing is done."""
+        return column_type.dialect_impl(self._dialect).result_processor(self._dialect, None)

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from pinnacle.backends.sql import schema
+from pinnacle.backends.sql.session import SqlSession
 from pinnacle.base.encoding import load_key
 from pinnacle.base.rows import Key, RowError
-
-if TYPE_CHECKING:
-    from pinnacle.backends.sql.backend import SqlBackend
 
 
 class SqlErrors:
     """See `Errors`."""
 
-    def __init__(self, backend: SqlBackend) -> None:
-        self._backend = backend
+    def __init__(self, session: SqlSession) -> None:
+        self._session = session
 
     def newest(self, output: int | None = None, limit: int = 1000) -> list[RowError]:
-        if not self._backend.is_migrated():
+        if not self._session.is_migrated():
             return []
         error, place = schema.error, schema.output.c
         query = (
@@ -33,7 +30,7 @@ class SqlErrors:
         )
         if output is not None:
             query = query.where(error.c.output_id == output)
-        with self._backend.reading() as connection:
+        with self._session.reading() as connection:
             rows = connection.execute(query).all()
         return [
             RowError(
@@ -46,9 +43,9 @@ class SqlErrors:
 
     def take(self, output: int) -> list[Key]:
         c = schema.error.c
-        state = self._backend.own(schema.state_name(output))
-        with self._backend.writing() as connection:
+        state = self._session.own(schema.state_name(output))
+        with self._session.writing() as connection:
             texts = connection.scalars(sa.delete(schema.error).where(c.output_id == output).returning(c.key))
             keys = [load_key(text) for text in texts]
-            self._backend.run_text(connection, f"DELETE FROM {state} WHERE failed")
+            self._session.run_text(connection, f"DELETE FROM {state} WHERE failed")
         return keys

@@ -6,16 +6,14 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 
 from pinnacle.backends.sql import schema
+from pinnacle.backends.sql.session import SqlSession
 from pinnacle.base import usage
 from pinnacle.base.usage import BatchJob, TrimSchedule, UsageRow, merged, newest_first, portions
-
-if TYPE_CHECKING:
-    from pinnacle.backends.sql.backend import SqlBackend
 
 MAX_LOOKED_UP = 1_000
 """Digests in one statement: every database has a limit on parameters."""
@@ -24,8 +22,8 @@ MAX_LOOKED_UP = 1_000
 class SqlLedger:
     """The tables usage, cache and batch of one database; made when something is first put into them."""
 
-    def __init__(self, backend: SqlBackend) -> None:
-        self._backend, self._trims = backend, TrimSchedule()
+    def __init__(self, session: SqlSession) -> None:
+        self._session, self._trims = session, TrimSchedule()
 
     # -- usage ------------------------------------------------------------------------------
 
@@ -33,27 +31,27 @@ class SqlLedger:
         """See `Ledger.add_usage`. One transaction."""
         if not rows:
             return
-        self._backend.migrate()
-        with self._backend.writing() as connection:
+        self._session.migrate()
+        with self._session.writing() as connection:
             self._upsert(connection, schema.usage, [asdict(row) for row in merged(rows)], adds=True)
 
     def usage(self, model: str | None = None) -> list[UsageRow]:
-        if not self._backend.is_migrated():
+        if not self._session.is_migrated():
             return []
         query = sa.select(schema.usage)
         if model is not None:
             query = query.where(schema.usage.c.model == model)
-        with self._backend.reading() as connection:
+        with self._session.reading() as connection:
             return newest_first(UsageRow(**row) for row in connection.execute(query).mappings())
 
     # -- the cache of paid results ----------------------------------------------------------
 
     def cached(self, digests: Sequence[bytes]) -> dict[bytes, str]:
-        if not digests or not self._backend.is_migrated():
+        if not digests or not self._session.is_migrated():
             return {}
         c = schema.cache.c
         found: dict[bytes, str] = {}
-        with self._backend.reading() as connection:
+        with self._session.reading() as connection:
             for some in _looked_up(digests):
                 query = sa.select(c.digest, c.value).where(c.digest.in_(some), c.expires_at > time.time())
                 found |= {bytes(digest): value for digest, value in connection.execute(query)}
@@ -62,27 +60,27 @@ class SqlLedger:
     def cache(self, entries: Mapping[bytes, str], ttl_s: float) -> None:
         """See `Ledger.cache`. Commits portion by portion."""
         if entries:
-            self._backend.migrate()
+            self._session.migrate()
         for portion in portions(entries):
             now = time.time()
             rows = [
                 {"digest": digest, "cached_at": now, "expires_at": now + ttl_s, "value": value}
                 for digest, value in portion
             ]
-            with self._backend.writing() as connection:
+            with self._session.writing() as connection:
                 self._upsert(connection, schema.cache, rows)
             if allowed := self._trims.due(len(portion)):
                 self._trim(allowed)
 
     def clear_cache(self) -> None:
-        if self._backend.is_migrated():
-            with self._backend.writing() as connection:
+        if self._session.is_migrated():
+            with self._session.writing() as connection:
                 connection.execute(sa.delete(schema.cache))
 
     def _trim(self, allowed: int) -> None:
         """Delete up to ``allowed`` entries that have expired, and as many that are one too many."""
         c = schema.cache.c
-        with self._backend.writing(durable=False) as connection:
+        with self._session.writing(durable=False) as connection:
             _delete(connection, sa.select(c.digest).where(c.expires_at <= time.time()).limit(allowed))
             kept = connection.scalar(sa.select(sa.func.count()).select_from(schema.cache)) or 0
             if kept > usage.MAX_CACHE_ENTRIES:
@@ -94,35 +92,35 @@ class SqlLedger:
     def save_batch(self, job: BatchJob) -> None:
         row = {**asdict(job), "items": json.dumps(job.items)}
         row["output_id"] = row.pop("output")
-        self._backend.migrate()
-        with self._backend.writing() as connection:
+        self._session.migrate()
+        with self._session.writing() as connection:
             self._upsert(connection, schema.batch, [row])
 
     def batches(self, output: int) -> list[BatchJob]:
-        if not self._backend.is_migrated():
+        if not self._session.is_migrated():
             return []
         c = schema.batch.c
         query = sa.select(schema.batch).where(c.output_id == output).order_by(c.created_at, c.id)
-        with self._backend.reading() as connection:
+        with self._session.reading() as connection:
             return [_job(row) for row in connection.execute(query)]
 
     def delete_batch(self, batch: str) -> bool:
-        if not self._backend.is_migrated():
+        if not self._session.is_migrated():
             return False
-        with self._backend.writing() as connection:
+        with self._session.writing() as connection:
             return connection.execute(sa.delete(schema.batch).where(schema.batch.c.id == batch)).rowcount > 0
 
     def _upsert(
         self, connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]], *, adds: bool = False
     ) -> None:
         """Insert rows; those that are there are replaced, or with ``adds`` have the new numbers added to theirs."""
-        quote, keys = self._backend.quote, [column.name for column in table.primary_key]
+        quote, keys = self._session.quote, [column.name for column in table.primary_key]
         names = [column.name for column in table.columns]
         new = {name: f"excluded.{quote(name)}" for name in names if name not in keys}
         if adds:
             new = {name: f"{quote(table.name)}.{quote(name)} + {added}" for name, added in new.items()}
         statement = (
-            f"INSERT INTO {self._backend.own(table.name)} ({', '.join(map(quote, names))}) "
+            f"INSERT INTO {self._session.own(table.name)} ({', '.join(map(quote, names))}) "
             f"VALUES ({', '.join(f':{name}' for name in names)}) "
             f"ON CONFLICT ({', '.join(map(quote, keys))}) DO UPDATE SET "
             + ", ".join(f"{quote(name)} = {value}" for name, value in new.items())

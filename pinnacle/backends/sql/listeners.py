@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import sqlalchemy as sa
 
 from pinnacle.backends.sql.schema import SCHEMA, WORK_PREFIX, lease, listener, outbox_name, output
+from pinnacle.backends.sql.session import SqlSession
 from pinnacle.backends.sql.source import full_name
 from pinnacle.base.encoding import load_keys
 from pinnacle.base.errors import Conflict
@@ -17,23 +19,20 @@ from pinnacle.base.processes import is_gone
 from pinnacle.base.rows import Fields
 from pinnacle.base.types import Items, output_type_from_json
 
-if TYPE_CHECKING:
-    from pinnacle.backends.sql.backend import SqlBackend
-
 
 class SqlListeners:
     """The listeners of one database."""
 
-    def __init__(self, backend: SqlBackend) -> None:
-        self._backend = backend
+    def __init__(self, session: SqlSession, capture_drops: Callable[[int], list[str]]) -> None:
+        self._session, self._capture_drops = session, capture_drops
 
     def all(self) -> list[ListenerRecord]:
-        if not self._backend.is_migrated():
+        if not self._session.is_migrated():
             return []
         query = sa.select(
             listener, output.c.table_schema, output.c.table_name, output.c.name, output.c.fields, output.c.type
         ).join(output, output.c.id == listener.c.output_id)
-        with self._backend.reading() as connection:
+        with self._session.reading() as connection:
             rows = connection.execute(query.order_by(listener.c.output_id)).all()
         return [
             ListenerRecord(
@@ -50,7 +49,7 @@ class SqlListeners:
     def register(self, output: int, identifier: str, version: int) -> bool:
         """Record a listener, or its new version; whether there was anything to record."""
         mine = listener.c.output_id == output
-        with self._backend.writing() as connection:
+        with self._session.writing() as connection:
             found = connection.execute(sa.select(listener.c.identifier).where(mine)).first()
             if found is None:
                 row = {"output_id": output, "identifier": identifier, "version": version, "shape": "{}"}
@@ -68,7 +67,7 @@ class SqlListeners:
         """Put a version in the place of the one ``seen``, with a sweep due; whether that was still there."""
         mine = listener.c.output_id == output, listener.c.version == seen
         news = {"version": version, "sweep": new_sweep(), "error": None, "error_at": None}
-        with self._backend.writing() as connection:
+        with self._session.writing() as connection:
             return bool(connection.execute(sa.update(listener).where(*mine).values(news)).rowcount)
 
     def pause(self, output: int, reason: str) -> None:
@@ -92,13 +91,13 @@ class SqlListeners:
         if now is None:
             values["swept_at"] = time.time()
         statement = sa.update(listener).where(listener.c.output_id == output, listener.c.sweep == seen)
-        with self._backend.writing() as connection:
+        with self._session.writing() as connection:
             return bool(connection.execute(statement.values(values)).rowcount)
 
     def backlog(self, output: int) -> Backlog:
         """What waits for a listener, counted; see `Backlog`."""
-        outbox, work = self._backend.own(outbox_name(output)), self._backend.own(f"{WORK_PREFIX}{output}")
-        with self._backend.reading() as connection:
+        outbox, work = self._session.own(outbox_name(output)), self._session.own(f"{WORK_PREFIX}{output}")
+        with self._session.reading() as connection:
             changes = int(connection.exec_driver_sql(f"SELECT count(*) FROM {outbox}").scalar() or 0)
             waiting, oldest = connection.exec_driver_sql(f"SELECT count(*), min(at) FROM {work}").one()
             folded_at = connection.scalar(sa.select(listener.c.folded_at).where(listener.c.output_id == output))
@@ -111,8 +110,8 @@ class SqlListeners:
 
     def has_work(self, output: int) -> bool:
         """Whether anything waits, the cheap way."""
-        with self._backend.reading() as connection:
-            tables = (self._backend.own(outbox_name(output)), self._backend.own(f"{WORK_PREFIX}{output}"))
+        with self._session.reading() as connection:
+            tables = (self._session.own(outbox_name(output)), self._session.own(f"{WORK_PREFIX}{output}"))
             return any(connection.exec_driver_sql(f"SELECT 1 FROM {table} LIMIT 1").first() for table in tables)
 
     def remove(self, output: int) -> None:
@@ -121,14 +120,14 @@ class SqlListeners:
         It is paused first, so that no worker takes its triggers for lost and makes them again.
         """
         self.pause(output, "being removed")
-        self._backend.alter_all(sa.table(f"the table of output {output}"), self._backend.capture_drops(output))
-        with self._backend.writing() as connection:
+        self._session.alter_all(sa.table(f"the table of output {output}"), self._capture_drops(output))
+        with self._session.writing() as connection:
             for name in (outbox_name(output), f"{WORK_PREFIX}{output}"):
                 connection.execute(sa.schema.DropTable(sa.Table(name, sa.MetaData(schema=SCHEMA)), if_exists=True))
             connection.execute(sa.delete(listener).where(listener.c.output_id == output))
 
     def _change(self, output: int, **values: Any) -> None:
-        with self._backend.writing() as connection:
+        with self._session.writing() as connection:
             connection.execute(sa.update(listener).where(listener.c.output_id == output).values(values))
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.schema import CreateTable
 
 from pinnacle.backends.sql.schema import batch, error, lease, state_name, state_table
 from pinnacle.backends.sql.schema import output as registry
+from pinnacle.backends.sql.session import SqlSession
 from pinnacle.backends.sql.side import VALUE, side_table
 from pinnacle.backends.sql.source import SqlSource, full_name, input_columns, stored_fields, table_of
 from pinnacle.base.encoding import safe_name
@@ -18,15 +19,12 @@ from pinnacle.base.errors import BackendError, ConfigError, Conflict, NotFound, 
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec
 from pinnacle.base.types import Items, output_type_from_json
 
-if TYPE_CHECKING:
-    from pinnacle.backends.sql.backend import SqlBackend
-
 
 class SqlOutputs:
     """The outputs of one database."""
 
-    def __init__(self, backend: SqlBackend) -> None:
-        self._backend = backend
+    def __init__(self, session: SqlSession) -> None:
+        self._session = session
 
     def all(self) -> list[OutputInfo]:
         return self._recorded()
@@ -44,15 +42,15 @@ class SqlOutputs:
         table, name = table_of(entity), info.name
         if isinstance(info.type, Items):
             table, name = sa.table(info.name, schema=table.schema), VALUE
-        return sa.sql.expression.ColumnClause(name, self._backend.column_type(info.type.stored), _selectable=table)
+        return sa.sql.expression.ColumnClause(name, self._session.columns.type_of(info.type.stored), _selectable=table)
 
     def rows(self, info: OutputInfo) -> sa.Select[Any]:
         return sa.select(self.table_of(info))
 
     def _recorded(self, *conditions: Any) -> list[OutputInfo]:
-        if not self._backend.is_migrated():
+        if not self._session.is_migrated():
             return []
-        with self._backend.reading() as connection:
+        with self._session.reading() as connection:
             rows = connection.execute(sa.select(registry).where(*conditions).order_by(registry.c.id)).all()
         return [_info(row) for row in rows]
 
@@ -67,7 +65,7 @@ class SqlOutputs:
             raise ConfigError(
                 f"the output {spec.name!r} would overwrite an input or key of the model; choose another with output="
             )
-        if self._backend.dialect.name == "sqlite" and spec.name not in source.actual.c:
+        if self._session.dialect.name == "sqlite" and spec.name not in source.actual.c:
             alike = [name for name in source.actual.c.keys() if name.lower() == spec.name.lower()]  # noqa: SIM118
             if alike:
                 raise ConfigError(
@@ -83,7 +81,7 @@ class SqlOutputs:
         column = source.actual.c.get(spec.name)
         ours = existing is not None and existing.created_column and existing.type == spec.type
         if column is not None and not ours:
-            self._backend.check_adoptable(spec.type, column, source.table)
+            self._session.columns.check_adoptable(spec.type, column, source.table)
         return existing
 
     def _check_side(self, source: SqlSource, spec: OutputSpec, existing: OutputInfo | None) -> None:
@@ -97,7 +95,7 @@ class SqlOutputs:
             )
 
     def has_side(self, schema: str | None, name: str) -> bool:
-        with self._backend.reading() as connection:
+        with self._session.reading() as connection:
             return sa.inspect(connection).has_table(name, schema=schema)
 
     def _is_missing(self, source: SqlSource, spec: OutputSpec) -> bool:
@@ -125,7 +123,7 @@ class SqlOutputs:
             number = (max((info.id for info in self.all()), default=0)) + 1
             statements.append(self._create_state(source, number))
         if self._is_missing(source, spec):
-            statements += [*self._backend.prerequisites(spec.type.stored), self._add_column(source, spec)]
+            statements += [*self._session.columns.prerequisites(spec.type.stored), self._add_column(source, spec)]
         return statements
 
     def ensure(self, source: SqlSource, spec: OutputSpec) -> OutputInfo:
@@ -140,7 +138,7 @@ class SqlOutputs:
                     self.forget(recorded.id, drop_column=False)
                 raise
         if recorded.version < spec.version:
-            with self._backend.writing() as connection:
+            with self._session.writing() as connection:
                 connection.execute(
                     sa.update(registry)
                     .where(registry.c.id == recorded.id, registry.c.version < spec.version)
@@ -151,14 +149,14 @@ class SqlOutputs:
         return found
 
     def _create_column(self, source: SqlSource, spec: OutputSpec) -> None:
-        for statement in self._backend.prerequisites(spec.type.stored):
-            with self._backend.writing() as connection:
-                self._backend.run_text(connection, statement)
+        for statement in self._session.columns.prerequisites(spec.type.stored):
+            with self._session.writing() as connection:
+                self._session.run_text(connection, statement)
         if isinstance(spec.type, Items):
-            with self._backend.writing() as connection:
-                self._backend.run_text(connection, self._add_column(source, spec))
+            with self._session.writing() as connection:
+                self._session.run_text(connection, self._add_column(source, spec))
             return
-        self._backend.alter(source.actual, self._add_column(source, spec), spec.name)
+        self._session.alter(source.actual, self._add_column(source, spec), spec.name)
 
     def _record(self, source: SqlSource, spec: OutputSpec) -> OutputInfo:
         """Before the column is there, so that of two processes the one that records says truly who made it."""
@@ -169,13 +167,13 @@ class SqlOutputs:
             "created_at": datetime.now(UTC),
         }  # fmt: skip
         try:
-            with self._backend.writing() as connection:
+            with self._session.writing() as connection:
                 number = connection.scalar(sa.insert(registry).values(row).returning(registry.c.id))
                 name = state_name(int(number or 0))
-                if sa.inspect(connection).has_table(name, schema=self._backend.schema):  # from a plan run by hand
-                    self._backend.run_text(connection, f"DELETE FROM {self._backend.own(name)}")
+                if sa.inspect(connection).has_table(name, schema=self._session.schema):  # from a plan run by hand
+                    self._session.run_text(connection, f"DELETE FROM {self._session.own(name)}")
                 else:
-                    self._backend.run_text(connection, self._create_state(source, int(number or 0)))
+                    self._session.run_text(connection, self._create_state(source, int(number or 0)))
         except sa.exc.IntegrityError:  # another process recorded it first
             found = self.at(source, spec.name)
             if found is None:
@@ -191,7 +189,7 @@ class SqlOutputs:
         info = found[0]
         if drop_column and info.created_column:
             self.drop_column(info)
-        with self._backend.writing() as connection:
+        with self._session.writing() as connection:
             state = sa.Table(state_name(info.id), sa.MetaData(schema=registry.schema))
             connection.execute(sa.schema.DropTable(state, if_exists=True))
             for table in (lease, error, batch):
@@ -200,7 +198,7 @@ class SqlOutputs:
 
     def table_of(self, info: OutputInfo) -> sa.TableClause:
         """The user's table that holds an output."""
-        with self._backend.reading() as connection:
+        with self._session.reading() as connection:
             query = sa.select(registry.c.table_schema, registry.c.table_name).where(registry.c.id == info.id)
             schema, name = connection.execute(query).one()
         return sa.table(name, sa.column(info.name), schema=schema or None)
@@ -208,37 +206,37 @@ class SqlOutputs:
     def drop_column(self, info: OutputInfo) -> None:
         """Drop an output's column or side table, unless that is done already."""
         if isinstance(info.type, Items):
-            with self._backend.writing() as connection:
-                self._backend.run_text(connection, self.drop_column_sql(info))
+            with self._session.writing() as connection:
+                self._session.run_text(connection, self.drop_column_sql(info))
             return
-        self._backend.alter(self.table_of(info), self.drop_column_sql(info), info.name, drops=True)
+        self._session.alter(self.table_of(info), self.drop_column_sql(info), info.name, drops=True)
 
     def drop_column_sql(self, info: OutputInfo) -> str:
         if isinstance(info.type, Items):
             side = sa.table(info.name, schema=self.table_of(info).schema)
-            return f"DROP TABLE IF EXISTS {self._backend.quote_table(side)}"
-        table = self._backend.quote_table(self.table_of(info))
-        return f"ALTER TABLE {table} DROP COLUMN {self._backend.quote(info.name)}"
+            return f"DROP TABLE IF EXISTS {self._session.quote_table(side)}"
+        table = self._session.quote_table(self.table_of(info))
+        return f"ALTER TABLE {table} DROP COLUMN {self._session.quote(info.name)}"
 
     def _add_column(self, source: SqlSource, spec: OutputSpec) -> str:
         if isinstance(spec.type, Items):
             info = OutputInfo(0, source.table, spec.name, spec.model, spec.version, spec.fields, spec.type, True)
-            created = CreateTable(side_table(self._backend, source, info), if_not_exists=True)
-            return self._backend.plain(str(created.compile(dialect=self._backend.dialect))).strip()
-        kind = self._backend.column_declaration(spec.type, source.actual)
-        table = self._backend.quote_table(source.actual)
-        return f"ALTER TABLE {table} ADD COLUMN {self._backend.quote(spec.name)} {kind}"
+            created = CreateTable(side_table(self._session, source, info), if_not_exists=True)
+            return self._session.plain(str(created.compile(dialect=self._session.dialect))).strip()
+        kind = self._session.columns.declaration(spec.type, source.actual)
+        table = self._session.quote_table(source.actual)
+        return f"ALTER TABLE {table} ADD COLUMN {self._session.quote(spec.name)} {kind}"
 
     def _create_state(self, source: SqlSource, number: int) -> str:
         table = state_table(number, [source.actual.c[column.name] for column in source.key])
         text = str(
             CreateTable(table).compile(
-                dialect=self._backend.dialect,
-                schema_translate_map=self._backend.translate,
+                dialect=self._session.dialect,
+                schema_translate_map=self._session.translate,
                 render_schema_translate=True,
             )
         )
-        return self._backend.plain(text).strip() + self._backend.state_suffix(table)
+        return self._session.plain(text).strip() + self._session.state_suffix(table)
 
 
 def outputs_on(connection: sa.Connection, table: sa.Table) -> list[OutputInfo]:

@@ -7,18 +7,16 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 
 from pinnacle.backends.sql.schema import lease, output
+from pinnacle.backends.sql.session import SqlSession
 from pinnacle.base.encoding import dump_keys, load_keys
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.processes import is_gone, this_process
 from pinnacle.base.rows import Key, Page
-
-if TYPE_CHECKING:
-    from pinnacle.backends.sql.backend import SqlBackend
 
 
 class SqlQueue:
@@ -31,14 +29,14 @@ class SqlQueue:
     another run's. Whoever waits for it holds no connection, as the pool may have no other.
     """
 
-    def __init__(self, backend: SqlBackend, output_id: int) -> None:
-        self._backend, self._output = backend, output_id
+    def __init__(self, session: SqlSession, output_id: int) -> None:
+        self._session, self._output = session, output_id
         self._own_releases, self._lock = 0, threading.Lock()
 
     def generation(self) -> int:
         """How often others released rows of this output so far."""
         query = sa.select(output.c.released).where(output.c.id == self._output)
-        with self._lock, self._backend.reading() as connection:
+        with self._lock, self._session.reading() as connection:
             return int(connection.scalar(query) or 0) - self._own_releases
 
     def claim(self, run: str, page: Page, done: Sequence[str], ttl_s: float) -> tuple[str, Sequence[int], bool]:
@@ -125,4 +123,4 @@ class SqlQueue:
                 connection.execute(sa.delete(lease).where(lease.c.run == run))
 
     def _write(self) -> AbstractContextManager[sa.Connection]:
-        return self._backend.writing(durable=False)
+        return self._session.writing(durable=False)

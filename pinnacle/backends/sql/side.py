@@ -11,12 +11,13 @@ import time
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 
 from pinnacle.backends.sql.columns import Raw
 from pinnacle.backends.sql.schema import output
+from pinnacle.backends.sql.session import SqlSession
 from pinnacle.backends.sql.source import SqlSource
 from pinnacle.backends.sql.target import SqlTarget
 from pinnacle.base.encoding import safe_name
@@ -24,13 +25,10 @@ from pinnacle.base.errors import RowRejected
 from pinnacle.base.rows import Key, OutputBatch, OutputInfo
 from pinnacle.base.types import Items
 
-if TYPE_CHECKING:
-    from pinnacle.backends.sql.backend import SqlBackend
-
 POSITION, VALUE = "position", "value"
 
 
-def side_table(backend: SqlBackend, source: SqlSource, info: OutputInfo) -> sa.Table:
+def side_table(session: SqlSession, source: SqlSource, info: OutputInfo) -> sa.Table:
     """The side table of an output as pinnacle makes it, in the schema of its source."""
     if not isinstance(info.type, Items):
         raise TypeError(f"{info.name} is a column")
@@ -42,7 +40,7 @@ def side_table(backend: SqlBackend, source: SqlSource, info: OutputInfo) -> sa.T
             for key in keys
         ),
         sa.Column(POSITION, sa.Integer, primary_key=True, autoincrement=False),
-        sa.Column(VALUE, backend.column_type(info.type.item), nullable=False),
+        sa.Column(VALUE, session.columns.type_of(info.type.item), nullable=False),
         schema=source.actual.schema,
     )  # fmt: skip
 
@@ -53,25 +51,25 @@ class SideTarget(SqlTarget):
     side: sa.Table
 
     def _stored_type(self) -> sa.types.TypeEngine[Any]:
-        self.side = side_table(self.backend, self.source, self.info)
+        self.side = side_table(self.session, self.source, self.info)
         self.side_key = list(self.side.primary_key.columns)[:-1]
         return self.side.c[VALUE].type
 
     def _side_of_row(self) -> str:
         """The rows of the side table that belong to a row of the source, as text."""
-        quote, base = self.backend.quote, self.backend.quote_table(self.source.actual)
+        quote, base = self.session.quote, self.session.quote_table(self.source.actual)
         same = (
             f"pinnacle_item.{quote(own.name)} = {base}.{quote(key.name)}"
             for own, key in zip(self.side_key, self.source.key, strict=True)
         )
-        return f"FROM {self.backend.quote_table(self.side)} AS pinnacle_item WHERE {' AND '.join(same)}"
+        return f"FROM {self.session.quote_table(self.side)} AS pinnacle_item WHERE {' AND '.join(same)}"
 
     def prepare(self, batch: OutputBatch) -> OutputBatch:
         return replace(batch, prepared=batch.outputs)
 
     def _write_chunk(self, batch: OutputBatch, start: int, stop: int) -> tuple[Sequence[int], float | None]:
         try:
-            with self.backend.writing_as(self.info.id) as connection:
+            with self.session.writing_as(self.info.id) as connection:
                 began = time.perf_counter()
                 newest = sa.select(output.c.version).where(output.c.id == self.info.id)
                 self._require_newest(connection.scalar(newest))
@@ -131,7 +129,7 @@ class SideTarget(SqlTarget):
             connection.execute(upsert, rows)
 
     def forget(self, keys: Sequence[Key]) -> None:
-        with self.backend.writing_as(self.info.id) as connection:
+        with self.session.writing_as(self.info.id) as connection:
             for part in self._parts(keys):
                 same = sa.and_(*(a == b for a, b in zip(self.source.key, self.side_key, strict=True)))
                 gone = sa.not_(sa.exists().where(same))
@@ -141,7 +139,7 @@ class SideTarget(SqlTarget):
     def blank(self, keys: Sequence[Key]) -> list[Key]:
         selected = self._present(keys, self.source)
         unmatched = [key for key in keys if key not in selected]
-        with self.backend.writing_as(self.info.id) as connection:
+        with self.session.writing_as(self.info.id) as connection:
             for part in self._parts(unmatched):
                 connection.execute(sa.delete(self.side).where(self._among(part, self.side_key)))
                 connection.execute(sa.delete(self.state).where(self._among(part, self.state_key)))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import sqlalchemy as sa
 
@@ -16,14 +16,12 @@ from pinnacle.backends.protocol import Target
 from pinnacle.backends.sql.columns import Raw, apply, encoder
 from pinnacle.backends.sql.queue import SqlQueue
 from pinnacle.backends.sql.schema import error, state_table
+from pinnacle.backends.sql.session import SqlSession
 from pinnacle.backends.sql.source import SqlSource, key_tuple
 from pinnacle.base.encoding import dump_key
 from pinnacle.base.errors import Conflict, OutputTypeMismatch, UnsupportedQuery
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page, joined
-
-if TYPE_CHECKING:
-    from pinnacle.backends.sql.backend import SqlBackend
 
 TRACEBACK_LIMIT = 8_000
 KEYS_A_STATEMENT = 500
@@ -42,30 +40,30 @@ class SqlTarget(ABC):
     """How much of ``write_target_s`` one transaction may hold its locks for."""
     keys_a_read: ClassVar[int] = KEYS_A_STATEMENT
 
-    def __init__(self, backend: SqlBackend, source: SqlSource, info: OutputInfo, version: int, *, exists: bool) -> None:
-        self.backend, self.source, self.info, self.version, self.exists = backend, source, info, version, exists
+    def __init__(self, session: SqlSession, source: SqlSource, info: OutputInfo, version: int, *, exists: bool) -> None:
+        self.session, self.source, self.info, self.version, self.exists = session, source, info, version, exists
         self.state = state_table(info.id, [source.actual.c[column.name] for column in source.key])
-        self.queue = SqlQueue(backend, info.id)
+        self.queue = SqlQueue(session, info.id)
         self.width = len(source.key)
         self.state_key = [self.state.c[f"k{i}"] for i in range(self.width)]
-        dialect = backend.dialect
+        dialect = session.dialect
         self.column_type = self._stored_type()
         self.encode = encoder(self.column_type, dialect)
-        self.decoders = [backend.decoder(expression.type) for expression in source.inputs]
+        self.decoders = [session.columns.decoder(expression.type) for expression in source.inputs]
         self._chunk_rows = 1000
         self._is_limited = source.is_limited
         self._chosen_keys: dict[Key, int] | None = None
 
     def _stored_type(self) -> sa.types.TypeEngine[Any]:
         """How values are encoded: as the column made for the type, which an adopted one equals."""
-        return self.backend.column_type(self.info.type)
+        return self.session.columns.type_of(self.info.type)
 
     # -- reading --------------------------------------------------------------------------------
 
     def count(self) -> int:
         if self._is_limited:
             return len(self._chosen())
-        with self.backend.reading() as connection:
+        with self.session.reading() as connection:
             return int(
                 connection.scalar(sa.select(sa.func.count()).select_from(self.source.select(sa.literal(1)).subquery()))
                 or 0
@@ -75,7 +73,7 @@ class SqlTarget(ABC):
         if self._is_limited:
             return self._read_chosen(after, limit, overwrite=overwrite)
         generation = self.queue.generation() if self.exists else 0
-        with self.backend.reading() as connection:
+        with self.session.reading() as connection:
             with_state = self.exists and not overwrite and self._has_state_after(connection, after)
             within = None if after is None else partial(self._behind, after)
             rows = self._fetch(connection, self._page_select(within, limit, with_state=with_state))
@@ -92,7 +90,7 @@ class SqlTarget(ABC):
         pages = []
         with_state = self.exists and not overwrite
         generation = self.queue.generation() if self.exists else 0
-        with self.backend.reading() as connection:
+        with self.session.reading() as connection:
             for part in self._parts(keys, self.keys_a_read):
                 within = partial(self._among, part)
                 rows = self._fetch(connection, self._page_select(within, None, with_state=with_state))
@@ -102,7 +100,7 @@ class SqlTarget(ABC):
     def _chosen(self) -> dict[Key, int]:
         """The keys of a limited query, asked for once, in order: own writes would move its window."""
         if self._chosen_keys is None:
-            with self.backend.reading() as connection:
+            with self.session.reading() as connection:
                 rows = self._fetch(connection, self.source.select(*self.source.key).order_by(*self.source.key))
             self._chosen_keys = {key: position for position, key in enumerate(self._keys(rows))}
             self.source = self.source.everything()
@@ -173,7 +171,7 @@ class SqlTarget(ABC):
 
     def _present(self, keys: Sequence[Key], source: SqlSource) -> set[Key]:
         found: set[Key] = set()
-        with self.backend.reading() as connection:
+        with self.session.reading() as connection:
             for part in self._parts(keys, self.keys_a_read):
                 statement = source.select(*source.key).where(self._among(part, source.key))
                 found.update(self._keys(self._fetch(connection, statement)))
@@ -181,7 +179,7 @@ class SqlTarget(ABC):
 
     def forget(self, keys: Sequence[Key]) -> None:
         gone = sa.not_(sa.exists().where(self._same_row()))
-        with self.backend.writing() as connection:
+        with self.session.writing() as connection:
             for part in self._parts(keys):
                 connection.execute(sa.delete(self.state).where(self._among(part, self.state_key), gone))
             failpoint("in-forget")
@@ -199,7 +197,7 @@ class SqlTarget(ABC):
         unmatched = key_tuple(key).not_in(self.source.select(*self.source.key))
         settled: set[Key] = set()
         for part in self._parts(keys):
-            with self.backend.writing_as(self.info.id) as connection:
+            with self.session.writing_as(self.info.id) as connection:
                 free = sa.select(*key).where(self._among(part, key)).order_by(*key)
                 locked = self._keys(
                     self._fetch(connection, free.with_for_update(key_share=True, skip_locked=True, of=table))
@@ -225,7 +223,7 @@ class SqlTarget(ABC):
             query = query.where(self._behind(after, self.state_key))
         if last is not None:
             query = query.where(sa.not_(self._behind(last, self.state_key)))
-        with self.backend.reading() as connection:
+        with self.session.reading() as connection:
             return self._keys(self._fetch(connection, query))
 
     def _parts(self, keys: Sequence[Key], size: int = KEYS_A_STATEMENT) -> Iterator[Sequence[Key]]:
@@ -276,7 +274,7 @@ class SqlTarget(ABC):
 
     def _adapt(self, rows: int, seconds: float) -> None:
         """Steer the transaction size towards the target duration, smoothed and at most twofold."""
-        target_s = self.backend.settings.write_target_s * self.hold_share
+        target_s = self.session.settings.write_target_s * self.hold_share
         if rows < self._chunk_rows and seconds < target_s:
             return  # a small last part says nothing about a full one
         fitting = rows * target_s / max(seconds, 1e-6)
@@ -305,7 +303,7 @@ class SqlTarget(ABC):
 
     def fail(self, failures: Sequence[Failure]) -> None:
         now = time.time()
-        with self.backend.writing() as connection:
+        with self.session.writing() as connection:
             for failure in self._mark_failed(connection, failures):
                 key = dump_key(failure.key)
                 connection.execute(sa.delete(error).where(error.c.output_id == self.info.id, error.c.key == key))

@@ -9,16 +9,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 
 from pinnacle.backends.sql.changes import SqlFeed
 from pinnacle.backends.sql.schema import WORK_PREFIX, listener
+from pinnacle.backends.sqlite.session import SqliteSession
 from pinnacle.base.rows import Key
-
-if TYPE_CHECKING:
-    from pinnacle.backends.sqlite.backend import SqliteBackend
 
 TRIGGERS = ("insert", "update", "move", "delete", "clear", "side_insert", "side_update", "side_delete")
 
@@ -28,17 +26,22 @@ def trigger_name(number: int, kind: str) -> str:
     return f"pinnacle_{number}_{kind}"
 
 
+def capture_drops(session: SqliteSession, number: int) -> list[str]:
+    """The statements that take a listener's triggers away, whether or not they are there."""
+    return [f"DROP TRIGGER IF EXISTS {session.quote(trigger_name(number, kind))}" for kind in TRIGGERS]
+
+
 class SqliteFeed(SqlFeed):
     """See `SqlFeed`."""
 
-    backend: SqliteBackend
+    session: SqliteSession
     fold_rows = 5_000
 
     def tables(self) -> list[str]:
         kinds = [f"k{i} {self._declared(name)}" for i, name in enumerate(self.key)]
         filled = [f"{kind} NOT NULL" for kind in kinds]
         listed = ", ".join(f"k{i}" for i in range(len(kinds)))
-        work = self.backend.own(f"{WORK_PREFIX}{self.number}")
+        work = self.session.own(f"{WORK_PREFIX}{self.number}")
         return [
             f"CREATE TABLE IF NOT EXISTS {self.outbox} (id INTEGER PRIMARY KEY, {', '.join(kinds)})",
             f"CREATE TABLE IF NOT EXISTS {work} "
@@ -48,21 +51,21 @@ class SqliteFeed(SqlFeed):
 
     def _declared(self, name: str) -> str:
         column = self.table.c[name]
-        kind = str(column.type.compile(dialect=self.backend.dialect)).strip()
+        kind = str(column.type.compile(dialect=self.session.dialect)).strip()
         collation = getattr(column.type, "collation", None)
         return f"{kind} COLLATE {collation}" if collation else kind
 
     # -- capture -----------------------------------------------------------------------------------
 
     def triggers(self) -> dict[str, list[str]]:
-        quote = self.backend.quote
+        quote = self.session.quote
         keys = ", ".join(f"k{i}" for i in range(len(self.key)))
         rows = {
             which: f"INSERT INTO {self.outbox} ({keys}) VALUES "
             f"({', '.join(f'{which}.{quote(name)}' for name in self.key)});"
             for which in ("old", "new")
         }
-        registry = self.backend.own(listener.name)
+        registry = self.session.own(listener.name)
         by_others = f"NOT EXISTS (SELECT 1 FROM {registry} WHERE output_id = {self.number} AND is_writing)"
         inputs = self._changed(self.inputs)
         output = f" OR ({self._changed([self.info.name])} AND {by_others})" if self.side is None else ""
@@ -94,7 +97,7 @@ class SqliteFeed(SqlFeed):
         """Changes of the side rows by others count as changes of their source row."""
         if self.side is None:
             return {}
-        quote, keys = self.backend.quote, ", ".join(f"k{i}" for i in range(len(self.key)))
+        quote, keys = self.session.quote, ", ".join(f"k{i}" for i in range(len(self.key)))
         made = {}
         for event, sides in (("INSERT", ["new"]), ("UPDATE", ["old", "new"]), ("DELETE", ["old"])):
             name = self._name(f"side_{event.lower()}")
@@ -107,7 +110,7 @@ class SqliteFeed(SqlFeed):
         return made
 
     def drops(self) -> list[str]:
-        return self.backend.capture_drops(self.number)
+        return capture_drops(self.session, self.number)
 
     def present(self, connection: sa.Connection) -> set[str]:
         tables = [table.name.lower() for table in (self.table, self.side) if table is not None]
@@ -118,7 +121,7 @@ class SqliteFeed(SqlFeed):
         return trigger_name(self.number, kind)
 
     def _changed(self, columns: Sequence[str]) -> str:
-        quote = self.backend.quote
+        quote = self.session.quote
         tests = [
             f"old.{c} IS NOT new.{c} COLLATE BINARY OR typeof(old.{c}) <> typeof(new.{c})" for c in map(quote, columns)
         ]
@@ -132,7 +135,7 @@ class SqliteFeed(SqlFeed):
     # -- work --------------------------------------------------------------------------------------
 
     def fold(self) -> int:
-        with self.backend.reading() as connection:  # an empty outbox needs no lock of the file
+        with self.session.reading() as connection:  # an empty outbox needs no lock of the file
             if connection.exec_driver_sql(f"SELECT 1 FROM {self.outbox} LIMIT 1").first() is None:
                 return 0
         count = super().fold()  # twice, so that a claim is worth its round, and the file's lock is held briefly
@@ -150,7 +153,7 @@ class SqliteFeed(SqlFeed):
         mine = listener.c.output_id == self.number
         given_out = int(connection.scalar(sa.select(listener.c.position).where(mine)) or 0)
         ahead = given_out + 1 - int(run(f"SELECT min(id) FROM {self.outbox}").scalar() or 0)
-        work, now = self.backend.own(f"{WORK_PREFIX}{self.number}"), time.time()
+        work, now = self.session.own(f"{WORK_PREFIX}{self.number}"), time.time()
         keys = ", ".join(f"k{i}" for i in range(len(self.key)))
         run(
             f"INSERT INTO {work} (place, {keys}, revision, at) SELECT max(id) + {ahead}, {keys}, 0, {now!r} "
@@ -169,7 +172,7 @@ class SqliteFeed(SqlFeed):
         raw.executemany(f"INSERT INTO {self.outbox} ({listed}) VALUES ({marks})", rows)
 
     def _clear_work(self, connection: sa.Connection, places: Sequence[int], newest: int, *, is_run: bool) -> None:
-        work = self.backend.own(f"{WORK_PREFIX}{self.number}")
+        work = self.session.own(f"{WORK_PREFIX}{self.number}")
         values: list[Any]
         chosen, values = "place IN (SELECT value FROM json_each(?))", [json.dumps(list(places))]
         if is_run:
@@ -179,7 +182,7 @@ class SqliteFeed(SqlFeed):
     def _requeue(self, connection: sa.Connection, places: Sequence[int]) -> None:
         mine = listener.c.output_id == self.number
         given_out = int(connection.scalar(sa.select(listener.c.position).where(mine)) or 0)
-        work = self.backend.own(f"{WORK_PREFIX}{self.number}")
+        work = self.session.own(f"{WORK_PREFIX}{self.number}")
         moves = [(given_out + n, place) for n, place in enumerate(places, 1)]
         connection.exec_driver_sql(f"UPDATE {work} SET place = ? WHERE place = ?", moves)
         connection.execute(self._update(position=str(given_out + len(places))))

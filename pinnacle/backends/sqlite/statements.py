@@ -4,39 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 
 from pinnacle.backends.sql.schema import error, listener, output
 from pinnacle.backends.sql.source import SqlSource
+from pinnacle.backends.sqlite.session import SqliteSession
 from pinnacle.base.rows import OutputInfo
-
-if TYPE_CHECKING:
-    from pinnacle.backends.sqlite.backend import SqliteBackend
 
 
 class Statements:
     """Statements over ``temp.pinnacle_batch_<id>``, whose columns are the key (k0, ...), the
     output (o), the inputs as read (x0, ...) and the fingerprint (h)."""
 
-    def __init__(self, backend: SqliteBackend, source: SqlSource, info: OutputInfo, version: int) -> None:
+    def __init__(self, session: SqliteSession, source: SqlSource, info: OutputInfo, version: int) -> None:
         self._info, self._version = info, version
-        quote, width = backend.quote, len(source.key)
+        quote, width = session.quote, len(source.key)
         keys = [f"k{i}" for i in range(width)]
         inputs = [f"x{i}" for i in range(len(source.inputs))]
         columns = [*keys, "o", *inputs, "h"]
         self.width = len(columns)
-        batch, state = f"temp.pinnacle_batch_{info.id}", backend.own(f"pinnacle_state_{info.id}")
-        table = backend.quote_table(source.actual)
+        batch, state = f"temp.pinnacle_batch_{info.id}", session.own(f"pinnacle_state_{info.id}")
+        table = session.quote_table(source.actual)
         own_keys = [f"{table}.{quote(column.name)}" for column in source.key]
         same_row = " AND ".join(f"{own} = b.{k}" for own, k in zip(own_keys, keys, strict=True))
-        texts = [_text(expression, backend.dialect) for expression in source.inputs]
+        texts = [_text(expression, session.dialect) for expression in source.inputs]
         unchanged = " AND ".join(_same(text, f"b.{x}") for text, x in zip(texts, inputs, strict=True))
         matching = f"FROM {batch} AS b CROSS JOIN {table} ON {same_row} WHERE {unchanged}"
         listed, chosen = ", ".join(keys), ", ".join(f"b.{k}" for k in keys)
         own_key = own_keys[0] if width == 1 else f"({', '.join(own_keys)})"
-        kinds = [_declared(source.actual.c[column.name], backend.dialect) for column in source.key]
+        kinds = [_declared(source.actual.c[column.name], session.dialect) for column in source.key]
         declared = ", ".join(f"{k} {kind}" for k, kind in zip(keys, kinds, strict=True))
         rowid = "" if width == 1 and kinds[0] == "INTEGER" else " WITHOUT ROWID"
         rest = ", ".join(["o", *inputs, "h"])
@@ -70,9 +68,9 @@ class Statements:
             f"INSERT INTO {state} ({own_state}) SELECT {chosen}, b.h, {version}, 1 "
             f"{matching} {upsert} RETURNING {listed}"
         )
-        errors, listeners = backend.own(error.name), backend.own(listener.name)
+        errors, listeners = session.own(error.name), session.own(listener.name)
         self._guard = (
-            f"SELECT (SELECT version FROM {backend.own(output.name)} WHERE id = {info.id}), "
+            f"SELECT (SELECT version FROM {session.own(output.name)} WHERE id = {info.id}), "
             f"EXISTS (SELECT 1 FROM {errors} WHERE output_id = {info.id}), "
             f"EXISTS (SELECT 1 FROM {listeners} WHERE output_id = {info.id})"
         )

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain, compress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
@@ -26,13 +26,11 @@ from pinnacle.backends.sql.columns import Raw, apply
 from pinnacle.backends.sql.side import SideTarget
 from pinnacle.backends.sql.source import SqlSource
 from pinnacle.backends.sql.target import SqlTarget, Within
+from pinnacle.backends.sqlite.session import SqliteSession
 from pinnacle.backends.sqlite.statements import Statements
 from pinnacle.base.encoding import digest, dump_key, fingerprint, fingerprints, tag
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page
-
-if TYPE_CHECKING:
-    from pinnacle.backends.sqlite.backend import SqliteBackend
 
 ROWS_A_STATEMENT = 500
 SHORT_TEXT = 256
@@ -49,11 +47,11 @@ class SqliteTarget(SqlTarget):
     keys_a_read = 2_500
 
     def __init__(
-        self, backend: SqliteBackend, source: SqlSource, info: OutputInfo, version: int, *, exists: bool
+        self, session: SqliteSession, source: SqlSource, info: OutputInfo, version: int, *, exists: bool
     ) -> None:
-        super().__init__(backend, source, info, version, exists=exists)
+        super().__init__(session, source, info, version, exists=exists)
         self._single = len(source.inputs) == 1
-        self._sql = Statements(backend, source, info, version)
+        self._sql = Statements(session, source, info, version)
         self._seen: tuple[int, int] | None = None
         self._held_s = 0.0
         self._salt = (info.parameters,) if info.parameters else ()
@@ -76,7 +74,7 @@ class SqliteTarget(SqlTarget):
         """The rows; text that is not UTF-8, which other programs store freely, with escapes for its bytes."""
         try:
             return super()._fetch(connection, statement)
-        except self.backend.dialect.loaded_dbapi.OperationalError as error:
+        except self.session.dialect.loaded_dbapi.OperationalError as error:
             if "decode to UTF-8" not in str(error):
                 raise
         raw: Any = connection.connection.driver_connection
@@ -142,7 +140,7 @@ class SqliteTarget(SqlTarget):
 
     def _write_chunk(self, batch: OutputBatch, start: int, stop: int) -> tuple[Sequence[int], float | None]:
         sql, width = self._sql, self._sql.width
-        with self.backend.writing_raw() as connection:
+        with self.session.writing_raw() as connection:
             execute = connection.execute
             self._fill(execute, batch.prepared[start * width : stop * width])
             self._give_way(connection)
@@ -173,7 +171,7 @@ class SqliteTarget(SqlTarget):
         """
         seen = id(connection), connection.execute("PRAGMA data_version").fetchone()[0]
         if self._seen is not None and self._seen != seen:
-            time.sleep(min(self._held_s, self.backend.settings.write_target_s))
+            time.sleep(min(self._held_s, self.session.settings.write_target_s))
         self._seen = seen
 
     def _drop_unmatched(self, execute: Any, keys: Sequence[Key]) -> list[int]:

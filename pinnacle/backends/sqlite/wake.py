@@ -7,7 +7,7 @@ import time
 
 import sqlalchemy as sa
 
-from pinnacle.backends.sql.backend import wrapped_errors
+from pinnacle.backends.sql.session import wrapped_errors
 
 POLL_S = 0.005
 

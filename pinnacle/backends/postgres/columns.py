@@ -1,0 +1,43 @@
+"""Output types as columns of PostgreSQL."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import sqlalchemy as sa
+
+from pinnacle.backends.sql.columns import Encoder, SqlColumns
+from pinnacle.base.types import OutputType, PostgresColumn, pg_vector
+
+
+class PostgresColumns(SqlColumns):
+    """See `SqlColumns`."""
+
+    def of(self, output: OutputType) -> PostgresColumn:
+        return output.on_postgres()
+
+    def decoder(self, column_type: sa.types.TypeEngine[Any]) -> Encoder | None:
+        """Numbers are converted by what they are: SQLAlchemy's way needs the result's type codes."""
+        from pgvector.sqlalchemy import VECTOR
+
+        if isinstance(column_type, (sa.Numeric, sa.Float)):
+            return _as_decimal if column_type.asdecimal else float
+        if isinstance(column_type, VECTOR):
+            column_type = pg_vector(column_type.dim)
+        return super().decoder(column_type)
+
+    def prerequisites(self, output: OutputType) -> list[str]:
+        """The extension that brings its type, where it is not installed yet."""
+        extension = self.of(output).extension
+        if not extension:
+            return []
+        with self._reading() as connection:
+            query = sa.text("SELECT 1 FROM pg_extension WHERE extname = :name")
+            is_there = connection.execute(query, {"name": extension}).first() is not None
+        name = self._dialect.identifier_preparer.quote(extension)
+        return [] if is_there else [f"CREATE EXTENSION IF NOT EXISTS {name}"]
+
+
+def _as_decimal(value: Any) -> Decimal:
+    return value if isinstance(value, Decimal) else Decimal(str(value))

@@ -1,0 +1,226 @@
+"""The connections to one PostgreSQL database, and DDL that waits for nobody."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from pinnacle.backends.postgres.columns import PostgresColumns
+from pinnacle.backends.postgres.wake import PostgresWake
+from pinnacle.backends.sql.schema import SCHEMA
+from pinnacle.backends.sql.session import SqlSession, has_column, wrapped_errors
+from pinnacle.base.errors import BackendError, ConnectionLost, RowRejected
+from pinnacle.base.settings import Settings
+from pinnacle.base.types import PackedArray
+
+DDL_LOCK_TIMEOUT_MS = 50
+LOCK_TIMEOUT_MS = 20
+DDL_ATTEMPTS = 40
+LOCK_NOT_AVAILABLE, DEADLOCK, DUPLICATE_COLUMN, UNDEFINED_COLUMN = "55P03", "40P01", "42701", "42703"
+MIGRATION_LOCK = 0x70696E6E61636C65
+
+
+class PostgresSession(SqlSession):
+    """See `SqlSession`."""
+
+    name: ClassVar[str] = "postgresql"
+    schema: ClassVar[str | None] = SCHEMA
+    columns: PostgresColumns
+    columns_type = PostgresColumns
+
+    def __init__(self, engine: sa.Engine, settings: Settings, *, owned: bool) -> None:
+        super().__init__(engine, settings, owned=owned)
+        self._writers = self._prepared(engine, _prepare_writer).execution_options(isolation_level="AUTOCOMMIT")
+
+    def _sibling(self, engine: sa.Engine) -> sa.Engine:
+        return self._prepared(engine, _prepare_planner).execution_options(isolation_level="READ COMMITTED")
+
+    def _prepared(self, engine: sa.Engine, prepare: Callable[[Any, Any], None]) -> sa.Engine:
+        sibling = super()._sibling(engine)
+        sa.event.listen(sibling.pool, "connect", prepare)
+        if not self._owned:  # an engine of pinnacle's own pings by itself, and its siblings with it
+            sa.event.listen(sibling.pool, "checkout", self._ping)
+        return sibling
+
+    def _ping(self, connection: Any, record: Any, proxy: Any) -> None:
+        """Have the pool replace a connection that the server has closed since it was last used."""
+        try:
+            self.dialect.do_ping(connection)
+        except self.dialect.loaded_dbapi.Error as error:
+            raise sa.exc.DisconnectionError("the server closed the connection") from error
+
+    @contextmanager
+    def writing(self, *, durable: bool = True) -> Iterator[sa.Connection]:
+        with super().writing() as connection:
+            if not durable:
+                connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+            yield connection
+
+    @contextmanager
+    def writing_as(self, output: int) -> Iterator[sa.Connection]:
+        with self.writing() as connection:
+            connection.exec_driver_sql(f"SELECT set_config('pinnacle.writer', '{int(output)}', true)")
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        with wrapped_errors(), self._work.connect() as connection:
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+    def insert(self, table: sa.Table) -> postgresql.Insert:
+        return postgresql.insert(table)
+
+    def now(self) -> sa.ColumnElement[float]:
+        return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Double)
+
+    def alter(self, table: sa.TableClause, statement: str, column: str, *, drops: bool = False) -> None:
+        """Add or drop a column, unless that was done already."""
+
+        def change(connection: sa.Connection) -> None:
+            if has_column(connection, table, column) == drops:
+                self.run_text(connection, statement)
+
+        self._alter(table, change, f"{column!r} could not be {'dropped' if drops else 'added'}")
+
+    def alter_all(self, table: sa.TableClause, statements: Sequence[str], *, guard: sa.Update | None = None) -> None:
+        def change(connection: sa.Connection) -> None:
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+            self._run_guarded(connection, statements, guard)
+
+        self._alter(table, change, "its triggers could not be changed")
+
+    def _alter(self, table: sa.TableClause, change: Callable[[sa.Connection], None], otherwise: str) -> None:
+        """Change a user's table with a short lock timeout, again and again: a waiting ALTER TABLE
+        would make every later query on the table wait behind it."""
+        for attempt in range(DDL_ATTEMPTS):
+            try:
+                with self.writing() as connection:
+                    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {DDL_LOCK_TIMEOUT_MS}")
+                    change(connection)
+                return
+            except BackendError as error:
+                state = getattr(getattr(error.__cause__, "orig", None), "sqlstate", None)
+                if state in (DUPLICATE_COLUMN, UNDEFINED_COLUMN):  # another process was faster
+                    return
+                if state not in (LOCK_NOT_AVAILABLE, DEADLOCK):
+                    raise
+                if attempt == DDL_ATTEMPTS - 1:
+                    raise BackendError(
+                        f"{table.fullname} stays locked by other transactions, so {otherwise}; end them and run again"
+                    ) from error
+            time.sleep(min(0.5, 0.02 * (attempt + 1)))
+
+    def _lock_migration(self, connection: sa.Connection) -> None:
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+        connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {self.quote(SCHEMA)}")
+
+    def migration_plan(self) -> list[str]:
+        statements = super().migration_plan()
+        return [f"CREATE SCHEMA IF NOT EXISTS {self.quote(SCHEMA)}", *statements] if statements else []
+
+    @contextmanager
+    def writing_raw(self) -> Iterator[Any]:
+        """psycopg's connection in autocommit, set up for write-backs."""
+        with wrapped_errors(), self._writers.connect() as connection, _raw_errors(connection):
+            yield connection.connection.driver_connection
+
+    @contextmanager
+    def binary_cursor(self, connection: sa.Connection) -> Iterator[Any]:
+        """psycopg's cursor within a connection's transaction; SQLAlchemy's have their values come as text."""
+        raw: Any = connection.connection.driver_connection
+        with _raw_errors(connection), raw.cursor(binary=True) as cursor:
+            yield cursor
+
+    def close(self) -> None:
+        self._writers.dispose()
+        super().close()
+
+    def wake(self) -> PostgresWake:
+        """A wait for what the triggers notify of."""
+        return PostgresWake(self._writers)
+
+
+@contextmanager
+def _raw_errors(connection: sa.Connection) -> Iterator[None]:
+    """Turn psycopg's errors into pinnacle's, and have the pool replace a connection that dropped."""
+    import psycopg
+
+    raw: Any = connection.connection.driver_connection
+    try:
+        yield
+    except psycopg.errors.LockNotAvailable:
+        raise
+    except psycopg.Error as error:
+        if _is_about_a_row(error):
+            raise RowRejected(f"the database refused a value: {_first_line(error)}") from error
+        if raw.closed or raw.broken:
+            connection.invalidate()
+            raise ConnectionLost(f"the connection to the database dropped: {_first_line(error)}") from error
+        raise BackendError(f"the database refused: {_first_line(error)}") from error
+
+
+def _is_about_a_row(error: Any) -> bool:
+    """Whether one row's value is to blame: a constraint, a type, or a trigger's function that raised."""
+    import psycopg
+
+    if isinstance(error, (psycopg.IntegrityError, psycopg.DataError, psycopg.errors.RaiseException)):
+        return True
+    return "function" in (error.diag.context or "") and not isinstance(error, psycopg.OperationalError)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _prepare(connection: Any, record: Any) -> None:
+    """Set up each of pinnacle's own connections: hidden rows are an error, not absent, and values
+    travel whole and in the form that psycopg reads, whatever the role's or the database's settings."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET row_security = off")
+        cursor.execute("SET datestyle = ISO")
+        cursor.execute("SET extra_float_digits = 1")
+    connection.commit()
+
+
+def _prepare_planner(connection: Any, record: Any) -> None:
+    """Set up a connection whose statements are planned for the keys they are given: a plan for any
+    number of keys is one for few, and takes the square of their number in time."""
+    _prepare(connection, record)
+    with connection.cursor() as cursor:
+        cursor.execute("SET plan_cache_mode = force_custom_plan")
+    connection.commit()
+
+
+def _packed_dumper() -> type[Any]:
+    """A psycopg dumper that sends arrays as they are packed; their type is that of the statement's cast."""
+    from psycopg.adapt import Dumper
+    from psycopg.pq import Format
+
+    class PackedDumper(Dumper):
+        format = Format.BINARY
+
+        def dump(self, obj: PackedArray) -> bytes:
+            return bytes(obj)
+
+    return PackedDumper
+
+
+def _prepare_writer(connection: Any, record: Any) -> None:
+    """Set up a connection that only writes back.
+
+    A batch is joined to its table by nested loops: a merge join would read the table's
+    index from its start for every batch. Who meets a lock leaves soon, before PostgreSQL
+    looks for deadlocks, so that it is never the user's transaction that is aborted.
+    """
+    _prepare(connection, record)
+    connection.adapters.register_dumper(PackedArray, _packed_dumper())
+    with connection.cursor() as cursor:
+        cursor.execute("SET enable_mergejoin = off")
+        cursor.execute("SET enable_hashjoin = off")
+        cursor.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
+    connection.commit()

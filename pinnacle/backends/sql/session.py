@@ -1,0 +1,216 @@
+"""How pinnacle reaches one SQL database: its connections and transactions, its dialect, and its own tables."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+
+from pinnacle.backends.sql import migrate
+from pinnacle.backends.sql.columns import SqlColumns
+from pinnacle.backends.sql.schema import SCHEMA, listener
+from pinnacle.backends.sql.source import unknown_types_allowed
+from pinnacle.base.errors import BackendError, ConfigError, ConnectionLost, UnsupportedTable
+from pinnacle.base.settings import Settings
+
+
+class SqlSession(ABC):
+    """What all parts of a SQL backend take in place of the whole of it.
+
+    ``engine`` is the application's: the user's own where one was given. pinnacle's own
+    statements run on ``_work``, a sibling with a pool of its own, so that the
+    application's pool is never starved by a run.
+    """
+
+    name: ClassVar[str]
+    schema: ClassVar[str | None]
+    """Where pinnacle's own tables are; None where a database has no schemas."""
+    columns_type: ClassVar[type[SqlColumns]]
+
+    def __init__(self, engine: sa.Engine, settings: Settings, *, owned: bool) -> None:
+        self.engine, self.settings, self._owned = engine, settings, owned
+        if engine.get_execution_options().get("schema_translate_map"):
+            raise ConfigError(
+                "this Engine translates schemas, which reflection and triggers do not follow; pass an Engine whose "
+                "search_path is set, or tables with their schema"
+            )
+        self.dialect = engine.dialect
+        self.translate: Mapping[str | None, str | None] = {SCHEMA: self.schema}
+        self._work = self._sibling(engine).execution_options(schema_translate_map=self.translate)
+        self._is_migrated = False
+        self.columns = self.columns_type(self.dialect, self.reading)
+
+    # -- what the dialects say differently ------------------------------------------------
+
+    @abstractmethod
+    def insert(self, table: sa.Table) -> Any:
+        """An INSERT that takes ON CONFLICT, which each dialect has in a form of its own."""
+
+    @abstractmethod
+    def now(self) -> sa.ColumnElement[float]:
+        """The time in seconds, by the one clock of all who write here."""
+
+    @abstractmethod
+    def writing_raw(self) -> AbstractContextManager[Any]:
+        """A write transaction on the driver's own connection: the hot path of a write-back."""
+
+    def state_suffix(self, table: sa.Table) -> str:
+        """What follows CREATE TABLE of a state table."""
+        return ""
+
+    @abstractmethod
+    def _lock_migration(self, connection: sa.Connection) -> None:
+        """Keep two processes from creating the tables at once."""
+
+    # -- connections ------------------------------------------------------------------------
+
+    def _sibling(self, engine: sa.Engine) -> sa.Engine:
+        """An engine of the same database with its own pool, which runs of several threads find no bound in.
+
+        The connection used last is used next: it has its statements prepared, and on SQLite takes
+        no write of this process's for another's.
+        """
+        pool = engine.pool.recreate()
+        if isinstance(pool, sa.QueuePool):
+            pool._max_overflow = -1
+            pool._pool.use_lifo = True
+        return sa.Engine(pool, engine.dialect, engine.url)
+
+    @contextmanager
+    def writing(self, *, durable: bool = True) -> Iterator[sa.Connection]:
+        """A write transaction, committed at the end.
+
+        ``durable=False`` lets a power failure undo it, where that is cheaper: leases need no more.
+        """
+        with wrapped_errors(), self._work.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def writing_as(self, output: int) -> Iterator[sa.Connection]:
+        """A write transaction whose changes of the output itself do not count as others' changes."""
+        with self.writing() as connection:
+            connection.execute(sa.update(listener).where(listener.c.output_id == output).values(is_writing=True))
+            yield connection
+            connection.execute(sa.update(listener).where(listener.c.output_id == output).values(is_writing=False))
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A connection for short statements that each are their own transaction."""
+        with wrapped_errors(), self._work.connect() as connection:
+            yield connection
+
+    # -- changes of tables ------------------------------------------------------------------
+
+    def alter(self, table: sa.TableClause, statement: str, column: str, *, drops: bool = False) -> None:
+        """Run the ALTER TABLE that adds or drops a column, unless that was done already."""
+        with self.writing() as connection:
+            if has_column(connection, table, column) == drops:
+                self.run_text(connection, statement)
+
+    def alter_all(self, table: sa.TableClause, statements: Sequence[str], *, guard: sa.Update | None = None) -> None:
+        """Run several statements that change a user's table, in one transaction.
+
+        Not when the ``guard``, an update that comes first and locks its row, finds none.
+        """
+        with self.writing() as connection:
+            self._run_guarded(connection, statements, guard)
+
+    def _run_guarded(self, connection: sa.Connection, statements: Sequence[str], guard: sa.Update | None) -> None:
+        if guard is not None and not connection.execute(guard).rowcount:
+            return
+        for statement in statements:
+            self.run_text(connection, statement)
+
+    # -- text of statements -----------------------------------------------------------------
+
+    def run_text(self, connection: sa.Connection, statement: str) -> None:
+        """Run a statement that has no parameters; a % in a name is not one."""
+        connection.exec_driver_sql(statement.replace("%", "%%") if self._doubles_percents else statement)
+
+    def plain(self, compiled: str) -> str:
+        """A statement that SQLAlchemy compiled, as a database shell takes it."""
+        return compiled.replace("%%", "%") if self._doubles_percents else compiled
+
+    @property
+    def _doubles_percents(self) -> bool:
+        """Whether a % begins a parameter for this driver, so that a plain one is written twice."""
+        return self.dialect.paramstyle in ("format", "pyformat")
+
+    def quote(self, name: str) -> str:
+        """``name`` as a quoted identifier, always quoted; a % in it is a plain %."""
+        return '"' + name.replace('"', '""') + '"'
+
+    def quote_table(self, table: sa.TableClause) -> str:
+        """A table's name, with its schema where it has one."""
+        return ".".join(self.quote(part) for part in (table.schema, table.name) if part)
+
+    def own(self, table: str) -> str:
+        """One of pinnacle's own tables, quoted."""
+        return ".".join(self.quote(part) for part in (self.schema, table) if part)
+
+    # -- pinnacle's own tables ----------------------------------------------------------------
+
+    def is_migrated(self) -> bool:
+        if not self._is_migrated:
+            with self.reading() as connection:
+                self._is_migrated = migrate.check_revision(migrate.current_revision(connection, self.schema))
+        return self._is_migrated
+
+    def migration_plan(self) -> list[str]:
+        with self.reading() as connection:
+            current = migrate.current_revision(connection, self.schema)
+        return migrate.upgrade_sql(f"{self.name}://", self.schema, current)
+
+    def migrate(self) -> None:
+        if self._is_migrated:
+            return
+        with self.reading() as connection:
+            revision = migrate.current_revision(connection, self.schema)
+        if migrate.is_behind(revision):
+            with self.writing() as connection:
+                self._lock_migration(connection)
+                if migrate.is_behind(migrate.current_revision(connection, self.schema)):
+                    migrate.upgrade(connection, self.schema)
+        self._is_migrated = True
+
+    def forget_migration(self) -> None:
+        """Look again whether pinnacle's own tables are there: they were removed."""
+        self._is_migrated = False
+
+    def close(self) -> None:
+        self._work.dispose()
+        if self._owned:
+            self.engine.dispose()
+
+
+@contextmanager
+def wrapped_errors() -> Iterator[None]:
+    """Turn SQLAlchemy's errors into pinnacle's, keeping the driver's as the cause."""
+    try:
+        yield
+    except sa.exc.IntegrityError:
+        raise
+    except sa.exc.DBAPIError as error:
+        reason = (
+            str(error.orig).strip().splitlines()[0] if error.orig and str(error.orig).strip() else type(error).__name__
+        )
+        if error.connection_invalidated:
+            raise ConnectionLost(f"the connection to the database dropped: {reason}") from error
+        if "readonly database" in reason or "read-only transaction" in reason:
+            raise UnsupportedTable(f"the database is read-only, so no output can be written: {reason}") from error
+        raise BackendError(f"the database refused: {reason}") from error
+    except sa.exc.TimeoutError as error:
+        raise BackendError(f"no connection to the database was free: {error}") from error
+
+
+def has_column(connection: sa.Connection, table: sa.TableClause, column: str) -> bool:
+    """Whether the table is there and has the column."""
+    try:
+        with unknown_types_allowed():
+            columns = sa.inspect(connection).get_columns(table.name, schema=table.schema)
+    except sa.exc.NoSuchTableError:
+        return False
+    return any(found["name"] == column for found in columns)
