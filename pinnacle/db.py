@@ -26,6 +26,7 @@ from pinnacle.components.side import Side
 from pinnacle.runtime.estimate import Estimate
 from pinnacle.runtime.fitter import FitRequest, Fitter
 from pinnacle.runtime.listeners import Listeners
+from pinnacle.runtime.local_worker import LocalWorker
 from pinnacle.runtime.options import PredictOptions
 from pinnacle.runtime.predictor import Predictor, PredictRequest
 from pinnacle.runtime.queries import stored_dataset
@@ -315,9 +316,16 @@ class Database:
 
     # -- listening --------------------------------------------------------------------------------
 
-    def listen(self) -> None:
-        """Run a worker in a thread of this process, until `close`. On SQLite it stands by while another works."""
-        self._listeners.listen()
+    def listen(self) -> LocalWorker:
+        """Run a worker in a thread of this process, until `stop` or `close`; what is returned tells how it fares.
+
+        Called again it returns the one that runs. On SQLite it stands by while another works.
+        """
+        return self._listeners.listen()
+
+    def stop(self) -> None:
+        """Stop this process's worker, if it runs. What is in hand is finished; `listen` starts another."""
+        self._listeners.stop()
 
     def drain(self, timeout_s: float = 30.0) -> None:
         """Wait until nothing is pending for any listener that is not paused.
@@ -385,7 +393,7 @@ class Database:
 
     def close(self) -> None:
         """Stop this process's worker, and close what pinnacle opened; a database passed in stays open."""
-        self._listeners.close()
+        self._listeners.stop()
         self._backend.close()
 
     def __enter__(self) -> Database:

@@ -19,6 +19,8 @@ import pymongo
 import pytest
 
 import pinnacle
+from pinnacle import Database, Settings
+from pinnacle.backends.protocol import Backend
 from tests import shared
 from tests.databases import (
     CAPABILITIES,
@@ -168,8 +170,15 @@ def new_mongomock(name: str) -> DocumentDatabase:
 
 
 @pytest.fixture
-def db(backend) -> Iterator[Any]:
+def below(backend) -> Backend:
+    """The database as the rooms below pinnacle's handle see it: for tests of what each backend owes to them."""
+    opened: Backend = backend.below()
+    return opened
+
+
+@pytest.fixture
+def db(below) -> Iterator[Database]:
     """pinnacle's handle on ``backend``."""
-    handle = backend.open()
+    handle = Database(below, Settings.from_environment())
     yield handle
     handle.close()

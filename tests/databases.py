@@ -13,8 +13,10 @@ import pymongo
 import sqlalchemy as sa
 
 import pinnacle
+from pinnacle import Settings
 from pinnacle.backends.mongodb import Collection
-from pinnacle.backends.protocol import Capability
+from pinnacle.backends.open import open_backend
+from pinnacle.backends.protocol import Backend, Capability
 
 COLUMN_TYPES: dict[Any, Any] = {
     str: sa.Text,
@@ -50,6 +52,9 @@ class UserDatabase(Protocol):
 
     def open(self) -> pinnacle.Database:
         """A new handle on this database; closed by the test or with the process."""
+
+    def below(self) -> Backend:
+        """This database as the rooms below a handle see it; closed by the test."""
 
     def create(self, table: str, columns: Mapping[str, Any]) -> None:
         """A table with an integer key ``id`` and columns of these Python types."""
@@ -98,6 +103,9 @@ class SqlDatabase:
 
     def open(self) -> pinnacle.Database:
         return pinnacle.pinnacle(self.address)
+
+    def below(self) -> Backend:
+        return open_backend(self.address, Settings.from_environment())
 
     def create(self, table: str, columns: Mapping[str, Any]) -> None:
         key = sa.Column("id", sa.Integer, primary_key=True)
@@ -182,6 +190,9 @@ class DocumentDatabase:
 
     def open(self) -> pinnacle.Database:
         return pinnacle.pinnacle(self.address)
+
+    def below(self) -> Backend:
+        return open_backend(self.address, Settings.from_environment())
 
     def create(self, table: str, columns: Mapping[str, Any]) -> None:
         self.database.create_collection(table)

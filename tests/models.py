@@ -120,6 +120,11 @@ async def say(model: Model, prompt: Any, **kwargs: Any) -> tuple[str, tuple[int,
     return str(prompt).upper(), (words, words)
 
 
+async def key_of(model: Model, prompt: Any) -> tuple[str, tuple[int, int]]:
+    """Tells the key that its model has."""
+    return f"{prompt} with {model.api_key}", (1, 1)
+
+
 chat = Model.from_function("chat", fn=say, cost=PRICE, max_batch_size=4)
 asking = Model.from_function("asking", fn=say, prompt_template="{context} | {input}")
 

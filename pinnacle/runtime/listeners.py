@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -23,6 +22,7 @@ from pinnacle.runtime.arguments import canonical, check_arguments
 from pinnacle.runtime.books import predict_settings
 from pinnacle.runtime.keeper import Keeper
 from pinnacle.runtime.listener_prediction import ListenerPrediction
+from pinnacle.runtime.local_worker import LocalWorker
 from pinnacle.runtime.standings import Standings
 from pinnacle.runtime.worker import Worker
 
@@ -38,9 +38,7 @@ class Listeners:
         self._backend, self._catalog, self._settings = backend, catalog, settings
         self._standings = Standings(catalog)
         self._added: dict[str, Listener] = {}
-        self._worker: Worker | None = None
-        self._thread: threading.Thread | None = None
-        self._stop = threading.Event()
+        self._local: LocalWorker | None = None
 
     # -- adding and removing -----------------------------------------------------------------------
 
@@ -290,22 +288,16 @@ class Listeners:
         self._backend.migrate()
         return Worker(self._backend, self._settings, self._keeper, self.behind, self.follow)
 
-    def listen(self) -> None:
-        """Start a worker in a thread of this process, unless one runs."""
-        if self._thread is None or not self._thread.is_alive():
-            self._stop.clear()
-            self._worker = self.worker()
-            self._thread = threading.Thread(
-                target=self._worker.run, args=(self._stop,), name="pinnacle-worker", daemon=True
-            )
-            self._thread.start()
+    def listen(self) -> LocalWorker:
+        """The worker in a thread of this process, started unless it runs."""
+        if self._local is None or not self._local.is_alive:
+            self._local = LocalWorker(self.worker())
+        return self._local
 
-    def close(self) -> None:
-        """Stop this process's worker; what is in hand is finished."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+    def stop(self) -> None:
+        """Stop this process's worker, if it runs; what is in hand is finished."""
+        if self._local is not None:
+            self._local.stop()
 
     def drain(self, timeout_s: float) -> None:
         """Wait until no listener that is not paused has anything pending; NotDrained when the time is over.

@@ -66,7 +66,12 @@ class Worker:
         self._keepers: dict[int, Keeper] = {}
         self._unbuilt: dict[int, Trouble] = {}
         self._unmoved: dict[int, Trouble] = {}
-        self._followed_at = float("-inf")
+        self.followed_at = float("-inf")
+
+    @property
+    def listeners(self) -> list[str]:
+        """The listeners that are worked on now, by identifier."""
+        return sorted(keeper.record.identifier for keeper in list(self._keepers.values()))
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set; what is in hand is finished and what was computed is written."""
@@ -148,24 +153,28 @@ class Worker:
     # -- newer versions of models ------------------------------------------------------------------
 
     def _follow_models(self, records: Mapping[int, ListenerRecord]) -> bool:
-        """Now and then, move the listeners that are behind their models; whether any was moved.
-
-        An error for a version that is not the newest any more, because it was removed, is taken away.
-        """
-        if time.monotonic() - self._followed_at < FOLLOW_S:
+        """Now and then, move the listeners that are behind their models; whether any was moved."""
+        began = time.monotonic()
+        if began - self.followed_at < FOLLOW_S:
             return False
-        self._followed_at = time.monotonic()
-        behind = self._behind(records.values())
+        try:
+            behind = self._behind(records.values())
+            self._forget_unmoved(records, behind)
+            has_moved = False
+            for output, version in behind.items():
+                if time.monotonic() - began > FOLLOW_S:  # the others next time: leases are to be renewed
+                    break
+                has_moved |= self._move(records[output], version)
+            return has_moved
+        finally:
+            self.followed_at = began
+
+    def _forget_unmoved(self, records: Mapping[int, ListenerRecord], behind: Mapping[int, int]) -> None:
+        """Take away the error for a version that is not the newest any more, because it was removed."""
         for output in self._unmoved.keys() - behind.keys():
             trouble, record = self._unmoved.pop(output), records.get(output)
             if record is not None and record.error == trouble.message:
                 self._backend.listeners.clear_error(output)
-        has_moved = False
-        for output, version in behind.items():
-            if time.monotonic() - self._followed_at > FOLLOW_S:  # the others next time: leases are to be renewed
-                break
-            has_moved |= self._move(records[output], version)
-        return has_moved
 
     def _move(self, record: ListenerRecord, version: int) -> bool:
         what, so = (record.version, version), f"it does not follow its model to version {version}: "

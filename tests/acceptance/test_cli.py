@@ -13,6 +13,8 @@ from alembic import command as migrations
 from click.testing import CliRunner
 
 import pinnacle
+from pinnacle import Settings
+from pinnacle.backends.open import open_backend
 from pinnacle.backends.sql import migrate
 from pinnacle.base.usage import utc_day
 from pinnacle.cli import main
@@ -78,8 +80,8 @@ def spend(url: str, *days_ago: int) -> list[str]:
     """Record calls of the model gpt on those days; the days."""
     days = [utc_day(time.time() - 86_400 * ago) for ago in days_ago]
     numbers = {"calls": 12, "failed": 2, "retried": 1, "input_tokens": 3456, "output_tokens": 78, "cost": 0.00125}
-    with closing(pinnacle.pinnacle(url)) as db:
-        db._backend.ledger.add_usage([pinnacle.UsageRow(day, "gpt", "docs.summary", **numbers) for day in days])
+    with closing(open_backend(url, Settings())) as below:
+        below.ledger.add_usage([pinnacle.UsageRow(day, "gpt", "docs.summary", **numbers) for day in days])
     return days
 
 

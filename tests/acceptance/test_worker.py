@@ -202,7 +202,7 @@ def test_the_status_shows_what_waits(sqlite_user):
     add(backend, db)
     db.listen()
     db.drain()
-    db._listeners.close()
+    db.stop()
     backend.update("docs", 1, {"body": "z"})
     shown = status(backend.address)
     assert "Listeners (1)" in shown

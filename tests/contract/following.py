@@ -16,6 +16,11 @@ def version(suffix: str, **options: Any) -> Suffixed:
     return Suffixed("m", suffix=suffix, **options)
 
 
+def versions(db: Database, kind: str, identifier: str) -> list[int]:
+    """The versions of a component that are stored."""
+    return [version["version"] for version in db.show(kind, identifier)["versions"]]
+
+
 def follow(
     backend: UserDatabase, db: Database, *bodies: str, the_model: Model | None = None, **options: Any
 ) -> Listener:

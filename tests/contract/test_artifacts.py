@@ -38,9 +38,9 @@ class Weights(Component):
 
 
 @pytest.fixture
-def store(db):
+def store(below):
     """The catalog store behind a handle."""
-    return db._backend.catalog
+    return below.catalog
 
 
 def record(identifier="a", version=0, *artifacts):

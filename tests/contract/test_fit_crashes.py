@@ -69,7 +69,7 @@ def fit_until_killed(backend, at):
     assert ended.returncode == -signal.SIGKILL, ended.stderr
 
 
-def check_undisturbed(backend, db, cache_dir, line):
+def check_undisturbed(backend, db, below, cache_dir, line):
     """Assert that all is as after a fit that nothing happened to."""
     run = db.load("run", "line")
     assert line.line() == db.load("model", "line").line() == expected(points())
@@ -80,13 +80,13 @@ def check_undisturbed(backend, db, cache_dir, line):
     assert [(each.step, each.is_final) for each in run.checkpoints()] == [(4, False), (8, False), (12, True)]
     assert tuple(json.loads(run.checkpoints()[-1].files[WEIGHTS].read())) == line.line()
     assert run.metrics == {"loss": run.series()[-1]["loss"]}
-    assert db._backend.runs.leased() == {}
+    assert below.runs.leased() == {}
     assert work_folders(cache_dir) == []
 
 
 @pytest.mark.requires(Capability.TRANSACTIONS)
 @pytest.mark.parametrize(("kills", "said"), KILLS.values(), ids=KILLS)
-def test_a_fit_that_was_killed_ends_as_if_it_had_not_been(backend, db, cache_dir, caplog, kills, said):
+def test_a_fit_that_was_killed_ends_as_if_it_had_not_been(backend, db, below, cache_dir, caplog, kills, said):
     create_points(backend)
     for at in kills:
         fit_until_killed(backend, at)
@@ -96,17 +96,17 @@ def test_a_fit_that_was_killed_ends_as_if_it_had_not_been(backend, db, cache_dir
     run = fit(backend, db, line)
     assert said in caplog.text
     assert run.resumed == len(kills)
-    check_undisturbed(backend, db, cache_dir, line)
+    check_undisturbed(backend, db, below, cache_dir, line)
 
 
 @pytest.mark.requires(Capability.MANY_PROCESSES)
-def test_without_transactions_too_a_fit_that_was_killed_ends_as_if_it_had_not_been(backend, db, cache_dir):
+def test_without_transactions_too_a_fit_that_was_killed_ends_as_if_it_had_not_been(backend, db, below, cache_dir):
     create_points(backend)
     for at in (6, "in-save", "before-register"):
         fit_until_killed(backend, at)
     line = Line("line")
     fit(backend, db, line)
-    check_undisturbed(backend, db, cache_dir, line)
+    check_undisturbed(backend, db, below, cache_dir, line)
 
 
 @pytest.mark.requires(Capability.TRANSACTIONS)
@@ -137,7 +137,7 @@ def fail(job):
     raise ValueError("no")
 
 
-def test_a_fit_that_failed_goes_on_when_it_is_asked_for_again(backend, db, cache_dir, caplog):
+def test_a_fit_that_failed_goes_on_when_it_is_asked_for_again(backend, db, below, cache_dir, caplog):
     create_points(backend)
     AT_STEP[11] = fail
     with pytest.raises(ValueError, match="no"):
@@ -149,7 +149,7 @@ def test_a_fit_that_failed_goes_on_when_it_is_asked_for_again(backend, db, cache
     run = fit(backend, db, line)
     assert "the fit of model 'line' that failed goes on from its checkpoint at step 8" in caplog.text
     assert (made, run.resumed) == ([9, 10, 11, 12], 1)
-    check_undisturbed(backend, db, cache_dir, line)
+    check_undisturbed(backend, db, below, cache_dir, line)
 
 
 def test_a_fit_that_is_done_is_not_gone_on_with(backend, db, caplog):

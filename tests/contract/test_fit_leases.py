@@ -91,7 +91,7 @@ def test_a_second_fit_in_this_process_is_refused_and_other_models_are_trained(ba
     assert kept(db) == {**DONE, ("checkpoint", "other/0"): [4, 8, 12], ("model", "other"): [0], ("run", "other"): [0]}
 
 
-def test_a_lease_is_renewed_for_as_long_as_it_takes(backend, db, cache_dir):
+def test_a_lease_is_renewed_for_as_long_as_it_takes(backend, db, cache_dir, below):
     """The lease is long enough for a busy machine, and who asks for it leaves a database of one writer some time."""
     create_points(backend)
     answers = []
@@ -99,7 +99,7 @@ def test_a_lease_is_renewed_for_as_long_as_it_takes(backend, db, cache_dir):
     def ask(job):
         until = time.monotonic() + 2.5 * LONGER_TTL_S
         while time.monotonic() < until:
-            answers.append(db._backend.runs.lease("line", "thief", 60))
+            answers.append(below.runs.lease("line", "thief", 60))
             time.sleep(0.02)
 
     AT_STEP[6] = ask
@@ -111,14 +111,14 @@ def test_a_lease_is_renewed_for_as_long_as_it_takes(backend, db, cache_dir):
 
 @pytest.mark.parametrize("thief", ["trains", "has trained"])
 def test_a_fit_whose_lease_was_taken_over_stops_before_it_writes_anything_more(
-    backend, db, short, monkeypatch, caplog, thief
+    backend, db, short, monkeypatch, caplog, thief, below
 ):
     create_points(backend)
     monkeypatch.setattr(TrainingLease, "_keep", lambda self: None)
     seen = []
 
     def steal(job):
-        runs = db._backend.runs
+        runs = below.runs
         wait_until(lambda: runs.lease("line", "thief", 60) is None)
         if thief == "has trained":
             runs.release("line", "thief")
@@ -133,14 +133,14 @@ def test_a_fit_whose_lease_was_taken_over_stops_before_it_writes_anything_more(
     assert "could not be stored" in caplog.text
 
 
-def test_whoever_takes_over_goes_on_and_the_first_leaves_it_alone(backend, db, short, monkeypatch):
+def test_whoever_takes_over_goes_on_and_the_first_leaves_it_alone(backend, db, short, monkeypatch, below):
     create_points(backend)
     monkeypatch.setattr(TrainingLease, "_keep", lambda self: None)
     taken_over = []
 
     def take_over(job):
         AT_STEP.clear()
-        wait_until(lambda: not db._backend.runs.leased())
+        wait_until(lambda: not below.runs.leased())
         taken_over.append(fit(backend, db))
 
     AT_STEP[7] = take_over
@@ -152,24 +152,26 @@ def test_whoever_takes_over_goes_on_and_the_first_leaves_it_alone(backend, db, s
     assert kept(db) == DONE
 
 
-def test_a_lease_that_could_not_be_given_up_is_no_hindrance_to_the_same_process(backend, db, monkeypatch, caplog):
+def test_a_lease_that_could_not_be_given_up_is_no_hindrance_to_the_same_process(
+    backend, db, monkeypatch, caplog, below
+):
     create_points(backend)
 
     def full(*args):
         raise BackendError("the database is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(db._backend.runs), "release", full)
+        patch.setattr(type(below.runs), "release", full)
         fit(backend, db)
     assert "the lease of model 'line' could not be given up yet: the database is full" in caplog.text
-    assert db._backend.runs.leased() != {}
+    assert below.runs.leased() != {}
     assert fit(backend, db).version == 1
-    assert db._backend.runs.leased() == {}
+    assert below.runs.leased() == {}
 
 
-def test_a_lease_that_nobody_wanted_meanwhile_is_good_again(backend, db, short, monkeypatch):
+def test_a_lease_that_nobody_wanted_meanwhile_is_good_again(backend, db, short, monkeypatch, below):
     create_points(backend)
     monkeypatch.setattr(TrainingLease, "_keep", lambda self: None)
-    AT_STEP[7] = lambda job: wait_until(lambda: not db._backend.runs.leased())
+    AT_STEP[7] = lambda job: wait_until(lambda: not below.runs.leased())
     fit(backend, short)
     assert kept(db) == DONE

@@ -362,7 +362,7 @@ def test_a_fit_of_a_window_is_gone_on_with_where_its_documents_are_the_same(back
 
 @pytest.mark.requires(Capability.DOCUMENTS)
 @pytest.mark.parametrize("part", [DOCS.sort("n").limit(5), DOCS.skip(1)], ids=["limit", "skip"])
-def test_outputs_are_not_kept_in_a_window(backend, db, part):
+def test_outputs_are_not_kept_in_a_window(backend, db, part, below):
     create_points(backend)
     before = backend.read_all("points")
     asks = [
@@ -375,7 +375,7 @@ def test_outputs_are_not_kept_in_a_window(backend, db, part):
     for ask in asks:
         with pytest.raises(UnsupportedQuery, match=r"skip\(\) and limit\(\) .* pass limit= to predict"):
             ask()
-    assert (backend.read_all("points"), db.listeners(), db._backend.outputs.all()) == (before, [], [])
+    assert (backend.read_all("points"), db.listeners(), below.outputs.all()) == (before, [], [])
 
 
 # -- pages and empty queries -------------------------------------------------------------------------
@@ -389,7 +389,7 @@ def test_rows_are_read_again_for_each_fit_and_beyond_a_page(backend, db):
 
 
 @pytest.mark.parametrize("how", ["no rows", "no rows match", "none of the fold"])
-def test_a_query_without_rows_is_a_training_error_and_leaves_no_run(backend, db, how):
+def test_a_query_without_rows_is_a_training_error_and_leaves_no_run(backend, db, how, below):
     if how == "none of the fold":
         create_points(backend, points(1), folds=["valid"])
     else:
@@ -401,7 +401,7 @@ def test_a_query_without_rows_is_a_training_error_and_leaves_no_run(backend, db,
     with pytest.raises(TrainingError, match=rf"no row of the query can be trained on \({reason}"):
         fit(backend, db, select=matching(backend, x=-9.0) if how == "no rows match" else None)
     assert kept(db) == {}
-    assert db._backend.runs.leased() == {}
+    assert below.runs.leased() == {}
     backend.insert("points", {**points()[0], "_fold": "train"} if how == "none of the fold" else points()[0])
     fit(backend, db)
     assert kept(db) == DONE

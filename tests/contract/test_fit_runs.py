@@ -208,7 +208,9 @@ def test_a_fit_that_keeps_nothing_in_the_database_leaves_a_run_alone(backend, db
     [(ValueError("no"), "failed", "ValueError: no"), (KeyboardInterrupt(), "interrupted", "keyboard"),
      (SystemExit(3), "interrupted", "asked to end")],
 )  # fmt: skip
-def test_a_run_that_did_not_end_well_says_why_and_keeps_its_checkpoints(backend, db, cache_dir, raised, status, told):
+def test_a_run_that_did_not_end_well_says_why_and_keeps_its_checkpoints(
+    backend, db, cache_dir, raised, status, told, below
+):
     create_points(backend)
 
     def stop(job):
@@ -226,7 +228,7 @@ def test_a_run_that_did_not_end_well_says_why_and_keeps_its_checkpoints(backend,
         ("checkpoint", "line/0"): [4, 8], ("training_state", "line/0"): [8], ("run", "line"): [0],
         ("training_configuration", "training"): [0],
     }  # fmt: skip
-    assert db._backend.runs.leased() == {}
+    assert below.runs.leased() == {}
     assert work_folders(cache_dir) == []
 
 

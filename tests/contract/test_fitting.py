@@ -35,12 +35,12 @@ def test_a_fit_learns_what_the_rows_say(backend, db):
     assert line.predict(10.0) == pytest.approx(SLOPE * 10 + OFFSET, abs=0.02)
 
 
-def test_a_fit_leaves_its_model_its_run_and_its_checkpoints(backend, db):
+def test_a_fit_leaves_its_model_its_run_and_its_checkpoints(backend, db, below):
     line = fitted(backend, db)
     assert line.version == 0
     assert kept(db) == DONE
     assert artifacts(backend) == used_artifacts(db)
-    assert db._backend.runs.leased() == {}
+    assert below.runs.leased() == {}
 
 
 def test_each_fit_is_a_new_version_that_goes_on_from_the_one_before(backend, db):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 
 import pytest
@@ -11,9 +12,9 @@ from pinnacle import ComponentError, ConfigError, Conflict, Database, Listener, 
 from pinnacle.backends.protocol import Capability
 from pinnacle.runtime import worker
 from tests.contract.documents import create_docs, wait_until
-from tests.contract.following import follow, version
+from tests.contract.following import follow, version, versions
 from tests.contract.listening import add, values
-from tests.models import ABSENT_PARTS, Counted, Suffixed, chat, note, words
+from tests.models import ABSENT_PARTS, Counted, Suffixed, key_of, note, words
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +66,7 @@ def test_a_listener_that_a_predict_leaves_behind_is_pinned(backend, db, elsewher
 
 def test_rows_are_stale_from_the_moment_that_a_newer_version_is_stored(backend, db, elsewhere):
     listener = follow(backend, db, *"ab")
-    db._listeners.close()
+    db.stop()
     elsewhere.add(version("2"))
     backend.insert("docs", {"id": 3, "body": "c", "n": 0})
     found = db.fresh(listener)
@@ -162,13 +163,13 @@ def test_two_workers_that_notice_at_once_agree(backend, db, elsewhere, calls):
         elsewhere.add(version(str(number)))
         db.drain()
         assert set(values(backend).values()) == {f"text {n}{number}" for n in range(50)}
-    assert [r.version for r in db._catalog.store.versions("listener", "docs.loud")] == [0, 1, 2, 3, 4]
+    assert versions(db, "listener", "docs.loud") == [0, 1, 2, 3, 4]
     assert max(Counter(calls).values()) == 4
 
 
 def test_a_worker_that_starts_later_catches_up(backend, db, elsewhere):
     follow(backend, db, "a")
-    db._listeners.close()
+    db.stop()
     elsewhere.add(version("2"))
     elsewhere.listen()
     elsewhere.drain()
@@ -189,14 +190,17 @@ def test_a_predict_with_a_newer_version_moves_the_listener_and_no_row_is_paid_fo
 def test_a_newer_version_keeps_the_key_that_was_given_to_the_one_before(backend, db, elsewhere, is_moved_here):
     create_docs(backend, "a")
     key = "sk-given-here"
-    listener = add(backend, db, Model.from_function("chat", fn=chat.fn, api_key=key, args={"n": 1}), follow="latest")
-    elsewhere.add(Model.from_function("chat", fn=chat.fn, args={"n": 2}))
+    add(backend, db, Model.from_function("chat", fn=key_of, api_key=key, args={"n": 1}), follow="latest")
+    elsewhere.add(Model.from_function("chat", fn=key_of, args={"n": 2}))
     worker = db if is_moved_here else elsewhere
     worker.listen()
     worker.drain()
-    moved = db._listeners._load(db._listeners._find(listener))
-    assert (moved.model.version, moved.model.api_key) == (1, key)
-    assert values(backend) == {1: "A"}
+    assert values(backend) == {1: f"a with {key if is_moved_here else None}"}
+    worker.stop()
+    backend.update("docs", 1, {"body": "b"})
+    db.listen()
+    db.drain()
+    assert (db.listeners()[0].model_version, values(backend)) == (1, {1: f"b with {key}"})
 
 
 # -- versions that do not do -----------------------------------------------------------------------------
@@ -269,32 +273,32 @@ def test_the_others_are_followed_beside_one_that_cannot_be(backend, db, elsewher
     wait_until(lambda: values(backend, "other") == {1: "a2"})
 
 
-def test_a_move_that_was_broken_off_is_finished_by_the_next(backend, db, elsewhere, monkeypatch):
+def test_a_move_that_was_broken_off_is_finished_by_the_next(backend, db, elsewhere, monkeypatch, below):
     follow(backend, db, "a")
-    honest, breaks = type(db._backend.listeners).move, iter(range(2))
+    honest, breaks = type(below.listeners).move, iter(range(2))
 
     def move_listener(*args):
         if next(breaks, None) is not None:
             raise OSError("broken off")
         return honest(*args)
 
-    monkeypatch.setattr(type(db._backend.listeners), "move", move_listener)
+    monkeypatch.setattr(type(below.listeners), "move", move_listener)
     elsewhere.add(version("2"))
     db.drain()
     assert (values(backend), db.listeners()[0].last_error) == ({1: "a2"}, None)
-    assert [r.version for r in db._catalog.store.versions("listener", "docs.loud")] == [0, 1]
+    assert versions(db, "listener", "docs.loud") == [0, 1]
 
 
-def test_who_pins_a_listener_that_is_about_to_move_wins(backend, db, elsewhere, monkeypatch):
+def test_who_pins_a_listener_that_is_about_to_move_wins(backend, db, elsewhere, monkeypatch, below):
     follow(backend, db, "a")
-    honest, moved = type(db._backend.listeners).move, []
+    honest, moved = type(below.listeners).move, []
 
     def move_listener(*args):
         add(backend, elsewhere, version("1"))
         moved.append(honest(*args))
         return moved[-1]
 
-    monkeypatch.setattr(type(db._backend.listeners), "move", move_listener)
+    monkeypatch.setattr(type(below.listeners), "move", move_listener)
     elsewhere.add(version("2"))
     wait_until(lambda: bool(moved))
     db.drain()
@@ -348,7 +352,7 @@ def test_a_paused_listener_moves_when_it_resumes(backend, db, elsewhere):
     version("2").predict(X="body", db=elsewhere, select=backend.query("docs"), output="loud", limit=1)
     elsewhere.add(version("3"))
     db.drain()
-    wait_until(lambda: not db._listeners._worker._keepers)
+    wait_until(lambda: not db.listen().listeners)
     assert db.listeners()[0].paused == "maintenance"
     assert values(backend) == {1: "a2"}
     db.resume(listener)
@@ -450,12 +454,13 @@ def test_the_plan_of_a_listener_that_follows_changes_nothing(backend, db, elsewh
 
 def test_a_removed_listener_that_is_added_again_follows_again(backend, db, elsewhere):
     listener = follow(backend, db, "a", sweep_every_s=0)
-    elsewhere.listen()
+    other = elsewhere.listen()
     db.remove("listener", listener.identifier)
     add(backend, db, version("1"))
     db.drain()
     db.remove("listener", listener.identifier)
-    wait_until(lambda: not elsewhere._listeners._standings._known)
+    removed_at = time.monotonic()
+    wait_until(lambda: other.followed_at > removed_at)
     add(backend, db, version("1"), follow="latest")
     elsewhere.add(version("2"))
     db.drain()

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from pinnacle import ComponentError, Database
+from pinnacle import ComponentError
+from pinnacle.backends.protocol import Backend
 from tests.contract.documents import create_docs, wait_until
 from tests.contract.following import follow, version
 from tests.contract.listening import add, values
@@ -22,10 +23,10 @@ def test_a_newer_version_is_noticed_within_seconds(backend, db, elsewhere):
     assert time.monotonic() - stored_at < 4
 
 
-def what_is_asked_in_three_seconds(db: Database, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def what_is_asked_in_three_seconds(below: Backend, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The questions to the catalog that a worker asks with nothing to do."""
     asked: list[str] = []
-    store = type(db._catalog.store)
+    store = type(below.catalog)
     for name in ("newest", "get", "versions", "identifiers"):
         honest = getattr(store, name)
         monkeypatch.setattr(store, name, lambda *args, name=name, honest=honest: (asked.append(name), honest(*args))[1])
@@ -33,33 +34,33 @@ def what_is_asked_in_three_seconds(db: Database, monkeypatch: pytest.MonkeyPatch
     return asked
 
 
-def test_noticing_costs_one_query_a_second_for_all_listeners(backend, db, monkeypatch):
+def test_noticing_costs_one_query_a_second_for_all_listeners(backend, db, below, monkeypatch):
     create_docs(backend, "a")
     for number in range(4):
         add(backend, db, Suffixed(f"m{number}", suffix="1"), output=f"out{number}", follow="latest")
     db.listen()
     db.drain()
-    asked = what_is_asked_in_three_seconds(db, monkeypatch)
+    asked = what_is_asked_in_three_seconds(below, monkeypatch)
     assert set(asked) == {"newest"}
     assert 1 <= len(asked) <= 4
 
 
-def test_a_version_that_cannot_be_loaded_is_not_tried_at_every_look(backend, db, monkeypatch):
+def test_a_version_that_cannot_be_loaded_is_not_tried_at_every_look(backend, db, below, monkeypatch):
     follow(backend, db, "a")
     newer = version("2", needs="a part")
     ABSENT_PARTS["a part"] = ComponentError
     db.add(newer)
     wait_until(lambda: db.listeners()[0].last_error is not None)
-    assert set(what_is_asked_in_three_seconds(db, monkeypatch)) == {"newest"}
+    assert set(what_is_asked_in_three_seconds(below, monkeypatch)) == {"newest"}
 
 
-def test_where_none_follows_nothing_is_asked(backend, db, monkeypatch):
+def test_where_none_follows_nothing_is_asked(backend, db, monkeypatch, below):
     create_docs(backend, "a")
     add(backend, db, version("1"))
-    db.listen()
+    worker = db.listen()
     db.drain()
     asked: list[Any] = []
-    monkeypatch.setattr(type(db._catalog.store), "newest", lambda *args: asked.append(args) or {})
-    before = db._listeners._worker._followed_at
-    wait_until(lambda: db._listeners._worker._followed_at > before + 0.2)
+    monkeypatch.setattr(type(below.catalog), "newest", lambda *args: asked.append(args) or {})
+    before = time.monotonic()
+    wait_until(lambda: worker.followed_at > before)
     assert asked == []

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from pinnacle import ConfigError, Listener, Model, UnknownField
 from pinnacle.backends.mongodb import Collection
 from pinnacle.backends.protocol import Capability
-from tests.contract.documents import create_docs
+from tests.contract.documents import create_docs, has
 from tests.models import PRICE, asking, chat, lengths, moody, places, say, word_count
 
 
@@ -100,7 +100,7 @@ def test_kept_answers_go_by_the_keywords_and_the_version(backend, db, calls):
 
 def test_a_query_fills_the_context(backend, db, calls):
     create_docs(backend, "one", "two")
-    if Capability.SQL in db._backend.capabilities:
+    if has(backend, Capability.SQL):
         context = sa.select(backend.entity("docs").c.body).order_by(sa.text("id"))
     else:
         context = Collection("docs").find()

@@ -32,9 +32,9 @@ MANY = 50
 
 
 @pytest.fixture
-def ledger(db):
+def ledger(below):
     """What runs keep their books with."""
-    return db._backend.ledger
+    return below.ledger
 
 
 def spent(day="2026-11-20", model="gpt", output="docs.summary", **counters):
@@ -138,10 +138,12 @@ def test_threads_that_add_at_once_lose_nothing(backend, db):
 
 ADD = f"""
 import sys
-from pinnacle import UsageRow, pinnacle
-with pinnacle(sys.argv[1]) as db:
+from contextlib import closing
+from pinnacle import Settings, UsageRow
+from pinnacle.backends.open import open_backend
+with closing(open_backend(sys.argv[1], Settings())) as below:
     for _ in range({MANY}):
-        db._backend.ledger.add_usage([UsageRow("2026-11-20", model, "", calls=1, cost=0.5) for model in sys.argv[2]])
+        below.ledger.add_usage([UsageRow("2026-11-20", model, "", calls=1, cost=0.5) for model in sys.argv[2]])
 """
 
 
@@ -385,11 +387,11 @@ def make_older(backend, monkeypatch):
 @pytest.mark.parametrize("put", ["usage", "cache", "batch"])
 def test_an_older_database_is_brought_along_by_whatever_is_put_first(backend, monkeypatch, put):
     make_older(backend, monkeypatch)
-    with contextlib.closing(backend.open()) as db:
+    with contextlib.closing(backend.open()) as db, contextlib.closing(backend.below()) as below:
         planned = " ".join(db.migration_plan())
         assert "pinnacle_cache" in planned
         assert "pinnacle_component" not in planned
-        ledger = db._backend.ledger
+        ledger = below.ledger
         {
             "usage": lambda: ledger.add_usage([spent(calls=1)]),
             "cache": lambda: ledger.cache({digest(1): "1"}, DAY_S),

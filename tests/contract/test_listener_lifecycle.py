@@ -107,7 +107,7 @@ def test_what_was_not_done_when_a_worker_stopped_is_done_by_the_next(backend, db
     add(backend, db, slow)
     db.listen()
     started.wait()
-    closer = threading.Thread(target=db._listeners.close)
+    closer = threading.Thread(target=db.stop)
     closer.start()
     go_on.set()
     closer.join()
@@ -116,6 +116,21 @@ def test_what_was_not_done_when_a_worker_stopped_is_done_by_the_next(backend, db
     db.drain()
     assert values(backend) == {n + 1: text.upper() for n, text in enumerate("abcdef")}
     assert sorted(calls) == list("abcdef")
+
+
+def test_the_worker_that_listens_tells_how_it_fares(backend, db):
+    listener = keep(backend, db, "a")
+    worker = db.listen()
+    assert worker is db.listen()
+    assert (worker.is_alive, worker.listeners, worker.standing_by_for) == (True, [listener.identifier], None)
+    db.stop()
+    assert (worker.is_alive, worker.listeners) == (False, [])
+    db.stop()
+    again = db.listen()
+    assert again is not worker
+    wait_until(lambda: again.listeners == [listener.identifier])
+    again.stop()
+    assert not again.is_alive
 
 
 # -- several listeners -----------------------------------------------------------------------------------
@@ -231,7 +246,7 @@ def test_a_model_is_not_removed_under_its_listener(backend, db):
 def test_a_paused_listener_captures_and_works_when_it_resumes(backend, db, calls):
     listener = keep(backend, db, *"ab")
     db.pause(listener, "maintenance")
-    wait_until(lambda: not db._listeners._worker._keepers)
+    wait_until(lambda: not db.listen().listeners)
     backend.update("docs", 1, {"body": "z"})
     db.drain()
     assert (values(backend), calls) == ({1: "A", 2: "B"}, [])

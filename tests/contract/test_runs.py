@@ -30,9 +30,9 @@ HERE = f"{socket.gethostname()}:{os.getpid()}"
 
 
 @pytest.fixture
-def runs(db):
+def runs(below):
     """What the training runs of a handle are kept by."""
-    return db._backend.runs
+    return below.runs
 
 
 def start(address, script, *arguments):
@@ -327,11 +327,11 @@ def make_older(backend, monkeypatch):
 @pytest.mark.parametrize("written", ["lease", "metrics"])
 def test_an_older_database_is_brought_along_by_whatever_is_written_first(backend, monkeypatch, written):
     make_older(backend, monkeypatch)
-    with contextlib.closing(backend.open()) as db:
+    with contextlib.closing(backend.open()) as db, contextlib.closing(backend.below()) as below:
         planned = " ".join(db.migration_plan())
         assert "pinnacle_metric" in planned
         assert "pinnacle_usage" not in planned
-        runs = db._backend.runs
+        runs = below.runs
         if written == "lease":
             assert runs.lease("llm", "one", TTL_S) is None
         else:

@@ -196,7 +196,7 @@ def test_a_before_trigger_of_the_users_may_change_the_input(url, db):
 
 def test_an_output_is_blanked_inside_the_users_transaction(url, db):
     keep(db, on_change="clear")
-    db._listeners.close()
+    db.stop()
     with psycopg.connect(url) as connection:
         connection.execute("UPDATE docs SET body = 'z' WHERE id = 1")
         connection.execute("UPDATE docs SET n = 9, body = body WHERE id = 2")
@@ -476,7 +476,7 @@ def test_removing_a_listener_takes_all_of_it_away(url, db):
 @pytest.mark.parametrize("outputs", [False, True])
 def test_removing_all_of_pinnacle_leaves_a_table_that_can_be_written(url, db, outputs):
     keep(db, on_change="clear")
-    db._listeners.close()
+    db.stop()
     db.remove_all(outputs=outputs)
     assert ours(url) == []
     run_sql(url, "UPDATE docs SET body = 'z'", "INSERT INTO docs (id) VALUES (9)", "DELETE FROM docs", "TRUNCATE docs")

@@ -239,7 +239,7 @@ def test_the_users_own_trigger_may_change_the_input(path, db):
 
 def test_an_output_is_blanked_inside_the_users_transaction(path, db):
     keep(db, on_change="clear")
-    db._listeners.close()
+    db.stop()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("UPDATE docs SET body = 'z' WHERE id = 1")
         connection.execute("UPDATE docs SET n = 9, body = body WHERE id = 2")
@@ -283,7 +283,7 @@ def test_a_rebuilt_table_is_noticed_and_swept(path, db):
 
 def test_a_change_that_no_trigger_saw_is_found_by_a_sweep(path, db):
     listener = keep(db)
-    db._listeners.close()
+    db.stop()
     names = triggers(path)
     made = [row[0] for row in run_sql(path, "SELECT sql FROM sqlite_master WHERE type = 'trigger'")]
     run_sql(path, *(f"DROP TRIGGER {name}" for name in names), "UPDATE docs SET body = 'z' WHERE id = 1",
@@ -356,7 +356,7 @@ def test_nothing_of_ours_is_left_when_a_listener_is_removed(path, db):
 @pytest.mark.parametrize("outputs", [False, True])
 def test_removing_all_of_pinnacle_leaves_a_table_that_can_be_written(path, db, outputs):
     keep(db, on_change="clear")
-    db._listeners.close()
+    db.stop()
     db.remove_all(outputs=outputs)
     assert not [row for row in run_sql(path, "SELECT name FROM sqlite_master") if "pinnacle" in row[0]]
     run_sql(path, "UPDATE docs SET body = 'z'", "INSERT INTO docs (body) VALUES ('y')", "DELETE FROM docs")
@@ -413,10 +413,10 @@ def test_a_transaction_that_stays_open_only_delays(path, db):
 def test_a_second_worker_stands_by_and_takes_over(path, db):
     keep(db)
     with pinnacle(f"sqlite:///{path}") as other:
-        other.listen()
-        wait_until(lambda: other._listeners._worker.standing_by_for is not None)
-        db._listeners.close()
-        wait_until(lambda: other._listeners._worker.standing_by_for is None)
+        worker = other.listen()
+        wait_until(lambda: worker.standing_by_for is not None)
+        db.stop()
+        wait_until(lambda: worker.standing_by_for is None)
         run_sql(path, "UPDATE docs SET body = 'z' WHERE id = 1")
         other.drain()
     assert loud(path)[1] == "Z"

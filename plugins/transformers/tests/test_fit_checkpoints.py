@@ -16,7 +16,10 @@ from pinnacle_transformers import LLM
 from pinnacle_transformers.trainers import Watcher
 from safetensors.torch import load_file
 
-from pinnacle import ConfigError, ModelUnavailable, NotFound, pinnacle
+from pinnacle import ConfigError, ModelUnavailable, NotFound, Settings, pinnacle
+from pinnacle.backends.open import open_backend
+from pinnacle.catalog.catalog import Catalog
+from pinnacle.catalog.history import History
 from plugins.transformers.tests.fits import (
     ANSWERS,
     PAIRS,
@@ -116,6 +119,12 @@ def test_a_model_may_use_another_checkpoint(lora, db, base):
         LLM("untaught", model_name_or_path=base).use_checkpoint(8)
 
 
+def history_of(path: Path) -> History:
+    """What is kept of the fits in a database, read past its handle."""
+    below = open_backend(f"sqlite:///{path}", Settings())
+    return History(Catalog(below.catalog, Settings()), below.runs)
+
+
 def test_nothing_pickled_is_in_the_database(db, rows, base, folder, monkeypatch):
     """An interrupted fit keeps what it needs to go on, random numbers and optimizer too."""
     stop_at(3, monkeypatch)
@@ -124,7 +133,8 @@ def test_nothing_pickled_is_in_the_database(db, rows, base, folder, monkeypatch)
     monkeypatch.undo()
     run = db.load("run", "stopped")
     assert (run.status, run.step) == ("interrupted", 3)
-    (state,) = db._fitter._history.states(run).values()
+    history = history_of(folder / "pairs.db")
+    (state,) = history.states(run).values()
     names = {name for name in state.files if "rng" in name or "optimizer" in name or "scheduler" in name}
     assert len(names) == 6
     for files in (state.files, *(checkpoint.files for checkpoint in run.checkpoints())):
@@ -147,7 +157,7 @@ def test_nothing_pickled_is_in_the_database(db, rows, base, folder, monkeypatch)
         assert b"training_args" not in content
     llm, after = fitted(db, rows, base, "stopped", max_steps=4, save_strategy="steps", save_steps=2)
     assert (after.status, after.resumed, after.version, llm.version) == ("done", 1, 0, 0)
-    assert not db._fitter._history.states(after)
+    assert not history.states(after)
 
 
 def test_merged_weights_answer_like_the_adapter(lora, db):

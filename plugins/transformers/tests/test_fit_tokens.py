@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import datasets
 import pytest
 import transformers
@@ -11,6 +13,8 @@ from pinnacle_transformers.training import Training
 from transformers import AutoTokenizer
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
+from pinnacle import Settings
+from pinnacle.backends.open import open_backend
 from pinnacle.plugin import TrainingJob
 from plugins.transformers.tests.fits import ASKED, TRAIN, TRAIN_ROWS, config, preferred, stored
 
@@ -211,11 +215,12 @@ def trainer_of(base, rows, tmp_path, X=ASKED, **options):  # noqa: N803
     from pinnacle.plugin import Start
     from pinnacle.runtime.training import RowStream
 
-    db, select = stored(tmp_path / "rows.db", rows)
-    with db:
+    path = tmp_path / "rows.db"
+    db, select = stored(path, rows)
+    with db, closing(open_backend(f"sqlite:///{path}", Settings())) as below:
         fields = Fields.of(X)
         job = TrainingJob(
-            config(**options), fields, {"train": RowStream(db._backend, select, fields)}, {}, tmp_path / "work",
+            config(**options), fields, {"train": RowStream(below, select, fields)}, {}, tmp_path / "work",
             type("Record", (Kept,), {"begin": lambda self, facts: Start("tokens/0")})(),
         )  # fmt: skip
         training = Training(LLM("tiny", model_name_or_path=base), job)

@@ -1,0 +1,41 @@
+"""The worker that a program runs in a thread of its own process."""
+
+from __future__ import annotations
+
+import threading
+
+from pinnacle.runtime.worker import Worker
+
+
+class LocalWorker:
+    """What `Database.listen` returns: a worker at work until it is stopped. Safe to use from several threads."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker, self._stop = worker, threading.Event()
+        self._thread = threading.Thread(target=worker.run, args=(self._stop,), name="pinnacle-worker", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it still works: it has not been stopped, and has not failed."""
+        return self._thread.is_alive()
+
+    @property
+    def listeners(self) -> list[str]:
+        """The listeners that it keeps fresh now, by identifier: not those that are paused, none while it stands by."""
+        return self._worker.listeners
+
+    @property
+    def standing_by_for(self) -> str | None:
+        """The process that has the right to work on this database, which only one may have on SQLite; else None."""
+        return self._worker.standing_by_for
+
+    @property
+    def followed_at(self) -> float:
+        """When it last began a look for newer versions of models that it has finished, as `time.monotonic` has it."""
+        return self._worker.followed_at
+
+    def stop(self) -> None:
+        """Stop, and wait until what is in hand is finished and what was computed is written."""
+        self._stop.set()
+        self._thread.join()
