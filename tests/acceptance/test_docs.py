@@ -251,6 +251,13 @@ def test_every_path_that_a_page_names_is_there(page):
         assert list(ROOT.glob(path)), path
 
 
+def test_the_parts_of_a_prediction_are_where_the_design_says():
+    for part, (modules, _) in page("docs/design.md").table("part").items():
+        for module in re.findall(r"`(\w+\.py)`", modules):
+            code = (ROOT / "pinnacle/runtime" / module).read_text()
+            assert not part or re.search(rf"^class {part}\b", code, re.MULTILINE), f"{module} has no {part}"
+
+
 def test_the_rooms_that_the_design_draws_are_those_there_are():
     (drawn,) = [block for block in page("docs/design.md").blocks("text") if block.startswith("pinnacle/\n")]
     rooms = set(re.findall(r"^  (\w+)/ ", drawn, re.MULTILINE))
