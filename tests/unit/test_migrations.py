@@ -81,6 +81,7 @@ def test_an_older_database_is_brought_to_this_version(tmp_path):
     with engine.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE docs (id INTEGER PRIMARY KEY, body TEXT)")
         command.upgrade(migrate._config(None, connection=connection), "0001")
+    engine.dispose()
     with pinnacle(url) as db:
         with pytest.raises(ConfigError, match="pinnacle migrate"):
             db.outputs()
