@@ -1,74 +1,85 @@
-"""Opens the database behind a URL, an Engine or a pymongo Database."""
+"""Opens the database behind a URL, an Engine or a driver's Database.
+
+It knows none by itself: installed packages, pinnacle among them, name theirs by entry
+points, each by the scheme of its URLs, which is also what SQLAlchemy calls its dialect,
+or by the package of its driver's objects.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from difflib import get_close_matches
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from pinnacle.backends.protocol import Backend
-from pinnacle.base.errors import ConfigError
+from pinnacle.base.errors import ConfigError, MissingPlugin
 from pinnacle.base.settings import Settings
 
+GROUP = "pinnacle.backends"
 DEFAULT_URL = "sqlite:///pinnacle.db"
-URLS = "sqlite:///file.db, postgresql+embedded:///dir, postgresql://user@host/db, mongodb://host:27017/db or mongomock://name"
+EXAMPLES = "sqlite:///file.db, postgresql://user@host/db or mongodb://host:27017/db"
+
+Opener = Callable[[Any, Settings], Backend]
 
 
 def open_backend(target: Any, settings: Settings) -> Backend:
-    """The backend for ``target``; ConfigError for what none of them opens.
+    """The backend for ``target``: a URL, an Engine or a pymongo Database; None for a SQLite file in this directory.
 
-    Only the chosen database's driver is imported.
+    Only the chosen database's driver is imported. Raises ConfigError for what nobody opens,
+    MissingPlugin where the package that would is not installed.
     """
-    if target is None:
-        target = DEFAULT_URL
-    if isinstance(target, str):
-        if target.startswith(("mongodb://", "mongodb+srv://", "mongomock://")):
-            return _open_mongo(target, settings)
-        return _open_sql_url(target, settings)
-    module = type(target).__module__.partition(".")[0]
-    if module in ("pymongo", "mongomock"):
-        return _open_mongo(target, settings)
-    if module == "sqlalchemy":
-        return _open_engine(target, settings)
-    raise ConfigError(f"pinnacle() takes a URL, a SQLAlchemy Engine or a pymongo Database, not {type(target).__name__}")
+    target = DEFAULT_URL if target is None else target
+    known = {point.name: point for point in entry_points(group=GROUP)}
+    name = _scheme_of(target) if isinstance(target, str) else _kind_of(target)
+    chosen = known.get(name) or known.get(name.partition("+")[0])
+    if chosen is None:
+        raise _unknown(target, name, sorted(known))
+    return _opener(chosen)(target, settings)
 
 
-def _open_mongo(target: Any, settings: Settings) -> Backend:
-    from pinnacle.backends.mongodb.connect import connect
+def _scheme_of(url: str) -> str:
+    """Of ``postgresql+psycopg://host/db`` all before the colon. The URL, which may hold a password, is not repeated."""
+    scheme, colon, _ = url.partition("://")
+    if not colon or not scheme:
+        raise ConfigError(f"that is not a database URL; use one like {EXAMPLES}")
+    return scheme.lower()
 
-    return connect(target, settings)
 
-
-def _open_sql_url(text: str, settings: Settings) -> Backend:
+def _kind_of(handle: Any) -> str:
+    """What an object is opened as: an Engine by its dialect, all others by the package that they come from."""
+    package = _package_of(handle)
+    if package != "sqlalchemy":
+        return package
     import sqlalchemy as sa
 
-    try:
-        url = sa.make_url(text)
-    except sa.exc.ArgumentError:
-        raise ConfigError(f"that is not a database URL; use {URLS}") from None
-    if url.get_backend_name() == "sqlite":
-        from pinnacle.backends.sqlite.backend import open_sqlite
-
-        return open_sqlite(url, settings)
-    if url.get_backend_name() in ("postgresql", "postgres"):
-        from pinnacle.backends.postgres.backend import open_embedded, open_postgres
-
-        return open_embedded(url, settings) if url.drivername.endswith("+embedded") else open_postgres(url, settings)
-    raise ConfigError(f"pinnacle has no backend for {url.drivername!r}; use {URLS}")
-
-
-def _open_engine(engine: Any, settings: Settings) -> Backend:
-    import sqlalchemy as sa
-
-    if not isinstance(engine, sa.Engine):
+    if not isinstance(handle, sa.Engine):
         raise ConfigError(
-            f"pinnacle() takes a SQLAlchemy Engine, not {type(engine).__name__}; "
+            f"pinnacle() takes a SQLAlchemy Engine, not {type(handle).__name__}; "
             "an AsyncEngine has one as .sync_engine, a Session as .get_bind()"
         )
-    if engine.dialect.name == "sqlite":
-        from pinnacle.backends.sqlite.backend import open_sqlite
+    return handle.dialect.name
 
-        return open_sqlite(engine, settings)
-    if engine.dialect.name == "postgresql":
-        from pinnacle.backends.postgres.backend import open_postgres
 
-        return open_postgres(engine, settings)
-    raise ConfigError(f"pinnacle has no backend for {engine.dialect.name!r}; use {URLS}")
+def _package_of(handle: Any) -> str:
+    return type(handle).__module__.partition(".")[0]
+
+
+def _opener(point: EntryPoint) -> Opener:
+    try:
+        opener: Opener = point.load()
+    except ImportError as error:
+        raise MissingPlugin(error.name or point.value, error.name or point.value, purpose=point.name) from error
+    return opener
+
+
+def _unknown(target: Any, name: str, known: list[str]) -> ConfigError:
+    if not isinstance(target, str) and _package_of(target) == name:
+        kind = type(target).__name__
+        return ConfigError(f"pinnacle() takes a URL, a SQLAlchemy Engine or a pymongo Database, not {kind}")
+    near = get_close_matches(name, known, n=3, cutoff=0.5)
+    meant = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    return ConfigError(
+        f"pinnacle has no backend for {name!r}; {meant}there are {', '.join(known) or 'none'}; "
+        f"a package brings others by entry points of the group {GROUP!r}"
+    )

@@ -16,6 +16,7 @@ from pinnacle.backends.postgres.target import PostgresSideTarget, PostgresTarget
 from pinnacle.backends.postgres.wake import PostgresWake
 from pinnacle.backends.protocol import Capability, Target
 from pinnacle.backends.sql.backend import SqlBackend
+from pinnacle.backends.sql.session import url_of
 from pinnacle.backends.sql.source import SqlSource
 from pinnacle.backends.sql.target import own_target
 from pinnacle.base.distribution import with_extra
@@ -26,7 +27,7 @@ from pinnacle.base.settings import Settings
 from pinnacle.base.types import Items
 
 
-def open_postgres(target: sa.Engine | sa.URL, settings: Settings) -> PostgresBackend:
+def open_postgres(target: sa.Engine | str, settings: Settings) -> PostgresBackend:
     """Open the user's PostgreSQL by engine or URL, through psycopg 3."""
     try:
         import pgvector.sqlalchemy  # noqa: F401 - teaches SQLAlchemy to reflect vector columns
@@ -39,12 +40,13 @@ def open_postgres(target: sa.Engine | sa.URL, settings: Settings) -> PostgresBac
                 f"pinnacle needs psycopg 3 and this engine uses {target.dialect.driver}; make it with postgresql+psycopg://"
             )
         return PostgresBackend(PostgresSession(target, settings, owned=False))
-    engine = sa.create_engine(target.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+    engine = sa.create_engine(url_of(target).set(drivername="postgresql+psycopg"), pool_pre_ping=True)
     return PostgresBackend(PostgresSession(engine, settings, owned=True))
 
 
-def open_embedded(url: sa.URL, settings: Settings) -> PostgresBackend:
+def open_embedded(target: str, settings: Settings) -> PostgresBackend:
     """Start the PostgreSQL that comes as a pip package, its data in the URL's directory."""
+    url = url_of(target)
     if not url.database:
         raise ConfigError("postgresql+embedded:///DIRECTORY needs the directory for the server's data")
     with warnings.catch_warnings():
@@ -57,7 +59,7 @@ def open_embedded(url: sa.URL, settings: Settings) -> PostgresBackend:
             ) from error
         Path(url.database).mkdir(parents=True, exist_ok=True)
         server = get_server(url.database, cleanup_mode="stop")
-    backend = open_postgres(sa.make_url(server.get_uri()), settings)
+    backend = open_postgres(server.get_uri(), settings)
     backend.server = server
     with backend.session.writing() as connection:
         connection.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS vector")

@@ -214,3 +214,13 @@ def has_column(connection: sa.Connection, table: sa.TableClause, column: str) ->
     except sa.exc.NoSuchTableError:
         return False
     return any(found["name"] == column for found in columns)
+
+
+def url_of(target: sa.Engine | str) -> sa.URL:
+    """The URL of a database; ConfigError for a text that is none, which may hold a password and is not repeated."""
+    if isinstance(target, sa.Engine):
+        return target.url
+    try:
+        return sa.make_url(target)
+    except (sa.exc.ArgumentError, ValueError):  # a port that is no number
+        raise ConfigError("that is not a database URL; use one like dialect://user@host:port/database") from None

@@ -14,6 +14,7 @@ from pinnacle.backends.protocol import Capability, Target
 from pinnacle.backends.sql.backend import SqlBackend
 from pinnacle.backends.sql.columns import Declared
 from pinnacle.backends.sql.schema import lease
+from pinnacle.backends.sql.session import url_of
 from pinnacle.backends.sql.source import SqlSource
 from pinnacle.backends.sql.target import own_target
 from pinnacle.backends.sqlite.changes import SqliteFeed, capture_drops
@@ -32,9 +33,9 @@ NETWORK_FILE_SYSTEMS = frozenset(
 )
 
 
-def open_sqlite(target: sa.Engine | sa.URL, settings: Settings) -> SqliteBackend:
+def open_sqlite(target: sa.Engine | str, settings: Settings) -> SqliteBackend:
     """Open a SQLite file by engine or URL; a file that does not exist is made in WAL mode."""
-    url = target.url if isinstance(target, sa.Engine) else target
+    url = url_of(target)
     if not url.database or ":memory:" in url.database or url.query.get("mode") == "memory":
         raise ConfigError(
             "an in-memory SQLite database cannot be shared between the threads and processes of a run; "
