@@ -81,9 +81,14 @@ def _cells(line: str) -> list[str]:
 
 
 def pages() -> list[Page]:
-    """All pages that users and contributors read."""
+    """All pages that users and contributors of pinnacle read."""
     written = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
     return [Page(ROOT / name) for name in written] + [Page(path) for path in sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def plugin_pages() -> list[Page]:
+    """The front pages of the plug-ins: their examples need weights, a key or a GPU, and are not run."""
+    return [Page(path) for path in sorted(ROOT.glob("plugins/*/README.md"))]
 
 
 def page(name: str) -> Page:

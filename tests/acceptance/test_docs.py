@@ -5,7 +5,9 @@ Where the code has more or other than a page says, the page is what is wrong: me
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import importlib
 import inspect
 import os
 import re
@@ -25,12 +27,15 @@ from pinnacle.base import errors
 from pinnacle.base.distribution import DISTRIBUTION
 from pinnacle.cli import main
 from pinnacle.testing.__main__ import main as serve
-from tests.pages import ROOT, SITE, Page, help_of, page, pages
+from tests.pages import ROOT, SITE, Page, help_of, page, pages, plugin_pages
 
 PROMISE = re.compile(r"^ *print\(.*\)\s+# (.*)$", re.MULTILINE)
 MONGODB = "mongodb://127.0.0.1:27017/app"
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-PLUGINS = {path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml")}
+PROJECT, *OTHERS = (
+    tomllib.loads(path.read_text())["project"]
+    for path in [ROOT / "pyproject.toml", *sorted(ROOT.glob("plugins/*/pyproject.toml"))]
+)
+PLUGINS = {project["name"]: project for project in OTHERS}
 README_LINES = 150
 
 
@@ -61,8 +66,24 @@ def test_every_print_says_what_it_prints():
     assert len(re.findall(r"\bprint\(", code)) == len(PROMISE.findall(code)) > 0
 
 
+@pytest.mark.parametrize("page", named(plugin_pages()))
+def test_the_python_of_a_plugin_names_what_there_is(page):
+    """Classes, and the keywords that they are made with; what needs weights, a key or a GPU is not run."""
+    known: dict[str, object] = {}
+    for node in ast.walk(ast.parse(page.program)):
+        if isinstance(node, ast.ImportFrom):
+            module = importlib.import_module(node.module or "")
+            known |= {alias.asname or alias.name: getattr(module, alias.name) for alias in node.names}
+    for node in ast.walk(ast.parse(page.program)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in known:
+            inspect.signature(known[node.func.id]).bind(
+                *[None for _ in node.args], **{keyword.arg: None for keyword in node.keywords if keyword.arg}
+            )
+    assert known
+
+
 def test_all_other_blocks_are_of_kinds_that_are_checked():
-    kinds = {kind for page in pages() for kind in re.findall(r"^ *```(.+)$", page.text, re.MULTILINE)}
+    kinds = {kind for page in pages() + plugin_pages() for kind in re.findall(r"^ *```(.+)$", page.text, re.MULTILINE)}
     assert kinds <= {"python", "sh", "text", "toml", "mermaid"}
 
 
@@ -101,13 +122,11 @@ def check_command(words: list[str]) -> None:
 def check_requirement(requirement: str) -> None:
     """What `pip install` names is pinnacle, with extras that it has, or one of its plug-ins."""
     name, _, extras = requirement.rstrip("]").partition("[")
-    if name == DISTRIBUTION:
-        assert set(filter(None, extras.split(","))) <= set(PROJECT["optional-dependencies"]), requirement
-    else:
-        assert name.removeprefix("pinnacle-").replace("-", "_") in PLUGINS, requirement
+    project = PROJECT if name == DISTRIBUTION else PLUGINS[name]
+    assert set(filter(None, extras.split(","))) <= set(project.get("optional-dependencies", {})), requirement
 
 
-@pytest.mark.parametrize("page", named(pages()))
+@pytest.mark.parametrize("page", named(pages() + plugin_pages()))
 def test_every_pip_install_in_the_prose_names_what_there_is(page):
     for line in re.findall(r"pip install ([^`\n]+)`", page.prose):
         for requirement in shlex.split(line):
@@ -122,14 +141,13 @@ def test_the_table_of_what_to_install_names_all_extras_of_users_and_all_plugins(
         check_requirement(requirement)
     extras = {name.partition("[")[2].rstrip("]") for name in listed} - {""}
     assert extras == set(PROJECT["optional-dependencies"]) - {"dev", "docs", "http"}
-    plugins = {name.removeprefix("pinnacle-").replace("-", "_") for name in listed if "[" not in name}
-    assert plugins == PLUGINS
+    assert {name for name in listed if "[" not in name} == set(PLUGINS)
 
 
 # -- links ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", named(pages()))
+@pytest.mark.parametrize("page", named(pages() + plugin_pages()))
 def test_every_link_leads_somewhere(page):
     for link in page.links:
         if link.startswith(f"{SITE}/blob/main/"):
@@ -235,7 +253,7 @@ def test_what_the_reference_shows_is_there():
     for each in pages():
         for name in re.findall(r"^::: (\S+)$", each.text, re.MULTILINE):
             module, _, attribute = name.rpartition(".")
-            assert hasattr(__import__(module, fromlist=[attribute]), attribute), name
+            assert hasattr(importlib.import_module(module), attribute), name
 
 
 def test_every_model_of_a_plugin_is_named_in_the_docs():
