@@ -209,7 +209,7 @@ class Database:
         Other keywords go to the model. Each batch is committed as it is done: after an
         abort of any kind the same call goes on where it stopped. ``listen``: afterwards a
         `Listener` for the same is added, for a worker to keep the output fresh.
-        ``budget``: US dollars; the run stops before a call that would pass it, and says so in its result.
+        ``budget``: US dollars; the prediction stops before a call that would pass it, and says so in its result.
         ``mode="batch"``: rows go to the provider as batches of its own, cheaper and later; the call returns at once
         with them ``pending``, and the same call collects what is done, in any process, and submits the rest.
         Raises ProviderUnavailable when a hosted model does not answer for `Settings.outage_patience_s`.
@@ -276,7 +276,7 @@ class Database:
         """Compute set-aside rows again, of one model or of all; one result an output that had any.
 
         Rows that fail again are set aside again. A model that cannot be loaded here raises its
-        ComponentError after all others were run. An output that a listener keeps fresh is
+        ComponentError after all others were computed. An output that a listener keeps fresh is
         computed as it says; keyword arguments that an earlier `predict` passed on to the
         model are not repeated.
         """

@@ -119,7 +119,7 @@ def dump_key(key: Any) -> str:
 
 
 def dump_keys(keys: Sequence[Any]) -> str:
-    """Many keys as one JSON array; a run of consecutive integers as its ends."""
+    """Many keys as one JSON array; a range of integers as its ends."""
     if set(map(type, keys)) == {int}:
         if keys[-1] - keys[0] == len(keys) - 1 and list(keys) == list(range(keys[0], keys[-1] + 1)):
             return json.dumps({"from": keys[0], "to": keys[-1]})

@@ -40,16 +40,17 @@ from typing import Any, ClassVar
 class PinnacleError(Exception):
     """Root of the tree; ``retryable`` says whether the same call may succeed later.
 
-    ``halts_run``: it is about a whole run and no row's fault: nothing more is asked, and what is in flight is kept.
+    ``halts_prediction``: it is about a whole prediction and no row's fault: nothing more is asked, and what is in
+    flight is kept.
     """
 
     retryable: ClassVar[bool] = False
-    halts_run: ClassVar[bool] = False
+    halts_prediction: ClassVar[bool] = False
 
 
-def halts_run(error: BaseException) -> bool:
-    """Whether an error is about a whole run, and no row's fault."""
-    return isinstance(error, PinnacleError) and error.halts_run
+def halts_prediction(error: BaseException) -> bool:
+    """Whether an error is about a whole prediction, and no row's fault."""
+    return isinstance(error, PinnacleError) and error.halts_prediction
 
 
 class ConfigError(PinnacleError):
@@ -80,9 +81,9 @@ class UnsupportedTable(ConfigError):
 
 
 class ModelUnavailable(ConfigError):
-    """A model that cannot be loaded in this process. It is no row's fault: a run stops, and a listener rests."""
+    """A model that cannot be loaded in this process. It is no row's fault: a prediction stops, and a listener rests."""
 
-    halts_run = True
+    halts_prediction = True
 
 
 class NotFound(PinnacleError):
@@ -153,10 +154,10 @@ class ProviderRefused(ModelError):
 class AccountRefused(ProviderRefused):
     """The provider takes no request of this kind: a wrong key, no permission, no such model, nothing left to spend.
 
-    It is no row's fault: a run stops, and a listener rests.
+    It is no row's fault: a prediction stops, and a listener rests.
     """
 
-    halts_run = True
+    halts_prediction = True
 
 
 class ProviderUnavailable(ModelError):
@@ -174,9 +175,9 @@ class TrainingError(PinnacleError):
 
 
 class BudgetReached(PinnacleError):
-    """A run stopped because its next call would have cost more than its budget leaves."""
+    """A prediction stopped because its next call would have cost more than its budget leaves."""
 
-    halts_run = True
+    halts_prediction = True
 
 
 class BackendError(PinnacleError):
@@ -202,7 +203,7 @@ class NotDrained(PinnacleError):
 class MissingPlugin(PinnacleError):
     """A third-party package is needed and not installed."""
 
-    halts_run = True
+    halts_prediction = True
 
     def __init__(self, package: str, install: str, *, purpose: str = "") -> None:
         self.package, self.install = package, install

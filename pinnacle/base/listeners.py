@@ -32,14 +32,14 @@ class Claim:
     """Rows that a worker holds under a lease, with their places in the queue and the revisions of the
     changes that it knows of; all row-aligned.
 
-    ``is_run``: the places are all there were between the first and the last.
+    ``is_range``: the places are all there were between the first and the last.
     """
 
     lease: str
     keys: Sequence[Key]
     places: Sequence[int]
     revisions: Sequence[int]
-    is_run: bool = False
+    is_range: bool = False
 
 
 @dataclass(frozen=True)

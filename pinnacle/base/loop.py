@@ -43,7 +43,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         while not wait([call.outcome], timeout=WAKE_S).done:
             continue  # a signal may reach another thread; this one learns of it when it wakes
         return call.outcome.result()
-    except BaseException:
+    except BaseException:  # an interrupt: the coroutine ends first; raised again
         if not call.outcome.done():
             call.cancel()
             wait([call.outcome])
@@ -187,7 +187,7 @@ def _run_beside(coroutine: Coroutine[Any, Any, T]) -> T:
     def body() -> None:
         try:
             outcome.set_result(context.run(asyncio.run, passing()))
-        except BaseException as error:
+        except BaseException as error:  # the unit of work: one coroutine; raised where it is waited for
             outcome.set_exception(error)
 
     threading.Thread(target=body, name="pinnacle-nested-loop", daemon=True).start()

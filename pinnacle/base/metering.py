@@ -1,6 +1,6 @@
 """Counts what model calls cost, and says no before a budget is passed.
 
-A run puts its `Meter` into a context variable; whatever makes paid calls below it, in
+A prediction puts its `Meter` into a context variable; whatever makes paid calls below it, in
 coroutines or threads, counts there.
 """
 
@@ -42,7 +42,7 @@ _NAMES = tuple(field.name for field in fields(Usage))
 
 
 class Meter:
-    """What one run has spent; ``budget`` is its limit in US dollars. Safe to use from several threads."""
+    """What one prediction has spent; ``budget`` is its limit in US dollars. Safe to use from several threads."""
 
     def __init__(self, budget: float | None = None) -> None:
         self.budget = budget

@@ -69,7 +69,7 @@ def _path(field: Any) -> str:
 class OutputSpec:
     """An output before it exists: what will be computed, by what, and where it goes.
 
-    ``parameters``: the keyword arguments that a run hands on to the model, as canonical
+    ``parameters``: the keyword arguments that a predict hands on to the model, as canonical
     text. They are part of what makes an output fresh; empty where there are none.
     """
 
@@ -177,7 +177,7 @@ class RowError:
 
 @dataclass(frozen=True)
 class OutputInfo:
-    """An existing output, as the catalog of outputs records it; ``parameters`` are those of the run at hand."""
+    """An existing output, as the catalog of outputs records it; ``parameters`` are those of the prediction at hand."""
 
     id: int
     table: str

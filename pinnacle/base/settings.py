@@ -14,7 +14,7 @@ from pinnacle.base.errors import ConfigError
 class Settings:
     """What can be tuned without code; every field is read from ``PINNACLE_<FIELD>``.
 
-    ``lease_ttl_s``: seconds after which a silent run's claim on rows is void.
+    ``lease_ttl_s``: seconds after which a silent owner's lease on rows is void.
     ``write_target_s``: how long one write transaction may take; its size adapts.
     ``outage_patience_s``: how long a predict waits for a provider that does not answer.
     ``cache_ttl_s``: how long answers of hosted models are kept, so that they are not paid for twice; 0 keeps none.

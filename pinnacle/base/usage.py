@@ -1,4 +1,4 @@
-"""What model calls cost, and what is kept of paid ones: the value objects that cross between a run and a backend."""
+"""What model calls cost, and what is kept of paid ones: what crosses between a prediction and a backend."""
 
 from __future__ import annotations
 

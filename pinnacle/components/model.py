@@ -148,7 +148,7 @@ class Model(Component):
         """
 
     def check_parameters(self, parameters: Mapping[str, Any]) -> None:
-        """ConfigError for keywords of a run over rows whose values cannot work; models that know theirs override it."""
+        """ConfigError for keywords over rows whose values cannot work; models that know theirs override it."""
 
     def resolved_output_type(self) -> OutputType:
         """The declared output type, else that of the return annotation; ConfigError where there is neither."""
@@ -260,7 +260,7 @@ class Model(Component):
     async def apredict(self, value: Any = _MISSING, /, *args: Any, **kwargs: Any) -> Any:
         """`predict` for callers inside an event loop: async models run on that loop, others and queries in a thread.
 
-        Cancelling the task stops a run over rows after the calls in hand; what was computed is written.
+        Cancelling the task stops a predict over rows after the calls in hand; what was computed is written.
         """
         on_values = kwargs.get("db") is None and kwargs.get("X") is None and value is not _MISSING
         if not on_values or self.call_style is not CallStyle.ASYNC:

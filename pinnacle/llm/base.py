@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, ClassVar, Literal
 
-from pinnacle.base.errors import ConfigError, InvalidAnswer, ModelError, OutputCountMismatch, halts_run
+from pinnacle.base.errors import ConfigError, InvalidAnswer, ModelError, OutputCountMismatch, halts_prediction
 from pinnacle.base.metering import Usage
 from pinnacle.base.outages import is_outage
 from pinnacle.base.types import Json, OutputType, Text
@@ -235,7 +235,7 @@ class BaseLLMModel(BaseLLM):
                 answers.append(self._generate(prompt, **kwargs))
             except Exception as error:  # the unit of work: raising it would take the others' answers along
                 answers.append(error)
-                if halts_run(error) or is_outage(error):
+                if halts_prediction(error) or is_outage(error):
                     break
         # What is no fault of the prompt is met by those after it too: they are not asked.
         return answers + answers[-1:] * (len(prompts) - len(answers))

@@ -96,7 +96,7 @@ class HostedModel(MeteredModel):
         return "key" if self.api_key else f"model {self.identifier}"
 
     async def send(self, attempt: Callable[[], Awaitable[Answered[T]]], expected_cost: float) -> T:
-        """The value of an answer, under the account's limits, counted for the run and for the model.
+        """The value of an answer, under the account's limits, counted for the prediction and for the model.
 
         Runs on pinnacle's own loop, whichever loop asks: clients keep to the loop they began on.
         """
@@ -108,7 +108,7 @@ class HostedModel(MeteredModel):
         sender = Sender(self.identifier, account, gate, self.timeout_s, self.max_tries)
         try:
             return await loop.on_own_loop(sender.send(attempt, self.counting(), expected_cost))
-        except Exception as error:
+        except Exception as error:  # whatever it is, the key is taken out of its text; raised again
             hide(error, key)
             raise
 

@@ -30,7 +30,7 @@ class MeteredModel(Model):
         self.spent = Meter()
 
     def counting(self) -> Meters:
-        """Where calls are counted now: for the run that asks, and for the model itself."""
+        """Where calls are counted now: for the prediction that asks, and for the model itself."""
         return Meters(meter.get(), self.spent)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -42,18 +42,18 @@ class MeteredModel(Model):
 
 
 class Meters:
-    """Counts for a run and for the model itself; the run's budget holds."""
+    """Counts for a prediction and for the model itself; the prediction's budget holds."""
 
-    def __init__(self, run: Meter | None, own: Meter) -> None:
-        self._run, self._own = run, own
+    def __init__(self, prediction: Meter | None, own: Meter) -> None:
+        self._prediction, self._own = prediction, own
 
     def reserve(self, expected: float) -> float | None:
-        return self._run.reserve(expected) if self._run is not None else 0.0
+        return self._prediction.reserve(expected) if self._prediction is not None else 0.0
 
     def settle(self, reserved: float, usage: Usage) -> None:
         self._own.settle(0.0, usage)
-        if self._run is not None:
-            self._run.settle(reserved, usage)
+        if self._prediction is not None:
+            self._prediction.settle(reserved, usage)
 
 
 def check_whole(name: str, value: Any) -> None:

@@ -81,7 +81,7 @@ class Sender:
         while True:
             try:
                 return await self._attempt(attempt, meter, expected_cost, is_repeat=sent > 0)
-            except Exception as error:
+            except Exception as error:  # the unit of work: one request, sent again or judged
                 sent += 1
                 if isinstance(error, PinnacleError) or not (is_outage(error) or isinstance(error, Unreadable)):
                     raise
@@ -111,12 +111,12 @@ class Sender:
                 usage = Usage(1, 0, int(is_repeat)) + answered.usage
                 self.account.succeeded(answered.headers, began, by=self.model)
                 return answered.value
-            except Exception as error:
+            except Exception as error:  # the unit of work: one try, which is counted; raised again
                 usage += getattr(error, "billed", None) or Usage()
                 if (judged := self._judged(error, began)) is error:
                     raise
                 raise judged from error
-            except BaseException:
+            except BaseException:  # an interrupt: the account learns that nobody waits any more; raised again
                 self.account.gave_up()
                 raise
             finally:

@@ -21,7 +21,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pinnacle.base.errors import ConfigError, ModelError, halts_run
+from pinnacle.base.errors import ConfigError, ModelError, halts_prediction
 from pinnacle.base.outages import is_outage
 from pinnacle.base.rows import Fields
 from pinnacle.components.calls import Named, by_length, call_batch
@@ -69,7 +69,7 @@ def _require_all(outputs: Sequence[Any], inputs: Sequence[Any]) -> None:
 
 def _is_about_more(error: BaseException) -> bool:
     """Whether an error tells that others may fare no better: who asks hears of it before it asks more."""
-    return not isinstance(error, Exception) or halts_run(error) or is_outage(error)
+    return not isinstance(error, Exception) or halts_prediction(error) or is_outage(error)
 
 
 def _raising(done: Outcomes | BaseException) -> Outcomes:
@@ -168,7 +168,7 @@ class Caller:
         real: list[Failed] = []
         met: list[Failed] = []
         for item in failed:
-            if halts_run(item.error) or item.error is self.halted:
+            if halts_prediction(item.error) or item.error is self.halted:
                 continue
             if is_outage(item.error):
                 self.outage = item.error
@@ -178,7 +178,7 @@ class Caller:
         return real, met
 
     def _failed(self, position: int, error: BaseException, attempt: int) -> Failed:
-        if halts_run(error) and self.halted is None:
+        if halts_prediction(error) and self.halted is None:
             self.halted = error
         return Failed(position, error, attempt)
 
@@ -320,7 +320,7 @@ class Caller:
         return Outcomes([unit[i] for i in sound], [outputs[i] for i in sound], failed)
 
     def _is_spared(self, failed: Failed) -> bool:
-        return is_outage(failed.error) or halts_run(failed.error) or failed.error is self.halted
+        return is_outage(failed.error) or halts_prediction(failed.error) or failed.error is self.halted
 
     def _outputs(self, unit: list[int], inputs: Sequence[Any]) -> list[Any]:
         if self.model.call_style is CallStyle.VALUE:

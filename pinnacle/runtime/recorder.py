@@ -128,7 +128,7 @@ class RunRecorder:
         except SystemExit:
             self._end(INTERRUPTED, "the process was asked to end")
             raise
-        except BaseException as error:
+        except BaseException as error:  # the unit of work: one training, whose end is recorded; raised again
             self._end(FAILED, f"{type(error).__name__}: {error}")
             raise
         self._end(DONE, None)

@@ -64,7 +64,7 @@ class RowStream:
             return row
         try:
             return self._transform(row)
-        except Exception as error:
+        except Exception as error:  # the unit of work: the user's function, on one row
             raise TrainingError(
                 f"transform= failed on the row of key {key!r}: {type(error).__name__}: {error}"
             ) from error

@@ -76,7 +76,7 @@ class WriterThread:
         self._slots.acquire()
         try:
             return self._pool.submit(self._run, task)
-        except BaseException:
+        except BaseException:  # nothing was queued, and the place is given back; raised again
             self._slots.release()
             raise
 

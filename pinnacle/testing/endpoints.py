@@ -100,7 +100,7 @@ class Endpoints:
             if refusal.status == 429:
                 self.record.refuse()
             return as_json(refusal.status, refusal.body, refusal.headers)
-        except Exception as error:
+        except Exception as error:  # the unit of work: one request, answered with 500
             log.exception("the fake server's script failed")
             message = f"the script raised {type(error).__name__}: {error}"
             return as_json(500, Refuse(500, message, type="server_error").body)

@@ -182,7 +182,7 @@ class FakeOpenAI:
         def call() -> None:
             try:
                 work(*arguments)
-            except BaseException as error:
+            except BaseException as error:  # the unit of work: one order to the server; raised where it is waited for
                 done.set_exception(error)
             else:
                 done.set_result(None)
@@ -202,7 +202,7 @@ class FakeOpenAI:
         self._server: web.Server = self._endpoints.protocol_factory()
         try:
             self._come_up()
-        except BaseException as error:
+        except BaseException as error:  # the unit of work: coming up; raised where it is waited for
             self._ready.set_exception(error)
             return
         self._ready.set_result(None)

@@ -364,10 +364,10 @@ class PostgresFeed(SqlFeed):
         raw.execute(f"INSERT INTO {self.outbox} ({listed}) SELECT * FROM unnest({arrays})", columns)
         raw.execute(f"SELECT pg_notify('{CHANNEL}', '')")
 
-    def _clear_work(self, connection: sa.Connection, places: Sequence[int], newest: int, *, is_run: bool) -> None:
+    def _clear_work(self, connection: sa.Connection, places: Sequence[int], newest: int, *, is_range: bool) -> None:
         raw: Any = connection.connection.driver_connection
         work = self.session.own(f"{WORK_PREFIX}{self.number}")
-        if is_run:
+        if is_range:
             span = (places[0], places[-1], newest)
             raw.execute(f"DELETE FROM {work} WHERE place BETWEEN %s AND %s AND revision <= %s", span)
         else:

@@ -81,7 +81,7 @@ class Feed(Protocol):
     def enqueue(self, keys: Sequence[Key]) -> None:
         """Put rows into the captured changes, as if they had been changed."""
 
-    def claim(self, run: str, limit: int, ttl_s: float) -> Claim:
+    def claim(self, owner: str, limit: int, ttl_s: float) -> Claim:
         """Lease up to ``limit`` rows of work that no live lease holds, longest-waiting first."""
 
     def finish(self, claim: Claim, done: Sequence[int], deferred: Sequence[int]) -> None:

@@ -51,19 +51,19 @@ class Target(Protocol):
     def reread(self, keys: Sequence[Key], *, overwrite: bool = False) -> Page:
         """Those of ``keys`` that are still there, still selected, and need work."""
 
-    def claim(self, run: str, page: Page, done: Sequence[str], ttl_s: float) -> tuple[str, Sequence[int], bool]:
-        """Lease the rows of ``page`` that no other live run holds.
+    def claim(self, owner: str, page: Page, done: Sequence[str], ttl_s: float) -> tuple[str, Sequence[int], bool]:
+        """Lease the rows of ``page`` that no other live owner holds.
 
         Returns a lease id, the positions granted, and whether the page must be read
-        again because another run released rows since it was read. ``done`` are leases
-        of this run to release in the same transaction.
+        again because another owner released rows since it was read. ``done`` are leases
+        of this owner to release in the same transaction.
         """
 
-    def renew(self, run: str, ttl_s: float) -> None:
-        """Extend all leases of ``run`` by ``ttl_s`` seconds from now."""
+    def renew(self, owner: str, ttl_s: float) -> None:
+        """Extend all leases of ``owner`` by ``ttl_s`` seconds from now."""
 
-    def release(self, run: str) -> None:
-        """Give up all leases of ``run``."""
+    def release(self, owner: str) -> None:
+        """Give up all leases of ``owner``."""
 
     def check_all(self, values: Sequence[Any]) -> tuple[Sequence[Any], dict[int, OutputTypeMismatch]]:
         """The values as they will be stored, and by position those that fit neither the

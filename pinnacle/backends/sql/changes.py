@@ -74,10 +74,10 @@ class SqlFeed(ABC):
         """Put keys into the outbox."""
 
     @abstractmethod
-    def _clear_work(self, connection: sa.Connection, places: Sequence[int], newest: int, *, is_run: bool) -> None:
+    def _clear_work(self, connection: sa.Connection, places: Sequence[int], newest: int, *, is_range: bool) -> None:
         """Take the rows at these places out of the work, unless their revision is above ``newest``.
 
-        ``is_run``: the places are all between the first and the last.
+        ``is_range``: the places are all between the first and the last.
         """
 
     @abstractmethod
@@ -150,7 +150,7 @@ class SqlFeed(ABC):
         with self.session.writing() as connection:
             self._append(connection, keys)
 
-    def claim(self, run: str, limit: int, ttl_s: float) -> Claim:
+    def claim(self, owner: str, limit: int, ttl_s: float) -> Claim:
         """The longest-waiting rows that nobody else holds."""
         with self.session.reading() as connection:  # no write, and so nothing that wakes others, without work
             if connection.execute(self._work_from(connection, self.work.c.place).limit(1)).first() is None:
@@ -158,23 +158,23 @@ class SqlFeed(ABC):
         chosen: list[Key] = []
         places: list[int] = []
         revisions: list[int] = []
-        is_run = False
+        is_range = False
 
         def choose(connection: sa.Connection, others: set[Any]) -> list[Key]:
-            nonlocal is_run
+            nonlocal is_range
             query = self._work_from(connection, *self.work_key, self.work.c.place, self.work.c.revision)
             query = query.order_by(self.work.c.place)
             rows = self.target._fetch(connection, query.limit(limit + len(others)))
             free = [n for n, key in enumerate(self.target._keys(rows)) if key not in others][:limit]
-            is_run = bool(free) and free[-1] - free[0] == len(free) - 1
+            is_range = bool(free) and free[-1] - free[0] == len(free) - 1
             mine = [rows[n] for n in free]
             chosen.extend(self.target._keys(mine))
             places.extend(row[-2] for row in mine)
             revisions.extend(row[-1] for row in mine)
             return chosen
 
-        lease = self.target.queue.lease_work(run, choose, ttl_s)
-        return Claim(lease, chosen, places, revisions, is_run=is_run)
+        lease = self.target.queue.lease_work(owner, choose, ttl_s)
+        return Claim(lease, chosen, places, revisions, is_range=is_range)
 
     def _work_from(self, connection: sa.Connection, *columns: Any) -> sa.Select[Any]:
         return sa.select(*columns).where(self.work.c.place >= self._lowest(connection))
@@ -192,8 +192,8 @@ class SqlFeed(ABC):
             connection.execute(self._update(processed=listener.c.processed + len(done)))
             if done:
                 newest = max(max(claim.places), max(claim.revisions))
-                is_run = claim.is_run and len(done) == len(claim.keys)
-                self._clear_work(connection, [claim.places[i] for i in done], newest, is_run=is_run)
+                is_range = claim.is_range and len(done) == len(claim.keys)
+                self._clear_work(connection, [claim.places[i] for i in done], newest, is_range=is_range)
             if deferred:
                 self._requeue(connection, [claim.places[i] for i in deferred])
             if claim.keys:

@@ -1,4 +1,4 @@
-"""Leases that keep concurrent runs off each other's rows."""
+"""Leases that keep concurrent owners off each other's rows."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class SqlQueue:
     be compared whatever their conditions, key types and collations.
 
     The output's row of the registry is locked before any lease, by all: in another order
-    two would wait for each other. This object's own lock makes this run's releases and
+    two would wait for each other. This object's own lock makes this owner's releases and
     their count one step for the thread that reads pages, which would else take them for
-    another run's. Whoever waits for it holds no connection, as the pool may have no other.
+    another owner's. Whoever waits for it holds no connection, as the pool may have no other.
     """
 
     def __init__(self, session: SqlSession, output_id: int) -> None:
@@ -39,7 +39,7 @@ class SqlQueue:
         with self._lock, self._session.reading() as connection:
             return int(connection.scalar(query) or 0) - self._own_releases
 
-    def claim(self, run: str, page: Page, done: Sequence[str], ttl_s: float) -> tuple[str, Sequence[int], bool]:
+    def claim(self, owner: str, page: Page, done: Sequence[str], ttl_s: float) -> tuple[str, Sequence[int], bool]:
         """See `Target.claim`. Claims of one output are serialised by its registry row."""
         identifier = uuid.uuid4().hex
         with self._lock, self._write() as connection:
@@ -52,20 +52,20 @@ class SqlQueue:
             if done:
                 connection.execute(sa.delete(lease).where(lease.c.id.in_(done)))
                 self._own_releases += 1
-            others, freed = self._live_keys(connection, run)
+            others, freed = self._live_keys(connection, owner)
             granted: Sequence[int] = range(len(page.keys))
             if others:
                 granted = [i for i, key in enumerate(page.keys) if key not in others]
             if granted:
                 keys = page.keys if len(granted) == len(page.keys) else [page.keys[i] for i in granted]
-                self._insert(connection, identifier, run, keys, ttl_s)
+                self._insert(connection, identifier, owner, keys, ttl_s)
         released_by_others = int(released or 0) - self._own_releases
         return identifier, granted, freed or released_by_others != page.generation
 
-    def _live_keys(self, connection: sa.Connection, run: str) -> tuple[set[Any], bool]:
+    def _live_keys(self, connection: sa.Connection, owner: str) -> tuple[set[Any], bool]:
         """Keys that other live runs hold, and whether leases of the dead were removed on the way."""
         query = sa.select(lease.c.id, lease.c.owner, lease.c.expires_at).where(
-            lease.c.output_id == self._output, lease.c.run != run
+            lease.c.output_id == self._output, lease.c.run != owner
         )
         live: list[str] = []
         void: list[str] = []
@@ -78,7 +78,7 @@ class SqlQueue:
         texts = connection.scalars(sa.select(lease.c["keys"]).where(lease.c.id.in_(live)))
         return {key for text in texts for key in load_keys(text)}, bool(void)
 
-    def lease_work(self, run: str, choose: Callable[[sa.Connection, set[Any]], list[Key]], ttl_s: float) -> str:
+    def lease_work(self, owner: str, choose: Callable[[sa.Connection, set[Any]], list[Key]], ttl_s: float) -> str:
         """Lease the keys that ``choose`` finds, given the keys that all live leases hold; the lease's id.
 
         Claims of one output are serialised by its registry row.
@@ -89,7 +89,7 @@ class SqlQueue:
             others, freed = self._live_keys(connection, "")
             keys = choose(connection, others)
             if keys:
-                self._insert(connection, identifier, run, keys, ttl_s)
+                self._insert(connection, identifier, owner, keys, ttl_s)
                 failpoint("in-claim")
             if freed:
                 self._count_release(connection)
@@ -103,24 +103,26 @@ class SqlQueue:
     def _count_release(self, connection: sa.Connection) -> None:
         connection.execute(sa.update(output).where(output.c.id == self._output).values(released=output.c.released + 1))
 
-    def _insert(self, connection: sa.Connection, identifier: str, run: str, keys: Sequence[Key], ttl_s: float) -> None:
+    def _insert(
+        self, connection: sa.Connection, identifier: str, owner: str, keys: Sequence[Key], ttl_s: float
+    ) -> None:
         connection.execute(
             sa.insert(lease).values(
-                id=identifier, output_id=self._output, run=run, owner=this_process(),
+                id=identifier, output_id=self._output, run=owner, owner=this_process(),
                 expires_at=time.time() + ttl_s, keys=dump_keys(keys),
             )
         )  # fmt: skip
 
-    def renew(self, run: str, ttl_s: float) -> None:
+    def renew(self, owner: str, ttl_s: float) -> None:
         with self._write() as connection:
-            connection.execute(sa.update(lease).where(lease.c.run == run).values(expires_at=time.time() + ttl_s))
+            connection.execute(sa.update(lease).where(lease.c.run == owner).values(expires_at=time.time() + ttl_s))
 
-    def release(self, run: str) -> None:
+    def release(self, owner: str) -> None:
         with self._lock, self._write() as connection:
-            if connection.scalar(sa.select(sa.literal(1)).where(lease.c.run == run).limit(1)) is not None:
+            if connection.scalar(sa.select(sa.literal(1)).where(lease.c.run == owner).limit(1)) is not None:
                 self._count_release(connection)
                 self._own_releases += 1
-                connection.execute(sa.delete(lease).where(lease.c.run == run))
+                connection.execute(sa.delete(lease).where(lease.c.run == owner))
 
     def _write(self) -> AbstractContextManager[sa.Connection]:
         return self._session.writing(durable=False)

@@ -22,7 +22,7 @@ class SqlSession(ABC):
 
     ``engine`` is the application's: the user's own where one was given. pinnacle's own
     statements run on ``_work``, a sibling with a pool of its own, so that the
-    application's pool is never starved by a run.
+    application's pool is never starved by a prediction.
     """
 
     name: ClassVar[str]
@@ -68,7 +68,7 @@ class SqlSession(ABC):
     # -- connections ------------------------------------------------------------------------
 
     def _sibling(self, engine: sa.Engine) -> sa.Engine:
-        """An engine of the same database with its own pool, which runs of several threads find no bound in.
+        """An engine of the same database with its own pool, which predictions of several threads find no bound in.
 
         The connection used last is used next: it has its statements prepared, and on SQLite takes
         no write of this process's for another's.

@@ -239,14 +239,14 @@ class SqlTarget(ABC):
 
     # -- leases -----------------------------------------------------------------------------------
 
-    def claim(self, run: str, page: Page, done: Sequence[str], ttl_s: float) -> tuple[str, Sequence[int], bool]:
-        return self.queue.claim(run, page, done, ttl_s)
+    def claim(self, owner: str, page: Page, done: Sequence[str], ttl_s: float) -> tuple[str, Sequence[int], bool]:
+        return self.queue.claim(owner, page, done, ttl_s)
 
-    def renew(self, run: str, ttl_s: float) -> None:
-        self.queue.renew(run, ttl_s)
+    def renew(self, owner: str, ttl_s: float) -> None:
+        self.queue.renew(owner, ttl_s)
 
-    def release(self, run: str) -> None:
-        self.queue.release(run)
+    def release(self, owner: str) -> None:
+        self.queue.release(owner)
 
     # -- writing ------------------------------------------------------------------------------------
 
@@ -294,7 +294,7 @@ class SqlTarget(ABC):
             raise Conflict(
                 f"{self.info.table}.{self.info.name} "
                 + ("was removed" if found is None else f"is now computed by version {found}, not {self.version}")
-                + " while this run was at work; what it wrote before is kept"
+                + " while this prediction was at work; what it wrote before is kept"
             )
 
     def _clear_errors(self, connection: sa.Connection, keys: Sequence[Key]) -> None:

@@ -38,7 +38,7 @@ def open_sqlite(target: sa.Engine | str, settings: Settings) -> SqliteBackend:
     url = url_of(target)
     if not url.database or ":memory:" in url.database or url.query.get("mode") == "memory":
         raise ConfigError(
-            "an in-memory SQLite database cannot be shared between the threads and processes of a run; "
+            "an in-memory SQLite database cannot be shared between the threads and processes of a prediction; "
             "use a file, for example sqlite:///docs.db"
         )
     path = Path(url.database.removeprefix("file:").split("?")[0])

@@ -171,11 +171,11 @@ class SqliteFeed(SqlFeed):
         rows = [(key,) for key in keys] if len(self.key) == 1 else [tuple(key) for key in keys]
         raw.executemany(f"INSERT INTO {self.outbox} ({listed}) VALUES ({marks})", rows)
 
-    def _clear_work(self, connection: sa.Connection, places: Sequence[int], newest: int, *, is_run: bool) -> None:
+    def _clear_work(self, connection: sa.Connection, places: Sequence[int], newest: int, *, is_range: bool) -> None:
         work = self.session.own(f"{WORK_PREFIX}{self.number}")
         values: list[Any]
         chosen, values = "place IN (SELECT value FROM json_each(?))", [json.dumps(list(places))]
-        if is_run:
+        if is_range:
             chosen, values = "place BETWEEN ? AND ?", [places[0], places[-1]]
         connection.exec_driver_sql(f"DELETE FROM {work} WHERE {chosen} AND revision <= {newest}", tuple(values))
 

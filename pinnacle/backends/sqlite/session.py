@@ -78,7 +78,7 @@ class SqliteSession(SqlSession):
                         f"the database is read-only, so no output can be written: {error}"
                     ) from error
                 raise BackendError(f"the database refused: {error}") from error
-            except BaseException:
+            except BaseException:  # the unit of work: one transaction, rolled back; raised again
                 raw.rollback()
                 raise
 

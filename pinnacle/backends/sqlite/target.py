@@ -194,7 +194,7 @@ class SqliteTarget(SqlTarget):
         return [value for k, o, x, h in rows for value in (*k, o, *x, h)]
 
     def _salted(self, rows: int) -> list[list[str]]:
-        """The run's parameters as a column of the fingerprint; none where there are none."""
+        """The prediction's parameters as a column of the fingerprint; none where there are none."""
         return [[text] * rows for text in self._salt]
 
     def _mark_failed(self, connection: sa.Connection, failures: Sequence[Failure]) -> Sequence[Failure]:

@@ -80,8 +80,8 @@ class Base:
                     config.inference_mode = True
                     self._with_adapters = PeftModel(self.model, config, adapter_name=adapter.name)
                 self._with_adapters.load_adapter(source, adapter_name=adapter.name, torch_device=str(self.model.device))
-        except BaseException:
-            self._take_off(adapter.name)  # what was put on half must not be left on
+        except BaseException:  # an adapter is put on whole or not at all; raised again
+            self._take_off(adapter.name)
             raise
         self._with_adapters.eval()
         # A finalizer runs at any moment, also while the lock is held: it only makes a note.

@@ -116,7 +116,7 @@ def _named(
     for name, metric in metrics.items():
         try:
             value = metric(predictions, targets)
-        except Exception as error:
+        except Exception as error:  # the unit of work: the user's metric, on one set
             raise MetricError(f"metric {name!r} failed on {prefix}: {type(error).__name__}: {error}") from error
         values = value if isinstance(value, Mapping) else {name: value}
         for part, number in values.items():

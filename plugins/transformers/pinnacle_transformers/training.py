@@ -326,7 +326,7 @@ class Training:
                     "are kept, and the same fit goes on from the last"
                 ) from error
             raise
-        except Exception as error:
+        except Exception as error:  # the unit of work: one training, whose error says what to do; raised again
             if remedy := _remedy(error, self.args, self.output_dir):
                 raise TrainingError(remedy) from error
             raise

@@ -99,7 +99,7 @@ class MongoFeed(ABC):
     def enqueue(self, keys: Sequence[Key]) -> None:
         self._work.add(keys)
 
-    def claim(self, run: str, limit: int, ttl_s: float) -> Claim:
+    def claim(self, owner: str, limit: int, ttl_s: float) -> Claim:
         """The longest-waiting rows that nobody else holds."""
         chosen: list[tuple[Key, int, int]] = []
 
@@ -109,7 +109,7 @@ class MongoFeed(ABC):
             chosen.extend(free[:limit])
             return [row[0] for row in chosen]
 
-        lease = self.target.leases.lease_work(run, choose, ttl_s, version=self.target.info.version)
+        lease = self.target.leases.lease_work(owner, choose, ttl_s, version=self.target.info.version)
         keys, places, revisions = zip(*chosen, strict=True) if chosen else ((), (), ())
         return Claim(lease, keys, places, revisions)
 
@@ -142,9 +142,9 @@ class StreamFeed(MongoFeed):
     def fold(self) -> int:
         return self._reader.fold(self.number)
 
-    def claim(self, run: str, limit: int, ttl_s: float) -> Claim:
+    def claim(self, owner: str, limit: int, ttl_s: float) -> Claim:
         self.target.tell_of_writes(self._reader.own_writes)
-        return super().claim(run, limit, ttl_s)
+        return super().claim(owner, limit, ttl_s)
 
 
 class SweptFeed(MongoFeed):

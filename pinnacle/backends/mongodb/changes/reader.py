@@ -136,7 +136,7 @@ class ChangeReader:
             log.warning("%s; all rows are swept", error)
             self._start_over([route.output for route in self._routes.all])
             return True
-        except Exception:
+        except Exception:  # whatever it is, the stream is closed and opened anew; raised again
             self._close_stream()
             raise
 

@@ -57,9 +57,9 @@ class Leases:
             return int(entry["released"]) - self._own_releases if entry else 0
 
     def claim(
-        self, run: str, keys: Sequence[Any], seen: int, done: Sequence[str], ttl_s: float
+        self, owner: str, keys: Sequence[Any], seen: int, done: Sequence[str], ttl_s: float
     ) -> tuple[str, list[int], bool]:
-        """Lease what no other live run holds: the lease, its positions, and whether others released since ``seen``."""
+        """Lease what no other owner holds: the lease, its positions, and whether others released since ``seen``."""
         lease = uuid.uuid4().hex
         if not keys and not done:
             return lease, [], False
@@ -68,13 +68,13 @@ class Leases:
                 if done:
                     self._leases.delete_many({"lease": {"$in": list(done)}})
                     self._own_releases += 1
-                taken = self._taken({"run": {"$ne": run}})
+                taken = self._taken({"run": {"$ne": owner}})
                 positions = [p for p, key in enumerate(keys) if not taken or key_identity(key) not in taken]
-                self._insert(lease, run, [keys[p] for p in positions], ttl_s)
+                self._insert(lease, owner, [keys[p] for p in positions], ttl_s)
             foreign = lock.released - self._own_releases
         return lease, positions, foreign != seen
 
-    def lease_work(self, run: str, choose: Callable[[set[Any]], list[Key]], ttl_s: float, *, version: int) -> str:
+    def lease_work(self, owner: str, choose: Callable[[set[Any]], list[Key]], ttl_s: float, *, version: int) -> str:
         """Lease the keys that ``choose`` finds, given the identities of all that live leases hold; the lease.
 
         Conflict for a ``version`` of the model that is no longer the newest: it would take for
@@ -84,7 +84,7 @@ class Leases:
         with self._lock(released=False) as lock:
             if lock.version > version:
                 raise Conflict(f"a newer version of the model, {lock.version}, has taken over from version {version}")
-            self._insert(lease, run, choose(self._taken({})), ttl_s)
+            self._insert(lease, owner, choose(self._taken({})), ttl_s)
             failpoint("in-claim")
         return lease
 
@@ -105,11 +105,11 @@ class Leases:
         self._drop(void)
         return {key_identity(key) for other in others if other not in void for key in other["keys"]}
 
-    def renew(self, run: str, ttl_s: float) -> None:
-        self._leases.update_many({"output": self.output, "run": run}, {"$set": {"expires": self._after(ttl_s)}})
+    def renew(self, owner: str, ttl_s: float) -> None:
+        self._leases.update_many({"output": self.output, "run": owner}, {"$set": {"expires": self._after(ttl_s)}})
 
-    def release(self, run: str) -> None:
-        held = {"output": self.output, "run": run}
+    def release(self, owner: str) -> None:
+        held = {"output": self.output, "run": owner}
         with self._counting:
             if self._leases.find_one(held, {"_id": 1}) is not None:
                 # Counted first: a claim meanwhile, which looks at the count last, finds the rows leased still, or knows
@@ -138,10 +138,10 @@ class Leases:
             self._leases.delete_many({"_id": {"$in": [lease["_id"] for lease in void]}})
             self._registry.update_one({"_id": self.output}, {"$inc": {"released": len(void)}})
 
-    def _insert(self, lease: str, run: str, keys: Sequence[Any], ttl_s: float) -> None:
+    def _insert(self, lease: str, owner: str, keys: Sequence[Any], ttl_s: float) -> None:
         for part in _parts(list(keys)):
             self._leases.insert(
-                {"lease": lease, "output": self.output, "run": run, "owner": this_process(),
+                {"lease": lease, "output": self.output, "run": owner, "owner": this_process(),
                  "expires": self._after(ttl_s), "keys": part}
             )  # fmt: skip
 

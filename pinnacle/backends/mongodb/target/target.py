@@ -101,14 +101,14 @@ class MongoTarget:
         rows = self._rows.at(keys, self._source.filter) if keys else []
         return self._page(rows, overwrite, generation, lambda _: self._recorded(keys))
 
-    def claim(self, run: str, page: Page, done: Sequence[str], ttl_s: float) -> tuple[str, Sequence[int], bool]:
-        return self._leases.claim(run, page.keys, page.generation, done, ttl_s)
+    def claim(self, owner: str, page: Page, done: Sequence[str], ttl_s: float) -> tuple[str, Sequence[int], bool]:
+        return self._leases.claim(owner, page.keys, page.generation, done, ttl_s)
 
-    def renew(self, run: str, ttl_s: float) -> None:
-        self._leases.renew(run, ttl_s)
+    def renew(self, owner: str, ttl_s: float) -> None:
+        self._leases.renew(owner, ttl_s)
 
-    def release(self, run: str) -> None:
-        self._leases.release(run)
+    def release(self, owner: str) -> None:
+        self._leases.release(owner)
 
     def prepare(self, batch: OutputBatch) -> OutputBatch:
         return self._writer.prepare(batch)

@@ -73,7 +73,7 @@ class ChangeStream:
         command = {"aggregate": 1, "pipeline": _pipeline(tables, start), "cursor": {"batchSize": 0}}
         try:
             reply = self._run({**command, "readConcern": {"level": "majority"}})
-        except BaseException:
+        except BaseException:  # nothing was opened, and the session is given back; raised again
             self._session.end_session()
             raise
         self._cursor = int(reply["cursor"]["id"])
