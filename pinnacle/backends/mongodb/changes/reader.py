@@ -27,7 +27,7 @@ from pinnacle.backends.mongodb.changes.routes import Route, Routes, Touch
 from pinnacle.backends.mongodb.target.canonical_rows import rows_of
 from pinnacle.backends.mongodb.target.output_registry import OutputRegistry, state_table
 from pinnacle.backends.mongodb.target.own_writes import OwnWrites
-from pinnacle.backends.mongodb.target.side_collection import SideCollection, owner_field, owner_named
+from pinnacle.backends.mongodb.target.side_collection import SideCollection, parent_field, parent_named
 from pinnacle.backends.mongodb.wire.change_stream import OF_DOCUMENTS, ChangeStream, HistoryLost, StreamEnded
 from pinnacle.backends.mongodb.wire.clock import ServerClock
 from pinnacle.backends.mongodb.wire.encoding import as_key, key_identity, keys_of
@@ -191,17 +191,17 @@ class ChangeReader:
     def _note_item(event: Mapping[str, Any], route: Route, keys: _Keys) -> None:
         """Whose item was changed: the one that its ``_id`` names, and the one that it says it is of, if others
         wrote it. One of theirs that is deleted has been looked at when it came."""
-        owner = owner_named(event["key"], owner_field(route.table))
-        if owner is not None:
-            keys.to_check[key_identity(owner)] = owner
-        is_own = owner is not None and (event["kind"] == "insert" or not route.moves_item(event.get("names")))
+        parent = parent_named(event["key"], parent_field(route.table))
+        if parent is not None:
+            keys.to_check[key_identity(parent)] = parent
+        is_own = parent is not None and (event["kind"] == "insert" or not route.moves_item(event.get("names")))
         if not is_own and event["kind"] != "delete":
             keys.of_items.append(event["key"])
 
     def _queue(self, route: Route, keys: _Keys) -> None:
         if keys.of_items and route.side is not None:
             side = SideCollection(self._wire, route.table, route.side)
-            keys.to_check |= {key_identity(owner): owner for owner in side.owners(keys.of_items)}
+            keys.to_check |= {key_identity(parent): parent for parent in side.parents(keys.of_items)}
         unsure = [as_key(key) for identity, key in keys.to_check.items() if identity not in keys.of_work]
         todo = [*map(as_key, keys.of_work.values()), *(self._stale(route, unsure) if unsure else ())]
         if todo:

@@ -11,7 +11,7 @@ from bson.timestamp import Timestamp
 
 from pinnacle.backends.mongodb.target.canonical_rows import shape_of
 from pinnacle.backends.mongodb.target.frozen_finds import EVERYTHING
-from pinnacle.backends.mongodb.target.side_collection import POSITION, VALUE, owner_field
+from pinnacle.backends.mongodb.target.side_collection import POSITION, VALUE, parent_field
 from pinnacle.backends.mongodb.wire.row_bytes import stamp
 from pinnacle.backends.mongodb.wire.shape import Shape
 from pinnacle.base.document import is_index
@@ -67,12 +67,12 @@ class Route:
 
     def touches_item(self, names: Sequence[str] | None) -> bool:
         """Whether a change of a document in ``side`` is one of the item; ``names`` as for `Routes.concerned`."""
-        parts = (owner_field(self.table), POSITION, VALUE)
+        parts = (parent_field(self.table), POSITION, VALUE)
         return names is None or any(_overlap(name, part) for name in names for part in parts)
 
     def moves_item(self, names: Sequence[str] | None) -> bool:
-        """Whether such a change may have given the item to another owner than its ``_id`` names."""
-        return names is None or any(_overlap(name, owner_field(self.table)) for name in names)
+        """Whether such a change may have given the item to another parent than its ``_id`` names."""
+        return names is None or any(_overlap(name, parent_field(self.table)) for name in names)
 
 
 class Routes:

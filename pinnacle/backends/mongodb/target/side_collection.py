@@ -1,7 +1,7 @@
 """The collection that holds a side output: one document an item, under a key that stays when its value changes.
 
-An item is ``{_id: {<owner>: key, position: n}, <owner>: key, position: n, value: ...}``, where
-the owner is the document that it was computed from, named as in ``posts_id``. It may have
+An item is ``{_id: {<parent>: key, position: n}, <parent>: key, position: n, value: ...}``, where
+the parent is the document that it was computed from, named as in ``posts_id``. It may have
 other fields: outputs that are computed from it.
 """
 
@@ -34,25 +34,25 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class SideCollection:
-    """The items of one output; ``table`` holds their owners."""
+    """The items of one output; ``table`` holds their parents."""
 
     wire: Wire
     table: str
     name: str
 
     @property
-    def owner(self) -> str:
-        """The field of an item that holds its owner's key."""
-        return owner_field(self.table)
+    def parent(self) -> str:
+        """The field of an item that holds its parent's key."""
+        return parent_field(self.table)
 
     def statements(self) -> list[str]:
         """What `create` does."""
-        return [f"create collection {self.name}", f"create index on {self.name} ({self.owner}, {POSITION})"]
+        return [f"create collection {self.name}", f"create index on {self.name} ({self.parent}, {POSITION})"]
 
     def create(self) -> None:
         """Make the collection and its index. Not a unique one: no write of the user's may fail for it."""
         self.wire.create(self.name)
-        self._documents.create_index([(self.owner, 1), (POSITION, 1)])
+        self._documents.create_index([(self.parent, 1), (POSITION, 1)])
 
     def drop(self) -> None:
         self._documents.drop()
@@ -60,42 +60,42 @@ class SideCollection:
     # -- reading -----------------------------------------------------------------------------------
 
     def values(self, key: Key) -> list[Any]:
-        """The values of one owner's items, in their order."""
-        found = self._documents.find({self.owner: key}, {"_id": 0, VALUE: 1}, sort=[(POSITION, 1)])
+        """The values of one parent's items, in their order."""
+        found = self._documents.find({self.parent: key}, {"_id": 0, VALUE: 1}, sort=[(POSITION, 1)])
         return [document.get(VALUE) for document in found]
 
     def digests(self, keys: Sequence[Key]) -> dict[Any, bytes]:
-        """What stands for all items of each owner, by its identity; owners without items are left out."""
+        """What stands for all items of each parent, by its identity; parents without items are left out."""
         found: dict[Any, Any] = {}
         for identity, row in self._rows(keys):
             found.setdefault(identity, _hash()).update(row)
         return {identity: each.digest() for identity, each in found.items()}
 
-    def owners(self, names: Sequence[Any]) -> Iterator[Key]:
-        """The owners of those of the items ``names`` (their ``_id``) that are there."""
-        for document in self._documents.find({"_id": {"$in": list(names)}}, {"_id": 0, self.owner: 1}):
-            if is_key(document.get(self.owner)):
-                yield as_key(document[self.owner])
+    def parents(self, names: Sequence[Any]) -> Iterator[Key]:
+        """The parents of those of the items ``names`` (their ``_id``) that are there."""
+        for document in self._documents.find({"_id": {"$in": list(names)}}, {"_id": 0, self.parent: 1}):
+            if is_key(document.get(self.parent)):
+                yield as_key(document[self.parent])
 
     def _rows(self, keys: Sequence[Key]) -> Iterator[tuple[Any, bytes]]:
-        """The items' canonical rows, each owner's in their order, with the owner's identity."""
-        shape = Shape((self.owner, POSITION), VALUE)
+        """The items' canonical rows, each parent's in their order, with the parent's identity."""
+        shape = Shape((self.parent, POSITION), VALUE)
         for row in self.wire.rows_of(self.name, shape, keys):
             yield key_identity(decode(row, self.wire.codec)["i0"]), row
 
     # -- writing -----------------------------------------------------------------------------------
 
     def items(self, key: Key, values: Sequence[Any]) -> list[Item]:
-        """An owner's items as they will be, none of them written."""
+        """A parent's items as they will be, none of them written."""
         return [self._item(key, position, value) for position, value in enumerate(values)]
 
     def _item(self, key: Key, position: int, value: Any) -> Item:
-        name = {self.owner: key, POSITION: position}
+        name = {self.parent: key, POSITION: position}
         row = {"_id": name, "i0": key, "i1": position, "o": value}
         return Item({"_id": name, **name, VALUE: value}, encode(row, self.wire.codec))
 
     def replace(self, wanted: Sequence[tuple[Key, Sequence[Item]]]) -> None:
-        """Give owners these items and no others. Items that are there as they must be are left alone.
+        """Give parents these items and no others. Items that are there as they must be are left alone.
 
         Durable once a later durable write is.
         """
@@ -112,29 +112,29 @@ class SideCollection:
                 self.wire.update(self.name, [_changed(documents[position]) for position in taken], durable=False)
 
     def delete(self, keys: Sequence[Key]) -> None:
-        """Take all items of these owners away."""
+        """Take all items of these parents away."""
         if keys:
-            self.wire.delete(self.name, {self.owner: {"$in": list(keys)}})
+            self.wire.delete(self.name, {self.parent: {"$in": list(keys)}})
 
     @property
     def _documents(self) -> StoredCollection:
         return self.wire.collection(self.name)
 
 
-def owner_field(table: str) -> str:
-    """The field of an item that holds the key of its owner in ``table``."""
+def parent_field(table: str) -> str:
+    """The field of an item that holds the key of its parent in ``table``."""
     return f"{escape_name(table)}_id"
 
 
-def owner_named(name: Any, field: str) -> Key | None:
-    """The owner whose item an ``_id`` names; None for an ``_id`` of another form."""
+def parent_named(name: Any, field: str) -> Key | None:
+    """The parent whose item an ``_id`` names; None for an ``_id`` of another form."""
     if not isinstance(name, Mapping) or list(name) != [field, POSITION] or not is_key(name[field]):
         return None
     return as_key(name[field])
 
 
 def digest_of(items: Sequence[Item]) -> bytes | None:
-    """What `SideCollection.digests` gives for an owner with these items; None where it leaves it out."""
+    """What `SideCollection.digests` gives for a parent with these items; None where it leaves it out."""
     found = _hash()
     for item in items:
         found.update(item.row)

@@ -74,4 +74,4 @@ class SideTarget(MongoTarget):
     def _kept_in(self) -> Iterator[tuple[str, str]]:
         """Also the items themselves: a process that died may have left some after the rest was erased."""
         yield from super()._kept_in()
-        yield self._side.name, self._side.owner
+        yield self._side.name, self._side.parent

@@ -107,8 +107,8 @@ class MongomockWire:
             if _order(document["_id"]) in wanted
         ]
 
-    def rows_of(self, table: str, shape: Shape, owners: Sequence[Any]) -> Iterator[bytes]:
-        wanted = {key_identity(owner) for owner in owners}
+    def rows_of(self, table: str, shape: Shape, parents: Sequence[Any]) -> Iterator[bytes]:
+        wanted = {key_identity(parent) for parent in parents}
         found = [shape.of(document) for document in self.collection(table).find()]
         found = [row for row in found if "i0" in row and key_identity(row["i0"]) in wanted]
         return map(self._encode, sorted(found, key=lambda row: _order(row.get("i1"))))

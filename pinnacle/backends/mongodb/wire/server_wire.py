@@ -105,10 +105,10 @@ class ServerWire:
     def hashes_at(self, table: str, keys: Sequence[Any]) -> set[bytes]:
         return self._hashes(table, {"_id": {"$in": list(keys)}}, len(keys))
 
-    def rows_of(self, table: str, shape: Shape, owners: Sequence[Any]) -> Iterator[bytes]:
-        owner, place = shape.inputs
-        condition = {owner: {"$in": list(owners)}}
-        batches = self.collection(table).raw_batches(condition, shape.expressions(), sort=[(owner, 1), (place, 1)])
+    def rows_of(self, table: str, shape: Shape, parents: Sequence[Any]) -> Iterator[bytes]:
+        parent, place = shape.inputs
+        condition = {parent: {"$in": list(parents)}}
+        batches = self.collection(table).raw_batches(condition, shape.expressions(), sort=[(parent, 1), (place, 1)])
         return (row for batch in batches for row in split(batch))
 
     def keys(self, table: str, after: Any, last: Any, limit: int, path: str = "_id") -> list[Any]:

@@ -14,19 +14,17 @@ Order = Sequence[tuple[str, int]]
 
 @dataclass(frozen=True)
 class StoredCollection:
-    """Reads and writes of one collection by the driver's own calls.
-
-    What is found is asked for when it is iterated, and each time anew.
-    """
+    """Reads and writes of one collection by the driver's own calls. What is found is asked for as it is iterated."""
 
     _driver: Any
     _server: str
 
     def find(
-        self, condition: Condition | None = None, projection: Any = None, *, sort: Order = (), **bounds: int
-    ) -> Iterator[dict[str, Any]]:
-        """The documents that match; ``bounds`` are ``skip`` and ``limit``, of which 0 is none."""
-        return self._read("find", condition or {}, projection, sort=list(sort) or None, **bounds)
+        self, condition: Condition | None = None, projection: Any = None, *, sort: Order = (), skip: int = 0,
+        limit: int = 0,
+    ) -> Iterator[dict[str, Any]]:  # fmt: skip
+        """The documents that match; a ``limit`` of 0 is none."""
+        return self._read("find", condition or {}, projection, sort=list(sort) or None, skip=skip, limit=limit)
 
     def aggregate(self, pipeline: Sequence[Condition], **options: Any) -> Iterator[dict[str, Any]]:
         return self._read("aggregate", list(pipeline), **options)

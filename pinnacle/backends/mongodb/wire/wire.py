@@ -101,8 +101,8 @@ class Wire(Protocol):
     def rows_at(self, table: str, shape: Shape, keys: Sequence[Any], condition: Mapping[str, Any]) -> list[bytes]:
         """The canonical rows of those of ``keys`` that are there and match."""
 
-    def rows_of(self, table: str, shape: Shape, owners: Sequence[Any]) -> Iterator[bytes]:
-        """The canonical rows whose first input is one of ``owners``, each owner's by the second input."""
+    def rows_of(self, table: str, shape: Shape, parents: Sequence[Any]) -> Iterator[bytes]:
+        """The canonical rows whose first input is one of ``parents``, each parent's by the second input."""
 
     def hashes(self, table: str, first: Any, last: Any, count: int) -> set[bytes]:
         """The fingerprints recorded for keys from ``first`` to ``last``, of which there are about ``count``."""
