@@ -9,13 +9,13 @@ from __future__ import annotations
 import sys
 
 from pinnacle import cli
-from pinnacle.runtime import job
+from pinnacle.runtime import keeper
 
 ROWS = 12
 
 
 def make_small(url: str) -> None:
-    job.SWEEP_ROWS = 4 * ROWS
+    keeper.SWEEP_ROWS = 4 * ROWS
     if url.startswith("sqlite"):
         from pinnacle.backends.sqlite.changes import SqliteFeed
 
