@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 from pinnacle.backends.open import open_backend
 from pinnacle.backends.protocol import Backend
 from pinnacle.base.errors import ConfigError, Conflict, NotFound
+from pinnacle.base.limits import NEWEST_ERRORS
 from pinnacle.base.listeners import Freshness, ListenerStatus
 from pinnacle.base.rows import Fields, OutputInfo, RowError
 from pinnacle.base.settings import Settings
@@ -264,7 +265,7 @@ class Database:
         model = self._predictor.ready(component, store=False)
         return Plan(tuple(self._predictor.plan(PredictRequest(model, X, select, output))))
 
-    def errors(self, model: str | Model | None = None, *, limit: int = 1000) -> list[RowError]:
+    def errors(self, model: str | Model | None = None, *, limit: int = NEWEST_ERRORS) -> list[RowError]:
         """Rows set aside with their errors, newest first."""
         if model is None:
             return self._backend.errors.newest(None, limit)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from pinnacle.base import limits
 from pinnacle.base.errors import ConfigError
 from pinnacle.base.types import Items, OutputType
 
@@ -150,7 +151,7 @@ class OutputBatch:
 
 @dataclass(frozen=True)
 class Failure:
-    """One row's failure after all its attempts."""
+    """One row's failure after all its attempts; its texts are such as every database takes, and bounded."""
 
     key: Key
     witness: Any
@@ -158,6 +159,15 @@ class Failure:
     message: str
     traceback: str
     attempts: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", _storable(self.message)[: limits.MAX_MESSAGE])
+        object.__setattr__(self, "traceback", _storable(self.traceback)[-limits.MAX_TRACEBACK :])
+
+
+def _storable(text: str) -> str:
+    """``text`` with what no database takes, NUL and lone surrogates, as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-MAX_CACHE_ENTRIES = 100_000
-"""A cache of paid results is brought back to as many, its oldest entries first."""
-
-TRIM_EVERY = 1_000
-"""How many entries a process puts into a cache before it looks for those that must go."""
+from pinnacle.base import limits
 
 _MAX_PORTION_BYTES = 8 * 1024 * 1024
 _COUNTERS = ("calls", "failed", "retried", "input_tokens", "output_tokens", "cached", "cost")
@@ -98,7 +94,7 @@ def portions(entries: Mapping[bytes, str]) -> Iterator[list[tuple[bytes, str]]]:
     size = 0
     for digest in sorted(entries):
         encoded = entries[digest].encode("utf-8", "backslashreplace")
-        if portion and (len(portion) == TRIM_EVERY or size + len(encoded) > _MAX_PORTION_BYTES):
+        if portion and (len(portion) == limits.TRIM_EVERY or size + len(encoded) > _MAX_PORTION_BYTES):
             yield portion
             portion, size = [], 0
         portion.append((digest, encoded.decode()))
@@ -111,7 +107,7 @@ class TrimSchedule:
     """When a process trims a cache: at its first put, and whenever it has put `TRIM_EVERY` entries since."""
 
     def __init__(self) -> None:
-        self._put, self._lock = TRIM_EVERY, threading.Lock()
+        self._put, self._lock = limits.TRIM_EVERY, threading.Lock()
 
     def due(self, put: int) -> int:
         """Count ``put`` entries; how many may be deleted now, 0 where it is too early.
@@ -120,7 +116,7 @@ class TrimSchedule:
         """
         with self._lock:
             self._put += put
-            if self._put < TRIM_EVERY:
+            if self._put < limits.TRIM_EVERY:
                 return 0
             allowed, self._put = 2 * self._put, 0
             return allowed

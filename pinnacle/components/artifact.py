@@ -12,9 +12,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pinnacle.base import limits
 from pinnacle.base.errors import ComponentError, ConfigError
-
-CHUNK_BYTES = 1 << 20
 
 
 class Artifact:
@@ -78,13 +77,13 @@ class Artifact:
     def _raw(self) -> Iterator[bytes]:
         if self._path is not None:
             with self._path.open("rb") as file:
-                while chunk := file.read(CHUNK_BYTES):
+                while chunk := file.read(limits.CHUNK_BYTES):
                     yield chunk
         elif self._stored is not None:
             yield from self._stored()
         else:
             content = self._bytes or b""
-            yield from (content[i : i + CHUNK_BYTES] for i in range(0, len(content), CHUNK_BYTES))
+            yield from (content[i : i + limits.CHUNK_BYTES] for i in range(0, len(content), limits.CHUNK_BYTES))
 
     def __eq__(self, other: object) -> bool:
         return self.sha256 == other.sha256 if isinstance(other, Artifact) else NotImplemented

@@ -29,7 +29,6 @@ from pinnacle.components.model import CallStyle, Model
 from pinnacle.runtime.flight import FLUSH_S, MAX_PORTION_BYTES, Flight, Landed
 from pinnacle.runtime.memory import bytes_of
 
-MESSAGE_LIMIT = 2_000
 OUTAGES_IN_A_ROW = 3
 INTERRUPTS = (KeyboardInterrupt, SystemExit)
 BATCH_SIZES = {CallStyle.VALUE: 5000, CallStyle.BATCH: 256, CallStyle.ASYNC: 64}
@@ -52,13 +51,13 @@ class Failed:
     @property
     def message(self) -> str:
         try:
-            return _storable(str(self.error))[:MESSAGE_LIMIT]
+            return str(self.error)
         except Exception as error:  # of the user's own exception class
             return f"its message cannot be had: str() raised {type(error).__name__}"
 
     @property
     def trace(self) -> str:
-        return _storable("".join(traceback.format_exception(self.error)))
+        return "".join(traceback.format_exception(self.error))
 
 
 def _require_all(outputs: Sequence[Any], inputs: Sequence[Any]) -> None:
@@ -76,11 +75,6 @@ def _raising(done: Outcomes | BaseException) -> Outcomes:
     if isinstance(done, BaseException):
         raise done
     return done
-
-
-def _storable(text: str) -> str:
-    """``text`` with what no database takes, NUL and lone surrogates, as escapes."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
 
 
 @dataclass

@@ -16,10 +16,9 @@ import pytest
 import sqlalchemy as sa
 
 from pinnacle import BackendError, Component, NotFound
-from pinnacle.backends.mongodb.stores import artifacts as mongodb
 from pinnacle.backends.protocol import Capability
-from pinnacle.backends.sql import artifacts as sql
 from pinnacle.backends.sql import schema
+from pinnacle.base import limits
 from pinnacle.base.rows import Record
 from pinnacle.plugin import Artifact, unpack
 from tests.contract.documents import has, wait_until
@@ -264,8 +263,7 @@ def test_what_no_record_came_to_use_is_cleared_once_its_process_is_gone(backend,
 
 
 def test_an_artifact_that_was_there_may_be_used_though_the_process_that_put_it_is_late(backend, store, monkeypatch):
-    for room in (sql, mongodb):
-        monkeypatch.setattr(room, "UNUSED_TTL_S", 0.0)
+    monkeypatch.setattr(limits, "UNUSED_TTL_S", 0.0)
     put(store)
     assert store.save(record("a", 0, SHA256))
     put(store, b"other")
@@ -279,8 +277,7 @@ def test_an_artifact_that_was_there_may_be_used_though_the_process_that_put_it_i
 
 
 def test_an_upload_that_was_silent_for_too_long_is_given_up_and_says_so(backend, store, monkeypatch):
-    for room in (sql, mongodb):
-        monkeypatch.setattr(room, "UPLOAD_TTL_S", 0.0)
+    monkeypatch.setattr(limits, "UPLOAD_TTL_S", 0.0)
     content = BLOB * 3
 
     def slow():

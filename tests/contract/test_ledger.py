@@ -20,7 +20,7 @@ from pinnacle import UsageRow
 from pinnacle.backends.mongodb import migrations
 from pinnacle.backends.protocol import Capability
 from pinnacle.backends.sql import migrate, schema
-from pinnacle.base import usage
+from pinnacle.base import limits
 from pinnacle.base.encoding import dump_key
 from pinnacle.base.usage import BatchJob
 from tests.contract.documents import create_docs, has, snapshot
@@ -209,7 +209,7 @@ def test_results_expire_as_the_clock_says(ledger, monkeypatch):
 
 
 def test_expired_results_are_erased_by_the_puts_of_others(backend, ledger, monkeypatch):
-    monkeypatch.setattr(usage, "TRIM_EVERY", 4)
+    monkeypatch.setattr(limits, "TRIM_EVERY", 4)
     ledger.cache({digest(0): '"first"'}, DAY_S)
     ledger.cache({digest(1): '"secret"'}, 0)
     assert "secret" in str(snapshot(backend))
@@ -227,8 +227,8 @@ def test_a_new_process_erases_what_has_expired_with_its_first_put(backend, ledge
 
 
 def test_a_cache_is_bounded_and_its_oldest_entries_go_first(ledger, monkeypatch):
-    monkeypatch.setattr(usage, "MAX_CACHE_ENTRIES", 20)
-    monkeypatch.setattr(usage, "TRIM_EVERY", 5)
+    monkeypatch.setattr(limits, "MAX_CACHE_ENTRIES", 20)
+    monkeypatch.setattr(limits, "TRIM_EVERY", 5)
     order = [digest(number * 37 % 101) for number in range(60)]
     for put in order:
         ledger.cache({put: "1"}, DAY_S)
@@ -239,10 +239,10 @@ def test_a_cache_is_bounded_and_its_oldest_entries_go_first(ledger, monkeypatch)
 
 
 def test_a_cache_that_has_grown_too_large_shrinks_with_further_puts(ledger, monkeypatch):
-    monkeypatch.setattr(usage, "TRIM_EVERY", 10)
+    monkeypatch.setattr(limits, "TRIM_EVERY", 10)
     everything = [digest(number) for number in range(200)]
     ledger.cache(dict.fromkeys(everything[:100], "1"), DAY_S)
-    monkeypatch.setattr(usage, "MAX_CACHE_ENTRIES", 20)
+    monkeypatch.setattr(limits, "MAX_CACHE_ENTRIES", 20)
     sizes = []
     for start in range(100, 200, 10):
         ledger.cache(dict.fromkeys(everything[start : start + 10], "1"), DAY_S)
@@ -269,8 +269,8 @@ def test_a_cleared_cache_has_nothing_and_takes_new_results(backend, ledger):
 
 
 def test_handles_that_put_and_trim_at_once_do_not_hinder_each_other(backend, ledger, monkeypatch):
-    monkeypatch.setattr(usage, "MAX_CACHE_ENTRIES", 10)
-    monkeypatch.setattr(usage, "TRIM_EVERY", 2)
+    monkeypatch.setattr(limits, "MAX_CACHE_ENTRIES", 10)
+    monkeypatch.setattr(limits, "TRIM_EVERY", 2)
     failures = []
 
     def put(handle, sign):

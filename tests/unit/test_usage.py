@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from pinnacle import UsageRow
-from pinnacle.base import usage
+from pinnacle.base import limits
 from pinnacle.base.usage import TrimSchedule, merged, newest_first, portions, utc_day
 
 
@@ -35,6 +35,6 @@ def test_portions_hold_all_entries_in_order_and_are_bounded_in_number_and_size()
 
 
 def test_a_cache_is_trimmed_at_the_first_put_and_after_every_so_many_entries(monkeypatch):
-    monkeypatch.setattr(usage, "TRIM_EVERY", 10)
+    monkeypatch.setattr(limits, "TRIM_EVERY", 10)
     trims = TrimSchedule()
     assert [trims.due(put) for put in (1, 9, 1, 5, 30)] == [22, 0, 20, 0, 70]

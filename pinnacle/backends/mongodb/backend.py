@@ -34,6 +34,7 @@ from pinnacle.backends.protocol import NO_OUTPUT, Capability, CatalogStore, RunS
 from pinnacle.base.document import default_output_path
 from pinnacle.base.errors import UnsupportedQuery
 from pinnacle.base.listeners import Watch
+from pinnacle.base.refusals import of_another_database
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec
 from pinnacle.base.types import Text
 
@@ -117,7 +118,7 @@ class MongoBackend:
     def feed(self, target: Target, reads: Sequence[str], watch: Watch) -> MongoFeed:
         check_watch(watch)
         if not isinstance(target, MongoTarget):
-            raise UnsupportedQuery(f"{type(target).__name__} was bound by another database")
+            raise of_another_database(target)
         if self._is_told:
             return StreamFeed(target, self._registry, reads, self._reader)
         return SweptFeed(target, self._registry, reads)
@@ -162,5 +163,5 @@ class MongoBackend:
 
 def _own(source: Source) -> MongoSource:
     if not isinstance(source, MongoSource):
-        raise UnsupportedQuery(f"{type(source).__name__} was resolved by another database")
+        raise of_another_database(source)
     return source

@@ -16,7 +16,7 @@ from pinnacle.backends.mongodb.stores.ledger import BATCHES, CACHE, USAGE
 from pinnacle.backends.mongodb.stores.runs import METRICS, TRAINING
 from pinnacle.backends.mongodb.target.leases import LEASES
 from pinnacle.backends.mongodb.target.output_registry import COUNTERS, REGISTRY, STATE_PREFIX
-from pinnacle.backends.mongodb.target.row_errors import ERRORS
+from pinnacle.backends.mongodb.target.row_errors import ERRORS, HAS_TRACEBACK
 from pinnacle.backends.mongodb.wire.wire import Wire
 
 MIGRATIONS = "pinnacle_migration"
@@ -55,6 +55,10 @@ def _index_ledger(wire: Wire) -> None:
     wire.collection(BATCHES).create_index([("batch", 1)])
 
 
+def _index_tracebacks(wire: Wire) -> None:
+    wire.collection(ERRORS).create_index([("output", 1), ("failed_at", -1)], partial=HAS_TRACEBACK)
+
+
 def _index_metrics(wire: Wire) -> None:
     wire.collection(METRICS).create_index([("run", 1), ("position", 1)], unique=True)
 
@@ -84,6 +88,7 @@ ALL = (
         _index_ledger,
     ),
     Migration(4, (f"create unique index on {METRICS} (run, position)",), _index_metrics),
+    Migration(5, (f"create index on {ERRORS} (output, failed_at) where traceback > ''",), _index_tracebacks),
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from pinnacle.base.limits import NEWEST_ERRORS
 from pinnacle.base.rows import Fields, Key, OutputInfo, RowError
 
 
@@ -30,9 +31,12 @@ class Outputs(Protocol):
 
 
 class Errors(Protocol):
-    """Rows that were set aside: they are not tried again before they are taken out."""
+    """Rows that were set aside: they are not tried again before they are taken out.
 
-    def newest(self, output: int | None = None, limit: int = 1000) -> list[RowError]:
+    The newest `MAX_TRACEBACKS` of an output keep their traceback; older ones keep all else.
+    """
+
+    def newest(self, output: int | None = None, limit: int = NEWEST_ERRORS) -> list[RowError]:
         """Rows set aside, of one output or of all, newest first."""
 
     def take(self, output: int) -> list[Key]:

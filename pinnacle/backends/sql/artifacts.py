@@ -14,15 +14,13 @@ import sqlalchemy as sa
 
 from pinnacle.backends.sql.schema import artifact, artifact_chunk, component_artifact, upload
 from pinnacle.backends.sql.session import SqlSession
+from pinnacle.base import limits
 from pinnacle.base.chunks import pieces, read_ahead
 from pinnacle.base.errors import BackendError, NotFound
 from pinnacle.base.processes import is_gone, this_process
+from pinnacle.base.refusals import no_artifact, upload_given_up
 
-CHUNK_BYTES = 1 << 20
 CHUNKS_AT_ONCE = 4
-UPLOAD_TTL_S = 600.0
-UNUSED_TTL_S = 86_400.0
-"""How long an artifact may wait for the record that uses it, unless its process is seen to be gone."""
 NOBODY = ""
 """The owner of an upload that was given up: whoever comes along clears it."""
 
@@ -52,7 +50,7 @@ class SqlArtifacts:
         self._session.migrate()
         self.clear_given_up()
         key = f"{sha256}:{uuid.uuid4().hex}"
-        with closing(read_ahead(pieces(chunks, CHUNK_BYTES))) as ahead:
+        with closing(read_ahead(pieces(chunks, limits.CHUNK_BYTES))) as ahead:
             first = list(islice(ahead, CHUNKS_AT_ONCE))
             if len(first) < CHUNKS_AT_ONCE:
                 self._put_small(sha256, key, first)
@@ -63,7 +61,7 @@ class SqlArtifacts:
         """See `CatalogStore.get_artifact`. Reads ahead of what is taken, in short statements."""
         found = self._find(sha256)
         if found is None:
-            raise NotFound(f"artifact {sha256} is not in the database")
+            raise no_artifact(sha256)
         size = 0
         for chunk in read_ahead(self._read_all(*found)):
             size += len(chunk)
@@ -108,12 +106,12 @@ class SqlArtifacts:
         with self._session.writing() as connection:
             if self._add(connection, sha256, key, sum(map(len, chunks))):
                 self._insert(connection, key, 0, chunks)
-                self._begin(connection, key, UNUSED_TTL_S)
+                self._begin(connection, key, limits.UNUSED_TTL_S)
 
     def _upload(self, sha256: str, key: str, chunks: Iterator[bytes]) -> None:
         """Write chunks and make them the artifact; what failed is cleared, by the next upload if not at once."""
         with self._session.writing() as connection:
-            self._begin(connection, key, UPLOAD_TTL_S)
+            self._begin(connection, key, limits.UPLOAD_TTL_S)
         is_kept = False
         try:
             is_kept = self._finish(sha256, key, self._write_all(key, chunks))
@@ -134,7 +132,7 @@ class SqlArtifacts:
             size += sum(map(len, waiting))
             while waiting:
                 with self._session.writing() as connection:
-                    self._keep(connection, key, UPLOAD_TTL_S)
+                    self._keep(connection, key, limits.UPLOAD_TTL_S)
                     position += self._write_some(connection, key, position, waiting)
                 time.sleep(self.pause_s)
         return size
@@ -157,16 +155,14 @@ class SqlArtifacts:
         mine = (upload.c.key == key, upload.c.owner == this_process())
         later = self._session.now() + ttl_s
         if not connection.execute(sa.update(upload).where(*mine).values(expires_at=later)).rowcount:
-            raise BackendError(
-                f"the upload of an artifact was silent for {UPLOAD_TTL_S:.0f} s and given up; run it again"
-            )
+            raise upload_given_up()
 
     def _finish(self, sha256: str, key: str, size: int) -> bool:
         """Make the upload the artifact, unless another was faster."""
         with self._session.writing() as connection:
             if not self._add(connection, sha256, key, size):
                 return False
-            self._keep(connection, key, UNUSED_TTL_S)
+            self._keep(connection, key, limits.UNUSED_TTL_S)
         return True
 
     def _add(self, connection: sa.Connection, sha256: str, key: str, size: int) -> bool:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from pinnacle.backends.sql.artifacts import SqlArtifacts
 from pinnacle.backends.sql.schema import artifact, component, component_artifact
 from pinnacle.backends.sql.session import SqlSession
-from pinnacle.base.errors import NotFound
+from pinnacle.base.refusals import artifact_removed
 from pinnacle.base.rows import Record
 
 
@@ -43,7 +43,7 @@ class SqlCatalogStore:
         wanted = sorted(set(record.artifacts))
         there = set(connection.scalars(_locked(wanted, read=True)))
         if missing := [sha256 for sha256 in wanted if sha256 not in there]:
-            raise NotFound(f"artifact {missing[0]} was removed by another process; add the component again")
+            raise artifact_removed(missing[0])
         version = {"kind": record.kind, "identifier": record.identifier, "version": record.version}
         if wanted:
             connection.execute(sa.insert(component_artifact), [{**version, "sha256": sha256} for sha256 in wanted])

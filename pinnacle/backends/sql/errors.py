@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from pinnacle.backends.sql import schema
 from pinnacle.backends.sql.session import SqlSession
 from pinnacle.base.encoding import load_key
+from pinnacle.base.limits import NEWEST_ERRORS
 from pinnacle.base.rows import Key, RowError
 
 
@@ -18,7 +19,7 @@ class SqlErrors:
     def __init__(self, session: SqlSession) -> None:
         self._session = session
 
-    def newest(self, output: int | None = None, limit: int = 1000) -> list[RowError]:
+    def newest(self, output: int | None = None, limit: int = NEWEST_ERRORS) -> list[RowError]:
         if not self._session.is_migrated():
             return []
         error, place = schema.error, schema.output.c

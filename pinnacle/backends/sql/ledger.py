@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from pinnacle.backends.sql import schema
 from pinnacle.backends.sql.session import SqlSession
-from pinnacle.base import usage
+from pinnacle.base import limits
 from pinnacle.base.usage import BatchJob, TrimSchedule, UsageRow, merged, newest_first, portions
 
 MAX_LOOKED_UP = 1_000
@@ -83,8 +83,8 @@ class SqlLedger:
         with self._session.writing(durable=False) as connection:
             _delete(connection, sa.select(c.digest).where(c.expires_at <= time.time()).limit(allowed))
             kept = connection.scalar(sa.select(sa.func.count()).select_from(schema.cache)) or 0
-            if kept > usage.MAX_CACHE_ENTRIES:
-                excess = min(allowed, kept - usage.MAX_CACHE_ENTRIES)
+            if kept > limits.MAX_CACHE_ENTRIES:
+                excess = min(allowed, kept - limits.MAX_CACHE_ENTRIES)
                 _delete(connection, sa.select(c.digest).order_by(c.cached_at, c.digest).limit(excess))
 
     # -- batches ----------------------------------------------------------------------------

@@ -13,9 +13,9 @@ from pinnacle.backends.sql.schema import SCHEMA, WORK_PREFIX, lease, listener, o
 from pinnacle.backends.sql.session import SqlSession
 from pinnacle.backends.sql.source import full_name
 from pinnacle.base.encoding import load_keys
-from pinnacle.base.errors import Conflict
 from pinnacle.base.listeners import Backlog, ListenerRecord, new_sweep
 from pinnacle.base.processes import is_gone
+from pinnacle.base.refusals import require_listener
 from pinnacle.base.rows import Fields
 from pinnacle.base.types import Items, output_type_from_json
 
@@ -55,11 +55,7 @@ class SqlListeners:
                 row = {"output_id": output, "identifier": identifier, "version": version, "shape": "{}"}
                 connection.execute(sa.insert(listener).values(row))
                 return True
-            if found.identifier != identifier:
-                raise Conflict(
-                    f"listener {found.identifier!r} keeps that output fresh already; use its identifier, or remove it "
-                    "first"
-                )
+            require_listener(found.identifier, identifier)
             changed = sa.update(listener).where(mine, listener.c.version != version)
             return bool(connection.execute(changed.values(version=version, paused=None)).rowcount)
 

@@ -15,7 +15,8 @@ from pinnacle.backends.sql.session import SqlSession
 from pinnacle.backends.sql.side import VALUE, side_table
 from pinnacle.backends.sql.source import SqlSource, full_name, input_columns, stored_fields, table_of
 from pinnacle.base.encoding import safe_name
-from pinnacle.base.errors import BackendError, ConfigError, Conflict, NotFound, OutputTypeConflict
+from pinnacle.base.errors import BackendError, ConfigError
+from pinnacle.base.refusals import foreign_side, no_output, require_owner, require_same_items
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec
 from pinnacle.base.types import Items, output_type_from_json
 
@@ -74,7 +75,7 @@ class SqlOutputs:
                 )
         existing = self.at(source, spec.name)
         if existing is not None:
-            self._check_owner(existing, spec)
+            require_owner(existing, spec)
         if isinstance(spec.type, Items):
             self._check_side(source, spec, existing)
             return existing
@@ -86,13 +87,9 @@ class SqlOutputs:
 
     def _check_side(self, source: SqlSource, spec: OutputSpec, existing: OutputInfo | None) -> None:
         if existing is None and self.has_side(source.actual.schema, spec.name):
-            raise Conflict(
-                f"there is a table {spec.name!r} that pinnacle did not make for this output; name another in Side()"
-            )
-        if existing is not None and existing.type != spec.type:
-            raise OutputTypeConflict(
-                f"the side table {spec.name!r} holds {existing.type} and the output is {spec.type}; name another"
-            )
+            raise foreign_side("table", spec.name)
+        if existing is not None:
+            require_same_items(existing, spec)
 
     def has_side(self, schema: str | None, name: str) -> bool:
         with self._session.reading() as connection:
@@ -102,19 +99,6 @@ class SqlOutputs:
         if isinstance(spec.type, Items):
             return not self.has_side(source.actual.schema, spec.name)
         return spec.name not in source.actual.c
-
-    def _check_owner(self, existing: OutputInfo, spec: OutputSpec) -> None:
-        where = f"{existing.table}.{existing.name}"
-        if existing.model != spec.model or existing.fields.to_json() != spec.fields.to_json():
-            raise Conflict(
-                f"{where} is already the output of model {existing.model!r} on {existing.fields.to_json()!r}; "
-                "choose another name with output=, or remove that output first"
-            )
-        if existing.version > spec.version:
-            raise Conflict(
-                f"{where} was computed by version {existing.version} of model {spec.model!r}, which version "
-                f"{spec.version} does not overwrite; use the newest version, or choose another name with output="
-            )
 
     def plan(self, source: SqlSource, spec: OutputSpec) -> list[str]:
         existing = self.check(source, spec)
@@ -145,7 +129,7 @@ class SqlOutputs:
                     .values(version=spec.version, type=json.dumps(spec.type.to_json()))
                 )
         found = self._recorded(registry.c.id == recorded.id)[0]
-        self._check_owner(found, spec)
+        require_owner(found, spec)
         return found
 
     def _create_column(self, source: SqlSource, spec: OutputSpec) -> None:
@@ -178,14 +162,14 @@ class SqlOutputs:
             found = self.at(source, spec.name)
             if found is None:
                 raise
-            self._check_owner(found, spec)
+            require_owner(found, spec)
             return found
         return self._recorded(registry.c.id == number)[0]
 
     def forget(self, output: int, *, drop_column: bool) -> None:
         found = self._recorded(registry.c.id == output)
         if not found:
-            raise NotFound(f"no output with id {output}")
+            raise no_output(output)
         info = found[0]
         if drop_column and info.created_column:
             self.drop_column(info)

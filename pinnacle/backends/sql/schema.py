@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 SCHEMA = "pinnacle"
 """The schema on databases that have schemas; SQLite has none and the prefix alone separates."""
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest migration; a test checks it against `alembic/`."""
 
 STATE_PREFIX = "pinnacle_state_"
@@ -95,6 +97,17 @@ error = sa.Table(
     sa.Column("traceback", sa.Text, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("failed_at", sa.Double, nullable=False),
+)  # fmt: skip
+
+
+def has_traceback(traceback: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    """Whether an error still has its traceback, as the index of those that have one says it."""
+    return traceback != sa.literal_column("''")
+
+
+sa.Index(
+    "pinnacle_error_traced", error.c.output_id, error.c.failed_at,
+    sqlite_where=has_traceback(error.c.traceback), postgresql_where=has_traceback(error.c.traceback),
 )  # fmt: skip
 
 listener = sa.Table(

@@ -15,6 +15,7 @@ from sqlalchemy.sql import ColumnElement
 from pinnacle.backends.protocol import Source
 from pinnacle.base.encoding import dump_key
 from pinnacle.base.errors import UnknownField, UnsupportedQuery, UnsupportedTable
+from pinnacle.base.refusals import of_another_database
 from pinnacle.base.rows import Fields
 
 ColumnTypes = Mapping[str, sa.types.TypeEngine[Any]]
@@ -139,7 +140,7 @@ def _try(connection: sa.Connection, source: SqlSource) -> None:
 def own(source: Source) -> SqlSource:
     """A source as this family of databases resolved it."""
     if not isinstance(source, SqlSource):
-        raise UnsupportedQuery(f"{type(source).__name__} was resolved by another database")
+        raise of_another_database(source)
     return source
 
 

@@ -15,15 +15,16 @@ import sqlalchemy as sa
 from pinnacle.backends.protocol import Target
 from pinnacle.backends.sql.columns import Raw, apply, encoder
 from pinnacle.backends.sql.queue import SqlQueue
-from pinnacle.backends.sql.schema import error, state_table
+from pinnacle.backends.sql.schema import error, has_traceback, state_table
 from pinnacle.backends.sql.session import SqlSession
 from pinnacle.backends.sql.source import SqlSource, key_tuple
+from pinnacle.base import limits
 from pinnacle.base.encoding import dump_key
-from pinnacle.base.errors import Conflict, OutputTypeMismatch, UnsupportedQuery
+from pinnacle.base.errors import OutputTypeMismatch
 from pinnacle.base.failpoints import failpoint
+from pinnacle.base.refusals import of_another_database, require_newest
 from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page, joined
 
-TRACEBACK_LIMIT = 8_000
 KEYS_A_STATEMENT = 500
 MIN_CHUNK_ROWS, MAX_CHUNK_ROWS = 100, 20_000
 
@@ -289,13 +290,8 @@ class SqlTarget(ABC):
         """
 
     def _require_newest(self, found: int | None) -> None:
-        """Conflict unless the output, whose version a write has ``found``, is there and not of a newer model."""
-        if found is None or found > self.version:
-            raise Conflict(
-                f"{self.info.table}.{self.info.name} "
-                + ("was removed" if found is None else f"is now computed by version {found}, not {self.version}")
-                + " while this prediction was at work; what it wrote before is kept"
-            )
+        """Raise unless the output, whose version a write has ``found``, is there and not of a newer model."""
+        require_newest(self.info, self.version, found)
 
     def _clear_errors(self, connection: sa.Connection, keys: Sequence[Key]) -> None:
         texts = [dump_key(key) for key in keys]
@@ -310,10 +306,21 @@ class SqlTarget(ABC):
                 connection.execute(
                     sa.insert(error).values(
                         output_id=self.info.id, key=key, version=self.version, error=failure.error,
-                        message=failure.message, traceback=failure.traceback[-TRACEBACK_LIMIT:],
+                        message=failure.message, traceback=failure.traceback,
                         attempts=failure.attempts, failed_at=now,
                     )
                 )  # fmt: skip
+            self._bound_tracebacks(connection)
+
+    def _bound_tracebacks(self, connection: sa.Connection) -> None:
+        """Take the tracebacks of all but the newest errors away; an index has those that there are."""
+        c = error.c
+        traced = sa.select(c.key).where(c.output_id == self.info.id, has_traceback(c.traceback))
+        older = traced.order_by(c.failed_at.desc(), c.key).offset(limits.MAX_TRACEBACKS)
+        found = connection.scalars(older.with_for_update(skip_locked=True)).all()
+        for part in self._parts(found):
+            mine = c.output_id == self.info.id, c.key.in_(part)
+            connection.execute(sa.update(error).where(*mine).values(traceback=""))
 
     @abstractmethod
     def _mark_failed(self, connection: sa.Connection, failures: Sequence[Failure]) -> Sequence[Failure]:
@@ -323,5 +330,5 @@ class SqlTarget(ABC):
 def own_target(target: Target, kind: type[Own]) -> Own:
     """A target as this database bound it."""
     if not isinstance(target, kind):
-        raise UnsupportedQuery(f"{type(target).__name__} was bound by another database")
+        raise of_another_database(target)
     return target

@@ -12,6 +12,7 @@ from pinnacle.backends.mongodb.wire.stored_collection import StoredCollection
 from pinnacle.backends.mongodb.wire.wire import Wire
 from pinnacle.base.errors import Conflict
 from pinnacle.base.listeners import ListenerRecord, new_sweep
+from pinnacle.base.refusals import require_listener
 from pinnacle.base.rows import OutputInfo
 from pinnacle.base.types import Items
 
@@ -39,11 +40,7 @@ class ListenerRegistry:
             if self.entry(output) is None:
                 raise Conflict(f"another output has a listener {identifier!r}; give this one another")
             return self.register(output, identifier, version)  # another process was faster
-        if found["identifier"] != identifier:
-            raise Conflict(
-                f"listener {found['identifier']!r} keeps that output fresh already; use its identifier, or remove it "
-                "first"
-            )
+        require_listener(found["identifier"], identifier)
         return self._entries.update_one({"_id": output, "version": {"$ne": version}}, {"$set": news})
 
     def move(self, output: int, seen: int, version: int) -> bool:

@@ -12,15 +12,13 @@ from typing import Any
 from pinnacle.backends.mongodb.wire.clock import ServerClock
 from pinnacle.backends.mongodb.wire.stored_collection import StoredCollection
 from pinnacle.backends.mongodb.wire.wire import Wire
+from pinnacle.base import limits
 from pinnacle.base.chunks import pieces, read_ahead
 from pinnacle.base.errors import BackendError, NotFound, PinnacleError
 from pinnacle.base.processes import is_gone, this_process
+from pinnacle.base.refusals import no_artifact, upload_given_up
 
 ARTIFACTS, CHUNKS, UPLOADS = "pinnacle_artifact", "pinnacle_artifact_chunk", "pinnacle_upload"
-CHUNK_BYTES = 1 << 20
-UPLOAD_TTL_S = 600.0
-UNUSED_TTL_S = 86_400.0
-"""How long an artifact may wait for the record that uses it, unless its process is seen to be gone."""
 RENEW_EVERY = 32
 """Chunks between two signs of life of an upload."""
 NOBODY = ""
@@ -50,10 +48,10 @@ class MongoArtifacts:
             return
         self.clear_given_up()
         key = f"{sha256}:{uuid.uuid4().hex}"
-        self._uploads.insert({"_id": key, **self._mine(UPLOAD_TTL_S)})
+        self._uploads.insert({"_id": key, **self._mine(limits.UPLOAD_TTL_S)})
         is_kept = False
         try:
-            with closing(read_ahead(pieces(chunks, CHUNK_BYTES))) as ahead:
+            with closing(read_ahead(pieces(chunks, limits.CHUNK_BYTES))) as ahead:
                 is_kept = self._finish(sha256, key, self._write_all(key, ahead))
         finally:
             if not is_kept:
@@ -64,7 +62,7 @@ class MongoArtifacts:
         """See `CatalogStore.get_artifact`. Reads ahead of what is taken."""
         entry = self._artifacts.find_one({"_id": sha256})
         if entry is None:
-            raise NotFound(f"artifact {sha256} is not in the database")
+            raise no_artifact(sha256)
         yield from read_ahead(self._read_all(entry))
 
     def keep(self, artifacts: Sequence[str]) -> str | None:
@@ -98,7 +96,7 @@ class MongoArtifacts:
             self._artifacts.update_one({"_id": sha256, "doomed": mark}, {"$unset": {"doomed": ""}})
             return
         key = _key(entry)
-        self._uploads.replace_one({"_id": key}, {"_id": key, **self._mine(UPLOAD_TTL_S)}, upsert=True)
+        self._uploads.replace_one({"_id": key}, {"_id": key, **self._mine(limits.UPLOAD_TTL_S)}, upsert=True)
         self._artifacts.delete_one({"_id": sha256, "doomed": mark})
         self._clear(key)
 
@@ -118,7 +116,7 @@ class MongoArtifacts:
         collection, count = self.wire.collection(CHUNKS, durable=False), 0
         for chunk in chunks:
             if count % RENEW_EVERY == RENEW_EVERY - 1:
-                self._renew(key, UPLOAD_TTL_S)
+                self._renew(key, limits.UPLOAD_TTL_S)
             collection.insert({"_id": f"{key}:{count}", "sha256": key, "number": count, "data": chunk})
             count += 1
         return count
@@ -127,13 +125,11 @@ class MongoArtifacts:
         """Go on with an upload, which nobody clears from now on for a while."""
         mine = {"_id": key, "owner": this_process()}
         if not self._uploads.update_one(mine, {"$set": self._mine(ttl_s)}):
-            raise BackendError(
-                f"the upload of an artifact was silent for {UPLOAD_TTL_S:.0f} s and given up; run it again"
-            )
+            raise upload_given_up()
 
     def _finish(self, sha256: str, key: str, count: int) -> bool:
         """Make the upload the artifact, unless another was faster."""
-        self._renew(key, UNUSED_TTL_S)
+        self._renew(key, limits.UNUSED_TTL_S)
         if self._chunks.count({"sha256": key}) != count:
             raise BackendError("MongoDB lost chunks of an artifact while it changed its primary; run it again")
         return self._artifacts.insert_new({"_id": sha256, "chunks": count, "key": key})

@@ -12,7 +12,7 @@ from pinnacle.backends.mongodb.stores.artifacts import MongoArtifacts
 from pinnacle.backends.mongodb.wire.clock import ServerClock
 from pinnacle.backends.mongodb.wire.stored_collection import StoredCollection
 from pinnacle.backends.mongodb.wire.wire import Wire
-from pinnacle.base.errors import NotFound
+from pinnacle.base.refusals import artifact_removed
 from pinnacle.base.rows import Record
 
 COMPONENTS = "pinnacle_component"
@@ -39,7 +39,7 @@ class MongoCatalog:
         missing = self._kept.keep(record.artifacts)
         if missing is not None:
             self._components.delete_one({"_id": _identifier(record)})
-            raise NotFound(f"artifact {missing} was removed by another process; add the component again")
+            raise artifact_removed(missing)
         return True
 
     def amend(self, record: Record) -> None:

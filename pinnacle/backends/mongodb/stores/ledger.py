@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pinnacle.backends.mongodb.wire.wire import Update, Wire
-from pinnacle.base import usage
+from pinnacle.base import limits
 from pinnacle.base.errors import BackendError
 from pinnacle.base.usage import BatchJob, TrimSchedule, UsageRow, merged, newest_first, portions
 
@@ -70,7 +70,7 @@ class MongoLedger:
         collection = self.wire.collection(CACHE, durable=False)
         expired = {"expires_at": {"$lte": time.time()}}
         self._delete(collection.find(expired, {"_id": 1}, limit=allowed), expired)
-        excess = collection.about() - usage.MAX_CACHE_ENTRIES
+        excess = collection.about() - limits.MAX_CACHE_ENTRIES
         if excess > 0:
             oldest = collection.find({}, {"_id": 1}, sort=[("cached_at", 1)], limit=min(allowed, excess))
             self._delete(oldest, {})

@@ -20,9 +20,10 @@ from pinnacle.backends.mongodb.wire.clock import ServerClock
 from pinnacle.backends.mongodb.wire.encoding import key_bytes, key_identity
 from pinnacle.backends.mongodb.wire.stored_collection import StoredCollection
 from pinnacle.backends.mongodb.wire.wire import Wire
-from pinnacle.base.errors import Conflict, NotFound
+from pinnacle.base.errors import Conflict
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.processes import is_gone, this_process
+from pinnacle.base.refusals import output_removed
 from pinnacle.base.rows import Key
 
 LEASES = "pinnacle_lease"
@@ -170,7 +171,7 @@ class Leases:
     def _entry(self) -> Mapping[str, Any]:
         entry: Mapping[str, Any] | None = self._registry.find_one({"_id": self.output})
         if entry is None:
-            raise NotFound("the output was removed while it was being filled")
+            raise output_removed(f"output number {self.output}")
         return entry
 
     def _try_lock(self, token: str, releases: int, void: str | None = None) -> Mapping[str, Any] | None:

@@ -10,6 +10,7 @@ from pinnacle.backends.mongodb.target.source import OWN_PREFIX, MongoSource
 from pinnacle.backends.mongodb.wire.wire import Wire
 from pinnacle.base.document import OUTPUTS_FIELD, is_index, value_at
 from pinnacle.base.errors import ConfigError, Conflict, OutputTypeConflict
+from pinnacle.base.refusals import foreign_side
 from pinnacle.base.types import OutputType
 
 
@@ -38,9 +39,7 @@ def require_side(wire: Wire, table: str, name: str, *, is_ours: bool) -> None:
     if name.startswith(OWN_PREFIX):
         raise ConfigError(f"{name!r} would be among pinnacle's own collections; name another in Side()")
     if name == table or (not is_ours and name in wire.names()):
-        raise Conflict(
-            f"there is a collection {name!r} that pinnacle did not make for this output; name another in Side()"
-        )
+        raise foreign_side("collection", name)
 
 
 def _is_impossible(name: str) -> bool:

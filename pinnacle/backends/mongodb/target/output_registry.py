@@ -18,7 +18,8 @@ from pinnacle.backends.mongodb.target.source import MongoSource
 from pinnacle.backends.mongodb.wire.stored_collection import StoredCollection
 from pinnacle.backends.mongodb.wire.wire import Wire
 from pinnacle.base.document import MISSING, OUTPUTS_FIELD, StoredAt, default_output_path
-from pinnacle.base.errors import BackendError, Conflict, NotFound, OutputTypeConflict
+from pinnacle.base.errors import BackendError, Conflict
+from pinnacle.base.refusals import no_output, require_newest, require_owner, require_same_items
 from pinnacle.base.rows import Fields, Key, OutputInfo, OutputSpec
 from pinnacle.base.types import Items, output_type_from_json
 
@@ -49,7 +50,7 @@ class OutputRegistry:
     def get(self, output: int) -> OutputInfo:
         entry = self._registry.find_one({"_id": output})
         if entry is None:
-            raise NotFound(f"there is no output number {output}")
+            raise no_output(output)
         return _info(entry)
 
     def find(self, entity: Any, fields: Fields, model: str) -> OutputInfo | None:
@@ -148,11 +149,10 @@ class OutputRegistry:
         others = self.on(source.table)
         existing = next((info for info in others if info.name == path), None)
         is_side = isinstance(spec.type, Items)
-        if existing is not None and (is_side or existing.side) and existing.type != spec.type:
-            raise OutputTypeConflict(
-                f"{path!r} holds the {existing.type} outputs of model {existing.model!r} over {source.table!r}, and "
-                f"these are {spec.type}; choose another name with output="
-            )
+        if existing is not None:
+            require_owner(existing, spec)
+            if is_side or existing.side:
+                require_same_items(existing, spec)
         if is_side:
             require_side(self.wire, source.table, path, is_ours=existing is not None)
         else:
@@ -160,8 +160,6 @@ class OutputRegistry:
             check_location(source, path, fields)
             if existing is None or existing.type != spec.type:
                 require_type(self.wire, source.table, path, spec.type)
-        if existing is not None:
-            _require_owner(existing, spec)
         return existing
 
     def _register(self, source: MongoSource, spec: OutputSpec, path: str) -> OutputInfo:
@@ -191,7 +189,12 @@ class OutputRegistry:
     def _raise_version(self, existing: OutputInfo, spec: OutputSpec) -> None:
         change = {"version": spec.version, "type": spec.type.to_json()}
         self._registry.update_one({"_id": existing.id, "version": {"$lte": spec.version}}, {"$set": change})
-        require_newest(self._registry.find_one({"_id": existing.id}), spec.version)
+        require_newest(existing, spec.version, self.version_of(existing.id))
+
+    def version_of(self, output: int) -> int | None:
+        """The newest version that fills an output; None where it is gone."""
+        entry = self._registry.find_one({"_id": output}, {"version": 1})
+        return None if entry is None else int(entry["version"])
 
 
 @dataclass
@@ -218,30 +221,6 @@ def _table_of(entity: Any) -> str:
     if isinstance(entity, Collection):
         return entity.name
     return entity.collection if isinstance(entity, Query) else str(entity)
-
-
-def require_newest(entry: Mapping[str, Any] | None, version: int) -> None:
-    """Raise unless the registry's entry is there and of no newer version than ``version``."""
-    if entry is None:
-        raise NotFound("the output was removed while it was being filled")
-    if entry["version"] > version:
-        raise Conflict(
-            f"version {entry['version']} of the model has begun to fill this output; version {version} may not "
-            "overwrite it. Load the newest version and predict again"
-        )
-
-
-def _require_owner(existing: OutputInfo, spec: OutputSpec) -> None:
-    if existing.model != spec.model or existing.fields != spec.fields:
-        raise Conflict(
-            f"field {existing.name!r} of {existing.table!r} holds the output of model {existing.model!r} on "
-            f"{existing.fields.to_json()!r}; choose another field with output="
-        )
-    if existing.version > spec.version:
-        raise Conflict(
-            f"field {existing.name!r} of {existing.table!r} is filled by version {existing.version} of model "
-            f"{spec.model!r}, newer than {spec.version}; load the newest version"
-        )
 
 
 def _listed(values: tuple[str, ...] | None) -> list[str] | None:

@@ -10,11 +10,13 @@ from typing import Any
 from pinnacle.backends.mongodb.target.output_registry import OutputRegistry, state_table
 from pinnacle.backends.mongodb.wire.encoding import as_key
 from pinnacle.backends.mongodb.wire.wire import Update, Wire
+from pinnacle.base import limits
+from pinnacle.base.limits import NEWEST_ERRORS
 from pinnacle.base.rows import Failure, Key, OutputInfo, RowError
 
 ERRORS = "pinnacle_error"
-MAX_TRACEBACK, MAX_MESSAGE = 8192, 2000
-MAX_WITH_TRACEBACK = 1000
+HAS_TRACEBACK: Mapping[str, Any] = {"traceback": {"$gt": ""}}
+"""As the index of the errors that have one says it."""
 TAKEN_AT_ONCE = 1000
 
 
@@ -27,19 +29,22 @@ class Failures:
     _any: bool | None = field(default=None, init=False)
 
     def add(self, failures: Sequence[Failure]) -> None:
-        """Record errors, each in place of an earlier one of its row; the last lines of tracebacks are kept."""
+        """Record errors, each in place of an earlier one of its row."""
         self._any = True
-        collection = self.wire.collection(ERRORS)
-        room = MAX_WITH_TRACEBACK - collection.count({"output": self.info.id}, limit=MAX_WITH_TRACEBACK)
-        statements = [
-            Update(
-                {"output": self.info.id, "key": failure.key},
-                self._entry(failure, keep_traceback=position < room),
-                upsert=True,
-            )
-            for position, failure in enumerate(failures)
-        ]
-        self.wire.update(ERRORS, statements)
+        self.wire.update(
+            ERRORS,
+            [Update({"output": self.info.id, "key": each.key}, self._entry(each), upsert=True) for each in failures],
+        )
+        self._bound_tracebacks()
+
+    def _bound_tracebacks(self) -> None:
+        """Take the tracebacks of all but the newest errors away; an index has those that there are."""
+        traced = {"output": self.info.id, **HAS_TRACEBACK}
+        newest = [("failed_at", -1), ("_id", -1)]
+        older = self.wire.collection(ERRORS).find(traced, {"_id": 1}, sort=newest, skip=limits.MAX_TRACEBACKS)
+        names = [entry["_id"] for entry in older]
+        if names:
+            self.wire.update(ERRORS, [Update({"_id": name}, {"$set": {"traceback": ""}}) for name in names])
 
     def forget(self, keys: Sequence[Any]) -> None:
         """Drop the errors of rows that now have their output."""
@@ -48,11 +53,10 @@ class Failures:
         if self._any:
             self.wire.delete(ERRORS, {"output": self.info.id, "key": {"$in": list(keys)}})
 
-    def _entry(self, failure: Failure, *, keep_traceback: bool) -> dict[str, Any]:
+    def _entry(self, failure: Failure) -> dict[str, Any]:
         return {
             "output": self.info.id, "key": failure.key, "model": self.info.model, "version": self.info.version,
-            "error": failure.error, "message": _storable(failure.message[:MAX_MESSAGE]),
-            "traceback": _storable(failure.traceback[-MAX_TRACEBACK:]) if keep_traceback else "",
+            "error": failure.error, "message": failure.message, "traceback": failure.traceback,
             "attempts": failure.attempts, "failed_at": datetime.now(UTC),
         }  # fmt: skip
 
@@ -64,7 +68,7 @@ class MongoErrors:
     wire: Wire
     outputs: OutputRegistry
 
-    def newest(self, output: int | None = None, limit: int = 1000) -> list[RowError]:
+    def newest(self, output: int | None = None, limit: int = NEWEST_ERRORS) -> list[RowError]:
         names = {info.id: f"{info.table}.{info.name}" for info in self.outputs.all()}
         condition = {} if output is None else {"output": output}
         newest = [("failed_at", -1), ("_id", -1)]
@@ -88,11 +92,6 @@ def _row_error(entry: Mapping[str, Any], names: Mapping[int, str]) -> RowError:
         names.get(entry["output"], str(entry["output"])), as_key(entry["key"]), entry["model"], entry["version"],
         entry["error"], entry["message"], entry["traceback"], entry["attempts"], _aware(entry["failed_at"]),
     )  # fmt: skip
-
-
-def _storable(text: str) -> str:
-    """BSON takes no lone surrogates, and a model's error may quote one."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _aware(moment: datetime) -> datetime:

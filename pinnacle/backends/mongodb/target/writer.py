@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from pinnacle.backends.mongodb.target.canonical_rows import rows_of, shape_of
-from pinnacle.backends.mongodb.target.output_registry import REGISTRY, require_newest, state_table
+from pinnacle.backends.mongodb.target.output_registry import REGISTRY, state_table
 from pinnacle.backends.mongodb.target.own_writes import OwnWrites
 from pinnacle.backends.mongodb.target.row_errors import Failures
 from pinnacle.backends.mongodb.target.source import MongoSource
@@ -24,6 +24,7 @@ from pinnacle.backends.mongodb.wire.row_bytes import DONE, SET_ASIDE, fingerprin
 from pinnacle.backends.mongodb.wire.wire import Update, Wire
 from pinnacle.base.errors import ConnectionLost, PinnacleError
 from pinnacle.base.failpoints import failpoint
+from pinnacle.base.refusals import require_newest
 from pinnacle.base.rows import Failure, OutputBatch, OutputInfo
 
 MAX_ROWS = 4000
@@ -76,7 +77,8 @@ class Writer:
         return Update({"_id": failure.key}, state, upsert=True)
 
     def _write_chunk(self, chunk: Sequence[Row]) -> set[int]:
-        require_newest(self._wire.collection(REGISTRY).find_one({"_id": self._info.id}), self._info.version)
+        registered = self._wire.collection(REGISTRY).find_one({"_id": self._info.id}, {"version": 1})
+        require_newest(self._info, self._info.version, None if registered is None else int(registered["version"]))
         written: Sequence[Row] = []
         try:
             written = self._write_outputs(self._as_read(chunk))

@@ -91,8 +91,10 @@ class StoredCollection:
         """Delete all documents that match; how many they were."""
         return int(self._call("delete_many", condition).deleted_count)
 
-    def create_index(self, keys: Order, *, unique: bool = False) -> None:
-        self._call("create_index", list(keys), unique=unique)
+    def create_index(self, keys: Order, *, unique: bool = False, partial: Condition | None = None) -> None:
+        """``partial``: the condition on the documents that are in it."""
+        options = {} if partial is None else {"partialFilterExpression": dict(partial)}
+        self._call("create_index", list(keys), unique=unique, **options)
 
     def drop(self) -> None:
         self._call("drop")

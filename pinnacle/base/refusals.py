@@ -1,0 +1,82 @@
+"""What every database refuses in the same words: outputs of others, newer versions, what is gone."""
+
+from __future__ import annotations
+
+from pinnacle.base import limits
+from pinnacle.base.errors import BackendError, Conflict, NotFound, OutputTypeConflict, UnsupportedQuery
+from pinnacle.base.rows import OutputInfo, OutputSpec
+
+
+def require_owner(existing: OutputInfo, spec: OutputSpec) -> None:
+    """Conflict unless ``spec`` is of the same model on the same fields, and of no older version."""
+    where = f"{existing.table}.{existing.name}"
+    if existing.model != spec.model or existing.fields.to_json() != spec.fields.to_json():
+        raise Conflict(
+            f"{where} is already the output of model {existing.model!r} on {existing.fields.to_json()!r}; "
+            "choose another place with output=, or remove that output first"
+        )
+    if existing.version > spec.version:
+        raise Conflict(
+            f"{where} was computed by version {existing.version} of model {spec.model!r}, which version "
+            f"{spec.version} does not overwrite; use the newest version, or choose another place with output="
+        )
+
+
+def require_same_items(existing: OutputInfo, spec: OutputSpec) -> None:
+    """OutputTypeConflict unless a side output is of the type that is there."""
+    if existing.type != spec.type:
+        raise OutputTypeConflict(
+            f"{existing.name!r} holds {existing.type} and the output is {spec.type}; choose another name"
+        )
+
+
+def require_newest(info: OutputInfo, version: int, found: int | None) -> None:
+    """Raise unless the output, whose version a write has ``found``, is there and not of a newer model."""
+    where = f"{info.table}.{info.name}"
+    if found is None:
+        raise output_removed(where)
+    if found > version:
+        raise Conflict(
+            f"{where} is now computed by version {found}, not {version}; what was written before is kept. Load the "
+            "newest version and predict again"
+        )
+
+
+def require_listener(found: str, identifier: str) -> None:
+    """Conflict unless the listener of an output is the one that is meant."""
+    if found != identifier:
+        raise Conflict(f"listener {found!r} keeps that output fresh already; use its identifier, or remove it first")
+
+
+def foreign_side(kind: str, name: str) -> Conflict:
+    """For a side output whose table or collection is there and not pinnacle's."""
+    return Conflict(f"there is a {kind} {name!r} that pinnacle did not make for this output; name another in Side()")
+
+
+def output_removed(where: str) -> NotFound:
+    """For an output that is gone while a process fills it."""
+    return NotFound(f"{where} was removed while it was being filled")
+
+
+def no_output(number: int) -> NotFound:
+    return NotFound(f"there is no output number {number}")
+
+
+def of_another_database(given: object) -> UnsupportedQuery:
+    """For a source or target that this database did not make."""
+    return UnsupportedQuery(f"{type(given).__name__} is of another database")
+
+
+def no_artifact(sha256: str) -> NotFound:
+    return NotFound(f"artifact {sha256} is not in the database")
+
+
+def artifact_removed(sha256: str) -> NotFound:
+    """For a component whose artifact went before the component was there."""
+    return NotFound(f"artifact {sha256} was removed by another process; add the component again")
+
+
+def upload_given_up() -> BackendError:
+    return BackendError(
+        f"the upload of an artifact was silent for {limits.UPLOAD_TTL_S:.0f} s and given up; run it again"
+    )
