@@ -40,7 +40,7 @@ BOUND_S = {"sqlite": 20.0, "postgres": 15.0, "mongodb": 15.0}
 """How long a row may be not fresh, the deaths and starts of workers included: on a machine with two cores, all of them
 busy, a worker takes seconds to start, and on SQLite there is no other."""
 LEAST_CHECKS, IN_SECONDS = 50_000, 60.0
-DRAIN_TIMEOUT_S = 60.0
+DRAIN_TIMEOUT_S = 300.0
 SWEEP_EVERY_S = 2.0
 POLL_S = 0.1
 HEADINGS = (
@@ -130,8 +130,8 @@ def server(name: str) -> Iterator[str]:
             yield f"{base}torture?{options}"
 
 
-def torture(name: str, url: str, *, seconds: float, seed: int) -> Suffered:
-    """Run it on a new database, and look at what is left."""
+def torture(name: str, url: str, *, seconds: float, seed: int, least_checks: int = 0) -> Suffered:
+    """Run it on a new database until so many checks are made of each output, and look at what is left."""
     kind: ModuleType = torture_mongo if name == "mongodb" else torture_sql
     kind.create(url, [f"text {number} of the start" for number in range(FIRST_ROWS)])
     suffered = Suffered()
@@ -141,7 +141,7 @@ def torture(name: str, url: str, *, seconds: float, seed: int) -> Suffered:
             db.add(listener)
         kill_every_s = min(KILL_EVERY_S[name], seconds / 4)
         with Workers(url, WORKERS[name], folder, seed=seed, kill_every_s=kill_every_s) as workers:
-            checkers = [started("torture_checker", url, output) for output in OUTPUTS]
+            checkers = [started("torture_checker", url, output, least_checks) for output in OUTPUTS]
             writers = [started("torture_writer", url, number, seed, seconds) for number in range(WRITERS)]
             sweep_until_written(db, writers, seconds / 3)
             suffered.writes = [Written(**json.loads(answer(process))) for process in writers]

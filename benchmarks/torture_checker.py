@@ -1,4 +1,6 @@
-"""Watches one listener while it is tortured: ``python -m benchmarks.torture_checker URL OUTPUT``, until SIGTERM.
+"""Watches one listener while it is tortured: ``python -m benchmarks.torture_checker URL OUTPUT LEAST``.
+
+It goes on until SIGTERM, and until ``LEAST`` checks are made.
 
 A row that pinnacle calls fresh in a snapshot must have, in that snapshot, the output that its inputs give. Prints,
 as JSON, a `Checked`.
@@ -42,9 +44,9 @@ class Sight(Protocol):
     def close(self) -> None: ...
 
 
-def check(sight: Sight, output: str, stop: threading.Event) -> Checked:
+def check(sight: Sight, output: str, stop: threading.Event, least_checks: int) -> Checked:
     found, since = Checked(), dict[Any, float]()
-    while not stop.is_set():
+    while not stop.is_set() or found.checks < least_checks:
         now = time.monotonic()
         look = sight.look()
         found.snapshots += 1
@@ -61,7 +63,7 @@ def check(sight: Sight, output: str, stop: threading.Event) -> Checked:
         since = {key: since.get(key, now) for key in waiting}
         found.oldest_s = max([found.oldest_s, *(now - at for at in since.values())])
         found.wrong = found.wrong[:MAX_FINDINGS]
-        stop.wait(PACE_S)
+        time.sleep(PACE_S)
     return found
 
 
@@ -76,11 +78,11 @@ def opened(url: str, output: str) -> Sight:
     return SqlSight(url, output, language)
 
 
-def main(url: str, output: str) -> None:
+def main(url: str, output: str, least_checks: str) -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     sight = opened(url, output)
-    print(json.dumps(asdict(check(sight, output, stop))))
+    print(json.dumps(asdict(check(sight, output, stop, int(least_checks)))))
     sight.close()
 
 

@@ -26,7 +26,7 @@ OUTPUT = "reversed"
 READY = "ready\n"
 POLL_S = 0.0005
 LONGEST_PAUSE_S = 0.03
-TIMEOUT_S = 120.0
+TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True)

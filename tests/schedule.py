@@ -66,7 +66,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Any:
 
 
 class Measuring:
-    """Adds up how long each group of tests takes."""
+    """Adds up how long each group of tests takes; of groups that did not run the last measure stays."""
 
     def __init__(self) -> None:
         self.seconds: Counter[str] = Counter()
@@ -75,5 +75,6 @@ class Measuring:
         self.seconds[group_of(report.nodeid)] += report.duration  # type: ignore[assignment]
 
     def pytest_sessionfinish(self) -> None:
-        rounded = {name: round(seconds, 1) for name, seconds in sorted(self.seconds.items())}
-        DURATIONS.write_text(json.dumps(rounded, indent=0) + "\n")
+        known = {name: seconds for name, seconds in measured().items() if Path(name.partition("@")[0]).exists()}
+        rounded = {name: round(seconds, 1) for name, seconds in self.seconds.items()}
+        DURATIONS.write_text(json.dumps(known | rounded, indent=0, sort_keys=True) + "\n")

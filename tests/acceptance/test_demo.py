@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 
-import pytest
 from click.testing import CliRunner
 
 from pinnacle.cli import main
@@ -15,7 +14,6 @@ from pinnacle.demo.models import parameters, word_count
 ROWS = 1500
 
 
-@pytest.mark.timeout(300)
 def test_the_demo_survives_its_kill_and_answers_its_question(tmp_path):
     path = tmp_path / "demo.db"
     answer = CliRunner().invoke(main, ["demo", str(path), "--rows", str(ROWS)], catch_exceptions=False)

@@ -55,7 +55,7 @@ def test_the_python_of_a_page_runs_and_prints_what_its_comments_say(page, tmp_pa
     done = subprocess.run(
         [sys.executable, "-W", "error", "-W", "ignore:XDG_RUNTIME_DIR", "program.py"],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
-        capture_output=True, text=True, timeout=100,
+        capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     assert done.stdout.splitlines() == PROMISE.findall(code)

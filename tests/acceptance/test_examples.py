@@ -18,7 +18,7 @@ def test_an_example_prints_what_it_says(path, tmp_path):
     promised = [line.removeprefix("# ") for line in source.partition("# Prints:\n")[2].splitlines()]
     done = subprocess.run(
         [sys.executable, "-W", "error", "-W", "ignore:XDG_RUNTIME_DIR", path],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=100,
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     assert done.stdout.splitlines() == promised != []

@@ -19,8 +19,6 @@ WHEEL = f"{DISTRIBUTION.replace('-', '_')}-0.1.0"
 MAX_WHEEL_BYTES = 500_000
 MAX_UNPACKED_BYTES = 1_500_000
 
-pytestmark = pytest.mark.timeout(600)
-
 
 def run(*command: str | Path, cwd: Path) -> str:
     """Run a command without this process's PYTHONPATH; its output, or a failure that shows it."""

@@ -63,7 +63,7 @@ class Workers:
         for worker in self.running:
             worker.terminate()
         for worker in self.running:
-            worker.communicate(timeout=30)
+            worker.communicate(timeout=600)
 
 
 @contextmanager
@@ -131,7 +131,7 @@ def test_a_worker_that_is_told_to_stop_finishes_what_is_in_hand(backend, db, wor
     with pytest.raises(subprocess.TimeoutExpired):
         worker.wait(timeout=0.2)
     workers.gate.touch()
-    assert worker.wait(timeout=20) == 0
+    assert worker.wait(timeout=600) == 0
     assert values(backend) == {1: "A"}
     workers.start()
     db.drain()
@@ -144,7 +144,7 @@ def test_what_a_killed_worker_had_not_done_is_done_by_the_next(backend, db, work
     create_docs(backend, *bodies)
     add(backend, db, fatal)
     killed = workers.start(kill_at=bodies[150])
-    assert killed.wait(timeout=30) == -signal.SIGKILL
+    assert killed.wait(timeout=600) == -signal.SIGKILL
     workers.start()
     db.drain()
     assert list(values(backend).values()) == [body.upper() for body in bodies]
@@ -173,7 +173,7 @@ def test_a_second_worker_of_a_sqlite_file_stands_by_and_takes_over(sqlite_user, 
         db.drain()
         workers.start()
         first.send_signal(number)
-        first.wait(timeout=20)
+        first.wait(timeout=600)
         backend.update("docs", 1, {"body": "z"})
         db.drain()
         assert (values(backend), workers.calls) == ({1: "Z"}, ["a", "z"])
@@ -264,7 +264,7 @@ def test_a_listener_whose_model_is_not_here_says_so_and_the_others_go_on(sqlite_
         wait_until(lambda: "docs.other last failed with: elsewhere_models:elsewhere" in status(backend.address))
     finally:
         worker.terminate()
-        worker.wait(timeout=20)
+        worker.wait(timeout=600)
     assert values(backend, "other") == {1: None}
 
 

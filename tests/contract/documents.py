@@ -68,7 +68,7 @@ def snapshot(backend: UserDatabase) -> Any:
         return found
 
 
-def wait_until(is_so: Callable[[], bool], timeout_s: float = 20.0) -> None:
+def wait_until(is_so: Callable[[], bool], timeout_s: float = 600.0) -> None:
     """Return when a condition holds; TimeoutError when it never does."""
     deadline = time.monotonic() + timeout_s
     while not is_so():

@@ -99,7 +99,7 @@ def test_no_record_is_left_without_its_bytes_by_those_who_remove_others(backend,
     def work(name):
         try:
             with backend.open() as handle:
-                start.wait(timeout=30)
+                start.wait(timeout=600)
                 for number in range(rounds):
                     weights = Weights(name, weights=Artifact(b"shared" * 10))
                     handle.add(weights) if how == "added" else handle._catalog.put(weights, 0)
@@ -113,7 +113,7 @@ def test_no_record_is_left_without_its_bytes_by_those_who_remove_others(backend,
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=120)
+        thread.join(timeout=600)
     assert failures == []
     assert [db.load("run", name).weights.read() for name in "abc"] == [b"shared" * 10] * 3
     for name in "abc":
@@ -182,7 +182,7 @@ def test_threads_that_put_the_same_artifact_at_once_leave_one_of_it(backend, sto
     def work():
         try:
             with backend.open() as handle:
-                start.wait(timeout=30)
+                start.wait(timeout=600)
                 put(handle._backend.catalog, BLOB * 2)
         except Exception as error:
             failures.append(error)
@@ -191,7 +191,7 @@ def test_threads_that_put_the_same_artifact_at_once_leave_one_of_it(backend, sto
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=120)
+        thread.join(timeout=600)
     assert failures == []
     assert read(store, hashlib.sha256(BLOB * 2).hexdigest()) == BLOB * 2
     assert len(chunks(backend)) == -(-len(BLOB * 2) // (1 << 20))
@@ -253,7 +253,7 @@ def test_what_no_record_came_to_use_is_cleared_once_its_process_is_gone(backend,
     used, unused, small = (hashlib.sha256(content).hexdigest() for content in contents)
     put(store)
     assert [store.has_artifact(each) for each in (used, unused, small)] == [True] * 3
-    process.communicate("die\n", timeout=30)
+    process.communicate("die\n", timeout=600)
     put(store, b"another")
     assert [store.has_artifact(each) for each in (used, unused, small)] == [True, False, False]
     assert len(chunks(backend)) == sum(-(-size // (1 << 20)) for size in (8_000_000, len(BLOB), len(b"another")))

@@ -125,7 +125,7 @@ def check_two_processes(backend, db, log):
     bodies = [f"text {n}" for n in range(500)]
     create_docs(backend, *bodies)
     processes = [start_predict(backend.address, log) for _ in range(2)]
-    written = [int(process.communicate(timeout=50)[0]) for process in processes]
+    written = [int(process.communicate(timeout=600)[0]) for process in processes]
     assert sum(written) == 500
     assert Counter(logged_calls(log)) == Counter(bodies)
     assert outputs(backend, db, "body", "logged") == {n + 1: body.upper() for n, body in enumerate(bodies)}
@@ -140,7 +140,7 @@ def check_killed_run(backend, db, log, monkeypatch):
     bodies = [f"text {n}" for n in range(300)]
     create_docs(backend, *bodies)
     killed = start_predict(backend.address, log, kill_at="text 150")
-    killed.communicate(timeout=50)
+    killed.communicate(timeout=600)
     assert killed.returncode == -signal.SIGKILL
     monkeypatch.setenv("PINNACLE_TEST_LOG", str(log))
     result = run(backend, db, logged)

@@ -64,7 +64,7 @@ def fit_until_killed(backend, at):
     ended = subprocess.run(
         [sys.executable, "-c", FIT, backend.address, str(step)],
         env={**os.environ, "PYTHONPATH": str(ROOT), "PINNACLE_FAILPOINTS": point},
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert ended.returncode == -signal.SIGKILL, ended.stderr
 

@@ -68,7 +68,7 @@ def test_a_second_process_is_told_who_trains_the_model_and_the_first_finishes(ba
     with pytest.raises(Conflict, match=f"'line' is being trained by process {socket.gethostname()}:{first.pid};"):
         fit(backend, db, line)
     assert (kept(db), line.weights, db.load("run", "line").is_alive) == (before, None, True)
-    first.communicate("go on\n", timeout=60)
+    first.communicate("go on\n", timeout=600)
     assert first.returncode == 0
     assert kept(db) == DONE
     assert db.load("model", "line").line() == expected(points())

@@ -100,7 +100,7 @@ def test_another_process_predicts_the_same(backend, db):
     line = fitted(backend, db)
     ended = subprocess.run(
         [sys.executable, "-c", LOAD, backend.address], env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert ended.stdout.split() == ["0", line.predict(0.3).hex()], ended.stderr
 

@@ -311,7 +311,7 @@ def test_a_listener_is_loaded_by_another_handle(backend, db, calls):
 
 def test_a_predict_beside_a_worker_pays_for_no_row_twice(backend, db, calls):
     create_docs(backend, *(f"text {n}" for n in range(100)))
-    both = threading.Barrier(2, timeout=20)
+    both = threading.Barrier(2, timeout=600)
 
     @model(identifier="m", batch_size=10)
     def meeting(body: str) -> str:

@@ -115,14 +115,14 @@ def test_of_threads_that_ask_at_once_exactly_one_gets_the_lease(backend, runs):
         model, start_together, answers = f"llm {round_number}", threading.Barrier(len(handles)), {}
 
         def ask(number, handle, model=model, start_together=start_together, answers=answers):
-            start_together.wait(timeout=20)
+            start_together.wait(timeout=600)
             answers[f"token {number}"] = handle._backend.runs.lease(model, f"token {number}", TTL_S)
 
         threads = [threading.Thread(target=ask, args=pair) for pair in enumerate(handles)]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(timeout=60)
+            thread.join(timeout=600)
         winners = [token for token, answer in answers.items() if answer is None]
         assert len(answers) == len(handles)
         assert [runs.leased()[model]] == winners
@@ -150,7 +150,7 @@ def test_of_processes_that_ask_at_once_in_a_new_database_exactly_one_gets_the_le
     assert set(answers) == {"None", f"{socket.gethostname()}:{processes[winner].pid}"}
     assert runs.leased() == {"llm": f"token {winner}"}
     for process in processes:
-        process.communicate("\n", timeout=60)
+        process.communicate("\n", timeout=600)
 
 
 HOLD = """
@@ -167,7 +167,7 @@ def test_the_lease_of_a_killed_process_is_void_at_once_and_goes_to_one(backend, 
     assert runs.lease("llm", "one", TTL_S) == f"{socket.gethostname()}:{holder.pid}"
     assert runs.leased() == {"llm": "killed"}
     holder.kill()
-    holder.communicate(timeout=60)
+    holder.communicate(timeout=600)
     assert runs.leased() == {}
     answers = []
     threads = [
@@ -177,7 +177,7 @@ def test_the_lease_of_a_killed_process_is_void_at_once_and_goes_to_one(backend, 
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=600)
     assert sorted(map(str, answers)) == sorted(["None", HERE, HERE, HERE])
 
 
@@ -264,7 +264,7 @@ def test_threads_that_log_at_once_lose_nothing(backend, runs):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=600)
     for handle in handles:
         handle.close()
     for run in ("run 0", "run 1"):
@@ -284,7 +284,7 @@ def test_what_was_logged_before_a_kill_is_there(backend, runs):
     for _ in range(20):
         acknowledged = int(logging.stdout.readline())
     logging.kill()
-    rest, _ = logging.communicate(timeout=60)
+    rest, _ = logging.communicate(timeout=600)
     acknowledged = max([acknowledged, *map(int, rest.split()[:-1])])
     found = [entry["at"] for entry in runs.series("run")]
     assert found == list(range(len(found)))

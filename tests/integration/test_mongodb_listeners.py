@@ -29,7 +29,7 @@ from pinnacle.base.errors import ConfigError, Conflict
 from tests.models import CALLS, shout, word_count
 
 ROOT = Path(__file__).parent.parent.parent
-DRAIN_S = 30.0
+DRAIN_S = 600.0
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from pinnacle.base.errors import ConfigError
 from tests.models import CALLS, shout, words
 
 ROOT = Path(__file__).parent.parent.parent
-DRAIN_S = 30.0
+DRAIN_S = 600.0
 DIE = """
 import sys, threading
 from pinnacle import pinnacle

@@ -299,7 +299,7 @@ def test_two_processes_compute_each_row_once(path, db, tmp_path):
         connection.executemany("INSERT INTO docs (body) VALUES (?)", [(f"text {n}",) for n in range(500)])
     log = tmp_path / "calls"
     processes = [start_predict(f"sqlite:///{path}", log) for _ in range(2)]
-    assert sum(int(process.communicate(timeout=50)[0]) for process in processes) == 500
+    assert sum(int(process.communicate(timeout=600)[0]) for process in processes) == 500
     assert Counter(logged_calls(log)) == Counter(f"text {n}" for n in range(500))
     assert run_sql(path, "SELECT count(*) FROM docs WHERE body__logged = upper(body)") == [(500,)]
 
@@ -308,7 +308,7 @@ def test_a_killed_run_keeps_what_it_wrote_and_holds_nothing(path, db, tmp_path, 
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.executemany("INSERT INTO docs (body) VALUES (?)", [(f"text {n}",) for n in range(200)])
     log = tmp_path / "calls"
-    start_predict(f"sqlite:///{path}", log, kill_at="text 120").communicate(timeout=50)
+    start_predict(f"sqlite:///{path}", log, kill_at="text 120").communicate(timeout=600)
     monkeypatch.setenv("PINNACLE_TEST_LOG", str(log))
     result = predict(db, logged)
     assert result.fresh >= 80

@@ -91,14 +91,14 @@ def test_threads_that_unpack_at_once_agree(folder, tmp_path):
 
     def work() -> None:
         files = folder_artifacts(folder)
-        start.wait(timeout=10)
+        start.wait(timeout=600)
         targets.append(unpack(files, tmp_path))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=30)
+        thread.join(timeout=600)
     assert len(targets) == 4
     assert len(set(targets)) == 1
 

@@ -330,14 +330,14 @@ def test_many_threads_adding_at_once_all_end_well(catalog):
     versions: list[int | None] = []
 
     def add(number: int) -> None:
-        start.wait(timeout=10)
+        start.wait(timeout=600)
         versions.append(catalog.add(Suffix("s", suffix=str(number % 4))).version)
 
     threads = [threading.Thread(target=add, args=(n,)) for n in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=30)
+        thread.join(timeout=600)
     assert len(versions) == 8
     stored = [v["version"] for v in catalog.show("model", "s")["versions"]]
     assert stored == list(range(len(stored)))

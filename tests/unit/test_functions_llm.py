@@ -60,7 +60,7 @@ def test_a_function_may_return_the_text_alone():
 
 
 def test_a_functions_calls_run_side_by_side_in_threads():
-    together = threading.Barrier(4, timeout=10)
+    together = threading.Barrier(4, timeout=600)
     asked = recorder(lambda prompt: f"{together.wait()}"[:0] + prompt, max_batch_size=4)
     assert asked.model.predict(list("abcd")) == list("abcd")
 

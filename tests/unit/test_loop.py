@@ -86,7 +86,7 @@ def test_threads_share_the_loop():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=10)
+        thread.join(timeout=600)
     assert results == [42] * 4
 
 
@@ -100,6 +100,6 @@ def test_a_forked_child_has_a_loop_of_its_own():
     queue = context.SimpleQueue()
     child = context.Process(target=_in_child, args=(queue,))
     child.start()
-    child.join(timeout=10)
+    child.join(timeout=600)
     assert child.exitcode == 0
     assert queue.get() == 42

@@ -179,7 +179,7 @@ def test_an_async_error_cancels_the_calls_in_flight():
 
 
 def test_a_value_model_may_run_on_threads():
-    both = threading.Barrier(2, timeout=10)
+    both = threading.Barrier(2, timeout=600)
 
     @model(concurrency=2)
     def meets(value: int) -> int:

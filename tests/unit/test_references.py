@@ -360,7 +360,7 @@ def from_a_script(tmp_path: Path, how: str) -> Catalog:
     script, result = tmp_path / "script.py", tmp_path / "result"
     script.write_text(textwrap.dedent(SCRIPT))
     subprocess.run(
-        [sys.executable, script, how, result], check=True, env={"PYTHONPATH": ":".join(sys.path)}, timeout=60
+        [sys.executable, script, how, result], check=True, env={"PYTHONPATH": ":".join(sys.path)}, timeout=600
     )
     store = MemoryStore()
     store.records, store.artifacts = pickle.loads(result.read_bytes())

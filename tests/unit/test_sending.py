@@ -187,7 +187,7 @@ def test_a_request_ends_when_its_time_is_over_and_is_closed(faults):
         began = time.monotonic()
         with pytest.raises(ProviderUnavailable, match="TimeoutError"):
             openai(server, timeout_s=0.2, max_tries=1).predict("x")
-        assert 0.2 <= time.monotonic() - began < 5
+        assert 0.2 <= time.monotonic() - began < 25
         wait_until(lambda: is_quiet(server))
 
 
@@ -299,5 +299,5 @@ def test_a_server_that_accepts_no_connection_is_given_up_in_time():
         began = time.monotonic()
         with pytest.raises(TimeoutError) as raised:
             loop.run(client.post(f"http://127.0.0.1:{listening.getsockname()[1]}/", {}))
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 60
         assert is_outage(raised.value)

@@ -442,7 +442,7 @@ def test_a_stored_model_answers_the_same_in_a_new_process(docs, server, monkeypa
     with pinnacle(url) as db:
         db.add(llm)
     answer = llm.predict("abc", seed=1)
-    found = subprocess.run([sys.executable, "-c", LOAD, url], capture_output=True, text=True, timeout=60, check=True)
+    found = subprocess.run([sys.executable, "-c", LOAD, url], capture_output=True, text=True, timeout=600, check=True)
     assert found.stdout.strip() == answer
     ours, theirs = server.requests
     assert (ours.body, ours.headers["authorization"]) == (theirs.body, theirs.headers["authorization"])

@@ -23,7 +23,7 @@ MODULES = sorted(
 def run(folder, code):
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], cwd=folder, env={"PYTHONPATH": ":".join(sys.path)},
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -91,7 +91,7 @@ def options_of(kind):
 def killed(jobs):
     """Run jobs in a process of their own; all of them must have been killed."""
     done = subprocess.run(
-        [sys.executable, "-m", __name__, json.dumps(jobs, default=str)], capture_output=True, text=True, timeout=300,
+        [sys.executable, "-m", __name__, json.dumps(jobs, default=str)], capture_output=True, text=True, timeout=600,
         env={**os.environ, "PYTHONPATH": ":".join(filter(None, sys.path))},
     )  # fmt: skip
     assert json.loads(done.stdout or "[]") == [-signal.SIGKILL] * len(jobs), done.stderr[-3000:]

@@ -130,7 +130,7 @@ def _likelihood(model, tokenizer, row, name):
     return sum(float(likely[0, place - 1, ids[0, place]]) for place in range(len(asked), ids.shape[1]))
 
 
-def python(code, *arguments, timeout=110, check=True):
+def python(code, *arguments, timeout=600, check=True):
     """Run code in a new process."""
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=timeout,

@@ -156,7 +156,7 @@ def test_components_answer_the_same_in_another_process_also_where_a_stored_adapt
         "print(json.dumps(answers))"
     )
     environment = {"PYTHONPATH": ":".join(sys.path), "HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=100)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=600)
     first, second = json.loads(done.stdout)
     assert first == bare.predict(ASKED[:5])
     assert [answer.strip() for answer in second] == SHIFTED[:5]

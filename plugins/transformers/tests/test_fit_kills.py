@@ -10,7 +10,7 @@ import pytest
 from plugins.transformers.tests.fit_kills import SAVE_STEPS, STEPS, killed, options_of
 from plugins.transformers.tests.fits import ASKED, TRAIN_ROWS, distance, fitted, load_file, stored, weights
 
-pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
 KILLS = {
     # kind, moment, where it goes on, whether the output folder is gone by then

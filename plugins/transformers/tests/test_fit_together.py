@@ -37,7 +37,7 @@ def together(tmp_path, url, base, name, dies_at=-1):
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone",
          str(tmp_path / "script.py"), url, str(base), name, str(dies_at)],
-        capture_output=True, text=True, timeout=280, cwd=tmp_path,
+        capture_output=True, text=True, timeout=600, cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": ":".join(filter(None, sys.path))},
     )  # fmt: skip
     said = [json.loads(line.partition("ended ")[2]) for line in done.stdout.splitlines() if "ended " in line]

@@ -126,5 +126,5 @@ def test_rows_are_answered_and_the_component_loads_in_another_process(server, tm
     assert written == [f"{number}+0=two" for number in range(50)]
     code = f"from pinnacle import pinnacle\nwith pinnacle({url!r}) as db: print(db.load('model', 'llm').predict('x='))"
     done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": ":".join(sys.path)}, capture_output=True,
-                          text=True, timeout=60)  # fmt: skip
+                          text=True, timeout=600)  # fmt: skip
     assert (done.stdout.strip(), done.stderr) == ("x=two", "")
