@@ -267,6 +267,8 @@ def test_every_model_of_a_plugin_is_named_in_the_docs():
 def test_every_path_that_a_page_names_is_there(page):
     for path in re.findall(r"`((?:pinnacle|plugins|tests|docs|examples|alembic|benchmarks)/[\w./*-]*)`", page.prose):
         assert list(ROOT.glob(path)), path
+    for path in re.findall(r"`((?:sql|sqlite|postgres|mongodb)/[\w./*-]*)`", page.prose):
+        assert list((ROOT / "pinnacle/backends").glob(path)), path
 
 
 def test_the_parts_of_a_prediction_are_where_the_design_says():
