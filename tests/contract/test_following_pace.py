@@ -15,10 +15,10 @@ from tests.contract.listening import add, values
 from tests.models import ABSENT_PARTS, Suffixed
 
 
-def test_a_newer_version_is_noticed_at_the_next_look(backend, db, elsewhere, monkeypatch):
+def test_a_newer_version_is_noticed_at_the_next_look(backend, db, elsewhere, below, monkeypatch):
     """How often it looks, the next test says."""
     follow(backend, db, "a")
-    asked = questions(db, monkeypatch)
+    asked = questions(below, monkeypatch)
     elsewhere.add(version("2"))
     before = len(asked)
     wait_until(lambda: values(backend) == {1: "a2"})
@@ -28,12 +28,12 @@ def test_a_newer_version_is_noticed_at_the_next_look(backend, db, elsewhere, mon
 
 def what_is_asked_in_three_seconds(below: Backend, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The questions to the catalog that a worker asks with nothing to do."""
-    asked = questions(db, monkeypatch)
+    asked = questions(below, monkeypatch)
     time.sleep(3)
     return asked
 
 
-def questions(db: Database, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def questions(below: Backend, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The questions to the catalog from now on, by their names."""
     asked: list[str] = []
     store = type(below.catalog)
