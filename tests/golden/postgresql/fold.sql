@@ -1,0 +1,25 @@
+SELECT pinnacle.pinnacle_listener.position
+  FROM pinnacle.pinnacle_listener
+  WHERE pinnacle.pinnacle_listener.output_id = %(output_id_1)s::INTEGER FOR UPDATE;
+
+WITH taken AS (DELETE FROM "pinnacle"."pinnacle_outbox_1"
+    WHERE ctid = ANY(ARRAY(SELECT ctid
+        FROM ((SELECT ctid, xid
+            FROM "pinnacle"."pinnacle_outbox_1"
+            WHERE true AND xid >= CAST(%(at)s AS xid8)
+            ORDER BY xid
+            LIMIT %(rows)s)) AS unseen
+        ORDER BY xid
+        LIMIT %(rows)s))
+    RETURNING xid, k0), folded AS (INSERT INTO "pinnacle"."pinnacle_work_1" (k0, at)
+    SELECT DISTINCT k0, CAST(%(now)s AS double precision)
+    FROM taken
+    WHERE k0 IS NOT NULL
+    ON CONFLICT (k0) DO UPDATE
+    SET revision = excluded.place)
+  SELECT count(*), CAST(max(xid) AS text), bool_or(k0 IS NULL), CAST(pg_current_snapshot() AS text)
+  FROM taken;
+
+UPDATE pinnacle.pinnacle_listener
+  SET position=%(position)s::VARCHAR, folded_at=%(folded_at)s
+  WHERE pinnacle.pinnacle_listener.output_id = %(output_id_1)s::INTEGER;

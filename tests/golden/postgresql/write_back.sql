@@ -1,0 +1,23 @@
+WITH pinnacle_guard AS MATERIALIZED (SELECT version, set_config('pinnacle.writer', '1', true), set_config('synchronous_commit', %s, true)
+    FROM "pinnacle"."pinnacle_output"
+    WHERE id = 1 FOR KEY SHARE), pinnacle_b (k0, o, h, n) AS MATERIALIZED (SELECT *
+    FROM unnest(%b::integer[], %b::text[], %b::bytea[])
+    WITH ORDINALITY), pinnacle_u (n, k0, fingerprint) AS (UPDATE "docs"
+    SET "loud" = pinnacle_b.o
+    FROM pinnacle_b
+    WHERE "docs"."id" = pinnacle_b.k0 AND decode(md5(record_send(row(docs.body))), 'hex') = pinnacle_b.h AND (SELECT version
+      FROM pinnacle_guard) <= 0
+    RETURNING pinnacle_b.n, "docs"."id", decode(md5(record_send(row(docs.body, docs.loud))), 'hex') AS fingerprint), pinnacle_recorded AS (INSERT INTO "pinnacle"."pinnacle_state_1" (k0, fingerprint, version, failed)
+    SELECT pinnacle_u.k0, pinnacle_u.fingerprint, 0, false
+    FROM pinnacle_u
+    ON CONFLICT (k0) DO UPDATE
+    SET fingerprint = excluded.fingerprint, version = excluded.version, failed = excluded.failed) (SELECT n, NULL::integer, NULL::boolean
+    FROM pinnacle_b
+    EXCEPT ALL
+    SELECT n, NULL, NULL
+    FROM pinnacle_u)
+  UNION ALL
+  SELECT NULL, (SELECT version
+    FROM pinnacle_guard), EXISTS (SELECT 1
+    FROM "pinnacle"."pinnacle_error"
+    WHERE output_id = 1);

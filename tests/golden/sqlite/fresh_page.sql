@@ -1,0 +1,29 @@
+SELECT main.pinnacle_output.released
+  FROM main.pinnacle_output
+  WHERE main.pinnacle_output.id = 1;
+
+SELECT 1 AS anon_1
+  FROM main.pinnacle_state_1
+  LIMIT 1 OFFSET 0;
+
+SELECT docs.id, docs.body, docs.loud, main.pinnacle_state_1.fingerprint, main.pinnacle_state_1.version, main.pinnacle_state_1.failed
+  FROM docs
+  LEFT OUTER JOIN main.pinnacle_state_1 ON main.pinnacle_state_1.k0 = docs.id
+  ORDER BY docs.id
+  LIMIT 2 OFFSET 0;
+
+SELECT main.pinnacle_output.released
+  FROM main.pinnacle_output
+  WHERE main.pinnacle_output.id = 1;
+
+SELECT 1 AS anon_1
+  FROM main.pinnacle_state_1
+  WHERE main.pinnacle_state_1.k0 > 2
+  LIMIT 1 OFFSET 0;
+
+SELECT docs.id, docs.body, docs.loud, main.pinnacle_state_1.fingerprint, main.pinnacle_state_1.version, main.pinnacle_state_1.failed
+  FROM docs
+  LEFT OUTER JOIN main.pinnacle_state_1 ON main.pinnacle_state_1.k0 = docs.id AND main.pinnacle_state_1.k0 > 2
+  WHERE docs.id > 2
+  ORDER BY docs.id
+  LIMIT 2 OFFSET 0;
