@@ -11,10 +11,11 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pinnacle import Checkpoint, ConfigError, MissingPlugin, Run, Settings
+from pinnacle import Checkpoint, ConfigError, Run, Settings
 from pinnacle.plugin import folder_artifacts, folder_fingerprint, unpack
+from pinnacle_transformers.folders import check_output_dir
 from pinnacle_transformers.limits import require_packages
-from pinnacle_transformers.loading import Weights, load_tokenizer, load_weights, loading_adapter
+from pinnacle_transformers.loading import Weights, load_tokenizer, load_weights, loading_adapter, require_libraries
 
 if TYPE_CHECKING:
     from pinnacle_transformers.model import LLM
@@ -24,11 +25,7 @@ def check(model: LLM, configuration: Any) -> None:
     """ConfigError or MissingPlugin for what cannot work, before anything is read or written."""
     from pinnacle_transformers.configuration import LLMTrainingConfiguration
 
-    for package in ("torch", "transformers", "peft", "trl", "datasets"):
-        try:
-            __import__(package)
-        except ImportError as error:
-            raise MissingPlugin(package, "pinnacle-transformers", purpose="fit()") from error
+    require_libraries("peft", "trl", "datasets", purpose="fit()")
     if not isinstance(configuration, LLMTrainingConfiguration):
         raise ConfigError(f"LLM is trained by an LLMTrainingConfiguration, not {type(configuration).__name__}")
     if not configuration.log_to_db and configuration.output_dir is None:
@@ -50,9 +47,7 @@ def check(model: LLM, configuration: Any) -> None:
         arguments = configuration.library_arguments(configuration.output_dir or tempfile.gettempdir())
     require_packages(arguments)
     _check_adapter(model, configuration)
-    from pinnacle_transformers.training import check_output_dir
-
-    check_output_dir(configuration, model.identifier)
+    check_output_dir(configuration.output_dir, model.identifier, may_overwrite=configuration.overwrite_output_dir)
 
 
 def _check_adapter(model: LLM, configuration: Any) -> None:

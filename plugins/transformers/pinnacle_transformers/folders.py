@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pinnacle import ModelUnavailable
+from pinnacle import ConfigError, ModelUnavailable
 from pinnacle.plugin import folder_fingerprint
 
 MARK = "pinnacle.json"
@@ -38,6 +38,22 @@ def mark_of(folder: Path) -> dict[str, Any]:
     mark = folder / MARK
     found: dict[str, Any] = json.loads(mark.read_text()) if mark.is_file() else {}
     return found
+
+
+def check_output_dir(output_dir: str | None, model: str, *, may_overwrite: bool) -> None:
+    """ConfigError for an output folder that cannot be made, or with files that are not of this model's fits."""
+    if output_dir is None:
+        return
+    folder = Path(output_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"output_dir={output_dir!r} cannot be made: {error}; name another folder") from error
+    if not may_overwrite and mark_of(folder).get("model") != model and any(folder.iterdir()):
+        raise ConfigError(
+            f"output_dir={output_dir!r} has files in it; name another folder, or pass overwrite_output_dir=True to "
+            "write among them (its checkpoint-* folders are deleted)"
+        )
 
 
 def series_in(folder: Path, run: str) -> list[dict[str, Any]]:

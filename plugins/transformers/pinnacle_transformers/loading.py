@@ -54,13 +54,13 @@ def device_of(weights: Weights) -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def require_libraries() -> None:
-    """MissingPlugin naming what is not installed."""
-    for package in ("torch", "transformers"):
+def require_libraries(*more: str, purpose: str = "LLM") -> None:
+    """MissingPlugin naming what is not installed of torch, transformers and others."""
+    for package in ("torch", "transformers", *more):
         try:
             __import__(package)
         except ImportError as error:
-            raise MissingPlugin(package, "pinnacle-transformers", purpose="LLM") from error
+            raise MissingPlugin(package, "pinnacle-transformers", purpose=purpose) from error
 
 
 def load_weights(weights: Weights, model: str) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import gc
 import importlib.metadata
 import json
@@ -18,11 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pinnacle
-from pinnacle import BackendError, ConfigError, PinnacleError, TrainingError
+from pinnacle import ConfigError, PinnacleError, TrainingError
 from pinnacle.plugin import DataFacts, Start, TrainingJob, loading_lock
 from pinnacle_transformers.configuration import LLMTrainingConfiguration
 from pinnacle_transformers.examples import Counted, Examples, require_rows
-from pinnacle_transformers.folders import MARK, STATE, mark_of
+from pinnacle_transformers.failures import remedy_of, told_with_a_remedy
+from pinnacle_transformers.folders import MARK, STATE
 from pinnacle_transformers.loading import Weights, load_tokenizer, load_weights, loading_adapter
 from pinnacle_transformers.quiet import quiet
 from pinnacle_transformers.scoring import MetricError, Scoring
@@ -34,14 +34,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TRAIN, VALID = "train", "valid"
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-NO_ROOM = (
-    "No space left", "disk is full", "OutOfDiskSpace", "File too large", "quota exceeded", "PytorchStreamWriter",
-    "iostream error",
-)  # fmt: skip
-NO_MEMORY = ("out of memory", "can't allocate memory")
-"""What the libraries say of a disk and of memory that is full."""
-
 _training = threading.RLock()
 """One fit of a process trains at a time: the libraries draw random numbers for all of them from one place."""
 
@@ -71,7 +63,7 @@ class Training:
 
     def run(self) -> None:
         """Read, train, and store what the fit ended with."""
-        with self._failures():
+        with told_with_a_remedy(self.args, self.output_dir):
             prepared = self._prepared()
             sets = self._sets(prepared.files)
             with _training, _quiet_libraries():
@@ -215,8 +207,31 @@ class Training:
         from transformers import EarlyStoppingCallback
         from transformers.trainer_callback import PrinterCallback
 
-        from pinnacle_transformers.trainers import SUMS, WatchedDPO, WatchedSFT, Watcher
+        from pinnacle_transformers.trainers import WatchedDPO, WatchedSFT, Watcher
 
+        others = {name: rows for name, rows in sets.items() if name != TRAIN}
+        self._settle_arguments(list(others))
+        base, peft_config = self._weights()
+        watcher = Watcher(self.job, "adapter" if self.configuration.use_lora else "full", list(others))
+        trainer_class: Any = WatchedSFT if self.configuration.method == "sft" else WatchedDPO
+        trainer = trainer_class(
+            base, args=self.args, train_dataset=sets[TRAIN], eval_dataset=others or None,
+            processing_class=self.tokenizer, peft_config=peft_config, callbacks=[watcher],
+        )  # fmt: skip
+        trainer.remove_callback(PrinterCallback)
+        stopping = EarlyStoppingCallback(self.configuration.early_stopping_patience or 1)
+        if self.configuration.early_stopping_patience is not None:
+            trainer.add_callback(stopping)
+        if prepared.resumed_from is not None:
+            _resume(Path(prepared.resumed_from), trainer, watcher, stopping)
+        trainer.scoring = Scoring(self.job.metrics, self.tokenizer, self.args.per_device_eval_batch_size)
+        if self.configuration.method == "sft":
+            trainer.scored_sets = others  # a row by itself, also where they are packed
+        watcher.trainer = trainer
+        return trainer, watcher
+
+    def _settle_arguments(self, validation_sets: list[str]) -> None:
+        """Say in the library's arguments what is already done, and what pinnacle does itself."""
         args = self.args
         if self.configuration.method == "sft":
             args.assistant_only_loss = False  # the labels say it
@@ -227,33 +242,8 @@ class Training:
         args.disable_tqdm = self.configuration.display.get("disable_tqdm", True)  # the run has a line of its own
         if self.configuration.output_dir is None:
             args.save_total_limit = 1  # the database has them all
-        others = {name: rows for name, rows in sets.items() if name != TRAIN}
-        if args.metric_for_best_model is not None and others:
-            args.metric_for_best_model = _metric_of(args.metric_for_best_model, list(others))
-        base, peft_config = self._weights()
-        watcher = Watcher(self.job, "adapter" if self.configuration.use_lora else "full", list(others))
-        trainer_class: Any = WatchedSFT if self.configuration.method == "sft" else WatchedDPO
-        trainer = trainer_class(
-            base, args=args, train_dataset=sets[TRAIN], eval_dataset=others or None, processing_class=self.tokenizer,
-            peft_config=peft_config, callbacks=[watcher],
-        )  # fmt: skip
-        trainer.remove_callback(PrinterCallback)
-        stopping = EarlyStoppingCallback(self.configuration.early_stopping_patience or 1)
-        if self.configuration.early_stopping_patience is not None:
-            trainer.add_callback(stopping)
-        if prepared.resumed_from is not None:
-            folder = Path(prepared.resumed_from)
-            state = json.loads((folder / STATE).read_text())
-            watcher.resume(state)
-            if (folder / SUMS).is_file():  # written last: a process may have been killed before it
-                trainer.kept_sums = json.loads((folder / SUMS).read_text())
-            trainer.is_over = _callback_state(state, "TrainerControl", "args").get("should_training_stop", False)
-            vars(stopping).update(_callback_state(state, "EarlyStoppingCallback", "attributes"))
-        trainer.scoring = Scoring(self.job.metrics, self.tokenizer, args.per_device_eval_batch_size)
-        if self.configuration.method == "sft":
-            trainer.scored_sets = others  # a row by itself, also where they are packed
-        watcher.trainer = trainer
-        return trainer, watcher
+        if args.metric_for_best_model is not None and validation_sets:
+            args.metric_for_best_model = _metric_of(args.metric_for_best_model, validation_sets)
 
     def _weights(self) -> tuple[Any, Any]:
         """The model to train, apart from those that predict, and the adapter to put on it, if it has none yet."""
@@ -310,44 +300,21 @@ class Training:
         try:
             yield
         except (ValueError, OSError, ImportError) as error:
-            if isinstance(error, PinnacleError) or _remedy(error, self.args, self.output_dir):
+            if isinstance(error, PinnacleError) or remedy_of(error, self.args, self.output_dir):
                 raise
             raise ConfigError(f"{self.configuration.label}: {error}") from error
 
-    @contextlib.contextmanager
-    def _failures(self) -> Iterator[None]:
-        """TrainingError, with what to do, for memory and disks that are full."""
-        try:
-            yield
-        except PinnacleError as error:
-            if isinstance(error, BackendError) and _says(str(error), NO_ROOM):
-                raise TrainingError(
-                    f"the disk of the database is full ({str(error)[:200]}): make room. The checkpoints stored so far "
-                    "are kept, and the same fit goes on from the last"
-                ) from error
-            raise
-        except Exception as error:  # the unit of work: one training, whose error says what to do; raised again
-            if remedy := _remedy(error, self.args, self.output_dir):
-                raise TrainingError(remedy) from error
-            raise
 
+def _resume(folder: Path, trainer: Any, watcher: Any, stopping: Any) -> None:
+    """Give the trainer and its callbacks what they knew at the checkpoint in a folder."""
+    from pinnacle_transformers.trainers import SUMS
 
-def check_output_dir(configuration: LLMTrainingConfiguration, model: str) -> None:
-    """ConfigError for an output folder with files that are not of this model's fits."""
-    folder = None if configuration.output_dir is None else Path(configuration.output_dir)
-    if folder is None:
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"output_dir={str(folder)!r} cannot be made: {error}; name another folder") from error
-    if configuration.overwrite_output_dir:
-        return
-    if mark_of(folder).get("model") != model and any(folder.iterdir()):
-        raise ConfigError(
-            f"output_dir={str(folder)!r} has files in it; name another folder, or pass overwrite_output_dir=True to "
-            "write among them (its checkpoint-* folders are deleted)"
-        )
+    state = json.loads((folder / STATE).read_text())
+    watcher.resume(state)
+    if (folder / SUMS).is_file():  # written last: a process may have been killed before it
+        trainer.kept_sums = json.loads((folder / SUMS).read_text())
+    trainer.is_over = _callback_state(state, "TrainerControl", "args").get("should_training_stop", False)
+    vars(stopping).update(_callback_state(state, "EarlyStoppingCallback", "attributes"))
 
 
 def _as_configured(tokenizer: Any, args: Any, configuration: LLMTrainingConfiguration) -> Any:
@@ -373,10 +340,6 @@ def _metric_of(name: str, sets: list[str]) -> str:
     if any(name.startswith((f"eval_{each}_", f"{each}_")) for each in sets):
         return name
     return f"eval_{sets[0]}_{name.removeprefix('eval_')}"
-
-
-def _says(words: str, signs: tuple[str, ...]) -> bool:
-    return any(sign.lower() in words.lower() for sign in signs)
 
 
 def _step_of(checkpoint: str | None) -> int | None:
@@ -405,25 +368,6 @@ def _device(args: Any) -> str:
     if args.device.type == "cuda":
         return f"{args.world_size} x {torch.cuda.get_device_name(args.device)}"
     return str(args.device.type) if args.world_size == 1 else f"{args.world_size} x {args.device.type}"
-
-
-def _remedy(error: BaseException, args: Any, folder: Path) -> str | None:
-    """What to do where memory or a disk is full; told by words, of classes that the libraries do not share."""
-    if error.__context__ is not None and (remedy := _remedy(error.__context__, args, folder)):
-        return remedy  # what came of it may say nothing
-    words = str(error)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or _says(words, NO_MEMORY):
-        return (
-            f"out of memory: lower per_device_train_batch_size={args.per_device_train_batch_size} (with "
-            "gradient_accumulation_steps= as much higher) or max_length=, or train with use_lora=True and bits=4. "
-            "The checkpoints stored so far are kept, and the same fit goes on from the last"
-        )
-    if getattr(error, "errno", None) in FULL or _says(words, NO_ROOM):
-        return (
-            f"the disk of {str(folder)!r} is full ({words[:200]}): make room, or pass save_total_limit= or another "
-            "output_dir=. The checkpoints stored so far are kept, and the same fit goes on from the last"
-        )
-    return None
 
 
 @contextlib.contextmanager
