@@ -102,7 +102,7 @@ def merged(model: LLM, identifier: str) -> LLM:
     if not folder.is_dir():
         _merge(model, folder)
     return dataclasses.replace(
-        model, identifier=identifier, bits=None, adapter_id=None, store_adapter=False, adapter=None,
+        model, identifier=identifier, version=None, bits=None, adapter_id=None, store_adapter=False, adapter=None,
         adapter_weights=None, weight_files=_with_cache(folder), fitted_by=None,
     )  # fmt: skip
 
