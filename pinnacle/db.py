@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
@@ -29,6 +29,7 @@ from pinnacle.runtime.fitter import FitRequest, Fitter
 from pinnacle.runtime.listeners import Listeners
 from pinnacle.runtime.local_worker import LocalWorker
 from pinnacle.runtime.options import PredictOptions
+from pinnacle.runtime.plan import Plan
 from pinnacle.runtime.predictor import Predictor, PredictRequest
 from pinnacle.runtime.queries import stored_dataset
 from pinnacle.runtime.result import PredictResult
@@ -47,16 +48,6 @@ def pinnacle(target: Any = None, *, settings: Settings | None = None) -> Databas
     """
     settings = settings or Settings.from_environment()
     return Database(open_backend(target, settings), settings)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Statements that a call would run, in order; prints as a script."""
-
-    statements: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return "\n".join(f"{statement};" for statement in self.statements) or "nothing to do"
 
 
 class Database:
@@ -192,7 +183,7 @@ class Database:
         self, model: Model | str, X: Any, select: Any = None, *, output: Any = None, limit: int | None = None,  # noqa: N803
         batch_size: int | None = None, overwrite: bool = False, on_error: Literal["isolate", "raise"] = "isolate",
         progress: bool | None = None, dry_run: bool = False, listen: bool = False, budget: float | None = None,
-        mode: Literal["live", "batch"] = "live",
+        mode: Literal["live", "batch"] = "live", adopt: bool = False,
         context_select: Any = None, context_key: str | None = None, example_keys: tuple[str, str] | None = None,
         **parameters: Any,
     ) -> Any:  # fmt: skip
@@ -200,13 +191,15 @@ class Database:
 
         ``X``: a field, a dotted path, a tuple of fields (positional arguments) or a dict
         (argument -> field; ``input`` is the first). ``output``: the column's name, by default
-        ``{X}__{identifier}``; created if absent, adopted if it has the right type. Or
+        ``{X}__{identifier}``; created if absent, adopted if it has the right type. Values there that pinnacle did
+        not write are never overwritten unasked: ConfigError counts them, ``adopt=True`` gives them up. Or
         ``Side("chunks")``: a table or collection of its own, one row an item of what the model returns. Or, for
         a model with an ``output_schema``, a dict of field to column beside the default one.
         Rows whose stored output is current are not computed again unless ``overwrite``:
         inputs, output, model version and the keywords for the model are as they were.
         ``limit``: only the first rows of the query, in key order. ``on_error="raise"`` stops
-        at the first row that fails; by default it is set aside and listed by `errors`.
+        at the first row that fails, and raises for rows set aside earlier; by default it is set aside and listed by
+        `errors`.
         Other keywords go to the model. Each batch is committed as it is done: after an
         abort of any kind the same call goes on where it stopped. ``listen``: afterwards a
         `Listener` for the same is added, for a worker to keep the output fresh.
@@ -226,7 +219,7 @@ class Database:
         model = self._predictor.ready(model, store=False)
         if select is None and context_select is not None:
             return self._predictor.answer(model, X, parameters)
-        request = PredictRequest(model, X, select, output, parameters)
+        request = PredictRequest(model, X, select, output, parameters, adopt)
         options = replace(options, parameters=parameters)
         if mode == "batch":
             if listen or dry_run or budget is not None:
@@ -256,14 +249,15 @@ class Database:
     ) -> Plan:
         """Every statement that `add` or, with ``X`` and ``select``, `predict` would run before its first row.
 
-        Changes nothing.
+        With ``X`` and ``select`` also the rows that it would compute, what of the model has changed, and the values
+        that it would overwrite: see `Plan`. These are counted by reading all rows. Changes nothing.
         """
         if isinstance(component, Listener):
             return Plan(tuple(self._listeners.plan(component)))
         if X is None and select is None:
             return Plan(tuple(self._backend.migration_plan()))
         model = self._predictor.ready(component, store=False)
-        return Plan(tuple(self._predictor.plan(PredictRequest(model, X, select, output))))
+        return self._predictor.plan(PredictRequest(model, X, select, output))
 
     def errors(self, model: str | Model | None = None, *, limit: int = NEWEST_ERRORS) -> list[RowError]:
         """Rows set aside with their errors, newest first."""

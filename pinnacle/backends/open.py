@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
 from pinnacle.backends.protocol import Backend
@@ -20,6 +21,10 @@ GROUP = "pinnacle.backends"
 DEFAULT_URL = "sqlite:///pinnacle.db"
 EXAMPLES = "sqlite:///file.db, postgresql://user@host/db or mongodb://host:27017/db"
 
+SQLITE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
+ASYNC_OPTIONS = ("ssl", "prepared_statement_cache_size", "prepared_statement_name_func", "async_fallback")
+"""What the URL of an AsyncEngine may say to its driver, and no other driver knows."""
+
 Opener = Callable[[Any, Settings], Backend]
 
 
@@ -29,13 +34,27 @@ def open_backend(target: Any, settings: Settings) -> Backend:
     Only the chosen database's driver is imported. Raises ConfigError for what nobody opens,
     MissingPlugin where the package that would is not installed.
     """
-    target = DEFAULT_URL if target is None else target
+    target = _as_url(DEFAULT_URL if target is None else target)
     known = {point.name: point for point in entry_points(group=GROUP)}
     name = _scheme_of(target) if isinstance(target, str) else _kind_of(target)
     chosen = known.get(name) or known.get(name.partition("+")[0])
     if chosen is None:
         raise _unknown(target, name, sorted(known))
     return _opener(chosen)(target, settings)
+
+
+def _as_url(target: Any) -> Any:
+    """A plain path to a SQLite file, one that is there or is called like one, as its URL; an AsyncEngine, whose driver
+    works in its own loop alone, as its URL; all else as it is."""
+    if isinstance(target, str) and "://" not in target:
+        is_file = Path(target).suffix in SQLITE_SUFFIXES or Path(target).is_file()
+        return f"sqlite:///{target}" if is_file else target
+    if isinstance(target, Path):
+        return f"sqlite:///{target}"
+    if _package_of(target) == "sqlalchemy" and hasattr(target, "sync_engine"):
+        url = target.sync_engine.url.difference_update_query(ASYNC_OPTIONS)
+        return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=False)
+    return target
 
 
 def _scheme_of(url: str) -> str:
@@ -55,8 +74,7 @@ def _kind_of(handle: Any) -> str:
 
     if not isinstance(handle, sa.Engine):
         raise ConfigError(
-            f"pinnacle() takes a SQLAlchemy Engine, not {type(handle).__name__}; "
-            "an AsyncEngine has one as .sync_engine, a Session as .get_bind()"
+            f"pinnacle() takes a SQLAlchemy Engine, not {type(handle).__name__}; a Session has one as .get_bind()"
         )
     return handle.dialect.name
 

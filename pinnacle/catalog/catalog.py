@@ -160,6 +160,8 @@ class Catalog:
         if versions := [r.version for r in self.store.versions(kind, identifier)]:
             raise NotFound(f"{kind} {identifier!r} has no version {version}; it has {', '.join(map(str, versions))}")
         known = self.store.identifiers()
+        if kind not in KINDS and kind not in {k for k, _ in known}:
+            raise NotFound(f"there is no kind {kind!r}{_did_you_mean(kind, KINDS)}")
         if other := [k for k, name in known if name == identifier]:
             raise NotFound(f"there is no {kind} {identifier!r}, but a {' and a '.join(other)} of that name")
         raise NotFound(

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pinnacle.base.errors import ConfigError
 from pinnacle.base.rows import Fields
-from pinnacle.components.component import Component, check_identifier
+from pinnacle.components.component import Component, check_identifier, operational
 from pinnacle.components.model import Model
 
 CHOICES = {"on_change": ("keep", "clear"), "unmatched": ("keep", "clear"), "follow": ("pinned", "latest")}
@@ -17,7 +17,8 @@ CHOICES = {"on_change": ("keep", "clear"), "unmatched": ("keep", "clear"), "foll
 class Listener(Component):
     """Keeps ``model``'s output fresh over the rows of ``select``, whoever changes them.
 
-    ``key`` takes what ``X`` of `predict` takes. ``output``: the column's name, by default
+    ``key`` takes what ``X`` of `predict` takes, and may be called ``X``. ``model`` may be the name of a
+    stored one. ``output``: the column's name, by default
     ``{key}__{model}``. ``parameters``: keywords for the model. ``on_change``: what
     happens to the old value when an input changes: kept until the new one is written, or
     cleared in the user's own transaction.
@@ -34,13 +35,16 @@ class Listener(Component):
     that. A version that cannot be loaded where the worker runs, or does not fit the output, is
     shown as the listener's error, and the one before works on. Added with a model that is
     stored, but is not the newest, such a listener gets the newest in its place.
+
+    ``adopt``: values that stand where the output goes and that pinnacle did not write may be
+    overwritten; without it adding the listener is refused.
     """
 
     kind: ClassVar[str] = "listener"
 
     identifier: str = ""
     _: dataclasses.KW_ONLY
-    model: Model | None = None
+    model: Any = None
     key: Any = None
     select: Any = None
     output: Any = None
@@ -51,12 +55,17 @@ class Listener(Component):
     replicated: bool = False
     sweep_every_s: float = 3600.0
     follow: Literal["pinned", "latest"] = "pinned"
+    adopt: bool = operational(False)
+    X: dataclasses.InitVar[Any] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, X: Any) -> None:  # noqa: N803
         if self.identifier:
             check_identifier(self.identifier)
-        if not isinstance(self.model, Model):
-            raise ConfigError(f"a listener needs model=, a model, not {self.model!r}")
+        if not isinstance(self.model, Model) and not (isinstance(self.model, str) and self.model):
+            raise ConfigError(f"a listener needs model=, a model or the name of a stored one, not {self.model!r}")
+        if X is not None and self.key is not None:
+            raise ConfigError("X= and key= are two names of one thing; pass one of them")
+        self.key = X if self.key is None else self.key
         if self.key is None or self.select is None:
             raise ConfigError("a listener needs key= (the field or fields to read) and select= (the rows)")
         self.key = Fields.of(self.key).to_json()

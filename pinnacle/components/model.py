@@ -234,6 +234,7 @@ class Model(Component):
         listen: bool = False,
         budget: float | None = None,
         mode: str = "live",
+        adopt: bool = False,
         **kwargs: Any,
     ) -> Any:
         """One output for a value, a list of outputs for a list, or with ``X`` and ``db`` the rows of a query.
@@ -245,7 +246,7 @@ class Model(Component):
         engine = {
             "select": select, "output": output, "limit": limit, "overwrite": overwrite, "on_error": on_error,
             "progress": progress, "dry_run": dry_run, "listen": listen, "budget": budget,
-            "mode": mode,
+            "mode": mode, "adopt": adopt,
         }  # fmt: skip
         if db is not None:
             _refuse_values(self.identifier, value, X)
@@ -293,7 +294,7 @@ _METHODS = {
 _ENGINE_DEFAULTS: dict[str, Any] = {
     "select": None, "output": None, "limit": None, "overwrite": False, "on_error": "isolate",
     "progress": None, "dry_run": False, "listen": False, "budget": None,
-    "mode": "live",
+    "mode": "live", "adopt": False,
 }  # fmt: skip
 
 

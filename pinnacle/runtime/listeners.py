@@ -23,6 +23,7 @@ from pinnacle.runtime.books import predict_settings
 from pinnacle.runtime.keeper import Keeper
 from pinnacle.runtime.listener_prediction import ListenerPrediction
 from pinnacle.runtime.local_worker import LocalWorker
+from pinnacle.runtime.plan import refuse_foreign
 from pinnacle.runtime.standings import Standings
 from pinnacle.runtime.worker import Worker
 
@@ -44,9 +45,11 @@ class Listeners:
 
     def add(self, listener: Listener, *, allow_pickle: bool = False) -> Listener:
         """Store a listener and begin to capture; its first fill is for a worker to do."""
+        listener.model = self._found(listener.model)
         stored, source, spec, kept = self._prepared(listener)
         self._check_circles(stored, source, spec)
         self._check_plan(source, spec)
+        refuse_foreign(self._backend, source, spec, listener.output, adopt=stored.adopt)
         was_there = self._check_place(stored.identifier, source.table, spec.name)
         stored = self._catalog.add(stored, allow_pickle=allow_pickle, keeps=kept)
         listener.identifier, listener.version, listener.model = stored.identifier, stored.version, stored.model
@@ -96,7 +99,7 @@ class Listeners:
 
     def plan(self, listener: Listener) -> list[str]:
         """The statements that `add` would run."""
-        stored, source, spec, _ = self._prepared(listener)
+        stored, source, spec, _ = self._prepared(replace(listener, model=self._found(listener.model)))
         statements = self._backend.plan(source, spec)
         return statements + self._feed(stored, self._backend.bind(source, spec, create=False)).plan()
 
@@ -109,6 +112,10 @@ class Listeners:
             self._standings.keep_only(())
             self._added.pop(identifier, None)
         self._catalog.remove(Listener.kind, identifier, version)
+
+    def _found(self, model: Model | str | None) -> Any:
+        """A model that was given by its name, loaded."""
+        return self._catalog.load(Model.kind, model) if isinstance(model, str) else model
 
     def _prepared(self, listener: Listener) -> tuple[Listener, Any, OutputSpec, Model | None]:
         """The same for a listener that is about to be added, and the model that it is to have where that is stored."""

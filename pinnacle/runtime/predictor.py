@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pinnacle.backends.protocol import Backend, Target
-from pinnacle.base.errors import ComponentError, ConfigError, Conflict
+from pinnacle.base.errors import ComponentError, ConfigError, Conflict, ModelError
 from pinnacle.base.metering import Meter, meter
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec
 from pinnacle.base.settings import Settings
@@ -25,20 +25,25 @@ from pinnacle.runtime.context import with_queries
 from pinnacle.runtime.estimate import Estimate, estimate
 from pinnacle.runtime.listeners import Listeners
 from pinnacle.runtime.options import PredictOptions, PredictSettings
+from pinnacle.runtime.plan import Plan, counted, foreign_values, refuse_foreign
 from pinnacle.runtime.prediction import Prediction
-from pinnacle.runtime.progress import progress_bar
+from pinnacle.runtime.progress import progress_bar, tell_failures
 from pinnacle.runtime.result import PredictResult
 
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """One predict as it was asked for: a model over the fields ``X`` of the rows of ``select``."""
+    """One predict as it was asked for: a model over the fields ``X`` of the rows of ``select``.
+
+    ``adopt``: values at the output's place that pinnacle did not write may be overwritten.
+    """
 
     model: Model
     X: Any
     select: Any
     output: Any = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    adopt: bool = False
 
 
 class Predictor:
@@ -65,18 +70,37 @@ class Predictor:
             )
         model = self.ready(request.model, store=not options.dry_run)
         source, spec = self.spec(model, request)
+        if not options.dry_run:
+            refuse_foreign(self._backend, source, spec, request.output, adopt=request.adopt)
         target = self._backend.bind(source, spec, create=not options.dry_run)
         if model.is_paid and not options.overwrite and not options.dry_run:
             self._refuse_beside_batches(target)
         with progress_bar(spec.name or model.identifier, target.count, progress) as move:
             result = Prediction(model, target, options, self._predict_settings(model, target, move)).execute()
-        if not options.dry_run:
+        if options.dry_run:
+            result.foreign = foreign_values(self._backend, source, spec, request.output)
+        else:
+            self._tell_failures(result, target.info.id, options, progress)
             self._listeners.after_predict(target.info.id, spec.parameters)
             if isinstance(spec.type, Items):
                 target.forget(target.orphans(None, None, selected=False))
         if listen and not options.dry_run:
             self._listen(replace(request, model=model))
         return result
+
+    def _tell_failures(self, result: PredictResult, output: int, options: PredictOptions, shown: bool | None) -> None:
+        """Show that rows failed; with ``on_error="raise"`` raise for those that were set aside earlier, too."""
+        if not result.failed and not result.set_aside:
+            return
+        newest = next(iter(self._backend.errors.newest(output, 1)), None)
+        tell_failures(result, newest, shown)
+        if options.on_error == "raise" and result.set_aside and newest is not None:
+            rows = "1 row was" if result.set_aside == 1 else f"{result.set_aside:,} rows were"
+            raise ModelError(
+                f"{rows} set aside on {result.output} earlier, as for key {newest.key!r}: {newest.error}: "
+                f"{newest.message}; see db.errors(), db.retry_errors() computes them again",
+                keys=[newest.key],
+            )
 
     def _refuse_beside_batches(self, target: Target) -> None:
         """Rows in a batch of the provider's would be paid for twice."""
@@ -94,6 +118,7 @@ class Predictor:
             raise ConfigError('output= as a dict of fields does not go with mode="batch"; name one column')
         model = self.ready(request.model, store=True)
         source, spec = self.spec(model, request)
+        refuse_foreign(self._backend, source, spec, request.output, adopt=request.adopt)
         target = self._backend.bind(source, spec)
         settings = predict_settings(self._backend, self._settings, model, target)
         return BatchPrediction(self._backend, model, target, options, settings).execute()
@@ -119,12 +144,12 @@ class Predictor:
         parts = [
             PredictRequest(
                 FieldOf(f"{request.model.identifier}.{name}", field=name, output_type=column_type(schema, name)),
-                spec.name, request.select, column,
+                spec.name, request.select, column, adopt=request.adopt,
             )
             for name, column in request.output.items()
         ]  # fmt: skip
         for part in parts:
-            self.plan(part)  # raises what stands in the way before the first call
+            self._check(part)
         result = self.predict(whole, options, progress=progress, listen=listen)
         for part in parts:
             done = self.predict(part, replace(options, parameters={}, budget=None), progress=False, listen=listen)
@@ -139,13 +164,25 @@ class Predictor:
                 select=request.select,
                 output=request.output,
                 parameters=dict(request.parameters),
+                adopt=request.adopt,
             )
         )
 
-    def plan(self, request: PredictRequest) -> list[str]:
-        """The statements that a predict would run before its first row."""
+    def _check(self, request: PredictRequest) -> None:
+        """Raise what stands in the way of a predict before the first call."""
+        source, spec = self.spec(self.ready(request.model, store=False), request)
+        self._backend.plan(source, spec)
+        refuse_foreign(self._backend, source, spec, request.output, adopt=request.adopt)
+
+    def plan(self, request: PredictRequest) -> Plan:
+        """What a predict would do: the statements before its first row, and the rows; reads all of them."""
         model = self.ready(request.model, store=False)
-        return self._backend.plan(*self.spec(model, request))
+        source, spec = self.spec(model, request)
+        statements = self._backend.plan(source, spec)
+        found = counted(self._backend.bind(source, spec, create=False))
+        changes = () if self._catalog.holds(model) else self._catalog.changes(model)[1]
+        foreign = foreign_values(self._backend, source, spec, request.output)
+        return Plan(tuple(statements), *found, tuple(changes), foreign)
 
     def estimate(self, request: PredictRequest, options: PredictOptions) -> Estimate:
         """Rows, tokens and cost of a predict, before the first call; changes nothing."""
@@ -238,7 +275,11 @@ class Predictor:
         source = self._backend.resolve(request.select, fields)
         name = chosen or self._backend.default_name(fields, model.identifier)
         parameters = canonical(request.parameters)
-        return source, OutputSpec(name, kind, model.identifier, model.version or 0, source.fields, parameters)
+        return source, OutputSpec(name, kind, model.identifier, self._version(model), source.fields, parameters)
+
+    def _version(self, model: Model) -> int:
+        """The version that a model has, or would be given where it is not stored yet."""
+        return self._catalog.changes(model)[0] if model.version is None else int(model.version)
 
     def _predict_settings(self, model: Model, target: Target, move: Callable[[int], None]) -> PredictSettings:
         return predict_settings(self._backend, self._settings, model, target, move)

@@ -9,6 +9,24 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from pinnacle.base.rows import RowError
+from pinnacle.runtime.result import PredictResult
+
+
+def is_shown(shown: bool | None) -> bool:
+    """Whether progress is told: as asked for, else on a terminal."""
+    return sys.stderr.isatty() if shown is None else shown
+
+
+def tell_failures(result: PredictResult, newest: RowError | None, shown: bool | None) -> None:
+    """End what a terminal shows with a line on the rows that failed, if any, and how to see them."""
+    count = result.failed + result.set_aside
+    if count and is_shown(shown):
+        example = "" if newest is None else f" (key {newest.key!r}: {newest.error}: {newest.message[:200]})"
+        rows = "1 row" if count == 1 else f"{count:,} rows"
+        line = f"{result.output}: {rows} failed{example}; see db.errors(), or: pinnacle errors URL"
+        sys.stderr.write(" ".join(line.split()) + "\n")
+
 
 @contextmanager
 def progress_bar(label: str, total: Callable[[], int], shown: bool | None) -> Iterator[Callable[[int], None]]:
@@ -17,7 +35,7 @@ def progress_bar(label: str, total: Callable[[], int], shown: bool | None) -> It
     ``shown=None`` shows it on a terminal only. ``total`` is asked only when it is shown:
     counting is a query.
     """
-    if not (sys.stderr.isatty() if shown is None else shown):
+    if not is_shown(shown):
         yield lambda rows: None
         return
     import click

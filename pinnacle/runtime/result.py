@@ -21,7 +21,8 @@ class PredictResult:
     count); ``deduplicated`` rows shared another row's output, ``cached`` inputs were
     answered and paid for before. ``requests``, tokens and ``cost`` (US dollars) are what
     hosted models counted, failed and repeated requests included. With ``dry_run`` nothing
-    was written or called, and ``computed`` says how many inputs would be.
+    was written or called, and ``computed`` says how many inputs would be; ``foreign`` values stand at the output's
+    place that pinnacle did not write, which a run without ``adopt=True`` refuses to overwrite.
     """
 
     output: str
@@ -46,6 +47,7 @@ class PredictResult:
     budget_reached: bool = False
     seconds: float = 0.0
     dry_run: bool = False
+    foreign: int = 0
 
     def spent(self, usage: Usage) -> None:
         """Take over what the meter says."""
@@ -67,6 +69,7 @@ class PredictResult:
             return (
                 f"{self.output}: dry run; {_count(self.read, 'row')} read, {self.fresh:,} fresh, "
                 f"{self.computed:,} would be computed, {self.empty:,} would be NULL"
+                + (f"; {_count(self.foreign, 'value')} there are not pinnacle's (see adopt=)" if self.foreign else "")
             )
         parts = [f"{self.written:,} written", f"{self.fresh:,} already fresh"]
         parts += [

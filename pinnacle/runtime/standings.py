@@ -77,7 +77,7 @@ class Standings:
         that it has got to, in the place of a model that is stored, as it is now, in an older
         version: being added takes no listener back.
         """
-        model = listener.model
+        model: Model | None = listener.model
         wanted = None if model is None else self._wanted(listener, model.identifier, registered)
         if model is None or wanted is None or (held := self._catalog.version_of(model)) is None:
             return None

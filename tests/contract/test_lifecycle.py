@@ -124,7 +124,7 @@ def test_removing_with_drop_takes_what_pinnacle_made(backend, db):
 def test_removing_with_drop_leaves_a_place_that_was_the_users_own(backend, db):
     backend.create("docs", {"body": str, "mine": str})
     backend.insert("docs", {"body": "a", "mine": "old"})
-    run(backend, db, output="mine")
+    run(backend, db, output="mine", adopt=True)
     db.remove("model", "shout", outputs="drop")
     assert backend.read("docs", 1) == {"body": "a", "mine": "A"}
 

@@ -187,7 +187,7 @@ ADOPTED = {str: "x", int: 7, float: 0.5, bool: True, bytes: b"x", dict: {"a": 1}
 def test_an_existing_place_of_the_right_type_is_adopted(backend, db, kind):
     backend.create("docs", {"body": str, "found": kind})
     backend.insert("docs", {"body": "0", "found": None}, {"body": "0", "found": ADOPTED[kind]})
-    answering([ADOPTED[kind]], kind).predict(X="body", db=db, select=backend.query("docs"), output="found")
+    answering([ADOPTED[kind]], kind).predict(X="body", db=db, select=backend.query("docs"), output="found", adopt=True)
     assert [row["found"] for row in backend.read_all("docs").values()] == [ADOPTED[kind]] * 2
     assert list(outputs(backend, db, "body", "answer").values()) == [ADOPTED[kind]] * 2
 

@@ -9,7 +9,8 @@ from pinnacle.base.distribution import with_extra
 from pinnacle.base.errors import MissingPlugin
 
 if find_spec("pymongo") is None:
-    raise MissingPlugin("pymongo", with_extra("mongodb"), purpose="MongoDB")
+    in_process = f"MongoDB (mongomock:// databases take {with_extra('mongomock')})"
+    raise MissingPlugin("pymongo", with_extra("mongodb"), purpose=in_process)
 
 from pinnacle.backends.mongodb.backend import MongoBackend
 from pinnacle.backends.mongodb.wire.opening import open_wire

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from pinnacle.base.limits import NEWEST_ERRORS
-from pinnacle.base.rows import Fields, Key, OutputInfo, RowError
+from pinnacle.base.rows import Fields, Key, OutputInfo, OutputSpec, RowError
 
 
 class Outputs(Protocol):
@@ -25,6 +25,12 @@ class Outputs(Protocol):
 
     def rows(self, info: OutputInfo) -> Any:
         """The query for all rows of an output's table or collection."""
+
+    def foreign(self, source: Any, spec: OutputSpec) -> int:
+        """How many values at the place of an output pinnacle did not write, as long as it has written none there.
+
+        Of an output that has rows recorded none are counted: what others put there since is healed.
+        """
 
     def forget(self, output: int, *, drop_column: bool) -> None:
         """Remove an output's bookkeeping and batches, and with ``drop_column`` the column if pinnacle made it."""

@@ -13,7 +13,7 @@ from pinnacle.backends.sql.schema import batch, error, lease, state_name, state_
 from pinnacle.backends.sql.schema import output as registry
 from pinnacle.backends.sql.session import SqlSession
 from pinnacle.backends.sql.side import VALUE, side_table
-from pinnacle.backends.sql.source import SqlSource, full_name, input_columns, stored_fields, table_of
+from pinnacle.backends.sql.source import SqlSource, full_name, input_columns, stored_fields, table_named, table_of
 from pinnacle.base.encoding import safe_name
 from pinnacle.base.errors import BackendError, ConfigError
 from pinnacle.base.refusals import foreign_side, no_output, require_owner, require_same_items
@@ -34,7 +34,7 @@ class SqlOutputs:
         return self._recorded(registry.c.model == model)
 
     def find(self, entity: Any, fields: Fields, model: str) -> OutputInfo | None:
-        table, paths = table_of(entity), stored_fields(entity, fields).paths
+        table, paths = table_named(table_of(entity)), stored_fields(entity, fields).paths
         place = full_name(table.schema, table.name)
         found = [info for info in self.of(model) if info.table == place and info.fields.paths == paths]
         return found[0] if found else None
@@ -42,7 +42,7 @@ class SqlOutputs:
     def column(self, entity: Any, info: OutputInfo) -> Any:
         table, name = table_of(entity), info.name
         if isinstance(info.type, Items):
-            table, name = sa.table(info.name, schema=table.schema), VALUE
+            table, name = sa.table(info.name, schema=table_named(table).schema), VALUE
         return sa.sql.expression.ColumnClause(name, self._session.columns.type_of(info.type.stored), _selectable=table)
 
     def rows(self, info: OutputInfo) -> sa.Select[Any]:
@@ -99,6 +99,19 @@ class SqlOutputs:
         if isinstance(spec.type, Items):
             return not self.has_side(source.actual.schema, spec.name)
         return spec.name not in source.actual.c
+
+    def foreign(self, source: SqlSource, spec: OutputSpec) -> int:
+        column = source.actual.c.get(spec.name)
+        if isinstance(spec.type, Items) or column is None:
+            return 0
+        existing = self.at(source, spec.name)
+        with self._session.reading() as connection:
+            if existing is not None:
+                state = sa.Table(state_name(existing.id), sa.MetaData(schema=registry.schema))
+                if connection.scalar(sa.select(sa.literal(1)).select_from(state).limit(1)) is not None:
+                    return 0
+            values = sa.select(sa.func.count()).select_from(source.actual).where(column.is_not(None))
+            return int(connection.scalar(values) or 0)
 
     def plan(self, source: SqlSource, spec: OutputSpec) -> list[str]:
         existing = self.check(source, spec)

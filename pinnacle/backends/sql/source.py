@@ -92,8 +92,9 @@ def resolve(
             f"rows are chosen by a sqlalchemy select(), not by {type(query).__name__}; "
             "write select(Entity) or select(table), with any where()"
         )
+    _refuse_summary(query)
     entity, mapped = _selected(query)
-    base, actual = _named(mapped), _reflect(connection, mapped)
+    base, actual = table_named(mapped), _reflect(connection, mapped)
     lookup = _Lookup(entity, base, actual, output_types(actual))
     inputs = tuple(lookup.expression(path) for path in fields.paths)
     key = tuple(column_on(base, column) for column in _key(connection, actual))
@@ -171,6 +172,40 @@ def column_on(base: Any, column: ColumnElement[Any], kind: Any = None) -> Column
     return sa.sql.expression.ColumnClause(column.name, kind or column.type, _selectable=base)
 
 
+AGGREGATES = frozenset({
+    "count", "sum", "total", "avg", "min", "max", "group_concat", "string_agg", "array_agg", "json_agg", "jsonb_agg",
+    "json_group_array", "json_group_object", "json_object_agg", "jsonb_object_agg", "bool_and", "bool_or", "every",
+    "aggregate_strings", "stddev", "stddev_pop", "stddev_samp", "variance", "var_pop", "var_samp", "mode",
+    "percentile_cont", "percentile_disc",
+})  # fmt: skip
+
+
+def _refuse_summary(query: sa.Select[Any]) -> None:
+    """Refuse a query whose rows are not rows of a table: groups, distinct values, counts."""
+    what = None
+    if query._group_by_clauses or query._having_criteria:
+        what = "group_by() or having()"
+    elif query._distinct:
+        what = "distinct()"
+    elif (name := next(filter(None, map(_aggregate_in, query.selected_columns)), None)) is not None:
+        what = f"{name}(...)"
+    if what is not None:
+        raise UnsupportedQuery(
+            f"outputs are written beside the rows of a table, and a select with {what} gives others; "
+            "select the table or entity, and put such conditions into a subquery in its WHERE"
+        )
+
+
+def _aggregate_in(column: Any) -> str | None:
+    """The name of an aggregate function in a selected column; those of windows and subqueries are of single rows."""
+    if isinstance(column, (sa.Over, sa.ScalarSelect)):
+        return None
+    name = getattr(column, "name", None)
+    if isinstance(column, sa.sql.functions.FunctionElement) and str(name).lower() in AGGREGATES:
+        return str(name)
+    return next(filter(None, map(_aggregate_in, column.get_children())), None)
+
+
 def _selected(query: sa.Select[Any]) -> tuple[Any, Any]:
     """The one entity (or None) and the one table or alias the query selects from."""
     entities = {id(d["entity"]): d["entity"] for d in query.column_descriptions if d.get("entity") is not None}
@@ -204,7 +239,7 @@ def _tables_of(column: Any) -> list[Any]:
     return [part.table for part in parts if getattr(part, "table", None) is not None]
 
 
-def _named(mapped: Any) -> Any:
+def table_named(mapped: Any) -> Any:
     """The table behind an alias."""
     while isinstance(mapped, sa.Alias):
         mapped = mapped.element
@@ -223,7 +258,7 @@ def unknown_types_allowed() -> Iterator[None]:
 
 def _reflect(connection: sa.Connection, mapped: Any) -> sa.Table:
     """The table as the database has it, whatever the user's metadata says."""
-    named = _named(mapped)
+    named = table_named(mapped)
     inspector = sa.inspect(connection)
     name, schema = str(named.name), getattr(named, "schema", None)
     try:
@@ -304,7 +339,7 @@ def _user_column(entity: Any, mapped: Any, column: ColumnElement[Any]) -> Any:
     """``column`` as the user's query knows it: an attribute, a column of an alias, or itself."""
     if entity is not None:
         mapper = sa.inspect(entity).mapper
-        known = _named(mapped).c
+        known = table_named(mapped).c
         if column.name in known:
             return getattr(entity, mapper.get_property_by_column(known[column.name]).key)
     return mapped.c[column.name] if column.name in mapped.c else column_on(mapped, column)

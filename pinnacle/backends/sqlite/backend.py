@@ -36,6 +36,9 @@ NETWORK_FILE_SYSTEMS = frozenset(
 def open_sqlite(target: sa.Engine | str, settings: Settings) -> SqliteBackend:
     """Open a SQLite file by engine or URL; a file that does not exist is made in WAL mode."""
     url = url_of(target)
+    if url.host:
+        meant = f"{url.host}/{url.database}" if url.database else url.host
+        raise ConfigError(f"a SQLite file takes three slashes, as in sqlite:///{meant}, and four from the root")
     if not url.database or ":memory:" in url.database or url.query.get("mode") == "memory":
         raise ConfigError(
             "an in-memory SQLite database cannot be shared between the threads and processes of a prediction; "

@@ -108,6 +108,18 @@ class OutputRegistry:
         self._raise_version(existing, spec)
         return self.get(existing.id)
 
+    def foreign(self, source: MongoSource, spec: OutputSpec) -> int:
+        """Values in the output's field, null apart, as long as nothing is recorded of it."""
+        path = spec.name or default_output_path(spec.fields, spec.model)
+        existing = next((info for info in self.on(source.table) if info.name == path), None)
+        if isinstance(spec.type, Items):
+            return 0
+        if existing is not None and self.wire.collection(state_table(existing.id)).find_one({}) is not None:
+            return 0
+        # A list with a null in it is, as a condition, taken for null.
+        held = [{path: {"$ne": None}}, {f"{path}.0": {"$exists": True}}]
+        return self.wire.collection(source.table).count({"$or": held})
+
     def remove(self, output: int) -> None:
         """Take an output out of the registry and drop its bookkeeping."""
         self.wire.collection(state_table(output)).drop()

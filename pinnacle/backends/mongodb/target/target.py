@@ -208,7 +208,7 @@ class MongoTarget:
         if hashes and not overwrite:
             needed = [fingerprint(witness.inputs, computed_by, SET_ASIDE) not in hashes for witness in witnesses]
             documents, witnesses = list(compress(documents, needed)), list(compress(witnesses, needed))
-        missing = sum("o" not in witness.content for witness in witnesses)
+        missing = sum("o" not in witness.content for witness in witnesses) if hashes else len(witnesses)
         fresh, set_aside = len(rows) - len(stale), len(stale) - len(witnesses)
         keys = [as_key(document.pop("_id")) for document in documents]
         inputs = self._inputs(documents)
