@@ -11,9 +11,9 @@ def this_process() -> str:
     return f"{_machine()}:{os.getpid()}"
 
 
-def is_gone(owner: str) -> bool:
-    """Whether a lease's owner was a process of this machine that runs no more."""
-    machine, _, pid = owner.rpartition(":")
+def is_gone(process: str) -> bool:
+    """Whether a process, which holds a lease, was one of this machine and runs no more."""
+    machine, _, pid = process.rpartition(":")
     if machine != _machine() or not pid.isdigit():
         return False
     try:
@@ -25,9 +25,9 @@ def is_gone(owner: str) -> bool:
     return False
 
 
-def shown(owner: str) -> str:
-    """A lease's owner for people: the host and the process id."""
-    machine, _, pid = owner.rpartition(":")
+def shown(process: str) -> str:
+    """A process for people: its host and its id."""
+    machine, _, pid = process.rpartition(":")
     return f"{machine.partition(_NAMESPACE)[0]}:{pid}"
 
 

@@ -22,7 +22,7 @@ from pinnacle.base.refusals import no_artifact, upload_given_up
 
 CHUNKS_AT_ONCE = 4
 NOBODY = ""
-"""The owner of an upload that was given up: whoever comes along clears it."""
+"""The process of an upload that was given up: whoever comes along clears it."""
 
 
 class SqlArtifacts:
@@ -77,7 +77,7 @@ class SqlArtifacts:
         gone = sa.delete(artifact).where(artifact.c.sha256.in_(artifacts)).returning(artifact.c.sha256, artifact.c.key)
         keys = [key or sha256 for sha256, key in connection.execute(gone)]
         if keys:
-            given_up = [{"key": key, "owner": NOBODY, "expires_at": 0.0} for key in keys]
+            given_up = [{"key": key, "process": NOBODY, "expires_at": 0.0} for key in keys]
             connection.execute(sa.insert(upload), given_up)
         return keys
 
@@ -95,8 +95,8 @@ class SqlArtifacts:
                 sa.select(upload, (upload.c.expires_at <= self._session.now()).label("late"))
             ).all()
         for row in rows:
-            if row.owner != NOBODY and (row.late or is_gone(row.owner)):
-                self._give_up(row.key, upload.c.owner == row.owner, upload.c.expires_at == row.expires_at)
+            if row.process != NOBODY and (row.late or is_gone(row.process)):
+                self._give_up(row.key, upload.c.process == row.process, upload.c.expires_at == row.expires_at)
         self.clear([row.key for row in rows])
 
     # -- writing ------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ class SqlArtifacts:
                     self.clear([key])
 
     def _begin(self, connection: sa.Connection, key: str, ttl_s: float) -> None:
-        values = {"key": key, "owner": this_process(), "expires_at": self._session.now() + ttl_s}
+        values = {"key": key, "process": this_process(), "expires_at": self._session.now() + ttl_s}
         connection.execute(sa.insert(upload).values(values))
 
     def _write_all(self, key: str, chunks: Iterator[bytes]) -> int:
@@ -152,7 +152,7 @@ class SqlArtifacts:
 
     def _keep(self, connection: sa.Connection, key: str, ttl_s: float) -> None:
         """Go on with an upload, which nobody clears from now on for a while."""
-        mine = (upload.c.key == key, upload.c.owner == this_process())
+        mine = (upload.c.key == key, upload.c.process == this_process())
         later = self._session.now() + ttl_s
         if not connection.execute(sa.update(upload).where(*mine).values(expires_at=later)).rowcount:
             raise upload_given_up()
@@ -177,7 +177,7 @@ class SqlArtifacts:
         this = upload.c.key == key
         with self._session.writing() as connection:
             sha256 = connection.scalar(sa.select(artifact.c.sha256).where(artifact.c.key == key).with_for_update())
-            if not connection.execute(sa.update(upload).where(this, *conditions).values(owner=NOBODY)).rowcount:
+            if not connection.execute(sa.update(upload).where(this, *conditions).values(process=NOBODY)).rowcount:
                 return
             users = sa.select(sa.literal(1)).where(component_artifact.c.sha256 == sha256).limit(1)
             if sha256 is not None and connection.scalar(users) is not None:
@@ -187,7 +187,7 @@ class SqlArtifacts:
 
     def clear(self, keys: Sequence[str]) -> None:
         """Erase the chunks of those keys that were given up, some a transaction, and then the keys."""
-        given_up = sa.select(upload.c.key).where(upload.c.key.in_(keys), upload.c.owner == NOBODY)
+        given_up = sa.select(upload.c.key).where(upload.c.key.in_(keys), upload.c.process == NOBODY)
         with self._session.reading() as connection:
             found = connection.scalars(given_up).all()
         for key in found:

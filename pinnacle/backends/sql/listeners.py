@@ -97,10 +97,10 @@ class SqlListeners:
             changes = int(connection.exec_driver_sql(f"SELECT count(*) FROM {outbox}").scalar() or 0)
             waiting, oldest = connection.exec_driver_sql(f"SELECT count(*), min(at) FROM {work}").one()
             folded_at = connection.scalar(sa.select(listener.c.folded_at).where(listener.c.output_id == output))
-            leases = sa.select(lease.c["keys"], lease.c.owner, lease.c.expires_at).where(lease.c.output_id == output)
+            leases = sa.select(lease.c["keys"], lease.c.process, lease.c.expires_at).where(lease.c.output_id == output)
             held = connection.execute(leases).all()
         now = time.time()
-        in_flight = sum(len(load_keys(row.keys)) for row in held if row.expires_at >= now and not is_gone(row.owner))
+        in_flight = sum(len(load_keys(row.keys)) for row in held if row.expires_at >= now and not is_gone(row.process))
         since = oldest if waiting else (folded_at or now if changes else now)
         return Backlog(changes, waiting, in_flight, max(0.0, now - since))
 

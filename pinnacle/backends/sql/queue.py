@@ -64,13 +64,13 @@ class SqlQueue:
 
     def _live_keys(self, connection: sa.Connection, owner: str) -> tuple[set[Any], bool]:
         """Keys that other live runs hold, and whether leases of the dead were removed on the way."""
-        query = sa.select(lease.c.id, lease.c.owner, lease.c.expires_at).where(
-            lease.c.output_id == self._output, lease.c.run != owner
+        query = sa.select(lease.c.id, lease.c.process, lease.c.expires_at).where(
+            lease.c.output_id == self._output, lease.c.owner != owner
         )
         live: list[str] = []
         void: list[str] = []
-        for identifier, owner, expires_at in connection.execute(query):
-            (void if expires_at < time.time() or is_gone(owner) else live).append(identifier)
+        for identifier, process, expires_at in connection.execute(query):
+            (void if expires_at < time.time() or is_gone(process) else live).append(identifier)
         if void:
             connection.execute(sa.delete(lease).where(lease.c.id.in_(void)))
         if not live:
@@ -108,21 +108,21 @@ class SqlQueue:
     ) -> None:
         connection.execute(
             sa.insert(lease).values(
-                id=identifier, output_id=self._output, run=owner, owner=this_process(),
+                id=identifier, output_id=self._output, owner=owner, process=this_process(),
                 expires_at=time.time() + ttl_s, keys=dump_keys(keys),
             )
         )  # fmt: skip
 
     def renew(self, owner: str, ttl_s: float) -> None:
         with self._write() as connection:
-            connection.execute(sa.update(lease).where(lease.c.run == owner).values(expires_at=time.time() + ttl_s))
+            connection.execute(sa.update(lease).where(lease.c.owner == owner).values(expires_at=time.time() + ttl_s))
 
     def release(self, owner: str) -> None:
         with self._lock, self._write() as connection:
-            if connection.scalar(sa.select(sa.literal(1)).where(lease.c.run == owner).limit(1)) is not None:
+            if connection.scalar(sa.select(sa.literal(1)).where(lease.c.owner == owner).limit(1)) is not None:
                 self._count_release(connection)
                 self._own_releases += 1
-                connection.execute(sa.delete(lease).where(lease.c.run == owner))
+                connection.execute(sa.delete(lease).where(lease.c.owner == owner))
 
     def _write(self) -> AbstractContextManager[sa.Connection]:
         return self._session.writing(durable=False)

@@ -27,9 +27,9 @@ class SqlRuns:
             holder = self._holder(model)
             if holder is None:
                 continue  # given up just now
-            void, owner = holder
-            if not is_gone(owner):
-                return shown(owner)
+            void, process = holder
+            if not is_gone(process):
+                return shown(process)
         return None
 
     def renew(self, model: str, token: str, ttl_s: float) -> bool:
@@ -44,7 +44,7 @@ class SqlRuns:
             return {}
         query = sa.select(training).where(training.c.expires_at > self._session.now())
         with self._session.reading() as connection:
-            return {row.model: row.token for row in connection.execute(query) if not is_gone(row.owner)}
+            return {row.model: row.token for row in connection.execute(query) if not is_gone(row.process)}
 
     def release(self, model: str, token: str) -> None:
         if self._session.is_migrated():
@@ -54,7 +54,7 @@ class SqlRuns:
 
     def _take(self, model: str, token: str, void: str, ttl_s: float) -> bool:
         """Take a lease that nobody has, that has expired, or whose token is this one or the ``void`` one."""
-        new = {"token": token, "owner": this_process(), "expires_at": self._session.now() + ttl_s}
+        new = {"token": token, "process": this_process(), "expires_at": self._session.now() + ttl_s}
         with self._session.writing() as connection:
             statement = self._session.insert(training).values(model=model, **new)
             taken = statement.on_conflict_do_update(
@@ -65,10 +65,10 @@ class SqlRuns:
             return connection.scalar(taken) is not None
 
     def _holder(self, model: str) -> tuple[str, str] | None:
-        """The token and the owner of a model's lease."""
+        """The token and the process of a model's lease."""
         with self._session.reading() as connection:
             found = connection.execute(sa.select(training).where(training.c.model == model)).first()
-        return None if found is None else (found.token, found.owner)
+        return None if found is None else (found.token, found.process)
 
     # -- metrics ------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 SCHEMA = "pinnacle"
 """The schema on databases that have schemas; SQLite has none and the prefix alone separates."""
 
-HEAD = "0006"
+HEAD = "0007"
 """The newest migration; a test checks it against `alembic/`."""
 
 STATE_PREFIX = "pinnacle_state_"
@@ -56,7 +56,7 @@ artifact_chunk = sa.Table(
 upload = sa.Table(
     "pinnacle_upload", metadata,
     sa.Column("key", sa.Text, primary_key=True),
-    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("process", sa.Text, nullable=False),
     sa.Column("expires_at", sa.Double, nullable=False),
 )  # fmt: skip
 
@@ -81,8 +81,8 @@ lease = sa.Table(
     "pinnacle_lease", metadata,
     sa.Column("id", sa.Text, primary_key=True),
     sa.Column("output_id", sa.Integer, nullable=False, index=True),
-    sa.Column("run", sa.Text, nullable=False, index=True),
-    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("owner", sa.Text, nullable=False, index=True),
+    sa.Column("process", sa.Text, nullable=False),
     sa.Column("expires_at", sa.Double, nullable=False),
     sa.Column("keys", sa.Text, nullable=False),
 )  # fmt: skip
@@ -164,7 +164,7 @@ training = sa.Table(
     "pinnacle_training", metadata,
     sa.Column("model", sa.Text, primary_key=True),
     sa.Column("token", sa.Text, nullable=False),
-    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("process", sa.Text, nullable=False),
     sa.Column("expires_at", sa.Double, nullable=False),
 )  # fmt: skip
 

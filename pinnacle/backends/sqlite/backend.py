@@ -121,17 +121,23 @@ class SqliteBackend(SqlBackend):
 
     def lead(self, worker: str, ttl_s: float) -> str | None:
         """One worker a file: SQLite has one writer, and two would only wait for each other."""
-        mine = {"output_id": 0, "run": worker, "owner": this_process(), "expires_at": time.time() + ttl_s, "keys": "[]"}
+        mine = {
+            "output_id": 0,
+            "owner": worker,
+            "process": this_process(),
+            "expires_at": time.time() + ttl_s,
+            "keys": "[]",
+        }
         with self.session.writing() as connection:
-            query = sa.select(lease.c.run, lease.c.owner, lease.c.expires_at).where(lease.c.id == "worker")
+            query = sa.select(lease.c.owner, lease.c.process, lease.c.expires_at).where(lease.c.id == "worker")
             found = connection.execute(query).first()
             if found is None:
                 connection.execute(sa.insert(lease).values(id="worker", **mine))
                 return None
-            if found.run == worker or found.expires_at < time.time() or is_gone(found.owner):
+            if found.owner == worker or found.expires_at < time.time() or is_gone(found.process):
                 connection.execute(sa.update(lease).where(lease.c.id == "worker").values(mine))
                 return None
-            return shown(found.owner)
+            return shown(found.process)
 
     def wake(self) -> SqliteWake:
         return self.session.wake()

@@ -10,9 +10,9 @@ UPDATE main.pinnacle_output
   SET released=main.pinnacle_output.released
   WHERE main.pinnacle_output.id = 1;
 
-SELECT main.pinnacle_lease.id, main.pinnacle_lease.owner, main.pinnacle_lease.expires_at
+SELECT main.pinnacle_lease.id, main.pinnacle_lease.process, main.pinnacle_lease.expires_at
   FROM main.pinnacle_lease
-  WHERE main.pinnacle_lease.output_id = 1 AND main.pinnacle_lease.run != '';
+  WHERE main.pinnacle_lease.output_id = 1 AND main.pinnacle_lease.owner != '';
 
 SELECT main.pinnacle_work_1.k0, main.pinnacle_work_1.place, main.pinnacle_work_1.revision
   FROM main.pinnacle_work_1
@@ -20,5 +20,5 @@ SELECT main.pinnacle_work_1.k0, main.pinnacle_work_1.place, main.pinnacle_work_1
   ORDER BY main.pinnacle_work_1.place
   LIMIT 10 OFFSET 0;
 
-INSERT INTO main.pinnacle_lease (id, output_id, run, owner, expires_at, keys)
+INSERT INTO main.pinnacle_lease (id, output_id, owner, process, expires_at, keys)
   VALUES ('<id>', 1, 'owner', '<process>', <time>, '{"from": 1, "to": 3}');

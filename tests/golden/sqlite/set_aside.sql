@@ -19,3 +19,9 @@ DELETE FROM main.pinnacle_error
 
 INSERT INTO main.pinnacle_error (output_id, "key", version, error, message, traceback, attempts, failed_at)
   VALUES (1, '1', 0, 'ValueError', 'bad', '', 3, <time>);
+
+SELECT main.pinnacle_error."key"
+  FROM main.pinnacle_error
+  WHERE main.pinnacle_error.output_id = 1 AND main.pinnacle_error.traceback != ''
+  ORDER BY main.pinnacle_error.failed_at DESC, main.pinnacle_error."key"
+  LIMIT -1 OFFSET 1000;
