@@ -5,6 +5,9 @@ capability, never by name::
 
     @pytest.mark.requires(Capability.TRANSACTIONS)
     def test_...(backend, db): ...
+
+One needs fewer where two databases could not differ, and says why: ``anywhere`` for what is decided before any
+database is asked, ``same_standalone`` for what a mongod does with a replica set and without one.
 """
 
 from __future__ import annotations
@@ -49,10 +52,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each test that takes ``backend`` on the databases with the capabilities it requires."""
     if "backend" in metafunc.fixturenames:
         required = [capability for mark in metafunc.definition.iter_markers("requires") for capability in mark.args]
-        able = matching(required)
+        able = [name for name in matching(required) if name not in redundant(metafunc.definition)]
         assert able, f"{metafunc.definition.nodeid}: no database has {required}"
         chosen = metafunc.config.getoption("databases").split(",")
         metafunc.parametrize("backend", [name for name in able if name in chosen], indirect=True)
+
+
+def redundant(definition: pytest.Item) -> set[str]:
+    """The databases on which a test would only prove again what it proves on others."""
+    if definition.get_closest_marker("anywhere"):
+        return {"postgres", "mongodb", "mongodb_standalone"}
+    return {"mongodb_standalone"} if definition.get_closest_marker("same_standalone") else set()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -12,6 +12,8 @@ from pinnacle import ConfigError, UnsupportedQuery, model
 from pinnacle.backends.protocol import Capability
 from tests.models import note
 
+pytestmark = pytest.mark.same_standalone
+
 
 @model
 def first_letter(body: str) -> str:
@@ -29,6 +31,7 @@ def create(backend, rows):
     backend.insert("docs", *({"body": f"text {i}", "n": i} for i in range(rows)))
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(
     "arguments",
     [{"X": ("body", "n")}, {"X": "body", "temperature": 0.5}, {"X": {"input": "body", "style": "n"}}],

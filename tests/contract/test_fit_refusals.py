@@ -11,7 +11,7 @@ from tests.contract.lines import XY, configure, create_points, fit, kept
 from tests.contract.trainable import Line
 from tests.models import shout
 
-pytestmark = pytest.mark.usefixtures("cache_dir")
+pytestmark = [pytest.mark.usefixtures("cache_dir"), pytest.mark.same_standalone]
 
 
 def always(predictions, targets):
@@ -44,6 +44,7 @@ def asked(backend, db, line=None, **options):
     return (line or Line("line")).fit(**options)
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(("options", "told"), REFUSED.values(), ids=REFUSED)
 def test_a_fit_that_cannot_work_is_refused_before_anything_is_written(backend, db, options, told):
     create_points(backend)
@@ -61,6 +62,7 @@ SETS = {
 }
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(("sets", "told"), SETS.values(), ids=SETS)
 def test_validation_sets_that_cannot_work_are_refused(backend, db, sets, told):
     create_points(backend)
@@ -71,12 +73,14 @@ def test_validation_sets_that_cannot_work_are_refused(backend, db, sets, told):
     assert snapshot(backend) == before
 
 
+@pytest.mark.anywhere
 def test_one_set_and_one_metric_need_no_list(backend, db):
     create_points(backend)
     run = asked(backend, db, validation_sets=Dataset("valid", select=backend.query("points")), metrics="exact_match")
     assert set(run.metrics) == {"loss", "eval_valid_loss", "eval_valid_exact_match"}
 
 
+@pytest.mark.anywhere
 def test_a_model_that_cannot_be_trained_says_which_can(backend, db):
     create_points(backend)
     before = snapshot(backend)
@@ -85,6 +89,7 @@ def test_a_model_that_cannot_be_trained_says_which_can(backend, db):
     assert snapshot(backend) == before
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("db_given", [None, "sqlite://"])
 def test_fit_needs_a_database(backend, db_given):
     create_points(backend)
@@ -92,6 +97,7 @@ def test_fit_needs_a_database(backend, db_given):
         asked(backend, db_given)
 
 
+@pytest.mark.anywhere
 def test_fit_takes_a_model_and_not_its_name(backend, db):
     create_points(backend)
     with pytest.raises(ConfigError, match="fit takes a model, not str"):

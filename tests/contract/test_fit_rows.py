@@ -18,7 +18,7 @@ from tests.contract.lines import DONE, create_points, expected, fit, kept, match
 from tests.contract.trainable import AT_STEP, Line
 from tests.models import shout
 
-pytestmark = pytest.mark.usefixtures("cache_dir")
+pytestmark = [pytest.mark.usefixtures("cache_dir"), pytest.mark.same_standalone]
 
 FOLDS = ("train", "valid", "train", "test", "train", "train", None, "valid")
 SHAPES = {

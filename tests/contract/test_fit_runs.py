@@ -26,7 +26,7 @@ from tests.contract.lines import (
 )
 from tests.contract.trainable import AT_STEP, WEIGHTS, Line
 
-pytestmark = pytest.mark.usefixtures("cache_dir")
+pytestmark = [pytest.mark.usefixtures("cache_dir"), pytest.mark.same_standalone]
 
 FOLDS = ("train", "train", "valid", "train", "train", "train", "valid", "train")
 

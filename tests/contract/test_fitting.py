@@ -18,7 +18,7 @@ from tests.contract.trainable import Line
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.usefixtures("cache_dir")
+pytestmark = [pytest.mark.usefixtures("cache_dir"), pytest.mark.same_standalone]
 
 
 def fitted(backend, db, **settings):

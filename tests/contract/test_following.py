@@ -16,6 +16,8 @@ from tests.contract.following import follow, version, versions
 from tests.contract.listening import add, values
 from tests.models import ABSENT_PARTS, Counted, Suffixed, key_of, note, words
 
+pytestmark = pytest.mark.same_standalone
+
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):

@@ -14,6 +14,8 @@ from tests.contract.following import follow, version
 from tests.contract.listening import add, values
 from tests.models import ABSENT_PARTS, Suffixed
 
+pytestmark = pytest.mark.same_standalone
+
 
 def test_a_newer_version_is_noticed_at_the_next_look(backend, db, elsewhere, below, monkeypatch):
     """How often it looks, the next test says."""

@@ -12,6 +12,8 @@ from pinnacle.testing import unit_vector
 from tests.contract.documents import blank, create_docs, outputs, snapshot
 from tests.llms import DIMENSIONS, DOWN_AFTER, Local, embedder, llm, person, reply
 
+pytestmark = pytest.mark.same_standalone
+
 PERSON = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["name", "age"]}
 
 
@@ -70,6 +72,7 @@ def test_fields_of_a_row_fill_a_template_by_name(backend, db, make):
     assert [row["answer"] for row in backend.read_all("docs").values()] == ["ONE OF 0 X", "TWO OF 1 X"]
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(
     ("make", "X"),
     [(llm, ("body", "n")), (llm, {"input": "body", "other": "n"}), (local, ("body", "n")), (local, "body")],
@@ -160,6 +163,7 @@ def test_an_outage_in_the_middle_blames_no_row_and_pays_for_nothing_twice(backen
 # -- versions --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("make", [llm, embedder])
 def test_how_a_model_is_run_may_change_without_a_new_version(backend, db, calls, make):
     create_docs(backend, "one", "two")
@@ -181,6 +185,7 @@ def plain(value):
     return list(value) if isinstance(value, (tuple, list)) else value
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(
     "change",
     [{"prompt_template": "Say {input}"}, {"inference_kwargs": {"seed": 1}, "system_prompt": "S", "args": {"a": 1}}],

@@ -12,6 +12,8 @@ from pinnacle.backends.protocol import Capability
 from tests.contract.documents import create_docs, has, outputs
 from tests.models import CALLS, note, shout
 
+pytestmark = pytest.mark.same_standalone
+
 
 def seen(**options):
     """A model that records the arguments of each call."""
@@ -42,6 +44,7 @@ def test_several_fields_are_positional_arguments_in_order(backend, db, calls):
     assert run(backend, db, ("n", "body")).fresh == 2
 
 
+@pytest.mark.anywhere
 def test_a_tuple_of_one_field_is_one_argument(backend, db, calls):
     create_docs(backend, "a")
     run(backend, db, ("body",))
@@ -55,6 +58,7 @@ def test_a_dict_names_arguments_and_input_is_the_first(backend, db, calls):
     assert outputs(backend, db, {"place": "n", "input": "body"}, "seen") == {1: 1, 2: 2}
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(("X", "call"), [({"input": "body"}, ("a",)), ({"body": "body"}, ({"body": "a"},))])
 def test_a_dict_of_one_field_works(backend, db, calls, X, call):  # noqa: N803
     create_docs(backend, "a", None)
@@ -63,6 +67,7 @@ def test_a_dict_of_one_field_works(backend, db, calls, X, call):  # noqa: N803
     assert outputs(backend, db, X, "seen") == {1: 1, 2: None}
 
 
+@pytest.mark.anywhere
 def test_other_keywords_go_to_every_call(backend, db, calls):
     create_docs(backend, "a", "b")
     run(backend, db, "body", tone="low", times=2)
@@ -76,6 +81,7 @@ def test_a_row_with_one_null_input_of_several_gets_null_and_no_call(backend, db,
     assert outputs(backend, db, ("body", "n"), "seen") == {1: 1, 2: None}
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(
     ("X", "items"),
     [
@@ -163,6 +169,7 @@ def test_a_path_that_leads_nowhere_is_refused(backend, db, calls, X):  # noqa: N
     assert calls == []
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("X", [(), {}, "", 7, ("body", 7), {1: "body"}, {"input": 3}], ids=repr)
 def test_an_x_that_names_no_field_is_refused(backend, db, X):  # noqa: N803
     create_docs(backend, "a")
@@ -170,6 +177,7 @@ def test_an_x_that_names_no_field_is_refused(backend, db, X):  # noqa: N803
         run(backend, db, X)
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("missing", ["X", "select"])
 def test_a_predict_without_fields_or_rows_is_refused(backend, db, missing):
     create_docs(backend, "a")
@@ -187,6 +195,7 @@ def test_a_query_of_another_database_is_refused(backend, db):
         shout.predict(X="body", db=db, select=other)
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(
     "option",
     [

@@ -17,6 +17,8 @@ from pinnacle.backends.protocol import Capability
 from tests.contract.documents import outputs
 from tests.models import picky
 
+pytestmark = pytest.mark.same_standalone
+
 COLUMN_KEYS: dict[str, tuple[list[Any], list[tuple[Any, ...]]]] = {
     "integer": ([sa.Integer], [(1,), (-5,), (2**31 - 1,), (0,)]),
     "big integer": ([sa.BigInteger], [(2**62,), (-(2**62),), (7,)]),

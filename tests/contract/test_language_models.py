@@ -11,6 +11,8 @@ from pinnacle.backends.protocol import Capability
 from tests.contract.documents import create_docs, has
 from tests.models import PRICE, asking, chat, lengths, moody, places, say, word_count
 
+pytestmark = pytest.mark.same_standalone
+
 
 def values(backend, column: str):
     return {key: row.get(column) for key, row in backend.read_all("docs").items()}
@@ -30,6 +32,7 @@ def test_tokens_and_cost_are_in_the_result_and_in_the_books(backend, db):
     assert row.cost == pytest.approx(result.cost, abs=1e-12)
 
 
+@pytest.mark.anywhere
 def test_models_that_cost_nothing_are_not_booked(backend, db):
     create_docs(backend, "a b")
     run(backend, db, word_count)
@@ -48,6 +51,7 @@ def test_a_budget_stops_the_run_and_keeps_what_is_done(backend, db, calls):
     assert (rest.written, rest.budget_reached, len(calls)) == (40 - result.written, False, 40)
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("budget", [-1, "much", True, float("nan")])
 def test_a_budget_that_is_none_is_refused(backend, db, budget):
     create_docs(backend, "a")
@@ -135,6 +139,7 @@ def test_examples_come_from_fields_of_documents(backend, db, calls):
     assert calls[0][:2] == [{"role": "user", "content": "one"}, {"role": "assistant", "content": "1"}]
 
 
+@pytest.mark.anywhere
 def test_a_template_that_names_context_needs_it_before_anything_is_written(backend, db):
     create_docs(backend, "one")
     with pytest.raises(ConfigError, match="context"):
@@ -155,6 +160,7 @@ def test_the_fields_of_a_structured_answer_go_to_columns_of_their_own(backend, d
     assert (again.fresh, len(calls)) == (2, 2)
 
 
+@pytest.mark.anywhere
 def test_a_field_that_the_schema_lacks_is_refused(backend, db, calls):
     create_docs(backend, "paris")
     with pytest.raises(ConfigError, match="'town'"):
@@ -185,6 +191,7 @@ def test_models_are_listed_by_purpose(db):
         db.models(purpose="POETRY")
 
 
+@pytest.mark.anywhere
 def test_a_model_without_batches_says_so(backend, db):
     create_docs(backend, "one")
     with pytest.raises(ConfigError, match="batch"):
@@ -215,6 +222,7 @@ def test_changed_terms_of_a_provider_are_stored_and_compute_nothing_again(backen
     assert (loaded.cost, loaded.rate_limit, loaded.max_batch_size) == ((1e-7, 2e-7), (100, 1.0), 2)
 
 
+@pytest.mark.anywhere
 def test_a_budget_waits_for_calls_in_flight_before_it_stops(backend, db, calls):
     """Each call may cost 100 tokens by its limit, and costs 2: the budget covers few at once, and all in the end."""
     create_docs(backend, *(f"text {n}" for n in range(30)))
@@ -222,12 +230,14 @@ def test_a_budget_waits_for_calls_in_flight_before_it_stops(backend, db, calls):
     assert (result.budget_reached, result.written, len(calls)) == (False, 30, 30)
 
 
+@pytest.mark.anywhere
 def test_a_budget_that_is_just_enough_is_enough(backend, db, calls):
     create_docs(backend, *(f"text {n}" for n in range(10)))
     result = run(backend, db, budget=10 * (2 * PRICE[0] + 2 * PRICE[1]))
     assert (result.budget_reached, result.written) == (False, 10)
 
 
+@pytest.mark.anywhere
 def test_a_budget_without_a_price_is_refused(backend, db, calls):
     create_docs(backend, "one")
     with pytest.raises(ConfigError, match="cost="):
@@ -242,6 +252,7 @@ def test_rows_that_a_budget_left_are_counted(backend, db):
     assert result.read == result.written + result.pending > result.written > 0
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("wrong", [{"context": 5}, {"examples": [["a"]]}, {"examples": "a"}])
 def test_keywords_that_cannot_work_are_refused_before_anything_is_written(backend, db, calls, wrong):
     create_docs(backend, "one")
@@ -250,6 +261,7 @@ def test_keywords_that_cannot_work_are_refused_before_anything_is_written(backen
     assert (calls, db.outputs(), db.show("model")) == ([], [], [])
 
 
+@pytest.mark.anywhere
 def test_a_keyword_that_prompt_func_needs_is_asked_for_before_anything_is_written(backend, db, calls):
     create_docs(backend, "one")
     model = Model.from_function("translating", fn=say, prompt_func=lambda text, lang: f"{lang}: {text}")
@@ -269,6 +281,7 @@ def test_one_input_that_never_meets_an_answer_is_set_aside_and_the_others_finish
     assert "no answer" in error.message
 
 
+@pytest.mark.anywhere
 def test_an_embedder_reads_one_field(backend, db, calls):
     create_docs(backend, "one")
     with pytest.raises(ConfigError, match="one field"):

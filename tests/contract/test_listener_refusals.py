@@ -10,6 +10,8 @@ from tests.contract.documents import create_docs
 from tests.contract.listening import add, keep, values
 from tests.models import note, shout, word_count
 
+pytestmark = pytest.mark.same_standalone
+
 BROKEN = {"boom"}
 
 

@@ -13,6 +13,8 @@ from pinnacle.backends.protocol import Capability
 from tests.contract.documents import create_docs, has, outputs
 from tests.models import shout
 
+pytestmark = pytest.mark.same_standalone
+
 numbers = itertools.count()
 
 AWKWARD = [

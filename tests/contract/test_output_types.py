@@ -18,6 +18,8 @@ from pinnacle import Datetime, OutputTypeConflict, Vector, model
 from tests.contract.documents import blank, create_docs, outputs
 from tests.models import note
 
+pytestmark = pytest.mark.same_standalone
+
 numbers = itertools.count()
 INDIA = timezone(timedelta(hours=5, minutes=30))
 

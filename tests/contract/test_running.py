@@ -11,6 +11,8 @@ from pinnacle import model
 from tests.contract.documents import create_docs, outputs, snapshot, wait_until
 from tests.models import Sized, note, shout, whisper
 
+pytestmark = pytest.mark.same_standalone
+
 
 def run(backend, db, the_model=shout, **options):
     return the_model.predict(X="body", db=db, select=backend.query("docs"), **options)
