@@ -89,7 +89,13 @@ def measured(place: Place, statements: tuple[str, ...], changes: int) -> Rates:
 def feed_of(backend: Backend, place: Place) -> Feed:
     """The changes of the listener, as a worker of it has them."""
     source = backend.resolve(place.query(), Fields.of("body"))
-    spec = OutputSpec("words", word_count.resolved_output_type(), word_count.identifier, 0, source.fields)
+    spec = OutputSpec(
+        name="words",
+        type=word_count.resolved_output_type(),
+        model=word_count.identifier,
+        version=0,
+        fields=source.fields,
+    )
     return backend.feed(backend.bind(source, spec), (), Watch())
 
 

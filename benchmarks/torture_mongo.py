@@ -136,7 +136,7 @@ class MongoSight:
         self._backend: Any = open_backend(url, Settings())
         info: OutputInfo = next(info for info in self._backend.outputs.all() if info.name == output)
         source = self._backend.resolve(in_language(language) if language else everything(), info.fields)
-        spec = OutputSpec(info.name, info.type, info.model, info.version, info.fields)
+        spec = OutputSpec(name=info.name, type=info.type, model=info.model, version=info.version, fields=info.fields)
         self._target, self._is_filtered = self._backend.bind(source, spec, create=False), language is not None
 
     def look(self) -> Look:

@@ -125,7 +125,7 @@ class SqlSight:
         self._backend: Any = open_backend(url, Settings())
         info: OutputInfo = next(info for info in self._backend.outputs.all() if info.name == output)
         source = self._backend.resolve(in_language(language) if language else everything(), info.fields)
-        spec = OutputSpec(info.name, info.type, info.model, info.version, info.fields)
+        spec = OutputSpec(name=info.name, type=info.type, model=info.model, version=info.version, fields=info.fields)
         self._target = self._backend.bind(source, spec, create=False)
         is_sqlite = self._backend.session.dialect.name == "sqlite"
         self._begin = "BEGIN" if is_sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"

@@ -9,7 +9,7 @@ from typing import Any
 from pinnacle.base.metering import Usage
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BatchAnswers:
     """The outputs and the errors of one batch, and what it cost.
 

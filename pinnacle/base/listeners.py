@@ -10,10 +10,8 @@ from typing import Literal
 
 from pinnacle.base.rows import Fields, Key
 
-Unmatched = Literal["keep", "clear"]
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Watch:
     """How one listener's changes are captured.
 
@@ -27,7 +25,7 @@ class Watch:
     replicated: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Claim:
     """Rows that a worker holds under a lease, with their places in the queue and the revisions of the
     changes that it knows of; all row-aligned.
@@ -42,7 +40,7 @@ class Claim:
     is_range: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ListenerRecord:
     """One listener as its database's registry has it.
 
@@ -89,7 +87,7 @@ def sweep_position(sweep: str) -> str | None:
     return after
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Backlog:
     """What waits for a listener: changes not yet looked at, rows of work, rows in workers' hands.
 
@@ -106,7 +104,7 @@ class Backlog:
         return self.changes + self.work
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Freshness:
     """How a listener's rows stand: ``fresh`` need nothing; ``stale`` have an output that is not
     current; ``missing`` have none; ``failed`` were set aside with their error."""
@@ -117,7 +115,7 @@ class Freshness:
     failed: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ListenerStatus:
     """One line of `pinnacle status`. ``lag_s``: age of the oldest change that waits, as far
     as a worker has seen it. ``is_sweeping``: a first fill or a sweep is under way or due; so it is

@@ -15,7 +15,7 @@ Key = Any
 """A row's key as its driver gives it: a scalar, or a tuple for a composite key."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True)  # its two parts are told apart by their looks, and every caller writes them
 class Fields:
     """Which fields of a row feed which arguments of a model.
 
@@ -66,7 +66,7 @@ def _path(field: Any) -> str:
     return str(name)  # of a column it is more than a plain string
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OutputSpec:
     """An output before it exists: what will be computed, by what, and where it goes.
 
@@ -82,7 +82,7 @@ class OutputSpec:
     parameters: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Page:
     """Rows of one key window that need work; all sequences are row-aligned.
 
@@ -122,20 +122,20 @@ def joined(pages: Sequence[Page]) -> Page:
     if len(pages) == 1:
         return pages[0]
     return Page(
-        [key for page in pages for key in page.keys],
-        [value for page in pages for value in page.inputs],
-        [identity for page in pages for identity in page.identities],
-        [witness for page in pages for witness in page.witnesses],
-        sum(page.read for page in pages),
-        sum(page.fresh for page in pages),
-        sum(page.set_aside for page in pages),
-        pages[-1].last if pages else None,
-        min((page.generation for page in pages), default=0),
-        sum(page.missing for page in pages),
+        keys=[key for page in pages for key in page.keys],
+        inputs=[value for page in pages for value in page.inputs],
+        identities=[identity for page in pages for identity in page.identities],
+        witnesses=[witness for page in pages for witness in page.witnesses],
+        read=sum(page.read for page in pages),
+        fresh=sum(page.fresh for page in pages),
+        set_aside=sum(page.set_aside for page in pages),
+        last=pages[-1].last if pages else None,
+        generation=min((page.generation for page in pages), default=0),
+        missing=sum(page.missing for page in pages),
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OutputBatch:
     """Checked outputs to be written beside their rows; all sequences are row-aligned.
 
@@ -149,7 +149,7 @@ class OutputBatch:
     prepared: Any = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Failure:
     """One row's failure after all its attempts; its texts are such as every database takes, and bounded."""
 
@@ -170,7 +170,7 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RowError:
     """One row that was set aside, as `db.errors()` lists it."""
 
@@ -185,7 +185,7 @@ class RowError:
     failed_at: datetime
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OutputInfo:
     """An existing output, as the catalog of outputs records it; ``parameters`` are those of the prediction at hand."""
 
@@ -205,7 +205,7 @@ class OutputInfo:
         return self.name if isinstance(self.type, Items) else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Record:
     """A component at rest: its JSON body and what identifies it."""
 

@@ -14,7 +14,7 @@ _MAX_PORTION_BYTES = 8 * 1024 * 1024
 _COUNTERS = ("calls", "failed", "retried", "input_tokens", "output_tokens", "cached", "cost")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class UsageRow:
     """The calls of one model for one output on one day.
 
@@ -49,7 +49,7 @@ class UsageRow:
         return replace(self, **{name: mine + other.counters[name] for name, mine in self.counters.items()})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BatchJob:
     """A batch that a provider works on, to be collected later by any process.
 

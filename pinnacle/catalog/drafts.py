@@ -149,9 +149,14 @@ class Draft:
         body = {name: value for name, value in body.items() if name == "fields" or value}
         component = self.component
         return Record(
-            component.kind, component.identifier, version, self.type.name, body, self.digest,
+            kind=component.kind,
+            identifier=component.identifier,
+            version=version,
+            type=self.type.name,
+            body=body,
+            digest=self.digest,
             artifacts=tuple(sorted(self.artifacts)),
-        )  # fmt: skip
+        )
 
     def remember(self) -> None:
         """Keep code that only this process has within its reach."""

@@ -173,9 +173,14 @@ class BatchPrediction:
         """Put the batch on record, submit it, and note the provider's id."""
         token = uuid.uuid4().hex
         unsent = BatchJob(
-            f"{UNSENT}{token}", self._info.id, self._info.model, self._info.version, self._info.parameters,
-            time.time(), tuple(submission.items),
-        )  # fmt: skip
+            id=f"{UNSENT}{token}",
+            output=self._info.id,
+            model=self._info.model,
+            version=self._info.version,
+            parameters=self._info.parameters,
+            created_at=time.time(),
+            items=tuple(submission.items),
+        )
         self._backend.ledger.save_batch(unsent)
         batch = self._model.submit_batch(submission.requests, token)
         self._scope.result.calls += 1

@@ -30,4 +30,6 @@ def predict_settings(
 def book(backend: Backend, model: Model, place: str, usage: Usage) -> None:
     """Add what hosted calls cost to the database's books, under today (UTC)."""
     if usage and model.is_paid:
-        backend.ledger.add_usage([UsageRow(utc_day(time.time()), model.identifier, place, **vars(usage))])
+        backend.ledger.add_usage(
+            [UsageRow(day=utc_day(time.time()), model=model.identifier, output=place, **vars(usage))]
+        )

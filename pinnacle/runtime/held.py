@@ -61,8 +61,12 @@ def failures_of(page: Page, failed: Sequence[Failed]) -> list[Failure]:
     """Failed inputs as they are set aside, with the rows of ``page`` that they are from."""
     return [
         Failure(
-            page.keys[item.position], page.witnesses[item.position], type(item.error).__name__, item.message,
-            item.trace, item.attempts,
+            key=page.keys[item.position],
+            witness=page.witnesses[item.position],
+            error=type(item.error).__name__,
+            message=item.message,
+            traceback=item.trace,
+            attempts=item.attempts,
         )
         for item in failed
-    ]  # fmt: skip
+    ]

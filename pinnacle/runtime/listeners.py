@@ -141,8 +141,8 @@ class Listeners:
             select=select, output=listener.output.to_stored() if isinstance(listener.output, Side) else output,
         )  # fmt: skip
         spec = OutputSpec(
-            name, kind, model.identifier, model.version or 0, source.fields,
-            canonical(listener.parameters),
+            name=name, type=kind, model=model.identifier, version=model.version or 0, fields=source.fields,
+            parameters=canonical(listener.parameters),
         )  # fmt: skip
         return stored, source, spec
 
@@ -285,7 +285,7 @@ class Listeners:
         return target, self._feed(listener, target)
 
     def _feed(self, listener: Listener, target: Target) -> Feed:
-        watch = Watch(listener.on_change == "clear", listener.notify, listener.replicated)
+        watch = Watch(clears=listener.on_change == "clear", notifies=listener.notify, replicated=listener.replicated)
         return self._backend.feed(target, listener.select.get("reads", ()), watch)
 
     # -- the worker --------------------------------------------------------------------------------

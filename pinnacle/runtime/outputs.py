@@ -48,7 +48,9 @@ class OutputWriter:
         page, size = held.page, self._scope.batch_size
         for start in range(0, len(positions), size):
             part = positions[start : start + size]
-            batch = OutputBatch(pick(page.keys, part), outputs[start : start + size], pick(page.witnesses, part))
+            batch = OutputBatch(
+                keys=pick(page.keys, part), outputs=outputs[start : start + size], witnesses=pick(page.witnesses, part)
+            )
             self._queue(held, partial(self._commit, self._target.prepare(batch)))
 
     def set_aside(self, held: Held, failed: Sequence[Failed]) -> None:
@@ -116,12 +118,25 @@ class OutputWriter:
         if len(batch.keys) > 1:
             middle = len(batch.keys) // 2
             for part in (slice(None, middle), slice(middle, None)):
-                self._commit(OutputBatch(batch.keys[part], batch.outputs[part], batch.witnesses[part]))
+                self._commit(
+                    OutputBatch(keys=batch.keys[part], outputs=batch.outputs[part], witnesses=batch.witnesses[part])
+                )
         elif self._scope.options.on_error == "raise":
             raise error
         else:
             message = str(error)
-            self._record([Failure(batch.keys[0], batch.witnesses[0], type(error).__name__, message, message, 1)])
+            self._record(
+                [
+                    Failure(
+                        key=batch.keys[0],
+                        witness=batch.witnesses[0],
+                        error=type(error).__name__,
+                        message=message,
+                        traceback=message,
+                        attempts=1,
+                    )
+                ]
+            )
 
     def _record(self, failures: Sequence[Failure]) -> None:
         """Set rows aside with their errors."""

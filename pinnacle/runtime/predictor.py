@@ -275,7 +275,14 @@ class Predictor:
         source = self._backend.resolve(request.select, fields)
         name = chosen or self._backend.default_name(fields, model.identifier)
         parameters = canonical(request.parameters)
-        return source, OutputSpec(name, kind, model.identifier, self._version(model), source.fields, parameters)
+        return source, OutputSpec(
+            name=name,
+            type=kind,
+            model=model.identifier,
+            version=self._version(model),
+            fields=source.fields,
+            parameters=parameters,
+        )
 
     def _version(self, model: Model) -> int:
         """The version that a model has, or would be given where it is not stored yet."""

@@ -81,7 +81,9 @@ def spend(url: str, *days_ago: int) -> list[str]:
     days = [utc_day(time.time() - 86_400 * ago) for ago in days_ago]
     numbers = {"calls": 12, "failed": 2, "retried": 1, "input_tokens": 3456, "output_tokens": 78, "cost": 0.00125}
     with closing(open_backend(url, Settings())) as below:
-        below.ledger.add_usage([pinnacle.UsageRow(day, "gpt", "docs.summary", **numbers) for day in days])
+        below.ledger.add_usage(
+            [pinnacle.UsageRow(day=day, model="gpt", output="docs.summary", **numbers) for day in days]
+        )
     return days
 
 

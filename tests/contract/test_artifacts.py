@@ -43,7 +43,15 @@ def store(below):
 
 
 def record(identifier="a", version=0, *artifacts):
-    return Record("run", identifier, version, "t", {"fields": {}}, "digest", artifacts=artifacts)
+    return Record(
+        kind="run",
+        identifier=identifier,
+        version=version,
+        type="t",
+        body={"fields": {}},
+        digest="digest",
+        artifacts=artifacts,
+    )
 
 
 def put(store, content=BLOB, size=1 << 20):

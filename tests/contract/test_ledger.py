@@ -38,7 +38,7 @@ def ledger(below):
 
 
 def spent(day="2026-11-20", model="gpt", output="docs.summary", **counters):
-    return UsageRow(day, model, output, **counters)
+    return UsageRow(day=day, model=model, output=output, **counters)
 
 
 def digest(number):
@@ -46,7 +46,15 @@ def digest(number):
 
 
 def job(identifier="batch_1", output=1, created_at=1.5, items=(("1", "aa" * 16),)):
-    return BatchJob(identifier, output, "gpt", 2, '{"temperature":0.5}', created_at, tuple(items))
+    return BatchJob(
+        id=identifier,
+        output=output,
+        model="gpt",
+        version=2,
+        parameters='{"temperature":0.5}',
+        created_at=created_at,
+        items=tuple(items),
+    )
 
 
 def predicted(backend, db, the_model=shout):
@@ -143,7 +151,8 @@ from pinnacle import Settings, UsageRow
 from pinnacle.backends.open import open_backend
 with closing(open_backend(sys.argv[1], Settings())) as below:
     for _ in range({MANY}):
-        below.ledger.add_usage([UsageRow("2026-11-20", model, "", calls=1, cost=0.5) for model in sys.argv[2]])
+        rows = [UsageRow(day="2026-11-20", model=model, output="", calls=1, cost=0.5) for model in sys.argv[2]]
+        below.ledger.add_usage(rows)
 """
 
 

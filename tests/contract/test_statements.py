@@ -22,7 +22,7 @@ from tests.statements import readable, recorded
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 RENEWS = bool(os.environ.get("PINNACLE_RENEW_GOLDEN"))
-SPEC = OutputSpec("loud", Text(), "shout", 0, Fields.of("body"))
+SPEC = OutputSpec(name="loud", type=Text(), model="shout", version=0, fields=Fields.of("body"))
 
 pytestmark = pytest.mark.requires(Capability.SQL)
 
@@ -49,7 +49,7 @@ class Listened:
     def written(self):
         claim = self.claimed()
         page = self.target.reread(claim.keys)
-        self.target.write(OutputBatch(page.keys, ["A", "B", "C"], page.witnesses))
+        self.target.write(OutputBatch(keys=page.keys, outputs=["A", "B", "C"], witnesses=page.witnesses))
         return claim
 
 
@@ -97,7 +97,7 @@ def test_the_page_of_claimed_rows(listened):
 def test_the_write_back_where_inputs_are_unchanged(listened):
     page = listened.target.reread(listened.claimed().keys)
     with recorded(listened.name) as statements:
-        assert not listened.target.write(OutputBatch(page.keys, ["A", "B", "C"], page.witnesses))
+        assert not listened.target.write(OutputBatch(keys=page.keys, outputs=["A", "B", "C"], witnesses=page.witnesses))
     check(listened.name, "write_back", statements)
 
 
@@ -119,7 +119,9 @@ def test_the_page_that_leaves_out_what_is_fresh(listened):
 
 def test_rows_set_aside(listened):
     page = listened.target.reread(listened.claimed().keys)
-    failed = Failure(page.keys[0], page.witnesses[0], "ValueError", "bad", "", 3)
+    failed = Failure(
+        key=page.keys[0], witness=page.witnesses[0], error="ValueError", message="bad", traceback="", attempts=3
+    )
     with recorded(listened.name) as statements:
         listened.target.fail([failed])
     check(listened.name, "set_aside", statements)

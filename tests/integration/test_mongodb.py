@@ -52,7 +52,7 @@ class Store:
     calls: list[Any] = field(default_factory=list)
 
     def spec(self, *paths: str, name: str = "", kind: Any = None, version: int = 0, model: str = "m") -> OutputSpec:
-        return OutputSpec(name, kind or Text(), model, version, Fields(paths or ("q",)))
+        return OutputSpec(name=name, type=kind or Text(), model=model, version=version, fields=Fields(paths or ("q",)))
 
     def target(self, spec: OutputSpec | None = None, query: Any = None) -> Any:
         spec = spec or self.spec()
@@ -74,7 +74,9 @@ class Store:
             self.calls += mine.inputs
             values, misfits = target.check_all([None if v is None else function(v) for v in mine.inputs])
             assert misfits == {}
-            written += len(mine.keys) - len(target.write(OutputBatch(mine.keys, values, mine.witnesses)))
+            written += len(mine.keys) - len(
+                target.write(OutputBatch(keys=mine.keys, outputs=values, witnesses=mine.witnesses))
+            )
         target.release(run)
         return written
 
@@ -155,7 +157,7 @@ def test_a_row_changed_since_it_was_read_is_not_written(store):
     store.raw.docs.update_one({"_id": 1}, {"$set": {"q": "new"}})
     store.raw.docs.update_one({"_id": 2}, {"$set": {"other": "field"}})
     store.raw.docs.delete_one({"_id": 3})
-    assert target.write(OutputBatch(page.keys, list("abcd"), page.witnesses)) == [1, 3]
+    assert target.write(OutputBatch(keys=page.keys, outputs=list("abcd"), witnesses=page.witnesses)) == [1, 3]
     assert store.values() == ["a", None, "c"]
     again = target.reread([1, 3])
     assert (list(again.keys), list(again.inputs), again.read) == ([1], ["new"], 1)
@@ -173,10 +175,10 @@ def test_equality_is_that_of_bytes(store, before, after):
     target = store.target()
     page = target.read(None, 10)
     store.raw.docs.replace_one({"_id": 1}, {"q": after})
-    assert target.write(OutputBatch(page.keys, ["stale"], page.witnesses)) == [0]
+    assert target.write(OutputBatch(keys=page.keys, outputs=["stale"], witnesses=page.witnesses)) == [0]
     changed = target.read(None, 10)
     assert changed.identities != page.identities
-    assert target.write(OutputBatch(changed.keys, ["right"], changed.witnesses)) == []
+    assert target.write(OutputBatch(keys=changed.keys, outputs=["right"], witnesses=changed.witnesses)) == []
     assert (target.read(None, 10).fresh, store.values()) == (1, ["right"])
     store.raw.docs.update_one({"_id": 1}, {"$set": {"q": before}})
     assert target.read(None, 10).fresh == 0
@@ -238,11 +240,11 @@ def test_bookkeeping_that_appeared_since_the_page_was_read_is_replaced(store):
     store.raw.docs.insert_one({"_id": 1, "q": "x"})
     target = store.target()
     page = target.read(None, 10)
-    target.write(OutputBatch(page.keys, ["first"], page.witnesses))
+    target.write(OutputBatch(keys=page.keys, outputs=["first"], witnesses=page.witnesses))
     store.raw.docs.update_one({"_id": 1}, {"$unset": {"_outputs.q.m": ""}})
     blank = target.read(None, 10)
     store.raw.docs.update_one({"_id": 1}, {"$unset": {"_outputs": ""}})
-    assert target.write(OutputBatch(page.keys, ["second"], page.witnesses)) == []
+    assert target.write(OutputBatch(keys=page.keys, outputs=["second"], witnesses=page.witnesses)) == []
     assert blank.keys == page.keys
     assert target.read(None, 10).fresh == 1
 
@@ -287,7 +289,7 @@ def test_ids_under_a_collation_are_compared_as_the_collection_does(served):
     target = served.target()
     page = target.read(None, 10)
     served.raw.docs.update_one({"_id": "A"}, {"$set": {"q": "a"}})
-    assert len(target.write(OutputBatch(page.keys, ["s"] * 5, page.witnesses))) == 1
+    assert len(target.write(OutputBatch(keys=page.keys, outputs=["s"] * 5, witnesses=page.witnesses))) == 1
     assert served.fill(target, page_rows=2) == 1
     served.raw.docs.update_one({"_id": "z"}, {"$set": {"q": "Z"}})
     assert served.fill(target, page_rows=2) == 1
@@ -521,7 +523,7 @@ def test_grouped_writes_never_replace_a_scalar_parent(store):
     page = target.read(None, 10)
     if Capability.MANY_PROCESSES in store.backend.capabilities:
         with pytest.raises(RowRejected):
-            target.write(OutputBatch(page.keys, list("abc"), page.witnesses))
+            target.write(OutputBatch(keys=page.keys, outputs=list("abc"), witnesses=page.witnesses))
         assert store.raw.docs.find_one({"_id": 1})["_outputs"] == "the user's own"
 
 
@@ -531,11 +533,11 @@ def test_a_refused_value_is_a_row_rejected(served):
     target = served.target()
     page = target.read(None, 10)
     with pytest.raises(RowRejected, match="validation"):
-        target.write(OutputBatch(page.keys, ["good", "bad", "good"], page.witnesses))
+        target.write(OutputBatch(keys=page.keys, outputs=["good", "bad", "good"], witnesses=page.witnesses))
     with pytest.raises(RowRejected):
-        target.write(OutputBatch(page.keys[2:], ["x" * (17 * 2**20)], page.witnesses[2:]))
+        target.write(OutputBatch(keys=page.keys[2:], outputs=["x" * (17 * 2**20)], witnesses=page.witnesses[2:]))
     page = target.read(None, 10)
-    target.write(OutputBatch(page.keys, ["good"] * len(page.keys), page.witnesses))
+    target.write(OutputBatch(keys=page.keys, outputs=["good"] * len(page.keys), witnesses=page.witnesses))
     assert served.values() == ["good"] * 3
 
 
@@ -545,7 +547,9 @@ def test_rows_written_before_a_refused_one_are_kept_as_done(served):
     target = served.target()
     page = target.read(None, 10)
     with pytest.raises(RowRejected):
-        target.write(OutputBatch(page.keys, ["good", "good", "bad", "good", "good"], page.witnesses))
+        target.write(
+            OutputBatch(keys=page.keys, outputs=["good", "good", "bad", "good", "good"], witnesses=page.witnesses)
+        )
     written = [value for value in served.values() if value]
     again = target.read(None, 10)
     assert (again.fresh, list(again.keys)) == (len(written), [2, 3, 4])
@@ -561,7 +565,7 @@ def test_a_newer_version_recomputes_and_an_older_one_is_stopped(store):
     page = old.read(None, 10, overwrite=True)
     new = store.target(store.spec(version=1))
     with pytest.raises(Conflict, match="version 1"):
-        old.write(OutputBatch(page.keys, ["old"] * 3, page.witnesses))
+        old.write(OutputBatch(keys=page.keys, outputs=["old"] * 3, witnesses=page.witnesses))
     with pytest.raises(Conflict, match="version 1"):
         store.target()
     assert store.fill(new, lambda value: f"v1 {value}") == 3
@@ -575,7 +579,7 @@ def test_a_removed_output_stops_its_run(store):
     page = target.read(None, 10)
     store.backend.outputs.forget(target.info.id, drop_column=True)
     with pytest.raises(NotFound):
-        target.write(OutputBatch(page.keys, ["a"], page.witnesses))
+        target.write(OutputBatch(keys=page.keys, outputs=["a"], witnesses=page.witnesses))
     assert store.target().info.id != target.info.id
 
 
@@ -584,7 +588,7 @@ def test_a_removed_output_stops_its_run(store):
 
 def failures_of(page: Any, message: str = "no") -> list[Failure]:
     return [
-        Failure(key, witness, "ValueError", message, "Traceback ...", 3)
+        Failure(key=key, witness=witness, error="ValueError", message=message, traceback="Traceback ...", attempts=3)
         for key, witness in zip(page.keys, page.witnesses, strict=True)
     ]
 
@@ -628,7 +632,18 @@ def test_errors_are_bounded(store):
     store.raw.docs.insert_one({"_id": 1, "q": "x"})
     target = store.target()
     page = target.read(None, 1)
-    target.fail([Failure(1, page.witnesses[0], "E", "\ud800" + "m" * 50_000, "t" * 50_000 + "end", 1)])
+    target.fail(
+        [
+            Failure(
+                key=1,
+                witness=page.witnesses[0],
+                error="E",
+                message="\ud800" + "m" * 50_000,
+                traceback="t" * 50_000 + "end",
+                attempts=1,
+            )
+        ]
+    )
     (error,) = store.backend.errors.newest()
     assert (error.message[:7], len(error.traceback), error.traceback[-3:]) == ("\\ud800m", 8000, "end")
     assert len(error.message) < 2010
@@ -654,7 +669,7 @@ def test_rows_released_by_another_run_must_be_read_again(store):
     page = other.read(None, 10)
     mine = one.read(None, 10)
     one.claim("one", mine, [], 15.0)
-    one.write(OutputBatch(mine.keys, ["a", "b"], mine.witnesses))
+    one.write(OutputBatch(keys=mine.keys, outputs=["a", "b"], witnesses=mine.witnesses))
     one.release("one")
     _, granted, again = other.claim("other", page, [], 15.0)
     assert (list(granted), again) == ([0, 1], True)
@@ -666,7 +681,7 @@ def test_so_must_rows_that_another_run_releases_while_they_are_claimed(store, mo
     one, other = store.target(), store.target()
     page, mine = other.read(None, 10), one.read(None, 10)
     one.claim("one", mine, [], 15.0)
-    one.write(OutputBatch(mine.keys, ["a", "b"], mine.witnesses))
+    one.write(OutputBatch(keys=mine.keys, outputs=["a", "b"], witnesses=mine.witnesses))
     look = Leases._taken
 
     def late(leases, condition):
@@ -703,10 +718,12 @@ def test_leases_of_silent_and_of_dead_runs_are_void(store):
 
 def test_components_are_saved_once_a_version(store):
     catalog = store.backend.catalog
-    record = Record("model", "a.b $c", 0, "t", {"$x.y": [1, None]}, "digest", artifacts=())
+    record = Record(
+        kind="model", identifier="a.b $c", version=0, type="t", body={"$x.y": [1, None]}, digest="digest", artifacts=()
+    )
     assert catalog.save(record)
     assert not catalog.save(record)
-    assert catalog.save(Record("model", "a.b $c", 1, "t", {}, "d1"))
+    assert catalog.save(Record(kind="model", identifier="a.b $c", version=1, type="t", body={}, digest="d1"))
     found = catalog.get("model", "a.b $c", 0)
     assert (found.body, found.digest, found.created_at.tzinfo) == ({"$x.y": [1, None]}, "digest", UTC)
     assert catalog.get("model", "a.b $c").version == 1
@@ -723,8 +740,8 @@ def test_artifacts_live_as_long_as_something_refers_to_them(store):
         catalog.put_artifact(sha256, iter([blob[:7], blob[7:]]))
     assert catalog.has_artifact(sha256)
     assert b"".join(catalog.get_artifact(sha256)) == blob
-    catalog.save(Record("model", "a", 0, "t", {}, "d", artifacts=(sha256,)))
-    catalog.save(Record("model", "a", 1, "t", {}, "d", artifacts=(sha256,)))
+    catalog.save(Record(kind="model", identifier="a", version=0, type="t", body={}, digest="d", artifacts=(sha256,)))
+    catalog.save(Record(kind="model", identifier="a", version=1, type="t", body={}, digest="d", artifacts=(sha256,)))
     catalog.delete("model", "a", 0)
     assert catalog.has_artifact(sha256)
     catalog.delete("model", "a")
@@ -805,7 +822,7 @@ def test_a_dropped_connection_is_tried_again(served, monkeypatch):
 
     monkeypatch.setattr(Database, "command", command)
     page = target.read(None, 10)
-    assert target.write(OutputBatch(page.keys, list("abcd"), page.witnesses)) == []
+    assert target.write(OutputBatch(keys=page.keys, outputs=list("abcd"), witnesses=page.witnesses)) == []
     assert dropped == {"find", "update", "insert"}
     assert (target.read(None, 10).fresh, served.values()) == (4, list("abcd"))
 
@@ -816,11 +833,11 @@ def test_a_server_that_stops_in_mid_run_keeps_what_is_done():
         store.raw.docs.insert_many([{"_id": n, "q": f"q{n}"} for n in range(4)])
         target = store.target()
         first, rest = target.read(None, 2), target.read(1, 2)
-        assert target.write(OutputBatch(first.keys, ["a", "b"], first.witnesses)) == []
+        assert target.write(OutputBatch(keys=first.keys, outputs=["a", "b"], witnesses=first.witnesses)) == []
         with pytest.raises(AutoReconnect):
             client.admin.command("shutdown", force=True)
         with pytest.raises(ConnectionLost, match=r"127\.0\.0\.1"):
-            target.write(OutputBatch(rest.keys, ["c", "d"], rest.witnesses))
+            target.write(OutputBatch(keys=rest.keys, outputs=["c", "d"], witnesses=rest.witnesses))
 
 
 def test_writers_beside_a_run_lose_and_spoil_nothing(served):

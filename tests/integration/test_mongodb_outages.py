@@ -27,7 +27,7 @@ from tests.servers import start_mongod
 docs = Collection("docs")
 DOCUMENTS = 300
 """More than the first batch of a cursor holds."""
-BODY = Record("model", "m", 0, "t", {}, "digest")
+BODY = Record(kind="model", identifier="m", version=0, type="t", body={}, digest="digest")
 
 
 @dataclass
@@ -50,13 +50,24 @@ class World:
     document: Any
 
     def batch(self) -> OutputBatch:
-        return OutputBatch(self.page.keys, ["x"] * len(self.page.keys), self.page.witnesses)
+        return OutputBatch(keys=self.page.keys, outputs=["x"] * len(self.page.keys), witnesses=self.page.witnesses)
 
     def side_batch(self) -> OutputBatch:
-        return OutputBatch(self.side_page.keys, [["x"]] * len(self.side_page.keys), self.side_page.witnesses)
+        return OutputBatch(
+            keys=self.side_page.keys, outputs=[["x"]] * len(self.side_page.keys), witnesses=self.side_page.witnesses
+        )
 
     def failures(self) -> list[Failure]:
-        return [Failure(self.page.keys[0], self.page.witnesses[0], "Error", "m", "", 1)]
+        return [
+            Failure(
+                key=self.page.keys[0],
+                witness=self.page.witnesses[0],
+                error="Error",
+                message="m",
+                traceback="",
+                attempts=1,
+            )
+        ]
 
     def resolved(self) -> Any:
         return self.backend.resolve(docs.find(), Fields(("q",)))
@@ -73,8 +84,10 @@ def world(database: Database[Any]) -> World:
     backend: Any = connect(database)
     database.docs.insert_many([{"_id": n, "q": f"q{n}"} for n in range(DOCUMENTS)])
     source = backend.resolve(docs.find({"q": {"$exists": True}}), Fields(("q",)))
-    target = backend.bind(source, OutputSpec("", Text(), "m", 0, Fields(("q",))))
-    side = backend.bind(source, OutputSpec("parts", Items(Text(), many=True), "many", 0, Fields(("q",))))
+    target = backend.bind(source, OutputSpec(name="", type=Text(), model="m", version=0, fields=Fields(("q",))))
+    side = backend.bind(
+        source, OutputSpec(name="parts", type=Items(Text(), many=True), model="many", version=0, fields=Fields(("q",)))
+    )
     backend.listeners.register(target.info.id, "kept", 0)
     feed, wake = backend.feed(target, ["q"], Watch()), backend.wake()
     feed.install()
@@ -117,8 +130,12 @@ EXECUTED: dict[str, Call] = {
 VERBS: dict[str, Call] = {
     "backend.execute": lambda w: w.backend.execute(docs).to_list(),
     "backend.resolve": lambda w: w.resolved(),
-    "backend.plan": lambda w: w.backend.plan(w.target.source, OutputSpec("z", Text(), "m", 0, Fields(("q",)))),
-    "backend.bind": lambda w: w.backend.bind(w.target.source, OutputSpec("z", Text(), "m", 0, Fields(("q",)))),
+    "backend.plan": lambda w: w.backend.plan(
+        w.target.source, OutputSpec(name="z", type=Text(), model="m", version=0, fields=Fields(("q",)))
+    ),
+    "backend.bind": lambda w: w.backend.bind(
+        w.target.source, OutputSpec(name="z", type=Text(), model="m", version=0, fields=Fields(("q",)))
+    ),
     "backend.migration_plan": lambda w: w.backend.migration_plan(),
     "backend.migrate": lambda w: w.backend.migrate(),
     "backend.removal_plan": lambda w: w.backend.removal_plan(outputs=True),
@@ -184,12 +201,14 @@ VERBS: dict[str, Call] = {
     "runs.cut": lambda w: w.backend.runs.cut("run", 0),
     "runs.series": lambda w: w.backend.runs.series("run"),
     "runs.forget": lambda w: w.backend.runs.forget("run"),
-    "ledger.add_usage": lambda w: w.backend.ledger.add_usage([UsageRow("2026-01-01", "m", "")]),
+    "ledger.add_usage": lambda w: w.backend.ledger.add_usage([UsageRow(day="2026-01-01", model="m", output="")]),
     "ledger.usage": lambda w: w.backend.ledger.usage(),
     "ledger.cached": lambda w: w.backend.ledger.cached([b"0" * 16]),
     "ledger.cache": lambda w: w.backend.ledger.cache({b"0" * 16: "1"}, 5.0),
     "ledger.clear_cache": lambda w: w.backend.ledger.clear_cache(),
-    "ledger.save_batch": lambda w: w.backend.ledger.save_batch(BatchJob("b", 1, "m", 0, "", 0.0, (("1", "ab"),))),
+    "ledger.save_batch": lambda w: w.backend.ledger.save_batch(
+        BatchJob(id="b", output=1, model="m", version=0, parameters="", created_at=0.0, items=(("1", "ab"),))
+    ),
     "ledger.batches": lambda w: w.backend.ledger.batches(1),
     "ledger.delete_batch": lambda w: w.backend.ledger.delete_batch("b"),
 }

@@ -76,9 +76,13 @@ def forged(catalog: Catalog, reference: str, *, function: bool = True) -> None:
     """A record as someone would write it who can write to the database and nothing else."""
     if function:
         fields = {"function": {"@function": {"reference": reference, "digest": "0", "local": False}}}
-        record = Record("model", "forged", 0, "FunctionModel", {"fields": fields}, "0")
+        record = Record(
+            kind="model", identifier="forged", version=0, type="FunctionModel", body={"fields": fields}, digest="0"
+        )
     else:
-        record = Record("model", "forged", 0, reference, {"fields": {}, "source": "0"}, "0")
+        record = Record(
+            kind="model", identifier="forged", version=0, type=reference, body={"fields": {}, "source": "0"}, digest="0"
+        )
     catalog.store.save(record)
 
 
@@ -206,7 +210,14 @@ def test_lambdas_and_locals_load_in_the_process_that_added_them(catalog, shop):
 
 
 def test_code_of_another_process_says_what_to_do(catalog):
-    record = Record("model", "theirs", 0, "app:f.<locals>.Local", {"fields": {}, "source": "0", "local": True}, "0")
+    record = Record(
+        kind="model",
+        identifier="theirs",
+        version=0,
+        type="app:f.<locals>.Local",
+        body={"fields": {}, "source": "0", "local": True},
+        digest="0",
+    )
     catalog.store.save(record)
     with pytest.raises(
         ComponentError, match=r"lives only in the process that added it; move it to a module.*allow_pickle"
@@ -286,7 +297,7 @@ def test_a_function_without_a_name_in_its_module_lives_in_one_process(catalog, m
 
 def test_a_plug_in_that_is_missing_is_named(catalog):
     body = {"fields": {}, "distribution": "pinnacle-whisper"}
-    catalog.store.save(Record("model", "ears", 0, "Whisper", body, "0"))
+    catalog.store.save(Record(kind="model", identifier="ears", version=0, type="Whisper", body=body, digest="0"))
     with pytest.raises(MissingPlugin, match="pip install 'pinnacle-whisper'"):
         catalog.load("model", "ears")
 

@@ -108,7 +108,16 @@ def forge(catalog: Catalog, **changes: Any) -> None:
     record = catalog.store.get("model", "reviewer")
     schema_class = {"@schema_class": {**stored(catalog), **changes}}
     fields = {**record.body["fields"], "output_schema": schema_class}
-    catalog.store.save(Record("model", "reviewer", 1, record.type, {**record.body, "fields": fields}, "forged"))
+    catalog.store.save(
+        Record(
+            kind="model",
+            identifier="reviewer",
+            version=1,
+            type=record.type,
+            body={**record.body, "fields": fields},
+            digest="forged",
+        )
+    )
 
 
 def outcomes(model: Any) -> list[Any]:

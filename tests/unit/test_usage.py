@@ -10,13 +10,29 @@ from pinnacle.base.usage import TrimSchedule, merged, newest_first, portions, ut
 
 
 def test_adding_two_rows_adds_every_counter():
-    one, two = (UsageRow("2026-11-20", "m", "t.c", *range(n, n + 6), cost=n / 4) for n in (1, 10))
-    assert one + two == UsageRow("2026-11-20", "m", "t.c", 11, 13, 15, 17, 19, 21, 2.75)
+    def counted(n):
+        return UsageRow(
+            day="2026-11-20", model="m", output="t.c", calls=n, failed=n + 1, retried=n + 2, input_tokens=n + 3,
+            output_tokens=n + 4, cached=n + 5, cost=n / 4,
+        )  # fmt: skip
+
+    assert counted(1) + counted(10) == UsageRow(
+        day="2026-11-20",
+        model="m",
+        output="t.c",
+        calls=11,
+        failed=13,
+        retried=15,
+        input_tokens=17,
+        output_tokens=19,
+        cached=21,
+        cost=2.75,
+    )
 
 
 def test_merged_rows_are_in_the_order_of_their_keys():
     keys = [("2026-11-20", "b", ""), ("2026-11-20", "a", "t.c"), ("2026-11-19", "z", ""), ("2026-11-20", "b", "")]
-    rows = merged(UsageRow(*key, calls=1) for key in keys)
+    rows = merged(UsageRow(day=day, model=model, output=output, calls=1) for day, model, output in keys)
     assert [(row.key, row.calls) for row in rows] == [(key, keys.count(key)) for key in sorted(set(keys))]
     assert [row.key for row in newest_first(rows)] == [keys[1], keys[0], keys[2]]
 

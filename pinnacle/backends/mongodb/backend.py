@@ -108,7 +108,16 @@ class MongoBackend:
 
     def scan(self, source: Source) -> Target:
         own = _own(source)
-        info = OutputInfo(0, own.table, NO_OUTPUT, "", 0, own.fields, Text(), False)
+        info = OutputInfo(
+            id=0,
+            table=own.table,
+            name=NO_OUTPUT,
+            model="",
+            version=0,
+            fields=own.fields,
+            type=Text(),
+            created_column=False,
+        )
         made = MongoTarget if own.window is None else WindowTarget
         leases = Leases(self._wire, info.id, self._clock)
         return made(self._wire, own, info, leases, Writer(self._wire, own, info))

@@ -124,7 +124,18 @@ class PostgresTarget(SqlTarget):
             read, fresh, set_aside, missing = rows.pop()[-4:]
         hashes = [bytes(row[self.width + len(self.decoders)]) for row in rows]
         keys, inputs = self._keys(rows), self._inputs(rows)
-        return Page(keys, inputs, hashes, hashes, read, fresh, set_aside, last, generation, missing)
+        return Page(
+            keys=keys,
+            inputs=inputs,
+            identities=hashes,
+            witnesses=hashes,
+            read=read,
+            fresh=fresh,
+            set_aside=set_aside,
+            last=last,
+            generation=generation,
+            missing=missing,
+        )
 
     def _among(self, keys: Sequence[Key], key: Sequence[Any]) -> Any:
         """By one array a key column, which psycopg neither expands nor parses."""
@@ -144,7 +155,9 @@ class PostgresTarget(SqlTarget):
     def _write_chunk(self, batch: OutputBatch, start: int, stop: int) -> tuple[Sequence[int], float | None]:
         import psycopg
 
-        part = OutputBatch(batch.keys[start:stop], batch.outputs[start:stop], batch.witnesses[start:stop])
+        part = OutputBatch(
+            keys=batch.keys[start:stop], outputs=batch.outputs[start:stop], witnesses=batch.witnesses[start:stop]
+        )
         keys = [list(part.keys)] if self.width == 1 else [list(column) for column in zip(*part.keys, strict=True)]
         arrays = (*keys, self._encode_outputs(part.outputs), list(part.witnesses))
         is_last = stop == len(batch.keys)

@@ -116,7 +116,9 @@ class SqlBackend(ABC):
         return self.target(own(source), info, spec.version, exists=exists)
 
     def scan(self, source: Source) -> Target:
-        return self.bind(source, OutputSpec(NO_OUTPUT, Text(), "", 0, source.fields), create=False)
+        return self.bind(
+            source, OutputSpec(name=NO_OUTPUT, type=Text(), model="", version=0, fields=source.fields), create=False
+        )
 
     def _open_output(self, source: SqlSource, spec: OutputSpec, *, create: bool) -> tuple[OutputInfo, bool]:
         """The output, and whether it is there: with ``create`` it is, after this."""
@@ -124,7 +126,16 @@ class SqlBackend(ABC):
             self.migrate()
             return replace(self.outputs.ensure(source, spec), parameters=spec.parameters), True
         existing = self.outputs.check(source, spec)
-        missing = OutputInfo(0, source.table, spec.name, spec.model, spec.version, spec.fields, spec.type, False)
+        missing = OutputInfo(
+            id=0,
+            table=source.table,
+            name=spec.name,
+            model=spec.model,
+            version=spec.version,
+            fields=spec.fields,
+            type=spec.type,
+            created_column=False,
+        )
         return replace(existing or missing, parameters=spec.parameters), existing is not None
 
     # -- pinnacle's own tables ----------------------------------------------------------------

@@ -121,9 +121,15 @@ class SqlCatalogStore:
         c = component_artifact.c
         used = sa.select(c.sha256).where(c.kind == row.kind, c.identifier == row.identifier, c.version == row.version)
         return Record(
-            row.kind, row.identifier, row.version, row.type, json.loads(row.body), row.digest, row.created_at,
-            tuple(connection.scalars(used)),
-        )  # fmt: skip
+            kind=row.kind,
+            identifier=row.identifier,
+            version=row.version,
+            type=row.type,
+            body=json.loads(row.body),
+            digest=row.digest,
+            created_at=row.created_at,
+            artifacts=tuple(connection.scalars(used)),
+        )
 
 
 def _locked(artifacts: Collection[str], *, read: bool = False) -> sa.Select[str]:

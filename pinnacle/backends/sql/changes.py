@@ -154,7 +154,7 @@ class SqlFeed(ABC):
         """The longest-waiting rows that nobody else holds."""
         with self.session.reading() as connection:  # no write, and so nothing that wakes others, without work
             if connection.execute(self._work_from(connection, self.work.c.place).limit(1)).first() is None:
-                return Claim("", [], [], [])
+                return Claim(lease="", keys=[], places=[], revisions=[])
         chosen: list[Key] = []
         places: list[int] = []
         revisions: list[int] = []
@@ -174,7 +174,7 @@ class SqlFeed(ABC):
             return chosen
 
         lease = self.target.queue.lease_work(owner, choose, ttl_s)
-        return Claim(lease, chosen, places, revisions, is_range=is_range)
+        return Claim(lease=lease, keys=chosen, places=places, revisions=revisions, is_range=is_range)
 
     def _work_from(self, connection: sa.Connection, *columns: Any) -> sa.Select[Any]:
         return sa.select(*columns).where(self.work.c.place >= self._lowest(connection))

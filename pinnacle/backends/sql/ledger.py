@@ -141,4 +141,12 @@ def _delete(connection: sa.Connection, chosen: sa.Select[tuple[bytes]]) -> None:
 
 def _job(row: Any) -> BatchJob:
     items = tuple((key, digest) for key, digest in json.loads(row.items))
-    return BatchJob(row.id, row.output_id, row.model, row.version, row.parameters, row.created_at, items)
+    return BatchJob(
+        id=row.id,
+        output=row.output_id,
+        model=row.model,
+        version=row.version,
+        parameters=row.parameters,
+        created_at=row.created_at,
+        items=items,
+    )

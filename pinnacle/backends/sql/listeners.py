@@ -102,7 +102,7 @@ class SqlListeners:
         now = time.time()
         in_flight = sum(len(load_keys(row.keys)) for row in held if row.expires_at >= now and not is_gone(row.process))
         since = oldest if waiting else (folded_at or now if changes else now)
-        return Backlog(changes, waiting, in_flight, max(0.0, now - since))
+        return Backlog(changes=changes, work=waiting, in_flight=in_flight, oldest_s=max(0.0, now - since))
 
     def has_work(self, output: int) -> bool:
         """Whether anything waits, the cheap way."""

@@ -217,7 +217,16 @@ class SqlOutputs:
 
     def _add_column(self, source: SqlSource, spec: OutputSpec) -> str:
         if isinstance(spec.type, Items):
-            info = OutputInfo(0, source.table, spec.name, spec.model, spec.version, spec.fields, spec.type, True)
+            info = OutputInfo(
+                id=0,
+                table=source.table,
+                name=spec.name,
+                model=spec.model,
+                version=spec.version,
+                fields=spec.fields,
+                type=spec.type,
+                created_column=True,
+            )
             created = CreateTable(side_table(self._session, source, info), if_not_exists=True)
             return self._session.plain(str(created.compile(dialect=self._session.dialect))).strip()
         kind = self._session.columns.declaration(spec.type, source.actual)
@@ -257,9 +266,15 @@ def default_name(fields: Fields, identifier: str) -> str:
 def _info(row: Any) -> OutputInfo:
     table = full_name(row.table_schema, row.table_name)
     return OutputInfo(
-        row.id, table, row.name, row.model, row.version, Fields.of(json.loads(row.fields)),
-        output_type_from_json(json.loads(row.type)), row.created_column,
-    )  # fmt: skip
+        id=row.id,
+        table=table,
+        name=row.name,
+        model=row.model,
+        version=row.version,
+        fields=Fields.of(json.loads(row.fields)),
+        type=output_type_from_json(json.loads(row.type)),
+        created_column=row.created_column,
+    )
 
 
 def _place(table: sa.Table) -> tuple[Any, Any]:

@@ -103,7 +103,16 @@ class SqliteTarget(SqlTarget):
         inputs = self._inputs(stale)
         witnesses, identities = self._witnesses(stale)
         return Page(
-            self._keys(stale), inputs, identities, witnesses, len(rows), fresh, set_aside, last, generation, missing
+            keys=self._keys(stale),
+            inputs=inputs,
+            identities=identities,
+            witnesses=witnesses,
+            read=len(rows),
+            fresh=fresh,
+            set_aside=set_aside,
+            last=last,
+            generation=generation,
+            missing=missing,
         )
 
     def _current(self, rows: list[Any]) -> list[bool]:

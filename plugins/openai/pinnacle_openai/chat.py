@@ -97,7 +97,7 @@ class OpenAI(OpenAIService, BaseLLMAPI):
                 outputs[line.name] = self._processed(_reply(line.body))
             except (ProviderRefused, InvalidAnswer, Unreadable) as error:
                 errors[line.name] = error
-        return BatchAnswers(outputs, errors, usage, failure)
+        return BatchAnswers(outputs=outputs, errors=errors, usage=usage, failure=failure)
 
     def _batch_usage(self, read: int | None, written: int | None) -> Usage:
         cost = self.price.of(read or 0, written or 0) * self.batch_price_factor if self.price is not None else 0.0

@@ -14,7 +14,6 @@ from pinnacle.plugin import Answered, EmbedModel, Unreadable, operational
 from pinnacle_openai.service import OpenAIService
 
 MADE_HERE = frozenset({"model", "input", "encoding_format"})
-MAX_TEXTS_A_REQUEST = 2048
 
 
 @dataclasses.dataclass

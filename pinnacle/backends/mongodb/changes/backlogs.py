@@ -39,7 +39,12 @@ class Backlogs(ABC):
         """What waits; changes that no worker has read yet are not counted, as nobody knows how many they are."""
         count, since = self._work(output).count()
         in_flight = Leases(self._wire, output, self._clock).in_flight()
-        return Backlog(0, count, in_flight, max(0.0, time.time() - since) if since is not None else 0.0)
+        return Backlog(
+            changes=0,
+            work=count,
+            in_flight=in_flight,
+            oldest_s=max(0.0, time.time() - since) if since is not None else 0.0,
+        )
 
     def _work(self, output: int) -> WorkQueue:
         return WorkQueue(self._wire, self._listeners, output)

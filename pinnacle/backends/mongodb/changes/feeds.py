@@ -111,7 +111,7 @@ class MongoFeed(ABC):
 
         lease = self.target.leases.lease_work(owner, choose, ttl_s, version=self.target.info.version)
         keys, places, revisions = zip(*chosen, strict=True) if chosen else ((), (), ())
-        return Claim(lease, keys, places, revisions)
+        return Claim(lease=lease, keys=keys, places=places, revisions=revisions)
 
     def finish(self, claim: Claim, done: Sequence[int], deferred: Sequence[int]) -> None:
         """Count first: whoever sees the work gone sees as well that outputs were written, which others may read."""

@@ -112,9 +112,15 @@ def _named(kind: str, identifier: str, version: int | None) -> dict[str, Any]:
 def _record(entry: Mapping[str, Any]) -> Record:
     created = entry["created_at"]
     return Record(
-        entry["kind"], entry["identifier"], entry["version"], entry["type"], json.loads(entry["body"]),
-        entry["digest"], created if created.tzinfo else created.replace(tzinfo=UTC), tuple(entry["artifacts"]),
-    )  # fmt: skip
+        kind=entry["kind"],
+        identifier=entry["identifier"],
+        version=entry["version"],
+        type=entry["type"],
+        body=json.loads(entry["body"]),
+        digest=entry["digest"],
+        created_at=created if created.tzinfo else created.replace(tzinfo=UTC),
+        artifacts=tuple(entry["artifacts"]),
+    )
 
 
 def _body(record: Record) -> str:

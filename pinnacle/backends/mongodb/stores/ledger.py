@@ -133,12 +133,17 @@ def _part_id(batch: str, number: int) -> str:
 
 
 def _usage_row(entry: Mapping[str, Any]) -> UsageRow:
-    counts = {name: type(zero)(entry[name]) for name, zero in UsageRow("", "", "").counters.items()}
-    return UsageRow(entry["day"], entry["model"], entry["output"], **counts)
+    counts = {name: type(zero)(entry[name]) for name, zero in UsageRow(day="", model="", output="").counters.items()}
+    return UsageRow(day=entry["day"], model=entry["model"], output=entry["output"], **counts)
 
 
 def _job(head: Mapping[str, Any], items: bytes) -> BatchJob:
     return BatchJob(
-        head["_id"], head["output"], head["model"], head["version"], head["parameters"], head["created_at"],
-        tuple((key, digest) for key, digest in json.loads(items)),
-    )  # fmt: skip
+        id=head["_id"],
+        output=head["output"],
+        model=head["model"],
+        version=head["version"],
+        parameters=head["parameters"],
+        created_at=head["created_at"],
+        items=tuple((key, digest) for key, digest in json.loads(items)),
+    )

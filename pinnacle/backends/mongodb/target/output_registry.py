@@ -98,8 +98,15 @@ class OutputRegistry:
         if not create:
             number, made = (existing.id, existing.created_column) if existing else (0, True)
             return OutputInfo(
-                number, source.table, path, spec.model, spec.version, spec.fields, spec.type, made
-            )  # fmt: skip
+                id=number,
+                table=source.table,
+                name=path,
+                model=spec.model,
+                version=spec.version,
+                fields=spec.fields,
+                type=spec.type,
+                created_column=made,
+            )
         if existing is None:
             existing = self._register(source, spec, path)
         self.wire.create(state_table(existing.id))
@@ -243,6 +250,12 @@ def _info(entry: Mapping[str, Any]) -> OutputInfo:
     stored = entry["fields"]
     arguments = None if stored["arguments"] is None else tuple(stored["arguments"])
     return OutputInfo(
-        entry["_id"], entry["collection"], entry["path"], entry["model"], entry["version"],
-        Fields(tuple(stored["paths"]), arguments), output_type_from_json(entry["type"]), entry["created"],
-    )  # fmt: skip
+        id=entry["_id"],
+        table=entry["collection"],
+        name=entry["path"],
+        model=entry["model"],
+        version=entry["version"],
+        fields=Fields(tuple(stored["paths"]), arguments),
+        type=output_type_from_json(entry["type"]),
+        created_column=entry["created"],
+    )

@@ -89,9 +89,16 @@ class MongoErrors:
 
 def _row_error(entry: Mapping[str, Any], names: Mapping[int, str]) -> RowError:
     return RowError(
-        names.get(entry["output"], str(entry["output"])), as_key(entry["key"]), entry["model"], entry["version"],
-        entry["error"], entry["message"], entry["traceback"], entry["attempts"], _aware(entry["failed_at"]),
-    )  # fmt: skip
+        output=names.get(entry["output"], str(entry["output"])),
+        key=as_key(entry["key"]),
+        model=entry["model"],
+        version=entry["version"],
+        error=entry["error"],
+        message=entry["message"],
+        traceback=entry["traceback"],
+        attempts=entry["attempts"],
+        failed_at=_aware(entry["failed_at"]),
+    )
 
 
 def _aware(moment: datetime) -> datetime:

@@ -93,7 +93,17 @@ class MongoTarget:
         start = self._key_at(after)
         rows = self._rows.after(start, limit, self._source.filter)
         if not rows:
-            return Page([], [], [], [], 0, 0, 0, None, generation)
+            return Page(
+                keys=[],
+                inputs=[],
+                identities=[],
+                witnesses=[],
+                read=0,
+                fresh=0,
+                set_aside=0,
+                last=None,
+                generation=generation,
+            )
         return self._page(rows, overwrite, generation, self._recorded_between)
 
     def reread(self, keys: Sequence[Key], *, overwrite: bool = False) -> Page:
@@ -213,7 +223,18 @@ class MongoTarget:
         keys = [as_key(document.pop("_id")) for document in documents]
         inputs = self._inputs(documents)
         identities = list(self._identities(inputs, witnesses))
-        return Page(keys, inputs, identities, witnesses, len(rows), fresh, set_aside, last, generation, missing)
+        return Page(
+            keys=keys,
+            inputs=inputs,
+            identities=identities,
+            witnesses=witnesses,
+            read=len(rows),
+            fresh=fresh,
+            set_aside=set_aside,
+            last=last,
+            generation=generation,
+            missing=missing,
+        )
 
     def _decode(self, rows: Sequence[bytes]) -> list[dict[str, Any]]:
         return decode_all(rows, self._wire.codec)

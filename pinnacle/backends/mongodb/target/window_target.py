@@ -31,7 +31,7 @@ class WindowTarget(MongoTarget):
                 is_whole = len(rows) == len(keys)
                 return replace(page, last=(start + len(keys), None) if is_whole else (start, page.last))
             start, last = start + KEYS_A_STATEMENT, None
-        return Page([], [], [], [], 0, 0, 0, None)
+        return Page(keys=[], inputs=[], identities=[], witnesses=[], read=0, fresh=0, set_aside=0, last=None)
 
     @cached_property
     def _chosen(self) -> Sequence[Any]:
