@@ -180,10 +180,11 @@ def new_mongomock(name: str) -> DocumentDatabase:
 
 
 @pytest.fixture
-def below(backend) -> Backend:
+def below(backend) -> Iterator[Backend]:
     """The database as the rooms below pinnacle's handle see it: for tests of what each backend owes to them."""
     opened: Backend = backend.below()
-    return opened
+    yield opened
+    opened.close()
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ import gc
 import json
 import shutil
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -119,13 +121,14 @@ def test_a_model_may_use_another_checkpoint(lora, db, base):
         LLM("untaught", model_name_or_path=base).use_checkpoint(8)
 
 
-def history_of(path: Path) -> History:
-    """What is kept of the fits in a database, read past its handle."""
-    below = open_backend(f"sqlite:///{path}", Settings())
-    return History(Catalog(below.catalog, Settings()), below.runs)
+@pytest.fixture
+def history(folder) -> Iterator[History]:
+    """What is kept of the fits in the database of pairs, read past its handle."""
+    with closing(open_backend(f"sqlite:///{folder / 'pairs.db'}", Settings())) as below:
+        yield History(Catalog(below.catalog, Settings()), below.runs)
 
 
-def test_nothing_pickled_is_in_the_database(db, rows, base, folder, monkeypatch):
+def test_nothing_pickled_is_in_the_database(db, rows, base, folder, history, monkeypatch):
     """An interrupted fit keeps what it needs to go on, random numbers and optimizer too."""
     stop_at(3, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
@@ -133,7 +136,6 @@ def test_nothing_pickled_is_in_the_database(db, rows, base, folder, monkeypatch)
     monkeypatch.undo()
     run = db.load("run", "stopped")
     assert (run.status, run.step) == ("interrupted", 3)
-    history = history_of(folder / "pairs.db")
     (state,) = history.states(run).values()
     names = {name for name in state.files if "rng" in name or "optimizer" in name or "scheduler" in name}
     assert len(names) == 6
