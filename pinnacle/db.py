@@ -43,11 +43,11 @@ M = TypeVar("M", bound=Model)
 def pinnacle(target: Any = None, *, settings: Settings | None = None) -> Database:
     """Open a database: a URL, a SQLAlchemy Engine or a pymongo Database.
 
-    Without one, ``sqlite:///pinnacle.db`` in the working directory. Nothing is written
+    Without one, what ``PINNACLE_URL`` says, else ``sqlite:///pinnacle.db`` in the working directory. Nothing is written
     before the first `add` or `predict`. Settings come from the environment unless given.
     """
     settings = settings or Settings.from_environment()
-    return Database(open_backend(target, settings), settings)
+    return Database(open_backend(settings.url if target is None else target, settings), settings)
 
 
 class Database:

@@ -21,6 +21,8 @@ class Settings:
     ``trusted_modules``: if set, the only modules (and their submodules) that components
     may be loaded from.
     ``cache_dir``: where artifacts are unpacked for libraries that need files.
+    ``application``: what the connections that pinnacle opens call themselves.
+    ``url``: the database where none is named.
     """
 
     lease_ttl_s: float = 15.0
@@ -29,6 +31,8 @@ class Settings:
     outage_patience_s: float = 120.0
     cache_ttl_s: float = 30 * 86400.0
     cache_dir: Path = field(default_factory=lambda: Path.home() / ".cache" / "pinnacle")
+    application: str = "pinnacle"
+    url: str | None = field(default=None, repr=False)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -45,9 +49,13 @@ class Settings:
             chosen["trusted_modules"] = tuple(
                 m.strip() for m in env["PINNACLE_TRUSTED_MODULES"].split(",") if m.strip()
             )
+        chosen |= {name: env[variable] for name, variable in _TEXTS.items() if env.get(variable)}
         if "PINNACLE_CACHE_DIR" in env:
             chosen["cache_dir"] = Path(env["PINNACLE_CACHE_DIR"])
         return cls(**chosen)  # type: ignore[arg-type]
+
+
+_TEXTS = {"application": "PINNACLE_APPLICATION", "url": "PINNACLE_URL"}
 
 
 def _positive(name: str, raw: str) -> float:

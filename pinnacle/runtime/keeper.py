@@ -51,6 +51,7 @@ class Keeper:
     # -- from the worker's thread --------------------------------------------------------------------
 
     def start(self) -> None:
+        log.info("listener %s: version %d is worked on here", self.record.identifier, self.record.version)
         self._thread.start()
 
     def wake(self) -> None:
@@ -126,6 +127,7 @@ class Keeper:
 
     def _work(self, claim: Claim, *, is_full: bool) -> None:
         self._holds = True
+        began = time.monotonic()
         done: list[int] = []
         again: list[int] = []
         try:
@@ -137,6 +139,11 @@ class Keeper:
             failpoint("before-finish")
             self._feed.finish(claim, done, again)
             failpoint("after-finish")
+        log.info(
+            "listener %s: %d rows in %.2f s: %d written, %d failed, %d put back", self.record.identifier,
+            len(claim.keys), time.monotonic() - began, worked.written, worked.failed, len(again),
+            extra={"listener": self.record.identifier, "output": self.record.output},
+        )  # fmt: skip
         if worked.outage is not None:
             self._note(worked.outage)
         if worked.outage is not None and not worked.computed:

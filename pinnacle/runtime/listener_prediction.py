@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -31,12 +31,14 @@ PORTION_ROWS = 2_500
 class WorkReport:
     """What became of a claim: ``again`` holds the keys whose rows wait still.
 
-    ``outage``: why some of these met no answer. ``computed``: inputs that did.
+    ``outage``: why some of these met no answer. ``computed``: inputs that did. ``written``, ``failed``: rows.
     """
 
     again: set[Key] = field(default_factory=set)
     outage: BaseException | None = None
     computed: int = 0
+    written: int = 0
+    failed: int = 0
 
 
 class ListenerPrediction:
@@ -76,7 +78,7 @@ class ListenerPrediction:
         scope, again, pages = self._scope, set[Key](), list[Held]()
         scope.later.clear()
         self._caller.outage = self._caller.halted = None
-        computed = scope.result.computed
+        before = replace(scope.result)
         with brisk, scope.thread, scope.account.open(scope.result):
             for start in range(0, len(keys), self._portion_rows):
                 portion = keys[start : start + self._portion_rows]
@@ -92,7 +94,11 @@ class ListenerPrediction:
         for held in pages:
             again.update(key for i, key in enumerate(held.page.keys) if i not in held.settled)
         self._remember([held.page for held in pages], unwritten)
-        return WorkReport(again, self._outage(), scope.result.computed - computed)
+        now = scope.result
+        return WorkReport(
+            again, self._outage(), now.computed - before.computed, now.written - before.written,
+            now.failed - before.failed,
+        )  # fmt: skip
 
     def _outage(self) -> BaseException | None:
         return self._caller.outage or self._caller.halted

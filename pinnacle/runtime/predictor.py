@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -29,6 +30,8 @@ from pinnacle.runtime.plan import Plan, counted, foreign_values, refuse_foreign
 from pinnacle.runtime.prediction import Prediction
 from pinnacle.runtime.progress import progress_bar, tell_failures
 from pinnacle.runtime.result import PredictResult
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,11 @@ class Predictor:
             self._refuse_beside_batches(target)
         with progress_bar(spec.name or model.identifier, target.count, progress) as move:
             result = Prediction(model, target, options, self._predict_settings(model, target, move)).execute()
+        log.info(
+            "predicted %s with model %s version %d: %d rows read, %d written, %d failed in %.2f s", result.output,
+            model.identifier, spec.version, result.read, result.written, result.failed, result.seconds,
+            extra={"output": target.info.id, "model": model.identifier},
+        )  # fmt: skip
         if options.dry_run:
             result.foreign = foreign_values(self._backend, source, spec, request.output)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 import time
@@ -72,8 +73,12 @@ def test_status_counts_rows_that_were_set_aside(url):
     with closing(pinnacle.pinnacle(url)) as db:
         docs = sa.Table("docs", sa.MetaData(), autoload_with=db.engine)
         broken.predict(X="body", db=db, select=sa.select(docs), output="broken")
-    (row,) = [line for line in run("status", url).splitlines() if "broken" in line and "docs" in line]
+    row, *messages = [line for line in run("status", url).splitlines() if "docs" in line and "broken" in line]
     assert row.split()[-1] == "2"
+    assert sorted(messages) == [
+        "  docs.broken, key 1: ValueError: three words here",
+        "  docs.broken, key 2: ValueError: two words",
+    ]
 
 
 def spend(url: str, *days_ago: int) -> list[str]:
@@ -207,6 +212,87 @@ def test_the_commands_work_on_servers(served):
     run("remove", url, "--all", "--outputs", "--yes")
     assert served.read("docs", 1) == {"body": "three words here"}
     assert "Outputs (0)" in run("status", url)
+
+
+@pytest.fixture
+def listened(url):
+    """A database with a listener whose every row is set aside."""
+    with closing(pinnacle.pinnacle(url)) as db:
+        docs = sa.Table("docs", sa.MetaData(), autoload_with=db.engine)
+        listener = pinnacle.Listener("broken", model=broken, key="body", select=sa.select(docs), output="out")
+        db.add(listener, allow_pickle=True)
+        db.listen()
+        db.drain()
+    return url
+
+
+def test_an_operator_steers_listeners(listened):
+    assert run("check", listened).startswith("ok: 1 listener")
+    run("pause", listened, "broken", "--reason", "for the night")
+    assert "listener broken is paused: for the night" in run("check", listened, exit_code=1)
+    (listener,) = json.loads(run("status", listened, "--json"))["listeners"]
+    assert (listener["identifier"], listener["paused"], listener["failed"]) == ("broken", "for the night", 2)
+    assert "Nothing is pending" in run("drain", listened)
+    run("resume", listened, "broken")
+    assert "still pending for broken" in run("drain", listened, "--timeout", "0", exit_code=1)
+    run("sweep", listened, "broken")
+    assert "there is no listener 'nobody'" in run("sweep", listened, "nobody", exit_code=1)
+    assert "Removed listener broken" in run("remove", listened, "listener", "broken")
+    assert json.loads(run("status", listened, "--json"))["listeners"] == []
+
+
+def test_an_operator_sees_and_retries_rows_that_were_set_aside(filled, listened):
+    assert "ValueError: three words here" in run("errors", listened)
+    assert len(run("errors", listened, "--limit", "1").splitlines()) == 2
+    assert "2 failed" in run("retry", listened, "--model", "broken")
+    assert run("retry", listened, "--model", "word_count") == "No rows are set aside.\n"
+
+
+def test_an_operator_lists_what_is_stored_and_what_it_cost(filled):
+    spend(filled, 30)
+    assert "$0.0013" in run("usage", filled)
+    assert run("usage", filled, "--model", "nobody").strip() == "-"
+    assert ["model", "word_count"] in [line.split() for line in run("show", filled).splitlines()]
+    assert json.loads(run("show", filled, "model", "word_count"))["versions"][0]["version"] == 0
+
+
+def test_status_is_shown_again_and_again(filled, monkeypatch):
+    rounds = []
+
+    def slept(seconds):
+        rounds.append(seconds)
+        if len(rounds) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("pinnacle.cli.status.time.sleep", slept)
+    said = run("status", filled, "--watch", "0.5", exit_code=1)
+    assert (rounds, said.count("Components (1)")) == ([0.5] * 3, 3)
+
+
+def test_a_path_or_the_environment_names_the_database(filled, monkeypatch):
+    path = filled.removeprefix("sqlite:///")
+    assert "Components (1)" in run("status", path)
+    assert "name the database" in run("status", exit_code=2)
+    monkeypatch.setenv("PINNACLE_URL", filled)
+    assert "Components (1)" in run("status")
+    assert json.loads(run("show", "model", "word_count"))["identifier"] == "word_count"
+    assert "no database file" in run("status", "sqlite:///other.db", exit_code=1)
+
+
+def test_check_fails_where_no_database_is_reached_or_its_tables_are_old(url, tmp_path):
+    assert run("check", f"sqlite:///{tmp_path}/none.db", exit_code=1).startswith("Error: there is no database")
+    assert "pinnacle migrate" in run("check", url, exit_code=1)
+    run("migrate", url)
+    assert run("check", url) == "ok: 0 listeners\n"
+
+
+def test_control_characters_of_the_database_do_not_reach_the_terminal(filled):
+    spend(filled, 0)
+    with sqlite3.connect(filled.removeprefix("sqlite:///")) as connection:
+        connection.execute("UPDATE pinnacle_usage SET model = 'a' || char(27) || '[2J'")
+    connection.close()
+    assert "\x1b" not in run("status", filled)
+    assert "a\\x1b[2J" in run("status", filled)
 
 
 def test_a_password_is_never_printed():

@@ -21,9 +21,9 @@ from pinnacle.base.settings import Settings
 def connect(target: Any, settings: Settings | None = None) -> Backend:
     """A backend for a URL (``mongodb://host/app``, ``mongomock://name``) or a Database object.
 
-    ``settings`` are taken as every opener takes them; none of them applies here.
+    Of ``settings`` only ``application`` applies here.
 
     Raises MissingPlugin, ConfigError for a URL without a database's name, and
     ConnectionLost when no server answers.
     """
-    return MongoBackend(open_wire(target))
+    return MongoBackend(open_wire(target, (settings or Settings()).application))

@@ -40,7 +40,9 @@ def open_postgres(target: sa.Engine | str, settings: Settings) -> PostgresBacken
                 f"pinnacle needs psycopg 3 and this engine uses {target.dialect.driver}; make it with postgresql+psycopg://"
             )
         return PostgresBackend(PostgresSession(target, settings, owned=False))
-    engine = sa.create_engine(url_of(target).set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+    url = url_of(target).set(drivername="postgresql+psycopg")
+    named = {} if "application_name" in url.query else {"application_name": settings.application}
+    engine = sa.create_engine(url, pool_pre_ping=True, connect_args=named)
     return PostgresBackend(PostgresSession(engine, settings, owned=True))
 
 

