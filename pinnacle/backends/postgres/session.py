@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -11,15 +11,14 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from pinnacle.backends.postgres.columns import PostgresColumns
+from pinnacle.backends.postgres.connections import PLANNED, WRITING, begin, prepare_pool
 from pinnacle.backends.postgres.wake import PostgresWake
 from pinnacle.backends.sql.schema import SCHEMA
 from pinnacle.backends.sql.session import SqlSession, has_column, wrapped_errors
 from pinnacle.base.errors import BackendError, ConnectionLost, RowRejected
 from pinnacle.base.settings import Settings
-from pinnacle.base.types import PackedArray
 
 DDL_LOCK_TIMEOUT_MS = 50
-LOCK_TIMEOUT_MS = 20
 DDL_ATTEMPTS = 40
 LOCK_NOT_AVAILABLE, DEADLOCK, DUPLICATE_COLUMN, UNDEFINED_COLUMN = "55P03", "40P01", "42701", "42703"
 MIGRATION_LOCK = 0x70696E6E61636C65
@@ -35,17 +34,18 @@ class PostgresSession(SqlSession):
 
     def __init__(self, engine: sa.Engine, settings: Settings, *, owned: bool) -> None:
         super().__init__(engine, settings, owned=owned)
-        self._writers = self._prepared(engine, _prepare_writer).execution_options(isolation_level="AUTOCOMMIT")
+        self._writers = self._prepared(engine, WRITING)
 
     def _sibling(self, engine: sa.Engine) -> sa.Engine:
-        return self._prepared(engine, _prepare_planner).execution_options(isolation_level="READ COMMITTED")
+        return self._prepared(engine, PLANNED)
 
-    def _prepared(self, engine: sa.Engine, prepare: Callable[[Any, Any], None]) -> sa.Engine:
+    def _prepared(self, engine: sa.Engine, settings: Mapping[str, str]) -> sa.Engine:
+        """A sibling whose transactions are begun by `writing`; any other statement is one of its own."""
         sibling = super()._sibling(engine)
-        sa.event.listen(sibling.pool, "connect", prepare)
+        prepare_pool(sibling.pool, settings)
         if not self._owned:  # an engine of pinnacle's own pings by itself, and its siblings with it
             sa.event.listen(sibling.pool, "checkout", self._ping)
-        return sibling
+        return sibling.execution_options(isolation_level="AUTOCOMMIT")
 
     def _ping(self, connection: Any, record: Any, proxy: Any) -> None:
         """Have the pool replace a connection that the server has closed since it was last used."""
@@ -56,21 +56,19 @@ class PostgresSession(SqlSession):
 
     @contextmanager
     def writing(self, *, durable: bool = True) -> Iterator[sa.Connection]:
-        with super().writing() as connection:
-            if not durable:
-                connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+        with self._transaction({} if durable else {"synchronous_commit": "off"}) as connection:
             yield connection
 
     @contextmanager
     def writing_as(self, output: int) -> Iterator[sa.Connection]:
-        with self.writing() as connection:
-            connection.exec_driver_sql(f"SELECT set_config('pinnacle.writer', '{int(output)}', true)")
+        with self._transaction({"pinnacle.writer": str(output)}) as connection:
             yield connection
 
     @contextmanager
-    def reading(self) -> Iterator[sa.Connection]:
-        with wrapped_errors(), self._work.connect() as connection:
-            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+    def _transaction(self, settings: Mapping[str, str]) -> Iterator[sa.Connection]:
+        with super().writing() as connection:
+            connection.exec_driver_sql(begin({**PLANNED, **settings}))
+            yield connection
 
     def insert(self, table: sa.Table) -> postgresql.Insert:
         return postgresql.insert(table)
@@ -175,52 +173,3 @@ def _is_about_a_row(error: Any) -> bool:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _prepare(connection: Any, record: Any) -> None:
-    """Set up each of pinnacle's own connections: hidden rows are an error, not absent, and values
-    travel whole and in the form that psycopg reads, whatever the role's or the database's settings."""
-    with connection.cursor() as cursor:
-        cursor.execute("SET row_security = off")
-        cursor.execute("SET datestyle = ISO")
-        cursor.execute("SET extra_float_digits = 1")
-    connection.commit()
-
-
-def _prepare_planner(connection: Any, record: Any) -> None:
-    """Set up a connection whose statements are planned for the keys they are given: a plan for any
-    number of keys is one for few, and takes the square of their number in time."""
-    _prepare(connection, record)
-    with connection.cursor() as cursor:
-        cursor.execute("SET plan_cache_mode = force_custom_plan")
-    connection.commit()
-
-
-def _packed_dumper() -> type[Any]:
-    """A psycopg dumper that sends arrays as they are packed; their type is that of the statement's cast."""
-    from psycopg.adapt import Dumper
-    from psycopg.pq import Format
-
-    class PackedDumper(Dumper):
-        format = Format.BINARY
-
-        def dump(self, obj: PackedArray) -> bytes:
-            return bytes(obj)
-
-    return PackedDumper
-
-
-def _prepare_writer(connection: Any, record: Any) -> None:
-    """Set up a connection that only writes back.
-
-    A batch is joined to its table by nested loops: a merge join would read the table's
-    index from its start for every batch. Who meets a lock leaves soon, before PostgreSQL
-    looks for deadlocks, so that it is never the user's transaction that is aborted.
-    """
-    _prepare(connection, record)
-    connection.adapters.register_dumper(PackedArray, _packed_dumper())
-    with connection.cursor() as cursor:
-        cursor.execute("SET enable_mergejoin = off")
-        cursor.execute("SET enable_hashjoin = off")
-        cursor.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
-    connection.commit()

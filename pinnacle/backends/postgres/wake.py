@@ -66,4 +66,12 @@ class PostgresWake:
             self._connection = None
 
     def close(self) -> None:
+        """Stop listening first: the connection may go back to a pool of the user's own."""
+        import psycopg
+
+        try:
+            if self._connection is not None:
+                self._driver().execute(f"UNLISTEN {CHANNEL}")
+        except psycopg.Error as error:
+            log.debug("the connection that listened for changes dropped: %s", error)
         self._discard()

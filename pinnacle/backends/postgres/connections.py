@@ -1,0 +1,108 @@
+"""Connections that take their settings along with each transaction, and leave none of them behind.
+
+The pool may be the user's own, or one that stands between us and the server: what is SET on
+its sessions outlives us, and the application's own statements would run under it. So BEGIN
+brings the settings of its transaction, and a statement that is a transaction of its own
+comes with them in one pipeline: neither takes a round trip more than without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+
+from pinnacle.base.types import PackedArray
+
+ALWAYS = {"row_security": "off", "extra_float_digits": "1"}
+"""Hidden rows are an error, not absent, and numbers travel whole, whatever the role's or the database's settings."""
+PLANNED = {**ALWAYS, "plan_cache_mode": "force_custom_plan"}
+"""Statements are planned for the keys they are given: a plan for any number of keys is one for few, and takes the
+square of their number in time."""
+LOCK_TIMEOUT_MS = 20
+WRITING = {
+    **ALWAYS, "enable_mergejoin": "off", "enable_hashjoin": "off", "lock_timeout": f"{LOCK_TIMEOUT_MS}ms",
+}  # fmt: skip
+"""A batch is joined to its table by nested loops: a merge join would read the table's index from its start for every
+batch. Who meets a lock leaves soon, before PostgreSQL looks for deadlocks, so that it is never the user's transaction
+that is aborted."""
+
+BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+
+
+def begin(settings: Mapping[str, str]) -> str:
+    """The statements that begin a transaction with these settings, sent as one."""
+    return "; ".join([BEGIN, *(f"SET LOCAL {name} = '{value}'" for name, value in settings.items())])
+
+
+def prepare_pool(pool: sa.Pool, settings: Mapping[str, str]) -> None:
+    """Have all connections of a pool run under ``settings``, until it closes them: by then they are as they were.
+
+    How dates are written is a matter of the session, as psycopg asks for it when it reads them. Where
+    that is not ISO, it is so for as long as the connection is ours.
+    """
+
+    def take(connection: Any, record: Any) -> None:
+        record.info["pinnacle_cursor"] = connection.cursor_factory
+        style = connection.pgconn.parameter_status(b"DateStyle").decode()
+        if not style.startswith("ISO"):
+            record.info["pinnacle_style"] = style
+            _set(connection, "SET datestyle = 'ISO'")
+        connection.cursor_factory = _cursor_type(tuple(settings.items()))
+        connection.adapters.register_dumper(PackedArray, _packed_dumper())
+
+    def give_back(connection: Any, record: Any) -> None:
+        if "pinnacle_cursor" not in record.info or connection.closed:
+            return
+        connection.cursor_factory = record.info.pop("pinnacle_cursor")
+        style = record.info.pop("pinnacle_style", None)
+        if style is not None:
+            _set(connection, "RESET datestyle")
+            if connection.pgconn.parameter_status(b"DateStyle").decode() != style:
+                _set(connection, f"SET datestyle = '{style}'")
+
+    sa.event.listen(pool, "connect", take)
+    sa.event.listen(pool, "close", give_back)
+
+
+def _set(connection: Any, statement: str) -> None:
+    connection.execute(statement)
+    connection.commit()
+
+
+@cache
+def _cursor_type(settings: tuple[tuple[str, str], ...]) -> type[Any]:
+    """A psycopg cursor that sends settings ahead of each statement outside a transaction, which then are one."""
+    from psycopg import Cursor
+    from psycopg.pq import TransactionStatus
+
+    chosen = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings)
+
+    class SettingsCursor(Cursor[Any]):
+        def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+            is_within = self.connection.pgconn.transaction_status != TransactionStatus.IDLE
+            if is_within or (isinstance(query, str) and query.startswith(BEGIN)):
+                return super().execute(query, params, **options)
+            with self.connection.pipeline():
+                Cursor(self.connection).execute(f"SELECT {chosen}")
+                super().execute(query, params, **options)
+            return self
+
+    return SettingsCursor
+
+
+@cache
+def _packed_dumper() -> type[Any]:
+    """A psycopg dumper that sends arrays as they are packed; their type is that of the statement's cast."""
+    from psycopg.adapt import Dumper
+    from psycopg.pq import Format
+
+    class PackedDumper(Dumper):
+        format = Format.BINARY
+
+        def dump(self, obj: PackedArray) -> bytes:
+            return bytes(obj)
+
+    return PackedDumper
