@@ -91,7 +91,7 @@ def sweep_position(sweep: str) -> str | None:
 class Backlog:
     """What waits for a listener: changes not yet looked at, rows of work, rows in workers' hands.
 
-    ``oldest_s``: seconds since the oldest waiting change was seen, 0 where nothing waits.
+    ``oldest_s``: seconds since the oldest waiting change was made, as far as it is known here, 0 where nothing waits.
     """
 
     changes: int

@@ -94,14 +94,13 @@ class SqlListeners:
         """What waits for a listener, counted; see `Backlog`."""
         outbox, work = self._session.own(outbox_name(output)), self._session.own(f"{WORK_PREFIX}{output}")
         with self._session.reading() as connection:
-            changes = int(connection.exec_driver_sql(f"SELECT count(*) FROM {outbox}").scalar() or 0)
-            waiting, oldest = connection.exec_driver_sql(f"SELECT count(*), min(at) FROM {work}").one()
-            folded_at = connection.scalar(sa.select(listener.c.folded_at).where(listener.c.output_id == output))
+            changes, newer = connection.exec_driver_sql(f"SELECT count(*), min(at) FROM {outbox}").one()
+            waiting, older = connection.exec_driver_sql(f"SELECT count(*), min(at) FROM {work}").one()
             leases = sa.select(lease.c["keys"], lease.c.process, lease.c.expires_at).where(lease.c.output_id == output)
             held = connection.execute(leases).all()
         now = time.time()
         in_flight = sum(len(load_keys(row.keys)) for row in held if row.expires_at >= now and not is_gone(row.process))
-        since = oldest if waiting else (folded_at or now if changes else now)
+        since = min((at for at in (newer, older) if at is not None), default=now)
         return Backlog(changes=changes, work=waiting, in_flight=in_flight, oldest_s=max(0.0, now - since))
 
     def has_work(self, output: int) -> bool:

@@ -43,7 +43,8 @@ class SqliteFeed(SqlFeed):
         listed = ", ".join(f"k{i}" for i in range(len(kinds)))
         work = self.session.own(f"{WORK_PREFIX}{self.number}")
         return [
-            f"CREATE TABLE IF NOT EXISTS {self.outbox} (id INTEGER PRIMARY KEY, {', '.join(kinds)})",
+            f"CREATE TABLE IF NOT EXISTS {self.outbox} (id INTEGER PRIMARY KEY, {', '.join(kinds)}, "
+            "at REAL NOT NULL DEFAULT ((julianday('now') - 2440587.5) * 86400.0))",
             f"CREATE TABLE IF NOT EXISTS {work} "
             f"(place INTEGER PRIMARY KEY, {', '.join(filled)}, revision INTEGER NOT NULL, at REAL NOT NULL, "
             f"UNIQUE ({listed}))",
@@ -153,16 +154,16 @@ class SqliteFeed(SqlFeed):
         mine = listener.c.output_id == self.number
         given_out = int(connection.scalar(sa.select(listener.c.position).where(mine)) or 0)
         ahead = given_out + 1 - int(run(f"SELECT min(id) FROM {self.outbox}").scalar() or 0)
-        work, now = self.session.own(f"{WORK_PREFIX}{self.number}"), time.time()
+        work = self.session.own(f"{WORK_PREFIX}{self.number}")
         keys = ", ".join(f"k{i}" for i in range(len(self.key)))
         run(
-            f"INSERT INTO {work} (place, {keys}, revision, at) SELECT max(id) + {ahead}, {keys}, 0, {now!r} "
+            f"INSERT INTO {work} (place, {keys}, revision, at) SELECT max(id) + {ahead}, {keys}, 0, min(at) "
             f"FROM {self.outbox} WHERE id <= {last} AND k0 IS NOT NULL GROUP BY {keys} "
             f"ON CONFLICT ({keys}) DO UPDATE SET revision = excluded.place"
         )
         wants_sweep = run(f"SELECT 1 FROM {self.outbox} WHERE id <= {last} AND k0 IS NULL LIMIT 1").first() is not None
         count = run(f"DELETE FROM {self.outbox} WHERE id <= {last}").rowcount
-        connection.execute(self._update(position=str(last + ahead), folded_at=now))
+        connection.execute(self._update(position=str(last + ahead), folded_at=time.time()))
         return count, wants_sweep
 
     def _append(self, connection: sa.Connection, keys: Sequence[Key]) -> None:
