@@ -52,6 +52,9 @@ MAX_LINES = 500
 BROAD_EXCEPTS = {
     "pinnacle/backends/mongodb/changes/reader.py": 1,
     "pinnacle/backends/mongodb/wire/change_stream.py": 1,
+    "pinnacle/backends/postgres/target.py": 1,
+    "pinnacle/backends/postgres/values.py": 3,
+    "pinnacle/backends/sql/target.py": 2,
     "pinnacle/backends/sqlite/session.py": 1,
     "pinnacle/base/chunks.py": 1,
     "pinnacle/base/loop.py": 2,
@@ -62,6 +65,7 @@ BROAD_EXCEPTS = {
     "pinnacle/runtime/caller.py": 4,
     "pinnacle/runtime/flight.py": 1,
     "pinnacle/runtime/keeper.py": 1,
+    "pinnacle/runtime/outputs.py": 2,
     "pinnacle/runtime/recorder.py": 1,
     "pinnacle/runtime/training.py": 1,
     "pinnacle/runtime/worker.py": 1,

@@ -13,6 +13,7 @@ from hashlib import blake2b
 from typing import Any
 
 from pinnacle.base.errors import UnsupportedTable
+from pinnacle.base.rows import UnreadableKey
 
 MAX_NAME_BYTES = 63
 """PostgreSQL's limit on identifiers, kept everywhere so that names are portable."""
@@ -86,6 +87,8 @@ _KEY_WRITERS: tuple[tuple[type, str, Callable[[Any], str]], ...] = (
     (time, "time", time.isoformat),
     (Decimal, "decimal", str),
     (timedelta, "timedelta", lambda d: f"{d.days} {d.seconds} {d.microseconds}"),
+    (ipaddress.IPv4Network, "ip_network", str),
+    (ipaddress.IPv6Network, "ip_network", str),
     (ipaddress.IPv4Interface, "ip_interface", str),
     (ipaddress.IPv6Interface, "ip_interface", str),
     (ipaddress.IPv4Address, "ip", str),
@@ -101,7 +104,9 @@ _KEY_READERS: dict[str, Callable[[str], Any]] = {
     "timedelta": lambda text: timedelta(*map(int, text.split())),
     "ip": ipaddress.ip_address,
     "ip_interface": ipaddress.ip_interface,
+    "ip_network": ipaddress.ip_network,
     "bytes": base64.b64decode,
+    "unreadable": UnreadableKey,
 }
 
 
@@ -115,7 +120,12 @@ def dump_key(key: Any) -> str:
     """A row's key, scalar or tuple, as JSON text; equal keys give equal text."""
     if type(key) is int:
         return str(key)
-    return json.dumps(_plain_key(key), ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(_plain_key(key), ensure_ascii=False, separators=(",", ":"))
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # lone surrogates, which stand for bytes that are not UTF-8
+        return json.dumps(_plain_key(key), separators=(",", ":"))
+    return text
 
 
 def dump_keys(keys: Sequence[Any]) -> str:
@@ -143,6 +153,8 @@ def load_keys(text: str) -> list[Any]:
 def _plain_key(key: Any) -> Any:
     if isinstance(key, tuple):
         return [_plain_key(part) for part in key]
+    if isinstance(key, UnreadableKey):
+        return {"unreadable": str(key)}
     if key is None or isinstance(key, (str, int, float)):
         return key
     if isinstance(key, memoryview):

@@ -82,15 +82,37 @@ class OutputSpec:
     parameters: str = ""
 
 
+class UnreadableKey(str):
+    """A key that has no value in Python, in the form that its database writes it in.
+
+    It stands for the key everywhere: the database finds the row by it.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unreadable:
+    """A row whose inputs could not be read or decoded, with what was raised."""
+
+    key: Key
+    witness: Any
+    error: Exception
+
+
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """Rows of one key window that need work; all sequences are row-aligned.
+    """Rows of one key window that need work; all sequences but ``unreadable`` are row-aligned.
 
     ``inputs`` holds one value a row (a tuple when several fields feed the model), and
     ``identities`` a hashable that is equal where inputs are equal. ``witnesses`` is the
     backend's own record of what it read, handed back unchanged in `OutputBatch`.
     ``last`` is the greatest key of the window, fresh rows included; None at the end.
-    ``missing``: how many of the rows that need work have no output recorded yet.
+    ``missing``: how many of the rows with ``keys`` have no output recorded yet.
+    ``unreadable``: the rows that need work and cannot be had, whatever is bad in them; they are to be set aside.
     """
 
     keys: Sequence[Key]
@@ -103,6 +125,20 @@ class Page:
     last: Key | None
     generation: int = 0
     missing: int = 0
+    unreadable: Sequence[Unreadable] = ()
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is a row to be computed or set aside."""
+        return bool(self.keys or self.unreadable)
+
+    def without(self, errors: Mapping[int, Exception]) -> Page:
+        """The same page with the rows that raised ``errors``, by position, among its unreadable ones."""
+        if not errors:
+            return self
+        bad = [Unreadable(key=self.keys[i], witness=self.witnesses[i], error=error) for i, error in errors.items()]
+        sound = self.take([i for i in range(len(self.keys)) if i not in errors])
+        return replace(sound, unreadable=[*self.unreadable, *bad])
 
     def take(self, positions: Sequence[int]) -> Page:
         """The same page with only the rows at ``positions``."""
@@ -132,6 +168,7 @@ def joined(pages: Sequence[Page]) -> Page:
         last=pages[-1].last if pages else None,
         generation=min((page.generation for page in pages), default=0),
         missing=sum(page.missing for page in pages),
+        unreadable=[row for page in pages for row in page.unreadable],
     )
 
 

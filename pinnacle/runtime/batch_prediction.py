@@ -125,6 +125,7 @@ class BatchPrediction:
         asked = {load_key(key): digest for key, digest in items}
         held = Held(page=self._target.reread(list(asked)))
         outcomes = Outcomes()
+        self._outputs.set_aside_unread(held.page)
         for position, (key, identity) in enumerate(zip(held.page.keys, held.page.identities, strict=True)):
             digest = asked[key]
             if digest != identity_digest(identity).hex():

@@ -50,14 +50,24 @@ class Failed:
 
     @property
     def message(self) -> str:
-        try:
-            return str(self.error)
-        except Exception as error:  # of the user's own exception class
-            return f"its message cannot be had: str() raised {type(error).__name__}"
+        return message_of(self.error)
 
     @property
     def trace(self) -> str:
-        return "".join(traceback.format_exception(self.error))
+        return trace_of(self.error)
+
+
+def message_of(error: BaseException) -> str:
+    """What an error says of itself."""
+    try:
+        return str(error)
+    except Exception as second:  # of the user's own exception class
+        return f"its message cannot be had: str() raised {type(second).__name__}"
+
+
+def trace_of(error: BaseException) -> str:
+    """An error's traceback as text."""
+    return "".join(traceback.format_exception(error))
 
 
 def _require_all(outputs: Sequence[Any], inputs: Sequence[Any]) -> None:

@@ -13,7 +13,8 @@ from pinnacle.runtime.result import PredictResult
 def count_only(
     pages: Iterable[Page], caller: Caller, result: PredictResult, on_progress: Callable[[int], None]
 ) -> None:
-    """Add to ``result`` the inputs that would be computed, those that are NULL, and those that are alike."""
+    """Add to ``result`` the inputs that would be computed, those that are NULL, those that are alike, and the rows that
+    cannot be read."""
     memory = OutputMemory()
     for page in pages:
         for value, identity in zip(page.inputs, page.identities, strict=True):
@@ -24,4 +25,5 @@ def count_only(
             else:
                 memory.put([identity], [None])
                 result.computed += 1
-        on_progress(len(page.keys))
+        result.failed += len(page.unreadable)
+        on_progress(len(page.keys) + len(page.unreadable))

@@ -7,8 +7,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from pinnacle.base.rows import Failure, Key, Page
-from pinnacle.runtime.caller import Failed
+from pinnacle.base.rows import Failure, Key, Page, Unreadable
+from pinnacle.runtime.caller import Failed, message_of, trace_of
 
 
 @dataclass(eq=False, kw_only=True)
@@ -55,6 +55,19 @@ def pick(column: Sequence[Any], positions: Sequence[int]) -> Sequence[Any]:
     if positions[-1] == stop - 1 and list(positions) == list(range(first, stop)):
         return column[first:stop]
     return [column[i] for i in positions]
+
+
+def failure_of(row: Unreadable) -> Failure:
+    """A row that could not be read, as it is set aside."""
+    error = row.error
+    return Failure(
+        key=row.key,
+        witness=row.witness,
+        error=type(error).__name__,
+        message=message_of(error),
+        traceback=trace_of(error),
+        attempts=1,
+    )
 
 
 def failures_of(page: Page, failed: Sequence[Failed]) -> list[Failure]:

@@ -19,7 +19,11 @@ class Intake:
         self._scope, self._outputs, self._memory = scope, outputs, memory or scope.memory
 
     def sift(self, held: Held) -> list[int]:
-        """The positions whose inputs go to the model, one of each input; the rows that share it follow it."""
+        """The positions whose inputs go to the model, one of each input; the rows that share it follow it.
+
+        What of the page could not be read is set aside.
+        """
+        self._outputs.set_aside_unread(held.page)
         needed = self._distinct(held, self._without_nulls(held))
         may_be_bought = self._scope.settings.cache is not None and not self._scope.options.overwrite
         return self._without_bought(held, needed) if needed and may_be_bought else needed

@@ -185,7 +185,11 @@ class Keeper:
         after = None if position is None else load_key(position)
         page = self._target.read(after, SWEEP_ROWS)
         selected = self._listener.unmatched == "clear"
-        keys = [*page.keys, *self._target.orphans(after, page.last, selected=selected)]
+        keys = [
+            *page.keys,
+            *(row.key for row in page.unreadable),
+            *self._target.orphans(after, page.last, selected=selected),
+        ]
         if keys:
             self._feed.enqueue(keys)
             failpoint("in-sweep")

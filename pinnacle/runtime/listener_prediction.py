@@ -84,7 +84,7 @@ class ListenerPrediction:
                 portion = keys[start : start + self._portion_rows]
                 if self._outage() is not None:
                     again.update(portion)
-                elif (page := self._read(portion, again)).keys:
+                elif (page := self._read(portion, again)).has_work:
                     pages.append(Held(page=page, lease=lease, is_retried=True))
                     self._computation.compute(pages[-1])
             if meanwhile is not None:
@@ -109,7 +109,7 @@ class ListenerPrediction:
         page = reconnecting(partial(self._target.reread, keys))
         if page.read < len(keys):
             again.update(self._settle_absent(keys))
-        if not page.keys:
+        if not page.has_work:
             self._size.after_work(max(1, len(keys)), time.perf_counter() - began)
         return page
 

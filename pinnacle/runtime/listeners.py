@@ -235,7 +235,7 @@ class Listeners:
         while (page := target.read(after, PAGE_ROWS)).last is not None:
             after = page.last
             counts["fresh"] += page.fresh
-            counts["failed"] += page.set_aside
+            counts["failed"] += page.set_aside + len(page.unreadable)
             counts["missing"] += page.missing
             counts["stale"] += len(page.keys) - page.missing
         return Freshness(**counts)

@@ -8,11 +8,14 @@ from typing import Any
 
 from pinnacle.base.errors import ModelError, RowRejected
 from pinnacle.base.failpoints import failpoint
-from pinnacle.base.rows import Failure, OutputBatch
-from pinnacle.runtime.caller import Failed, Outcomes
-from pinnacle.runtime.held import Held, failures_of, pick
+from pinnacle.base.rows import Failure, OutputBatch, Page
+from pinnacle.runtime.caller import Failed, Outcomes, message_of
+from pinnacle.runtime.held import Held, failure_of, failures_of, pick
 from pinnacle.runtime.scope import Scope
 from pinnacle.runtime.writer import reconnecting
+
+UNREAD_A_WRITE = 500
+"""Rows that cannot be read are set aside so many in one transaction."""
 
 
 class OutputWriter:
@@ -51,7 +54,7 @@ class OutputWriter:
             batch = OutputBatch(
                 keys=pick(page.keys, part), outputs=outputs[start : start + size], witnesses=pick(page.witnesses, part)
             )
-            self._queue(held, partial(self._commit, self._target.prepare(batch)))
+            self._queue(held, partial(self._commit, self._prepared(batch)))
 
     def set_aside(self, held: Held, failed: Sequence[Failed]) -> None:
         """Queue failures; with ``on_error="raise"`` raise the first, which is recorded all the same."""
@@ -65,6 +68,21 @@ class OutputWriter:
                 f"model {self._scope.model.identifier!r} failed on {self._result.output} for key "
                 f"{keys[first.position]!r}: {type(first.error).__name__}: {first.message}",
                 keys=[keys[item.position] for item in failed],
+            ) from first.error
+
+    def set_aside_unread(self, page: Page) -> None:
+        """Set aside what of a page could not be read; with ``on_error="raise"`` raise the first, which is recorded
+        all the same."""
+        rows = page.unreadable
+        for start in range(0, len(rows), UNREAD_A_WRITE):
+            part = rows[start : start + UNREAD_A_WRITE]
+            self._scope.thread.write(partial(self._record, [failure_of(row) for row in part]))
+        if rows and self._scope.options.on_error == "raise":
+            first = rows[0]
+            raise ModelError(
+                f"the row with key {first.key!r} cannot be read for {self._result.output}: "
+                f"{type(first.error).__name__}: {message_of(first.error)}",
+                keys=[row.key for row in rows],
             ) from first.error
 
     # -- from outcomes to what is written ------------------------------------------------------------
@@ -98,13 +116,20 @@ class OutputWriter:
     def _queue(self, held: Held, task: Callable[[], None]) -> None:
         held.writes.append(self._scope.thread.write(task))
 
+    def _prepared(self, batch: OutputBatch) -> OutputBatch:
+        """The batch encoded; one with a value that cannot be is left as it is, for the writer to find the row."""
+        try:
+            return self._target.prepare(batch)
+        except Exception:  # of an output type's own code; it is raised again where the row is alone
+            return batch
+
     # -- on the writer's thread ------------------------------------------------------------------------
 
     def _commit(self, batch: OutputBatch) -> None:
         """Write a batch; one that the database refuses is halved until the refused rows are alone and set aside."""
         failpoint("before-write")
         try:
-            unwritten = reconnecting(partial(self._target.write, batch))
+            unwritten = reconnecting(partial(self._target.write, self._encoded(batch)))
         except RowRejected as error:
             self._refused(batch, error)
             return
@@ -113,6 +138,15 @@ class OutputWriter:
         self._result.written += written
         self._scope.progress(written)
         self._scope.later.extend(batch.keys[i] for i in unwritten)
+
+    def _encoded(self, batch: OutputBatch) -> OutputBatch:
+        """The batch prepared; RowRejected where a value has no form for the database."""
+        if batch.prepared is not None:
+            return batch
+        try:
+            return self._target.prepare(batch)
+        except Exception as error:  # of an output type's own code: the row is searched for
+            raise RowRejected(f"the output cannot be encoded: {type(error).__name__}: {message_of(error)}") from error
 
     def _refused(self, batch: OutputBatch, error: RowRejected) -> None:
         if len(batch.keys) > 1:

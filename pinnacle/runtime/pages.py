@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 from pinnacle.base.errors import BackendError
@@ -47,7 +48,7 @@ class Pages:
             after = page.last
             self._result.read += page.read
             self._count(page, 0)
-            if page.keys:
+            if page.has_work:
                 yield page
 
     def claimed(self) -> Iterator[Held]:
@@ -76,7 +77,7 @@ class Pages:
         self._result.fresh += page.fresh
         self._result.set_aside += page.set_aside
         self._result.changed += gone
-        self._scope.progress(page.read + gone - len(page.keys))
+        self._scope.progress(page.read + gone - len(page.keys) - len(page.unreadable))
 
     def _start_claim(self, page: Page) -> Future[Grant]:
         """On the writer's thread: lease the page, and release the pages that are all written."""
@@ -90,7 +91,8 @@ class Pages:
         mine, taken = page.take(granted), set(granted)
         others = [key for i, key in enumerate(page.keys) if i not in taken] if len(granted) < len(page.keys) else []
         if is_outdated and mine.keys:
-            mine = self.reread(mine.keys)
+            again = self.reread(mine.keys)
+            mine = replace(again, unreadable=[*mine.unreadable, *again.unreadable])
         held = Held(page=mine, lease=lease, taken=others)
         if granted:
             self._held.append(held)

@@ -47,18 +47,20 @@ class RunRecorder:
 
     def begin(self, facts: DataFacts) -> Start:
         """Start a run, or go on with the last one where it was the same fit of the same rows and did not end well."""
+        left_out = {**facts.left_out, **self._unread()}
         if not facts.rows.get(TRAIN):
             others = {f"of fold {fold!r}": n for fold, n in self._sets[TRAIN].folds.items() if fold != TRAIN}
-            reasons = ", ".join(f"{count} {reason}" for reason, count in {**facts.left_out, **others}.items() if count)
+            found = {**left_out, **others}
+            reasons = ", ".join(f"{count} {reason}" for reason, count in found.items() if count)
             hint = "; rows whose _fold is 'train' are trained on" if "fold" in reasons else ""
             raise TrainingError(f"no row of the query can be trained on ({reasons or 'it has none'}){hint}")
         self.run = dataclasses.replace(
-            self.run, rows=dict(facts.rows), left_out=dict(facts.left_out), cut=dict(facts.cut),
+            self.run, rows=dict(facts.rows), left_out=left_out, cut=dict(facts.cut),
             seeds=dict(facts.seeds), packages=dict(facts.packages), device=facts.device, started_at=datetime.now(UTC),
             fingerprint={name: rows.fingerprint for name, rows in self._sets.items()},
         )  # fmt: skip
-        if facts.left_out or any(facts.cut.values()):
-            log.warning("fit of model %r: %s", self.run.identifier, _remarks(facts))
+        if left_out or any(facts.cut.values()):
+            log.warning("fit of model %r: %s", self.run.identifier, _remarks(left_out, facts.cut))
         self.check()
         before = self._history.newest(self.run.identifier)
         self._since = time.monotonic()
@@ -66,6 +68,11 @@ class RunRecorder:
             self.run = self._history.start(self.run)
             return Start(checkpoints_of(self.run))
         return self._resume(before)
+
+    def _unread(self) -> dict[str, int]:
+        """How many rows of the sets cannot be read; those that are of folds are all in the first."""
+        count = sum(rows.unread for name, rows in self._sets.items() if name == TRAIN or rows.fold is None)
+        return {"that cannot be read": count} if count else {}
 
     def log(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
         """Add an entry to the run's metrics; written within a second or so, and with every checkpoint."""
@@ -205,9 +212,9 @@ class Follower:
         return None
 
 
-def _remarks(facts: DataFacts) -> str:
-    left_out = [f"{count} rows left out ({reason})" for reason, count in facts.left_out.items()]
-    return ", ".join(left_out + [f"{count} of {name} cut to max_length" for name, count in facts.cut.items() if count])
+def _remarks(left_out: Mapping[str, int], cut: Mapping[str, int]) -> str:
+    parts = [f"{count} rows left out ({reason})" for reason, count in left_out.items()]
+    return ", ".join(parts + [f"{count} of {name} cut to max_length" for name, count in cut.items() if count])
 
 
 def _artifacts(files: Mapping[str, Path]) -> dict[str, Artifact]:

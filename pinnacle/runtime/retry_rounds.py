@@ -56,7 +56,7 @@ class RetryRounds:
         while start < len(keys):
             page = self._pages.reread(keys[start : start + self._size.rows])
             start += self._size.rows
-            if page.keys:
+            if page.has_work:
                 held = self._pages.claim(page)
                 held.is_retried = True
                 self._scope.later.extend(held.taken)

@@ -27,8 +27,9 @@ class RowStream:
 
     A row is a dict by the names of X: its arguments where X is a dict, else its fields, or other ``names``. Or it is
     what ``transform`` made of that, None where it leaves the row out. With ``fold``, only rows of that fold; ``folds``
-    counts what was seen of each. ``count`` and ``fingerprint`` are of the last whole pass. Of a query with a
-    limit, a pass has the rows that are first when it begins.
+    counts what was seen of each. ``count`` and ``fingerprint`` are of the last whole pass, and so is ``unread``: rows
+    that are left out because they cannot be read. Of a query with a limit, a pass has the rows that are first when it
+    begins.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class RowStream:
         self.names = names or fields.arguments or fields.paths
         self._source = backend.resolve(select, fields if fold is None else _with_fold(fields), checked=True)
         self.folds: Counter[Any] = Counter()
-        self.count, self.fingerprint = 0, ""
+        self.count, self.unread, self.fingerprint = 0, 0, ""
 
     def __iter__(self) -> Iterator[Any]:
         return (row for _, row in self.keyed())
@@ -47,15 +48,18 @@ class RowStream:
     def keyed(self) -> Iterator[tuple[Key, Any]]:
         """The rows with their keys, for messages."""
         digest = hashlib.sha256()
-        self.folds, self.count = Counter(), 0
+        self.folds, self.count, self.unread = Counter(), 0, 0
         for key, values in self._values():
             if self.fold is not None:
                 self.folds[values[-1] if isinstance(values[-1], str) else None] += 1
                 if values[-1] != self.fold:
                     continue
             row = self._row(key, dict(zip(self.names, values, strict=False)))
+            if (told := _told(row)) is None:
+                self.unread += 1
+                continue
             self.count += 1
-            digest.update(json.dumps(row, default=_plain, sort_keys=True).encode("utf-8", "surrogatepass") + b"\n")
+            digest.update(told + b"\n")
             yield key, row
         self.fingerprint = digest.hexdigest()
 
@@ -74,12 +78,21 @@ class RowStream:
         after = None
         while True:
             page = target.read(after, PAGE_ROWS, overwrite=True)
+            self.unread += len(page.unreadable)
             single = len(self._source.fields.paths) == 1
             for key, value in zip(page.keys, page.inputs, strict=True):
                 yield key, (value,) if single else tuple(value)
             if page.last is None:
                 return
             after = page.last
+
+
+def _told(row: Any) -> bytes | None:
+    """A row as it goes into the fingerprint; None for one that has no such form: it is nested too deep."""
+    try:
+        return json.dumps(row, default=_plain, sort_keys=True).encode("utf-8", "surrogatepass")
+    except (RecursionError, TypeError, ValueError):
+        return None
 
 
 def _plain(value: Any) -> Any:

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from pinnacle.backends.postgres.session import PostgresSession
 from pinnacle.backends.postgres.statements import column_kinds
 from pinnacle.backends.postgres.target import PostgresTarget
+from pinnacle.backends.postgres.values import key_columns
 from pinnacle.backends.postgres.wake import CHANNEL
 from pinnacle.backends.sql.changes import SqlFeed
 from pinnacle.backends.sql.schema import WORK_PREFIX, listener
@@ -360,7 +361,7 @@ class PostgresFeed(SqlFeed):
 
     def _append(self, connection: sa.Connection, keys: Sequence[Key]) -> None:
         raw: Any = connection.connection.driver_connection
-        columns = [list(keys)] if len(self.key) == 1 else [list(column) for column in zip(*keys, strict=True)]
+        columns = key_columns(keys, len(self.key))
         kinds = [kind.partition(" COLLATE ")[0] for kind in self._key_kinds()]
         arrays = ", ".join(f"%b::{kind.replace('%', '%%')}[]" for kind in kinds)
         listed = ", ".join(f"k{i}" for i in range(len(kinds)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
@@ -21,6 +22,8 @@ from pinnacle.base.settings import Settings
 DDL_LOCK_TIMEOUT_MS = 50
 DDL_ATTEMPTS = 40
 LOCK_NOT_AVAILABLE, DEADLOCK, DUPLICATE_COLUMN, UNDEFINED_COLUMN = "55P03", "40P01", "42701", "42703"
+LIMIT_EXCEEDED = "54"
+"""The class of errors of a value too large: for a row, for an index on the column, for an array."""
 MIGRATION_LOCK = 0x70696E6E61636C65
 
 
@@ -53,6 +56,19 @@ class PostgresSession(SqlSession):
             self.dialect.do_ping(connection)
         except self.dialect.loaded_dbapi.Error as error:
             raise sa.exc.DisconnectionError("the server closed the connection") from error
+
+    @cached_property
+    def encoding(self) -> str:
+        """Python's name for what the server keeps text in; ASCII where that is not known."""
+        with self.reading() as connection:
+            info = connection.connection.driver_connection.info  # type: ignore[union-attr]
+            server, client = (info.parameter_status(f"{side}_encoding") for side in ("server", "client"))
+            if server == "UTF8":
+                return "utf-8"
+            return info.encoding if server == client else "ascii"
+
+    def storable(self, text: str) -> str:
+        return text.encode(self.encoding, "backslashreplace").decode(self.encoding)
 
     @contextmanager
     def writing(self, *, durable: bool = True) -> Iterator[sa.Connection]:
@@ -153,6 +169,8 @@ def _raw_errors(connection: sa.Connection) -> Iterator[None]:
         yield
     except psycopg.errors.LockNotAvailable:
         raise
+    except UnicodeEncodeError as error:
+        raise RowRejected(f"the database keeps text as {error.encoding}, which lacks a character of it") from error
     except psycopg.Error as error:
         if _is_about_a_row(error):
             raise RowRejected(f"the database refused a value: {_first_line(error)}") from error
@@ -167,6 +185,8 @@ def _is_about_a_row(error: Any) -> bool:
     import psycopg
 
     if isinstance(error, (psycopg.IntegrityError, psycopg.DataError, psycopg.errors.RaiseException)):
+        return True
+    if (error.sqlstate or "").startswith(LIMIT_EXCEEDED) or "invalid memory alloc request size" in str(error):
         return True
     return "function" in (error.diag.context or "") and not isinstance(error, psycopg.OperationalError)
 

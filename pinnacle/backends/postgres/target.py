@@ -7,6 +7,7 @@ updates the rows whose inputs still hash the same, records them, and returns the
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -17,14 +18,18 @@ from sqlalchemy.dialects import postgresql
 
 from pinnacle.backends.postgres.session import PostgresSession
 from pinnacle.backends.postgres.statements import ColumnStatements, Hashes, Statements, column_kinds
-from pinnacle.backends.sql.columns import Declared, Raw
+from pinnacle.backends.postgres.values import KeyReader, key_columns
+from pinnacle.backends.sql.columns import Declared, Encoder, Raw
+from pinnacle.backends.sql.inputs import walker
 from pinnacle.backends.sql.side import SideTarget
 from pinnacle.backends.sql.source import SqlSource, key_tuple
 from pinnacle.backends.sql.target import SqlTarget, Within
 from pinnacle.base.encoding import dump_key
+from pinnacle.base.errors import RowRejected
 from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page
 
 FIRST_CUSTOM_OID = 16384
+JSON_KINDS = ("json", "jsonb")
 NEEDS_WORK, FRESH, SET_ASIDE, MISSING = 0, 1, 2, -1
 
 
@@ -41,12 +46,19 @@ class PostgresTarget(SqlTarget):
         self.encode = None  # psycopg takes Python's own values; `_encode_outputs` makes arrays of them
         with session.reading() as connection:
             self.kinds = column_kinds(connection, session.quote_table(source.actual))
-        self.inputs_hash = self._hash(source.inputs)
+        self._keys_read = KeyReader([self.kinds[column.name] for column in source.key])
+        self.decoders = [
+            self._decoder(*place) for place in zip(self.decoders, source.inputs, source.steps, strict=True)
+        ]
+        self.compared = [
+            self._compared(column, column, s) for column, s in zip(source.inputs, source.steps, strict=True)
+        ]
+        self.inputs_hash = self._hash(self.compared)
         if exists:
             stored = self._stored_column()
             salt = [sa.cast(sa.literal(text), sa.Text) for text in (info.parameters,) if text]
-            self.failed_hash = self._hash((*source.inputs, *salt))
-            self.full_hash = self._hash((*source.inputs, stored, *salt))
+            self.failed_hash = self._hash((*self.compared, *salt))
+            self.full_hash = self._hash((*self.compared, stored, *salt))
             hashes = Hashes(self.inputs_hash, self.failed_hash, self.full_hash)
             self._make_statements(hashes)
 
@@ -104,9 +116,12 @@ class PostgresTarget(SqlTarget):
         """Of a window of rows only those that need work, and at the end its last key with
         the window's counts. Fresh rows never cross the wire."""
         keys, values = list(page.c)[: self.width], list(page.c)[self.width : -1]
-        inputs_hash = self._hash_of(list(zip(self.source.inputs, values, strict=True)))
-        nothing = [sa.cast(sa.null(), sa.BigInteger)] * 4
-        stale = sa.select(*keys, *values, inputs_hash, *nothing).where(page.c.verdict <= NEEDS_WORK)
+        places = zip(self.source.inputs, values, self.source.steps, strict=True)
+        compared = [self._compared(*place) for place in places]
+        inputs_hash = self._hash_of(list(zip(self.compared, compared, strict=True)))
+        verdict = sa.cast(page.c.verdict, sa.BigInteger)
+        nothing = [sa.cast(sa.null(), sa.BigInteger)] * 3
+        stale = sa.select(*keys, *values, inputs_hash, verdict, *nothing).where(page.c.verdict <= NEEDS_WORK)
         last = sa.select(*keys).order_by(*(key.desc() for key in keys)).limit(1).subquery("last")
         tally = sa.select(
             sa.func.count().label("read"),
@@ -118,28 +133,51 @@ class PostgresTarget(SqlTarget):
         return sa.union_all(stale, ending)
 
     def _page(self, rows: list[Any], generation: int, *, with_state: bool) -> Page:
-        last = (rows[-1][0] if self.width == 1 else tuple(rows[-1][: self.width])) if rows else None
+        last = self._keys(rows[-1:])[0] if rows else None
         read, fresh, set_aside, missing = len(rows), 0, 0, len(rows)
         if with_state and rows:
             read, fresh, set_aside, missing = rows.pop()[-4:]
         hashes = [bytes(row[self.width + len(self.decoders)]) for row in rows]
-        keys, inputs = self._keys(rows), self._inputs(rows)
-        return Page(
-            keys=keys,
-            inputs=inputs,
-            identities=hashes,
-            witnesses=hashes,
-            read=read,
-            fresh=fresh,
-            set_aside=set_aside,
-            last=last,
-            generation=generation,
-            missing=missing,
-        )
+        inputs, errors = self._readable(rows)
+        missing -= sum(not with_state or rows[i][-4] == MISSING for i in errors)
+        page = Page(
+            keys=self._keys(rows), inputs=inputs, identities=hashes, witnesses=hashes, read=read, fresh=fresh,
+            set_aside=set_aside, last=last, generation=generation, missing=missing,
+        )  # fmt: skip
+        return page.without(errors)
+
+    def _fetch(self, connection: sa.Connection, statement: Any) -> list[Any]:
+        """As the driver gives them; where it cannot, or would change a key, value by value."""
+        result = connection.execute(statement)
+        try:
+            return self._keys_read.fetch(result.cursor)
+        finally:
+            result.close()
+
+    def _keys(self, rows: Sequence[Any]) -> list[Key]:
+        return self._keys_read.exact(super()._keys(rows))
+
+    def _decoder(self, decode: Encoder | None, column: Any, steps: Sequence[str]) -> Encoder | None:
+        """psycopg decodes JSON itself, and not where a mapped class keeps it as text."""
+        kind = self.kinds.get(column.name)
+        return walker(json.loads, steps) if steps and kind is not None and kind.bare not in JSON_KINDS else decode
+
+    def _compared(self, column: Any, value: Any, steps: Sequence[str]) -> Any:
+        """What hashes are made of, given the value of a column: of a path what it leads to, where that cannot fail."""
+        kind = self.kinds.get(column.name)
+        if not steps or kind is None or kind.bare not in JSON_KINDS:
+            return value
+        path = [sa.literal(step, sa.Text) for step in steps]
+        if kind.bare == "jsonb":
+            return sa.func.jsonb_extract_path(value, *path)
+        backslash = sa.func.chr(92)
+        escape = sa.func.concat(backslash, backslash, "u(0000|d[89a-f])" if self.session.encoding == "utf-8" else "u")
+        is_unsafe = sa.cast(value, sa.Text).op("~*")(escape)
+        return sa.case((is_unsafe, value), else_=sa.func.json_extract_path(value, *path))
 
     def _among(self, keys: Sequence[Key], key: Sequence[Any]) -> Any:
         """By one array a key column, which psycopg neither expands nor parses."""
-        columns = [list(keys)] if self.width == 1 else [[each[i] for each in keys] for i in range(self.width)]
+        columns = key_columns(keys, self.width)
         kinds = [Declared(f"{self.kinds[column.name].declared}[]") for column in self.source.key]
         arrays = [sa.cast(sa.literal(c, Raw()), kind) for c, kind in zip(columns, kinds, strict=True)]
         if self.width == 1:
@@ -148,9 +186,12 @@ class PostgresTarget(SqlTarget):
 
     # -- writing ------------------------------------------------------------------------------------
 
-    def _encode_outputs(self, outputs: Sequence[Any]) -> Any:
+    def _encoded(self, outputs: Sequence[Any]) -> Any:
         column = self.session.columns.of(self.info.type)
-        return column.array_of(outputs, self.kinds[self.info.name].oid)
+        try:
+            return column.array_of(outputs, self.kinds[self.info.name].oid)
+        except Exception as error:  # of an output type's own code: the row is searched for
+            raise RowRejected(f"the output cannot be encoded: {type(error).__name__}: {error}") from error
 
     def _write_chunk(self, batch: OutputBatch, start: int, stop: int) -> tuple[Sequence[int], float | None]:
         import psycopg
@@ -158,8 +199,7 @@ class PostgresTarget(SqlTarget):
         part = OutputBatch(
             keys=batch.keys[start:stop], outputs=batch.outputs[start:stop], witnesses=batch.witnesses[start:stop]
         )
-        keys = [list(part.keys)] if self.width == 1 else [list(column) for column in zip(*part.keys, strict=True)]
-        arrays = (*keys, self._encode_outputs(part.outputs), list(part.witnesses))
+        arrays = (*key_columns(part.keys, self.width), self._encoded(part.outputs), list(part.witnesses))
         is_last = stop == len(batch.keys)
         for statement in (self._writes.write, self._writes.write_unlocked):
             try:

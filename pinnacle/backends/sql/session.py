@@ -124,7 +124,11 @@ class SqlSession(ABC):
         for statement in statements:
             self.run_text(connection, statement)
 
-    # -- text of statements -----------------------------------------------------------------
+    # -- text -----------------------------------------------------------------
+
+    def storable(self, text: str) -> str:
+        """``text`` with characters that the database has no form for as escapes."""
+        return text
 
     def run_text(self, connection: sa.Connection, statement: str) -> None:
         """Run a statement that has no parameters; a % in a name is not one."""

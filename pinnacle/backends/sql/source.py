@@ -19,13 +19,16 @@ from pinnacle.base.refusals import of_another_database
 from pinnacle.base.rows import Fields
 
 ColumnTypes = Mapping[str, sa.types.TypeEngine[Any]]
+Steps = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class SqlSource:
-    """One table with its key, the expressions that feed the model, and the user's condition.
+    """One table with its key, the columns that feed the model, and the user's condition.
 
     ``fields`` are by the database's names, also where a mapped class has others for them.
+    ``steps``: for each input the path inside its column, empty for the column itself. It is walked in Python: in SQL
+    it would change numbers, and one bad value would fail the whole statement.
     ``base`` is the user's own table object, which their condition refers to; ``actual``
     is the same table as the database has it.
     ``subquery`` selects the keys when the query is more than a condition on the table
@@ -37,6 +40,7 @@ class SqlSource:
     key: tuple[ColumnElement[Any], ...]
     fields: Fields
     inputs: tuple[ColumnElement[Any], ...]
+    steps: tuple[Steps, ...]
     where: ColumnElement[bool] | None
     subquery: sa.Select[Any] | None
 
@@ -96,13 +100,13 @@ def resolve(
     entity, mapped = _selected(query)
     base, actual = table_named(mapped), _reflect(connection, mapped)
     lookup = _Lookup(entity, base, actual, output_types(actual))
-    inputs = tuple(lookup.expression(path) for path in fields.paths)
+    inputs, steps = lookup.places(fields.paths)
     key = tuple(column_on(base, column) for column in _key(connection, actual))
     stored = stored_fields(entity, fields)
     if _is_plain(query, entity, mapped):
-        source = SqlSource(base, actual, key, stored, inputs, query.whereclause, None)
+        source = SqlSource(base, actual, key, stored, inputs, steps, query.whereclause, None)
     else:
-        source = SqlSource(base, actual, key, stored, inputs, None, _key_subquery(query, entity, mapped, key))
+        source = SqlSource(base, actual, key, stored, inputs, steps, None, _key_subquery(query, entity, mapped, key))
     _try(connection, source)
     return source
 
@@ -115,17 +119,16 @@ def named_source(
     base = sa.table(table, schema=schema)
     actual = _reflect(connection, base)
     lookup = _Lookup(None, base, actual, output_types(actual))
-    inputs = tuple(lookup.expression(path) for path in fields.paths)
+    inputs, steps = lookup.places(fields.paths)
     key = tuple(column_on(base, column) for column in _key(connection, actual))
-    source = SqlSource(base, actual, key, fields, inputs, where, None)
+    source = SqlSource(base, actual, key, fields, inputs, steps, where, None)
     _try(connection, source)
     return source
 
 
 def input_columns(source: SqlSource) -> list[str]:
     """The columns that the inputs are read from, each once."""
-    parts = [part for expression in source.inputs for part in sa.sql.visitors.iterate(expression)]
-    return list(dict.fromkeys(part.name for part in parts if isinstance(part, sa.sql.expression.ColumnClause)))
+    return list(dict.fromkeys(str(column.name) for column in source.inputs))
 
 
 def _try(connection: sa.Connection, source: SqlSource) -> None:
@@ -346,7 +349,7 @@ def _user_column(entity: Any, mapped: Any, column: ColumnElement[Any]) -> Any:
 
 
 class _Lookup:
-    """Finds the expression for a field name: an attribute, a column, or a path into JSON."""
+    """Finds the place of a field name: an attribute, a column, or a path into JSON."""
 
     def __init__(self, entity: Any, base: Any, actual: sa.Table, output_types: ColumnTypes) -> None:
         self._mapper: orm.Mapper[Any] | None = sa.inspect(entity).mapper if entity is not None else None
@@ -356,10 +359,15 @@ class _Lookup:
         attributes = {a.key for a in self._mapper.column_attrs} if self._mapper is not None else set()
         return attributes | set(self._actual.c.keys())
 
-    def expression(self, path: str) -> ColumnElement[Any]:
+    def places(self, paths: Sequence[str]) -> tuple[tuple[ColumnElement[Any], ...], tuple[Steps, ...]]:
+        """The columns that the paths begin at, and the steps from there."""
+        found = [self._place(path) for path in paths]
+        return tuple(column for column, _ in found), tuple(steps for _, steps in found)
+
+    def _place(self, path: str) -> tuple[ColumnElement[Any], Steps]:
         whole = self._column(path)
         if whole is not None:
-            return whole
+            return whole, ()
         parts = path.split(".")
         for cut in range(len(parts) - 1, 0, -1):
             column = self._column(".".join(parts[:cut]))
@@ -369,8 +377,7 @@ class _Lookup:
                 raise UnknownField(
                     path, f"table {self._actual.fullname!r} (column {column.name!r} is not JSON)", self.names()
                 )
-            steps = tuple(int(p) if p.isdigit() else p for p in parts[cut:])
-            return column[steps if len(steps) > 1 else steps[0]]
+            return column, tuple(parts[cut:])
         raise UnknownField(path, f"table {self._actual.fullname!r}", self.names())
 
     def _column(self, name: str) -> ColumnElement[Any] | None:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from pinnacle.backends.protocol import Target
 from pinnacle.backends.sql.columns import Raw, apply, encoder
+from pinnacle.backends.sql.inputs import Patched, require_decoded, walker
 from pinnacle.backends.sql.queue import SqlQueue
 from pinnacle.backends.sql.schema import error, has_traceback, state_table
 from pinnacle.backends.sql.session import SqlSession
@@ -50,7 +51,10 @@ class SqlTarget(ABC):
         dialect = session.dialect
         self.column_type = self._stored_type()
         self.encode = encoder(self.column_type, dialect)
-        self.decoders = [session.columns.decoder(expression.type) for expression in source.inputs]
+        self.decoders = [
+            walker(session.columns.decoder(column.type), steps)
+            for column, steps in zip(source.inputs, source.steps, strict=True)
+        ]
         self._chunk_rows = 1000
         self._is_limited = source.is_limited
         self._chosen_keys: dict[Key, int] | None = None
@@ -158,6 +162,28 @@ class SqlTarget(ABC):
             return [row[width : width + count] for row in rows]
         columns = [apply(d, [row[width + i] for row in rows]) for i, d in enumerate(self.decoders)]
         return list(zip(*columns, strict=True))
+
+    def _readable(self, rows: Sequence[Any]) -> tuple[Sequence[Any], dict[int, Exception]]:
+        """Model inputs of raw rows, all of them at once; where that fails row by row, with what was raised by
+        position."""
+        if isinstance(rows, Patched):
+            return self._one_by_one(rows)
+        try:
+            return self._inputs(rows), {}
+        except Exception:  # of one row at least, which is searched for
+            return self._one_by_one(rows)
+
+    def _one_by_one(self, rows: Sequence[Any]) -> tuple[list[Any], dict[int, Exception]]:
+        inputs: list[Any] = []
+        errors: dict[int, Exception] = {}
+        for position, row in enumerate(rows):
+            try:
+                require_decoded(row[self.width : self.width + len(self.decoders)])
+                inputs.append(self._inputs([row])[0])
+            except Exception as error:  # the unit of work: one row, which is set aside
+                inputs.append(None)
+                errors[position] = error
+        return inputs, errors
 
     def _keys(self, rows: Sequence[Any]) -> list[Key]:
         if self.width == 1:
@@ -306,7 +332,8 @@ class SqlTarget(ABC):
                 connection.execute(
                     sa.insert(error).values(
                         output_id=self.info.id, key=key, version=self.version, error=failure.error,
-                        message=failure.message, traceback=failure.traceback,
+                        message=self.session.storable(failure.message),
+                        traceback=self.session.storable(failure.traceback),
                         attempts=failure.attempts, failed_at=now,
                     )
                 )  # fmt: skip

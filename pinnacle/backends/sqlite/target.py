@@ -23,6 +23,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
 from pinnacle.backends.sql.columns import Raw, apply
+from pinnacle.backends.sql.inputs import told
 from pinnacle.backends.sql.side import SideTarget
 from pinnacle.backends.sql.source import SqlSource
 from pinnacle.backends.sql.target import SqlTarget, Within
@@ -92,37 +93,34 @@ class SqliteTarget(SqlTarget):
         return key[0].in_(sa.select(listed.c.value))
 
     def _page(self, rows: list[Any], generation: int, *, with_state: bool) -> Page:
-        last = (rows[-1][0] if self.width == 1 else tuple(rows[-1][: self.width])) if rows else None
-        stale, fresh, set_aside, missing = rows, 0, 0, len(rows)
+        last = self._keys(rows[-1:])[0] if rows else None
+        stale, fresh, set_aside = rows, 0, 0
         if with_state and rows:
             current = self._current(rows)
             stale = [] if all(current) else list(compress(rows, map(operator.not_, current)))
             set_aside = sum(map(operator.and_, current, [row[-1] or 0 for row in rows]))
             fresh = len(rows) - len(stale) - set_aside
-            missing = sum(row[-2] is None for row in stale)
-        inputs = self._inputs(stale)
+        inputs, errors = self._readable(stale)
         witnesses, identities = self._witnesses(stale)
-        return Page(
-            keys=self._keys(stale),
-            inputs=inputs,
-            identities=identities,
-            witnesses=witnesses,
-            read=len(rows),
-            fresh=fresh,
-            set_aside=set_aside,
-            last=last,
-            generation=generation,
-            missing=missing,
-        )
+        missing = sum(row[-2] is None for row in stale) if with_state else len(stale)
+        missing -= sum(not with_state or stale[i][-2] is None for i in errors)
+        page = Page(
+            keys=self._keys(stale), inputs=inputs, identities=identities, witnesses=witnesses, read=len(rows),
+            fresh=fresh, set_aside=set_aside, last=last, generation=generation, missing=missing,
+        )  # fmt: skip
+        return page.without(errors)
 
     def _current(self, rows: list[Any]) -> list[bool]:
         """For each row whether its recorded fingerprint is the one of the row as it is now."""
         start, stop = self.width, self.width + len(self.source.inputs)
         *columns, recorded, versions, failed = ([row[i] for row in rows] for i in range(len(rows[0])))
+        inputs = self._told(columns[start:stop])
         if any(failed):
-            found = [fingerprint((*self._salt, *(() if row[-1] else (row[stop],)), *row[start:stop])) for row in rows]
+            stored = [() if is_failed else (value,) for value, is_failed in zip(columns[stop], failed, strict=True)]
+            rest = zip(*inputs, strict=True)
+            found = [fingerprint((*self._salt, *o, *values)) for o, values in zip(stored, rest, strict=True)]
         else:
-            found = fingerprints(*self._salted(len(rows)), columns[stop], *columns[start:stop])
+            found = fingerprints(*self._salted(len(rows)), columns[stop], *inputs)
         if set(versions) == {self.version}:
             return list(map(operator.eq, recorded, found))
         pairs = zip(versions, recorded, found, strict=True)
@@ -131,6 +129,10 @@ class SqliteTarget(SqlTarget):
     def _witnesses(self, rows: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
         """The raw inputs that a write compares, and hashables equal where inputs are equal."""
         start, stop = self.width, self.width + len(self.source.inputs)
+        if any(self.source.steps):
+            values = [row[start] if self._single else row[start:stop] for row in rows]
+            inputs = self._told([[row[i] for row in rows] for i in range(start, stop)])
+            return values, ["".join(map(tag, parts)) for parts in zip(*inputs, strict=True)]
         if self._single:
             values = [row[start] for row in rows]
             if set(map(type, values)) <= {str}:
@@ -140,6 +142,11 @@ class SqliteTarget(SqlTarget):
             return values, [v if type(v) is str else (tag(v),) for v in values]  # the number 5 is not the text "i5;"
         values = [row[start:stop] for row in rows]
         return values, ["".join(map(tag, parts)) for parts in values]
+
+    def _told(self, columns: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
+        """The inputs, column by column, as fingerprints are made of them: of a path only what it leads to."""
+        pairs = zip(columns, self.source.steps, strict=True)
+        return [[told(value, steps) for value in column] if steps else column for column, steps in pairs]
 
     # -- writing ------------------------------------------------------------------------------------
 
@@ -194,7 +201,7 @@ class SqliteTarget(SqlTarget):
         keys, outputs, witnesses = batch.keys, batch.outputs, batch.witnesses
         stored = [int(o) for o in outputs] if set(map(type, outputs)) == {bool} else outputs
         columns = [witnesses] if self._single else list(zip(*witnesses, strict=True))
-        hashes = fingerprints(*self._salted(len(stored)), stored, *columns)
+        hashes = fingerprints(*self._salted(len(stored)), stored, *self._told(columns))
         if self.width == 1 and self._single:
             return list(chain.from_iterable(zip(keys, outputs, witnesses, hashes, strict=True)))
         key_parts = [(k,) for k in keys] if self.width == 1 else keys
@@ -212,7 +219,8 @@ class SqliteTarget(SqlTarget):
         for failure in failures:
             inputs = (failure.witness,) if self._single else tuple(failure.witness)
             key = (failure.key,) if self.width == 1 else tuple(failure.key)
-            parameters += (*key, None, *inputs, fingerprint((*self._salt, *inputs)))
+            compared = [column[0] for column in self._told([[value] for value in inputs])]
+            parameters += (*key, None, *inputs, fingerprint((*self._salt, *compared)))
         self._fill(raw.execute, parameters)
         marked = {row[0] if self.width == 1 else tuple(row) for row in raw.execute(self._sql.mark_failed).fetchall()}
         return [failure for failure in failures if failure.key in marked]
@@ -256,7 +264,7 @@ class SqliteSideTarget(SideTarget, SqliteTarget):
             query = self.source.select(*self.source.key, *self.source.inputs, self._stored_column())
             rows = self._fetch(connection, query.where(self._among(part, self.source.key)))
             columns = [[row[i] for row in rows] for i in range(self.width, len(rows[0]))]
-            hashes = fingerprints(*self._salted(len(rows)), columns[-1], *columns[:-1])
+            hashes = fingerprints(*self._salted(len(rows)), columns[-1], *self._told(columns[:-1]))
             marks = [(*row[: self.width], found) for row, found in zip(rows, hashes, strict=True)]
             raw.executemany(self._sql.record_one, marks)
         self._clear_errors(connection, keys)

@@ -14,11 +14,11 @@ WITH page AS MATERIALIZED (SELECT docs.id AS c0, docs.body AS c1, CASE
     LEFT OUTER JOIN pinnacle.pinnacle_state_1 ON pinnacle.pinnacle_state_1.k0 = docs.id AND pinnacle.pinnacle_state_1.k0 = any(CAST(%(param_6)s AS integer[]))
     WHERE docs.id = any(CAST(%(param_7)s AS integer[]))
     ORDER BY docs.id)
-  SELECT page.c0, page.c1, decode(md5(record_send(row(page.c1))), %(decode_2)s::VARCHAR) AS decode_1, CAST(NULL AS BIGINT) AS anon_1, CAST(NULL AS BIGINT) AS anon__1, CAST(NULL AS BIGINT) AS anon__2, CAST(NULL AS BIGINT) AS anon__3
+  SELECT page.c0, page.c1, decode(md5(record_send(row(page.c1))), %(decode_2)s::VARCHAR) AS decode_1, CAST(page.verdict AS BIGINT) AS verdict, CAST(NULL AS BIGINT) AS anon_1, CAST(NULL AS BIGINT) AS anon__1, CAST(NULL AS BIGINT) AS anon__2
   FROM page
   WHERE page.verdict <= %(verdict_1)s::INTEGER
   UNION ALL
-  SELECT last.c0, NULL AS anon_1, NULL AS anon__4, tally.read, tally.fresh, tally.set_aside, tally.missing
+  SELECT last.c0, NULL AS anon_1, NULL AS anon__3, tally.read, tally.fresh, tally.set_aside, tally.missing
   FROM (SELECT page.c0 AS c0
     FROM page
     ORDER BY page.c0 DESC
