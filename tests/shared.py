@@ -6,6 +6,7 @@ The process that begins a run holds a lock on it until it ends or dies. A server
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -25,6 +26,7 @@ from tests.servers import start_mongod, start_postgres
 
 ROOT = Path(__file__).parents[1]
 FOLDER = "PINNACLE_TEST_RUN"
+PREFIX = "pinnacle-tests-"
 MEMORY = Path("/dev/shm")
 LEAST_MEMORY = 4 << 30
 START_TIMEOUT_S = 120.0
@@ -45,7 +47,8 @@ _keepers: list[subprocess.Popen[bytes]] = []
 def pytest_configure(config: pytest.Config) -> None:
     """Begin the run; a worker of it finds its folder in the environment."""
     if FOLDER not in os.environ and not config.option.collectonly:
-        folder = Path(tempfile.mkdtemp(prefix="pinnacle-tests-", dir=place()))
+        remove_dead()
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place()))
         os.environ[FOLDER] = str(folder)
         _held.append(lock(folder / "run", fcntl.LOCK_EX))
 
@@ -59,6 +62,15 @@ def pytest_unconfigure() -> None:
         for keeper in _keepers:
             keeper.wait()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_dead() -> None:
+    """Take away the folders of runs that were killed before they had a server to do it."""
+    for run in place().glob(f"{PREFIX}*/run"):
+        with run.open("a") as file, contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with contextlib.closing(lock(run.with_name("servers"), fcntl.LOCK_EX)):
+                shutil.rmtree(run.parent, ignore_errors=True)
 
 
 def place() -> Path:
