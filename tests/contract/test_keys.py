@@ -52,7 +52,7 @@ def keyed_table(backend: Any, kinds: list[Any], keys: list[tuple[Any, ...]]) -> 
 @pytest.mark.requires(Capability.SQL)
 @pytest.mark.parametrize("kind", COLUMN_KEYS)
 def test_a_key_of_any_column_type_works(backend, db, calls, kind, monkeypatch):
-    monkeypatch.setattr("pinnacle.runtime.sizing.FIRST_PAGE_ROWS", 2)
+    monkeypatch.setattr("pinnacle.runtime.page_size.FIRST_PAGE_ROWS", 2)
     kinds, keys = COLUMN_KEYS[kind]
     table = keyed_table(backend, kinds, keys)
     result = picky.predict(X="body", db=db, select=sa.select(table))
@@ -133,7 +133,7 @@ DOCUMENT_KEYS = [
 
 @pytest.mark.requires(Capability.DOCUMENTS, Capability.MANY_PROCESSES)
 def test_documents_of_every_kind_of_id_get_their_outputs(backend, db, monkeypatch):
-    monkeypatch.setattr("pinnacle.runtime.sizing.FIRST_PAGE_ROWS", 3)
+    monkeypatch.setattr("pinnacle.runtime.page_size.FIRST_PAGE_ROWS", 3)
     bodies = {str(key): f"bad {n}" if n == 7 else f"row {n}" for n, key in enumerate(DOCUMENT_KEYS)}
     backend.database.docs.insert_many([{"_id": key, "body": bodies[str(key)]} for key in DOCUMENT_KEYS])
     result = picky.predict(X="body", db=db, select=Collection("docs").find())

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pinnacle import MissingPlugin, Model, ModelUnavailable, model
-from pinnacle.base.rows import Fields
+from pinnacle.base.rows import Failure, Fields
 from pinnacle.runtime.caller import Caller, Failed
 
 STYLES: dict[str, dict[str, Any]] = {
@@ -189,8 +189,11 @@ def test_arguments_are_filled_as_the_fields_say(fields, value, seen, style):
 
 
 def test_messages_and_traces_can_be_stored_whatever_the_error():
-    failure = Failed(0, ValueError("nul \x00 surrogate \ud800 " + "x" * 10_000), 1)
-    for text in (failure.message, failure.trace):
+    failed = Failed(0, ValueError("nul \x00 surrogate \ud800 " + "x" * 10_000), 1)
+    failure = Failure(
+        key=1, witness=None, error="ValueError", message=failed.message, traceback=failed.trace, attempts=1
+    )
+    for text in (failure.message, failure.traceback):
         assert "\x00" not in text
         text.encode()
     assert len(failure.message) <= 2_000

@@ -297,6 +297,6 @@ def test_predict_on_rows_hands_everything_to_the_database():
     assert db.options == {
         "X": "body", "select": "q", "output": "n", "limit": 2, "batch_size": None, "overwrite": False,
         "on_error": "isolate", "progress": None, "dry_run": False, "listen": False, "budget": None,
-            "mode": "live", "temperature": 0.5,
+        "mode": "live", "adopt": False, "temperature": 0.5,
     }  # fmt: skip
     assert asyncio.run(word_count.apredict(X="body", db=db)) == "result"

@@ -63,7 +63,13 @@ def test_an_unknown_scheme_is_told_what_there_is():
         opened("xyz://host/db")
 
 
-@pytest.mark.parametrize("text", ["docs.db", "", "://host/db", "me:secret@host/db", "sqlite:/secret"])
+def test_a_plain_path_is_that_sqlite_file(tmp_path):
+    backend = opened(str(tmp_path / "docs.db"))
+    assert backend.engine.url.database == str(tmp_path / "docs.db")
+    backend.close()
+
+
+@pytest.mark.parametrize("text", ["docs", "", "://host/db", "me:secret@host/db", "sqlite:/secret"])
 def test_what_is_no_url_is_refused_and_not_repeated(text):
     with pytest.raises(ConfigError, match="not a database URL") as caught:
         opened(text)
