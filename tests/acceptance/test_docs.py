@@ -6,9 +6,11 @@ Where the code has more or other than a page says, the page is what is wrong: me
 from __future__ import annotations
 
 import ast
+import configparser
 import dataclasses
 import importlib
 import inspect
+import json
 import os
 import re
 import shlex
@@ -19,6 +21,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import click
+import psycopg
 import pytest
 
 import pinnacle
@@ -84,7 +87,29 @@ def test_the_python_of_a_plugin_names_what_there_is(page):
 
 def test_all_other_blocks_are_of_kinds_that_are_checked():
     kinds = {kind for page in pages() + plugin_pages() for kind in re.findall(r"^ *```(.+)$", page.text, re.MULTILINE)}
-    assert kinds <= {"python", "sh", "text", "toml", "mermaid"}
+    assert kinds <= {"python", "sh", "text", "toml", "mermaid", "ini", "dockerfile", "sql"}
+
+
+def test_units_and_images_start_commands_that_there_are():
+    production = page("docs/guide/production.md")
+    (unit,) = production.blocks("ini")
+    parser = configparser.ConfigParser()
+    parser.read_string(unit)
+    path, *words = shlex.split(parser["Service"]["ExecStart"])
+    check_command([Path(path).name, *words])
+    (image,) = production.blocks("dockerfile")
+    for command in re.findall(r"CMD (\[.*\])$", image, re.MULTILINE):
+        check_command(json.loads(command))
+
+
+def test_the_grants_are_taken_by_a_server(postgres_url):
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute("CREATE ROLE app_owner; CREATE TABLE docs (id integer PRIMARY KEY)")
+        blocks = page("docs/guide/production.md").blocks("sql")
+        assert len(blocks) == 2
+        for block in blocks:
+            connection.execute(block.replace("DATABASE app", f'DATABASE "{connection.info.dbname}"'))
+        connection.rollback()
 
 
 def test_tables_of_toml_can_be_read():
