@@ -11,7 +11,7 @@ from pinnacle.backends.open import open_backend
 from pinnacle.backends.protocol import Backend
 from pinnacle.base.errors import ConfigError, Conflict, NotFound
 from pinnacle.base.limits import NEWEST_ERRORS
-from pinnacle.base.listeners import Freshness, ListenerStatus
+from pinnacle.base.listeners import Freshness, ListenerStatus, WorkerStatus
 from pinnacle.base.rows import Fields, OutputInfo, RowError
 from pinnacle.base.settings import Settings
 from pinnacle.base.usage import UsageRow
@@ -348,6 +348,10 @@ class Database:
     def listeners(self) -> list[ListenerStatus]:
         """How every listener stands: pending, in flight, failed, lag, errors, whether it is paused, its model."""
         return self._listeners.status()
+
+    def workers(self) -> list[WorkerStatus]:
+        """The workers that live, wherever they run: ``host``, ``pid``, ``since`` (seconds since 1970)."""
+        return self._backend.listeners.workers()
 
     def worker(self) -> Worker:
         """A worker for this database, to be run by the caller; `listen` runs one in a thread."""

@@ -115,6 +115,15 @@ class Freshness:
     failed: int = 0
 
 
+@dataclass(frozen=True)
+class WorkerStatus:
+    """A worker that lives: the process's machine and number, and since when it works (seconds since 1970)."""
+
+    host: str
+    pid: int
+    since: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class ListenerStatus:
     """One line of `pinnacle status`. ``lag_s``: age of the oldest change that waits, as far

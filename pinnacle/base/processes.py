@@ -25,6 +25,12 @@ def is_gone(process: str) -> bool:
     return False
 
 
+def place_of(process: str) -> tuple[str, int]:
+    """The host and the process id of a process's name."""
+    host, _, pid = shown(process).rpartition(":")
+    return host, int(pid)
+
+
 def shown(process: str) -> str:
     """A process for people: its host and its id."""
     machine, _, pid = process.rpartition(":")

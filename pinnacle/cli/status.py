@@ -7,6 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -60,12 +61,15 @@ def status(url: str, as_json: bool, watch: float | None) -> None:
 def check(url: str, max_lag: float) -> None:
     """Exit with 0 where all is well and with 1 where it is not: a health probe.
 
-    It is not where the database is not reached or pinnacle's tables are not current, where a
-    listener is paused or has failed last, or where a change waits for longer than --max-lag.
+    It is not where the database is not reached or pinnacle's tables are not current, where
+    there are listeners and no worker lives, where a listener is paused or has failed last, or
+    where a change waits for longer than --max-lag.
     """
     with opened(url, "pinnacle check") as db:
         troubles = ["pinnacle's own tables are not current: run pinnacle migrate"] if db.migration_plan() else []
         listeners = [] if troubles and not db.outputs() else db.listeners()
+        if listeners and not db.workers():
+            troubles.append("no worker lives")
     for listener in listeners:
         for trouble in (
             listener.paused and f"is paused: {listener.paused}",
@@ -91,6 +95,7 @@ def usage(url: str, model: str | None) -> None:
 def told(db: Database) -> dict[str, Any]:
     """The same as `show_status` shows, as plain values."""
     return {
+        "workers": [dataclasses.asdict(worker) for worker in db.workers()],
         "listeners": [dataclasses.asdict(listener) for listener in db.listeners()],
         "fits": [
             {name: getattr(run, name) for name in ("identifier", "version", "status", "step", "max_steps", "error")}
@@ -112,6 +117,10 @@ def told(db: Database) -> dict[str, Any]:
 
 def show_status(db: Database) -> None:
     """All of it, as tables."""
+    workers = [
+        f"{w.host}:{w.pid} since {datetime.fromtimestamp(w.since, UTC):%Y-%m-%d %H:%M:%S} UTC" for w in db.workers()
+    ]
+    click.echo(f"Workers: {plain(', '.join(workers)) or 'none lives'}")
     show_listeners(db)
     show_runs(db)
     outputs = db.outputs()

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 POLL_S = 1.0
 REGISTRY_S = 0.5
 FOLLOW_S = 1.0
+ATTENDS_A_LEASE = 3
 PATIENCE_S = 0.05
 RELOAD_S = 10.0
 MAX_MESSAGE = 500
@@ -62,6 +63,7 @@ class Worker:
         self._backend, self._settings, self._build = backend, settings, build
         self._behind, self._follow = behind, follow
         self.identifier = uuid.uuid4().hex
+        self._since, self._attended_at = time.time(), float("-inf")
         self.standing_by_for: str | None = None
         self._keepers: dict[int, Keeper] = {}
         self._unbuilt: dict[int, Trouble] = {}
@@ -106,6 +108,7 @@ class Worker:
         A keeper that has rows in hand ends when it is done with them, and only then is it replaced.
         """
         self.standing_by_for = self._backend.lead(self.identifier, self._settings.lease_ttl_s)
+        self._attend()
         records = self._records()
         if self._follow_models(records):
             records = self._records()
@@ -119,6 +122,12 @@ class Worker:
                 self._start(record)
         for keeper in self._keepers.values():
             keeper.renew()
+
+    def _attend(self) -> None:
+        """Now and then, show that this worker lives, also where it stands by."""
+        if time.monotonic() - self._attended_at > self._settings.lease_ttl_s / ATTENDS_A_LEASE:
+            self._backend.listeners.attend(self.identifier, self._since, self._settings.lease_ttl_s)
+            self._attended_at = time.monotonic()
 
     def _records(self) -> dict[int, ListenerRecord]:
         return {} if self.standing_by_for else {record.output: record for record in self._backend.listeners.all()}
@@ -198,5 +207,6 @@ class Worker:
     def _step_down(self) -> None:
         try:
             self._backend.lead(self.identifier, 0.0)
+            self._backend.listeners.attend(self.identifier, self._since, 0.0)
         except BackendError as error:  # it expires by itself
             log.warning("the worker's lease could not be given up: %s", error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sqlite3
 import time
@@ -20,6 +21,7 @@ from pinnacle.backends.sql import migrate
 from pinnacle.base.usage import utc_day
 from pinnacle.cli import main
 from pinnacle.demo.models import word_count
+from tests.contract.documents import wait_until
 from tests.databases import DocumentDatabase, SqlDatabase
 
 pytestmark = pytest.mark.unmigrated
@@ -227,7 +229,15 @@ def listened(url):
 
 
 def test_an_operator_steers_listeners(listened):
-    assert run("check", listened).startswith("ok: 1 listener")
+    assert run("check", listened, exit_code=1) == "no worker lives\n"
+    with closing(pinnacle.pinnacle(listened)) as db:
+        db.listen()
+        wait_until(db.workers)
+        assert run("check", listened).startswith("ok: 1 listener")
+        (worker,) = json.loads(run("status", listened, "--json"))["workers"]
+        assert (worker["pid"], worker["since"] <= time.time()) == (os.getpid(), True)
+        assert f":{os.getpid()} since " in run("status", listened).splitlines()[0]
+    assert run("status", listened).startswith("Workers: none lives")
     run("pause", listened, "broken", "--reason", "for the night")
     assert "listener broken is paused: for the night" in run("check", listened, exit_code=1)
     (listener,) = json.loads(run("status", listened, "--json"))["listeners"]

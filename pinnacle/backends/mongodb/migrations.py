@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pinnacle.backends.mongodb.changes.listener_registry import LISTENERS
+from pinnacle.backends.mongodb.changes.listeners import WORKERS
 from pinnacle.backends.mongodb.changes.queue import WORK_PREFIX
 from pinnacle.backends.mongodb.changes.reader import READERS
 from pinnacle.backends.mongodb.stores.artifacts import ARTIFACTS, CHUNKS, UPLOADS
@@ -22,7 +23,7 @@ from pinnacle.backends.mongodb.wire.wire import Wire
 MIGRATIONS = "pinnacle_migration"
 OWN = (
     COMPONENTS, ARTIFACTS, CHUNKS, UPLOADS, REGISTRY, LEASES, ERRORS, MIGRATIONS, COUNTERS, LISTENERS, READERS, USAGE,
-    CACHE, BATCHES, TRAINING, METRICS,
+    CACHE, BATCHES, TRAINING, METRICS, WORKERS,
 )  # fmt: skip
 
 

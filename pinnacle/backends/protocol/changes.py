@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from typing import Protocol
 
-from pinnacle.base.listeners import Backlog, Claim, ListenerRecord
+from pinnacle.base.listeners import Backlog, Claim, ListenerRecord, WorkerStatus
 from pinnacle.base.rows import Key
 
 
@@ -52,6 +52,12 @@ class Listeners(Protocol):
 
     def has_work(self, output: int) -> bool:
         """Whether any change or row of work of a listener waits or is in somebody's hands."""
+
+    def attend(self, worker: str, since: float, ttl_s: float) -> None:
+        """Have a worker of this process be known as one that lives, for ``ttl_s`` seconds; 0: no more."""
+
+    def workers(self) -> list[WorkerStatus]:
+        """The workers that live, the one that began first before others."""
 
     def backlog(self, output: int) -> Backlog:
         """What waits for a listener, counted."""

@@ -13,11 +13,14 @@ from pinnacle.backends.sql.schema import SCHEMA, WORK_PREFIX, lease, listener, o
 from pinnacle.backends.sql.session import SqlSession
 from pinnacle.backends.sql.source import full_name
 from pinnacle.base.encoding import load_keys
-from pinnacle.base.listeners import Backlog, ListenerRecord, new_sweep
-from pinnacle.base.processes import is_gone
+from pinnacle.base.listeners import Backlog, ListenerRecord, WorkerStatus, new_sweep
+from pinnacle.base.processes import is_gone, place_of, this_process
 from pinnacle.base.refusals import require_listener
 from pinnacle.base.rows import Fields
 from pinnacle.base.types import Items, output_type_from_json
+
+ATTENDANCE = "attends "
+"""How the leases are named by which workers show that they live."""
 
 
 class SqlListeners:
@@ -89,6 +92,26 @@ class SqlListeners:
         statement = sa.update(listener).where(listener.c.output_id == output, listener.c.sweep == seen)
         with self._session.writing() as connection:
             return bool(connection.execute(statement.values(values)).rowcount)
+
+    def attend(self, worker: str, since: float, ttl_s: float) -> None:
+        row = {
+            "id": f"{ATTENDANCE}{worker}", "output_id": 0, "owner": worker, "process": this_process(),
+            "expires_at": time.time() + ttl_s, "keys": json.dumps([since]),
+        }  # fmt: skip
+        with self._session.writing() as connection:
+            connection.execute(sa.delete(lease).where(lease.c.id == row["id"]))
+            if ttl_s:
+                connection.execute(sa.insert(lease).values(row))
+
+    def workers(self) -> list[WorkerStatus]:
+        if not self._session.is_migrated():
+            return []
+        query = sa.select(lease.c.process, lease.c["keys"], lease.c.expires_at).where(lease.c.id.like(f"{ATTENDANCE}%"))
+        with self._session.reading() as connection:
+            rows = connection.execute(query).all()
+        living = [row for row in rows if row.expires_at >= time.time() and not is_gone(row.process)]
+        found = [WorkerStatus(*place_of(row.process), json.loads(row.keys)[0]) for row in living]
+        return sorted(found, key=lambda worker: worker.since)
 
     def backlog(self, output: int) -> Backlog:
         """What waits for a listener, counted; see `Backlog`."""

@@ -10,7 +10,10 @@ from pinnacle.backends.mongodb.changes.listener_registry import ListenerRegistry
 from pinnacle.backends.mongodb.changes.queue import WorkQueue
 from pinnacle.backends.mongodb.changes.reader import ChangeReader
 from pinnacle.backends.mongodb.target.output_registry import OutputRegistry
-from pinnacle.base.listeners import Backlog, ListenerRecord, new_sweep
+from pinnacle.base.listeners import Backlog, ListenerRecord, WorkerStatus, new_sweep
+from pinnacle.base.processes import is_gone, place_of, this_process
+
+WORKERS = "pinnacle_worker"
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,19 @@ class MongoListeners:
 
     def clear_error(self, output: int) -> None:
         self.registry.set(output, error=None, error_at=None)
+
+    def attend(self, worker: str, since: float, ttl_s: float) -> None:
+        entry = {"process": this_process(), "since": since, "expires_at": time.time() + ttl_s}
+        workers = self.registry.wire.collection(WORKERS)
+        if ttl_s:
+            workers.replace_one({"_id": worker}, entry, upsert=True)
+        else:
+            workers.delete_one({"_id": worker})
+
+    def workers(self) -> list[WorkerStatus]:
+        found = self.registry.wire.collection(WORKERS).find({"expires_at": {"$gte": time.time()}}, sort=[("since", 1)])
+        living = [entry for entry in found if not is_gone(entry["process"])]
+        return [WorkerStatus(*place_of(entry["process"]), entry["since"]) for entry in living]
 
     def has_work(self, output: int) -> bool:
         return self.backlogs.has_work(output)
