@@ -65,6 +65,7 @@ BROAD_EXCEPTS = {
     "pinnacle/runtime/caller.py": 4,
     "pinnacle/runtime/flight.py": 1,
     "pinnacle/runtime/keeper.py": 1,
+    "pinnacle/runtime/local_worker.py": 1,
     "pinnacle/runtime/outputs.py": 2,
     "pinnacle/runtime/recorder.py": 1,
     "pinnacle/runtime/training.py": 1,

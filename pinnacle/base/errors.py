@@ -25,6 +25,7 @@
     ├── BudgetReached          the next call would cost more than the budget leaves
     ├── BackendError           the database failed
     │   ├── ConnectionLost     the connection dropped (retryable)
+    │   ├── DatabaseReplaced   another file is where the open one was
     │   └── RowRejected        the database refused one value (a constraint, a length)
     ├── NotDrained             work was still waiting when the time was over (retryable)
     └── MissingPlugin          a third-party package is not installed
@@ -188,6 +189,19 @@ class ConnectionLost(BackendError):
     """The connection dropped; what was committed is kept."""
 
     retryable = True
+
+
+class DatabaseReplaced(BackendError):
+    """The file that is open is not at its path any more: nothing is written to what others cannot see.
+
+    Opening the database again opens what is there now; ``path`` is where.
+    """
+
+    halts_prediction = True
+
+    def __init__(self, message: str, *, path: str) -> None:
+        self.path = path
+        super().__init__(message)
 
 
 class RowRejected(BackendError):

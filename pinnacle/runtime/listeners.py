@@ -307,7 +307,8 @@ class Listeners:
             self._local.stop()
 
     def drain(self, timeout_s: float) -> None:
-        """Wait until no listener that is not paused has anything pending; NotDrained when the time is over.
+        """Wait until no listener that is not paused has anything pending; NotDrained when the time is over, or the
+        worker of this process has failed.
 
         What was quiet when it was asked may have got work since, from another listener of a chain
         or by a sweep. The registry then shows another state than before, and it is asked again. What is
@@ -317,6 +318,8 @@ class Listeners:
         quiet: dict[int, Any] = {}
         asked: dict[int, int] = {}
         while True:
+            self._backend.check()
+            self._require_worker()
             running = [record for record in self._backend.listeners.all() if record.paused is None]
             done = sum(record.processed for record in running)
             behind = self._standings.behind(running)
@@ -334,6 +337,15 @@ class Listeners:
                 if time.monotonic() >= until:
                     raise NotDrained(self._why(waiting, timeout_s))
                 time.sleep(POLL_S)
+
+    def _require_worker(self) -> None:
+        """NotDrained where this process's worker ended by an error: what it was to do may never be done."""
+        failure = None if self._local is None else self._local.failure
+        if failure is not None:
+            raise NotDrained(
+                f"the worker of this process has failed ({type(failure).__name__}: {failure}); db.listen() starts "
+                "another"
+            ) from failure
 
     def _why(self, waiting: Sequence[ListenerRecord], timeout_s: float) -> str:
         named = ", ".join(f"{r.identifier}{f' ({r.error})' if r.error else ''}" for r in waiting)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 
 from pinnacle.runtime.worker import Worker
+
+log = logging.getLogger(__name__)
 
 
 class LocalWorker:
@@ -12,8 +15,17 @@ class LocalWorker:
 
     def __init__(self, worker: Worker) -> None:
         self._worker, self._stop = worker, threading.Event()
-        self._thread = threading.Thread(target=worker.run, args=(self._stop,), name="pinnacle-worker", daemon=True)
+        self.failure: BaseException | None = None
+        """What ended it, where nobody stopped it."""
+        self._thread = threading.Thread(target=self._run, name="pinnacle-worker", daemon=True)
         self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._worker.run(self._stop)
+        except BaseException as error:  # the unit of work: a worker, whose end is told to who waits for what it does
+            self.failure = error
+            log.exception("the worker of this process has failed, and keeps nothing fresh any more")
 
     @property
     def is_alive(self) -> bool:

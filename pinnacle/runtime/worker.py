@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pinnacle.backends.protocol import Backend, Wake
-from pinnacle.base.errors import BackendError, PinnacleError
+from pinnacle.base.errors import BackendError, DatabaseReplaced, PinnacleError
 from pinnacle.base.listeners import ListenerRecord
 from pinnacle.base.settings import Settings
 from pinnacle.runtime.keeper import Keeper
@@ -93,6 +93,8 @@ class Worker:
                     looked_at = time.monotonic()
                     self._look()
                 has_changes = wake.wait(min(POLL_S, REGISTRY_S), stop)
+            except DatabaseReplaced:
+                raise
             except BackendError as error:
                 log.warning("the worker cannot reach its database: %s", error)
                 stop.wait(POLL_S)
@@ -107,6 +109,7 @@ class Worker:
 
         A keeper that has rows in hand ends when it is done with them, and only then is it replaced.
         """
+        self._backend.check()
         self.standing_by_for = self._backend.lead(self.identifier, self._settings.lease_ttl_s)
         self._attend()
         records = self._records()

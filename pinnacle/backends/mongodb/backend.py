@@ -137,6 +137,9 @@ class MongoBackend:
             return StreamWake(self._reader)
         return SweepWake(self._registry)
 
+    def check(self) -> None:
+        """Nothing is to be found out: a change stream fails nobody's writes, and a server stays the one it is."""
+
     def lead(self, worker: str, ttl_s: float) -> str | None:
         """All workers may work at once: leases keep them off each other's rows."""
         return None

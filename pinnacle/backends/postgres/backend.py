@@ -88,5 +88,8 @@ class PostgresBackend(SqlBackend):
     def capture_drops(self, number: int) -> list[str]:
         return capture_drops(self.session, number)
 
+    def check(self) -> None:
+        """A server stays the one it is, and takes a function's triggers away with the function."""
+
     def wake(self) -> PostgresWake:
         return self.session.wake()

@@ -117,6 +117,12 @@ class Backend(Protocol):
     def wake(self) -> Wake:
         """A new wait for changes."""
 
+    def check(self) -> None:
+        """Look whether this is still the database that was opened, as a worker does all the time: DatabaseReplaced.
+
+        Capture that fails the users' writes, because what it writes to was dropped by hand, is taken away.
+        """
+
     def lead(self, worker: str, ttl_s: float) -> str | None:
         """Take or renew the right to work here, for ``ttl_s`` seconds: None, or the process that has it.
 

@@ -64,6 +64,9 @@ class SqlBackend(ABC):
     def capture_drops(self, number: int) -> list[str]:
         """The statements that take a listener's triggers away, whether or not they are there."""
 
+    @abstractmethod
+    def check(self) -> None: ...
+
     def lead(self, worker: str, ttl_s: float) -> str | None:
         return None
 
@@ -173,12 +176,13 @@ class SqlBackend(ABC):
             ]
 
     def _own_removal(self) -> list[str]:
-        if not self.session.is_migrated():
-            return []
         with self.session.reading() as connection:
             found = sa.inspect(connection).get_table_names(schema=self.session.schema)
         of_outputs = re.compile(f"({STATE_PREFIX}|{OUTBOX_PREFIX}|{WORK_PREFIX})[0-9]+")
-        names = [*filter(of_outputs.fullmatch, found), *(table.name for table in metadata.sorted_tables), VERSION_TABLE]
+        fixed = [*(table.name for table in metadata.sorted_tables), VERSION_TABLE]
+        names = [*filter(of_outputs.fullmatch, found), *(name for name in fixed if name in found)]
+        if not names:
+            return []
         schema = [f"DROP SCHEMA {self.session.quote(self.session.schema)}"] if self.session.schema else []
         return [f"DROP TABLE {self.session.own(name)}" for name in names] + schema
 

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 import sqlalchemy as sa
 
+from pinnacle.backends.sql.outputs import create_state
 from pinnacle.backends.sql.schema import listener, outbox_name, work_table
 from pinnacle.backends.sql.session import SqlSession
 from pinnacle.backends.sql.side import SideTarget
@@ -63,7 +64,7 @@ class SqlFeed(ABC):
 
     @abstractmethod
     def present(self, connection: sa.Connection) -> set[str]:
-        """The names of those of the triggers that are there and switched on."""
+        """The names of those of the triggers that are there, switched on, and have what they write to."""
 
     @abstractmethod
     def _fold_some(self, connection: sa.Connection) -> tuple[int, bool]:
@@ -114,7 +115,8 @@ class SqlFeed(ABC):
         self._set(shape=shape)
 
     def _make_triggers(self, before: Sequence[str], *, only_lost: bool = False) -> None:
-        """Make the triggers anew; ``only_lost`` with a sweep, unless the listener is paused or being removed."""
+        """Make the triggers anew; ``only_lost`` with tables that were lost as well, and a sweep, unless the listener is
+        paused or being removed."""
         made = [statement for statements in self.triggers().values() for statement in statements]
         running = self._update(sweep=new_sweep()).where(listener.c.paused.is_(None)) if only_lost else None
         self.session.alter_all(self.table, [*before, *made], guard=running)
@@ -127,13 +129,17 @@ class SqlFeed(ABC):
                 connection.scalar(sa.select(listener.c.shape).where(listener.c.output_id == self.number)) or "{}"
             )
             present = self.present(connection)
+            has_side = self.side is None or sa.inspect(connection).has_table(self.side.name, schema=self.side.schema)
+        if not has_side:
+            return f"the table {self.info.name!r} of {self.info.table}'s outputs is gone: it was renamed or dropped"
         for name, kind in then.items():
             if name not in now:
                 return f"column {name!r} of {self.info.table} is gone: it was renamed or dropped"
             if now[name] != kind:
                 return f"column {name!r} of {self.info.table} was {kind} and is {now[name]} now"
         if not present.issuperset(self.triggers()):
-            self._make_triggers(self.drops(), only_lost=True)
+            state = create_state(self.session, self.source, self.number, if_lost=True)
+            self._make_triggers([state, *self.tables(), *self.drops()], only_lost=True)
         return None
 
     # -- work --------------------------------------------------------------------------------------

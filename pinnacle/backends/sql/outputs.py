@@ -95,6 +95,10 @@ class SqlOutputs:
         with self._session.reading() as connection:
             return sa.inspect(connection).has_table(name, schema=schema)
 
+    def _has_state(self, output: int) -> bool:
+        with self._session.reading() as connection:
+            return sa.inspect(connection).has_table(state_name(output), schema=self._session.schema)
+
     def _is_missing(self, source: SqlSource, spec: OutputSpec) -> bool:
         if isinstance(spec.type, Items):
             return not self.has_side(source.actual.schema, spec.name)
@@ -105,8 +109,9 @@ class SqlOutputs:
         if isinstance(spec.type, Items) or column is None:
             return 0
         existing = self.at(source, spec.name)
+        has_state = existing is not None and self._has_state(existing.id)
         with self._session.reading() as connection:
-            if existing is not None:
+            if existing is not None and has_state:
                 state = sa.Table(state_name(existing.id), sa.MetaData(schema=registry.schema))
                 if connection.scalar(sa.select(sa.literal(1)).select_from(state).limit(1)) is not None:
                     return 0
@@ -118,7 +123,7 @@ class SqlOutputs:
         statements = []
         if existing is None:
             number = (max((info.id for info in self.all()), default=0)) + 1
-            statements.append(self._create_state(source, number))
+            statements.append(create_state(self._session, source, number))
         if self._is_missing(source, spec):
             statements += [*self._session.columns.prerequisites(spec.type.stored), self._add_column(source, spec)]
         return statements
@@ -127,6 +132,9 @@ class SqlOutputs:
         """Record the output, make its state table, create or adopt the column, raise its version."""
         existing = self.check(source, spec)
         recorded = existing or self._record(source, spec)
+        if existing is not None and not self._has_state(existing.id):  # somebody dropped it: all is computed anew
+            with self._session.writing() as connection:
+                self._session.run_text(connection, create_state(self._session, source, existing.id, if_lost=True))
         if self._is_missing(source, spec):
             try:
                 self._create_column(source, spec)
@@ -170,7 +178,7 @@ class SqlOutputs:
                 if sa.inspect(connection).has_table(name, schema=self._session.schema):  # from a plan run by hand
                     self._session.run_text(connection, f"DELETE FROM {self._session.own(name)}")
                 else:
-                    self._session.run_text(connection, self._create_state(source, int(number or 0)))
+                    self._session.run_text(connection, create_state(self._session, source, int(number or 0)))
         except sa.exc.IntegrityError:  # another process recorded it first
             found = self.at(source, spec.name)
             if found is None:
@@ -233,16 +241,14 @@ class SqlOutputs:
         table = self._session.quote_table(source.actual)
         return f"ALTER TABLE {table} ADD COLUMN {self._session.quote(spec.name)} {kind}"
 
-    def _create_state(self, source: SqlSource, number: int) -> str:
-        table = state_table(number, [source.actual.c[column.name] for column in source.key])
-        text = str(
-            CreateTable(table).compile(
-                dialect=self._session.dialect,
-                schema_translate_map=self._session.translate,
-                render_schema_translate=True,
-            )
-        )
-        return self._session.plain(text).strip() + self._session.state_suffix(table)
+
+def create_state(session: SqlSession, source: SqlSource, number: int, *, if_lost: bool = False) -> str:
+    """The statement that makes an output's state table."""
+    table = state_table(number, [source.actual.c[column.name] for column in source.key])
+    created = CreateTable(table, if_not_exists=if_lost).compile(
+        dialect=session.dialect, schema_translate_map=session.translate, render_schema_translate=True
+    )
+    return session.plain(str(created)).strip() + session.state_suffix(table)
 
 
 def outputs_on(connection: sa.Connection, table: sa.Table) -> list[OutputInfo]:

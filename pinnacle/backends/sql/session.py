@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from pinnacle.backends.sql import migrate
 from pinnacle.backends.sql.columns import SqlColumns
-from pinnacle.backends.sql.schema import SCHEMA, listener
+from pinnacle.backends.sql.schema import SCHEMA, listener, metadata
 from pinnacle.backends.sql.source import unknown_types_allowed
 from pinnacle.base.errors import BackendError, ConfigError, ConnectionLost, UnsupportedTable
 from pinnacle.base.settings import Settings
@@ -160,7 +160,8 @@ class SqlSession(ABC):
     def is_migrated(self) -> bool:
         if not self._is_migrated:
             with self.reading() as connection:
-                self._is_migrated = migrate.check_revision(migrate.current_revision(connection, self.schema))
+                is_current = migrate.check_revision(migrate.current_revision(connection, self.schema))
+                self._is_migrated = is_current and not self._lost_tables(connection)
         return self._is_migrated
 
     def migration_plan(self) -> list[str]:
@@ -178,7 +179,21 @@ class SqlSession(ABC):
                 self._lock_migration(connection)
                 if migrate.is_behind(migrate.current_revision(connection, self.schema)):
                     migrate.upgrade(connection, self.schema)
+        self._make_lost_tables()
         self._is_migrated = True
+
+    def _lost_tables(self, connection: sa.Connection) -> list[sa.Table]:
+        """Those that migrations made and somebody dropped."""
+        found = set(sa.inspect(connection).get_table_names(schema=self.schema))
+        return [table for table in metadata.sorted_tables if table.name not in found]
+
+    def _make_lost_tables(self) -> None:
+        with self.reading() as connection:
+            if not self._lost_tables(connection):
+                return
+        with self.writing() as connection:
+            self._lock_migration(connection)
+            metadata.create_all(connection, self._lost_tables(connection), checkfirst=False)
 
     def forget_migration(self) -> None:
         """Look again whether pinnacle's own tables are there: they were removed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from pinnacle.backends.sql.session import url_of
 from pinnacle.backends.sql.source import SqlSource
 from pinnacle.backends.sql.target import own_target
 from pinnacle.backends.sqlite.changes import SqliteFeed, capture_drops
+from pinnacle.backends.sqlite.repair import take_broken_triggers_away
 from pinnacle.backends.sqlite.session import SqliteSession
 from pinnacle.backends.sqlite.target import SqliteSideTarget, SqliteTarget
 from pinnacle.backends.sqlite.wake import SqliteWake
@@ -27,6 +29,8 @@ from pinnacle.base.processes import is_gone, shown, this_process
 from pinnacle.base.rows import Fields, OutputInfo
 from pinnacle.base.settings import Settings
 from pinnacle.base.types import Items
+
+log = logging.getLogger(__name__)
 
 NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "fuse.sshfs", "9p"}
@@ -57,6 +61,8 @@ def open_sqlite(target: sa.Engine | str, settings: Settings) -> SqliteBackend:
             connection.exec_driver_sql("PRAGMA journal_mode = WAL")
         elif connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal":
             _refuse_network_wal(path)
+        backend.session.remember_file(connection)
+    backend.check()
     return backend
 
 
@@ -88,6 +94,25 @@ class SqliteBackend(SqlBackend):
 
     session: SqliteSession
     capabilities = frozenset({Capability.SQL, Capability.TRANSACTIONS})
+    _checked_schema: int | None = None
+
+    def check(self) -> None:
+        """See `Backend.check`. The tables are looked at when the schema has changed."""
+        self.session.require_same_file()
+        if self._schema() == self._checked_schema:
+            return
+        was_migrated = self._checked_schema is not None and self.session.is_migrated()
+        take_broken_triggers_away(self.session)
+        self._checked_schema = self._schema()
+        self.session.forget_migration()
+        if was_migrated and not self.session.is_migrated():
+            log.error(
+                "pinnacle's tables, or some, were dropped from %s: add models and listeners again", self.engine.url
+            )
+
+    def _schema(self) -> int:
+        with self.session.reading() as connection:
+            return int(connection.exec_driver_sql("PRAGMA schema_version").scalar() or 0)
 
     def resolve(self, query: Any, fields: Fields, *, checked: bool = False) -> SqlSource:
         """Keys of any declaration are kept as the file has them: SQLite stores what it was given."""
@@ -121,6 +146,8 @@ class SqliteBackend(SqlBackend):
 
     def lead(self, worker: str, ttl_s: float) -> str | None:
         """One worker a file: SQLite has one writer, and two would only wait for each other."""
+        if not self.session.is_migrated():  # its tables were dropped by hand: there is nothing to work on
+            return None
         mine = {
             "output_id": 0,
             "owner": worker,

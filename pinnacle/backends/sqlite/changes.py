@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pinnacle.backends.sql.changes import SqlFeed
-from pinnacle.backends.sql.schema import WORK_PREFIX, listener
+from pinnacle.backends.sql.schema import WORK_PREFIX, listener, outbox_name, state_name
 from pinnacle.backends.sqlite.session import SqliteSession
 from pinnacle.base.rows import Key
 
@@ -115,8 +115,12 @@ class SqliteFeed(SqlFeed):
 
     def present(self, connection: sa.Connection) -> set[str]:
         tables = [table.name.lower() for table in (self.table, self.side) if table is not None]
-        query = "SELECT name, lower(tbl_name) FROM sqlite_master WHERE type = 'trigger'"
-        return {name for name, table in connection.exec_driver_sql(query) if table in tables}
+        query = "SELECT name, lower(tbl_name), type FROM sqlite_master WHERE type IN ('trigger', 'table')"
+        found = connection.exec_driver_sql(query).all()
+        own = {outbox_name(self.number), f"{WORK_PREFIX}{self.number}", state_name(self.number)}
+        if not own.issubset(row.name for row in found if row.type == "table"):
+            return set()
+        return {name for name, table, kind in found if table in tables and kind == "trigger"}
 
     def _name(self, kind: str) -> str:
         return trigger_name(self.number, kind)

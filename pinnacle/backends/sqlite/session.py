@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from sqlalchemy.dialects import sqlite
 from pinnacle.backends.sql.session import SqlSession, wrapped_errors
 from pinnacle.backends.sqlite.columns import SqliteColumns
 from pinnacle.backends.sqlite.wake import SqliteWake
-from pinnacle.base.errors import BackendError, RowRejected, UnsupportedTable
+from pinnacle.base.errors import BackendError, DatabaseReplaced, RowRejected, UnsupportedTable
 from pinnacle.base.settings import Settings
 
 BUSY_TIMEOUT_MS = 30_000
@@ -32,6 +33,8 @@ class SqliteSession(SqlSession):
         super().__init__(engine, settings, owned=owned)
         # Writes have connections of their own, so that one's PRAGMA data_version tells of others' writes only.
         self._writers = self._sibling(engine).execution_options(schema_translate_map=self.translate)
+        self._file = ""
+        self._identity: tuple[int, int] | None = None
 
     def close(self) -> None:
         self._writers.dispose()
@@ -53,8 +56,30 @@ class SqliteSession(SqlSession):
         key = list(table.primary_key.columns)
         return "" if len(key) == 1 and isinstance(key[0].type, sa.Integer) else " WITHOUT ROWID"
 
+    # -- the file --------------------------------------------------------------------------------------
+
+    def remember_file(self, connection: sa.Connection) -> None:
+        """Note which file is open, for `require_same_file`."""
+        databases = {name: file for _, name, file in connection.exec_driver_sql("PRAGMA database_list")}
+        self._file = databases["main"]
+        self._identity = _identity(self._file)
+
+    def require_same_file(self) -> None:
+        """DatabaseReplaced where the open file was moved away, removed, or another was put in its place: what is
+        written to it then is lost."""
+        found = _identity(self._file)
+        self._identity = self._identity or found  # of a new file, which is made by the first write
+        if found != self._identity:
+            raise DatabaseReplaced(
+                f"the SQLite file {self._file} was moved, removed or replaced while it was open here; nothing more is "
+                "written to the old one. Open it again with pinnacle(), or start the worker again; a file is replaced "
+                "safely while nobody has it open, or by SQLite's own .restore",
+                path=self._file,
+            )
+
     @contextmanager
     def writing(self, *, durable: bool = True) -> Iterator[sa.Connection]:
+        self.require_same_file()
         with wrapped_errors(), self._writers.begin() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
@@ -63,6 +88,7 @@ class SqliteSession(SqlSession):
     def writing_raw(self) -> Iterator[Any]:
         """The driver's connection, in autocommit; a transaction left open is committed, or rolled back on error."""
         errors = self.dialect.loaded_dbapi
+        self.require_same_file()
         with self._writers.connect() as connection:
             raw: Any = connection.connection.driver_connection
             try:
@@ -88,6 +114,15 @@ class SqliteSession(SqlSession):
     def wake(self) -> SqliteWake:
         """A wait for writes of others, on a connection that makes none."""
         return SqliteWake(self._work)
+
+
+def _identity(file: str) -> tuple[int, int] | None:
+    """Tells a file from another that takes its path."""
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _prepare(connection: Any, record: Any) -> None:
