@@ -15,7 +15,7 @@ define install
 		$(BIN)/python -m pip install --quiet -c constraints.txt $(1) && touch $@ && \
 		echo "Installed in $$(($$(date +%s) - began)) s: $$(du -sh $(VENV) | cut -f1)"
 endef
-EXTRAS := postgres,embedded,mongodb,mongomock,pickle,http,structured,plot,testing,dev
+EXTRAS := postgres,embedded,mongodb,mongomock,pickle,http,structured,plot,metrics,testing,dev
 
 export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

@@ -11,12 +11,14 @@ from contextlib import contextmanager
 import click
 
 from pinnacle.cli.group import database_command, opened
+from pinnacle.cli.metrics import serving
 from pinnacle.cli.tables import plain, table
 
 
 @database_command()
 @click.option("--verbose", "-v", is_flag=True, help="Also say what is done, a line a batch, not only what goes wrong.")
-def worker(url: str, verbose: bool) -> None:
+@click.option("--metrics", metavar="HOST:PORT", help="Serve figures of each listener to Prometheus there.")
+def worker(url: str, verbose: bool, metrics: str | None) -> None:
     """Keep the outputs of all listeners of a database fresh, until stopped.
 
     Any number of workers may run on one PostgreSQL or MongoDB and share the work; on one
@@ -26,7 +28,7 @@ def worker(url: str, verbose: bool) -> None:
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
     )
-    with stopped_by_signals() as stop, opened(url, "pinnacle worker") as db:
+    with stopped_by_signals() as stop, opened(url, "pinnacle worker") as db, serving(db, metrics):
         click.echo(f"Working on {len(db.listeners())} listeners; SIGTERM or Ctrl-C ends it.", err=True)
         db.worker().run(stop)
 

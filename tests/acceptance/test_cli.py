@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import sqlite3
 import time
+import urllib.request
 from contextlib import closing
 
 import pytest
@@ -20,6 +22,7 @@ from pinnacle.backends.open import open_backend
 from pinnacle.backends.sql import migrate
 from pinnacle.base.usage import utc_day
 from pinnacle.cli import main
+from pinnacle.cli.metrics import serving
 from pinnacle.demo.models import word_count
 from tests.contract.documents import wait_until
 from tests.databases import DocumentDatabase, SqlDatabase
@@ -294,6 +297,26 @@ def test_check_fails_where_no_database_is_reached_or_its_tables_are_old(url, tmp
     assert "pinnacle migrate" in run("check", url, exit_code=1)
     run("migrate", url)
     assert run("check", url) == "ok: 0 listeners\n"
+
+
+def test_metrics_are_served_by_listener(listened):
+    with closing(pinnacle.pinnacle(listened)) as db, socket.socket() as free:
+        numbers = {"calls": 12, "failed": 0, "retried": 0, "input_tokens": 300, "output_tokens": 40, "cost": 0.5}
+        usage = [pinnacle.UsageRow(day=utc_day(time.time()), model="m", output="docs.out", **numbers)]
+        db._backend.ledger.add_usage(usage)
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        free.close()
+        with serving(db, address), urllib.request.urlopen(f"http://{address}/metrics") as answer:
+            lines = dict(line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if line[0] != "#")
+    assert {name.partition("{")[0]: float(value) for name, value in lines.items()} == {
+        "pinnacle_pending": 0, "pinnacle_lag_seconds": 0, "pinnacle_failed": 2,
+        "pinnacle_done_total": float(lines['pinnacle_done_total{listener="broken"}']), "pinnacle_calls_total": 12,
+        "pinnacle_input_tokens_total": 300, "pinnacle_output_tokens_total": 40, "pinnacle_cost_dollars_total": 0.5,
+    }  # fmt: skip
+    assert float(lines['pinnacle_done_total{listener="broken"}']) >= 2
+    with pytest.raises(pinnacle.ConfigError, match="takes host:port"), serving(db, "9464x"):
+        pass
 
 
 def test_control_characters_of_the_database_do_not_reach_the_terminal(filled):
