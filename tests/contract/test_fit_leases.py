@@ -19,7 +19,7 @@ from tests.contract.lines import DONE, create_points, expected, fit, kept, point
 from tests.contract.trainable import AT_STEP, Line
 
 ROOT = Path(__file__).parents[2]
-TTL_S, LONGER_TTL_S = 0.1, 1.0
+TTL_S, LONGER_TTL_S = 0.1, 3.0
 
 pytestmark = pytest.mark.usefixtures("cache_dir")
 
