@@ -3,8 +3,30 @@
 from __future__ import annotations
 
 from pinnacle.base import limits
-from pinnacle.base.errors import BackendError, Conflict, NotFound, OutputTypeConflict, UnsupportedQuery
+from pinnacle.base.encoding import MAX_NAME_BYTES
+from pinnacle.base.errors import (
+    BackendError,
+    ConfigError,
+    Conflict,
+    NotFound,
+    OutputTypeConflict,
+    UnsupportedQuery,
+)
 from pinnacle.base.rows import OutputInfo, OutputSpec
+
+
+def require_name(name: str, given: str | None = None) -> None:
+    """ConfigError for a name that not every database takes whole: a database that cuts names would take two for one.
+
+    ``given``: the whole of what was given, of which ``name`` is a part.
+    """
+    shown = name if given is None else given
+    if not name or "\x00" in name or any("\ud800" <= character <= "\udfff" for character in name):
+        raise ConfigError(f"{shown!r} cannot be a name: none is empty, or holds a NUL or a lone surrogate")
+    if (length := len(name.encode())) > MAX_NAME_BYTES:
+        raise ConfigError(
+            f"the name {shown!r} is too long: it takes {length} bytes as UTF-8, and databases take {MAX_NAME_BYTES}"
+        )
 
 
 def require_owner(existing: OutputInfo, spec: OutputSpec) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pinnacle.base.errors import ConfigError
+from pinnacle.base.refusals import require_name
 from pinnacle.base.types import Items, OutputType, output_type_of
 from pinnacle.components.model import Model
 
@@ -33,6 +34,7 @@ class Side:
     def __post_init__(self) -> None:
         if not isinstance(self.table, str) or not self.table:
             raise ConfigError(f"Side() takes the name of a table, not {self.table!r}")
+        require_name(self.table)
 
     def type_for(self, model: Model) -> Items:
         """What the side table holds of ``model``'s outputs."""
@@ -54,4 +56,7 @@ def place_of(output: Any, model: Model) -> tuple[str | None, OutputType]:
         return output.table, output.type_for(model)
     if output is not None and (not isinstance(output, str) or not output):
         raise ConfigError(f"output= is the name of a column or field, or Side(...), not {output!r}")
+    for part in () if output is None else output.split("."):  # of a document's path; a column's name has dots as others
+        if part:
+            require_name(part, output)
     return output, model.resolved_output_type()

@@ -71,6 +71,7 @@ class Predictor:
                 f"budget= needs to know what model {request.model.identifier!r} costs: give it cost=(input, output), "
                 "in US dollars a token"
             )
+        place_of(request.output, request.model)  # raises what is wrong with it before anything is made
         model = self.ready(request.model, store=not options.dry_run)
         source, spec = self.spec(model, request)
         if not options.dry_run:
@@ -141,6 +142,7 @@ class Predictor:
                 "output= is a dict of field to column for models with output_schema=, which "
                 f"{request.model.identifier!r} has not; name one column"
             )
+        _check_columns(request)
         known = schema.get("properties", {})
         if unknown := [name for name in request.output if name not in known]:
             raise ConfigError(f"the schema has no field {unknown[0]!r}; it has {', '.join(map(repr, known))}")
@@ -298,6 +300,16 @@ class Predictor:
 
     def _predict_settings(self, model: Model, target: Target, move: Callable[[int], None]) -> PredictSettings:
         return predict_settings(self._backend, self._settings, model, target, move)
+
+
+def _check_columns(request: PredictRequest) -> None:
+    """Refuse names of columns that no database takes, or that are given to two fields, before anything is made."""
+    taken: dict[Any, str] = {}
+    for name, column in request.output.items():
+        place_of(column, request.model)
+        if column in taken:
+            raise ConfigError(f"output= names {column!r} for {taken[column]!r} and for {name!r}; name another for one")
+        taken[column] = name
 
 
 def _answer_schema(model: Model) -> Mapping[str, Any] | None:

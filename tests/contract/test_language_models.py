@@ -170,6 +170,16 @@ def test_a_field_that_the_schema_lacks_is_refused(backend, db, calls):
     assert (calls, db.outputs()) == ([], [])
 
 
+@pytest.mark.parametrize("spread", [{"city": "c", "size": "c"}, {"city": "c", "size": "x" * 64}])
+def test_columns_of_an_answer_that_would_meet_or_have_no_name_are_refused_before_the_first_call(
+    backend, db, calls, spread
+):
+    create_docs(backend, "paris")
+    with pytest.raises(ConfigError, match=r"'city' and for 'size'|too long"):
+        places.predict(X="body", db=db, select=backend.query("docs"), output=spread)
+    assert (calls, db.outputs()) == ([], [])
+
+
 def test_a_listener_books_what_it_spends(backend, db):
     create_docs(backend, "a b", "c")
     db.add(Listener(model=chat, key="body", select=backend.query("docs"), output="said"))

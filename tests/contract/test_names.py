@@ -8,10 +8,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pinnacle import model
+from pinnacle import ConfigError, Side, model
 from pinnacle.backends.protocol import Capability
 from tests.contract.documents import create_docs, has, outputs
-from tests.models import shout
+from tests.contract.listening import add
+from tests.models import shout, whisper
 
 pytestmark = pytest.mark.same_standalone
 
@@ -75,6 +76,62 @@ def test_a_default_name_over_63_bytes_is_cut_and_stays_unique(backend, db):
     assert len(made) == 2
     assert all(len(name.encode()) <= 63 and name.startswith(long[:20]) for name in made)
     assert made < set(backend.read("docs", 1))
+
+
+TOO_LONG = ["x" * 64, "é" * 32, "🎈" * 16]
+
+
+@pytest.mark.parametrize("name", TOO_LONG)
+def test_a_given_name_over_63_bytes_is_refused_before_anything_is_made(backend, db, name):
+    create_docs(backend, "a")
+    before = backend.read_all("docs")
+    with pytest.raises(ConfigError, match="too long: it takes 64 bytes"):
+        shout.predict(X="body", db=db, select=backend.query("docs"), output=name)
+    with pytest.raises(ConfigError, match="too long: it takes 64 bytes"):
+        Side(name)
+    with pytest.raises(ConfigError, match="too long"):
+        add(backend, db, output=name)
+    assert (backend.read_all("docs"), db.outputs(), db.show("model")) == (before, [], [])
+
+
+@pytest.mark.parametrize("name", ["a\x00b", "\ud800"])
+def test_a_given_name_that_no_database_keeps_is_refused(backend, db, name):
+    create_docs(backend, "a")
+    before = backend.read_all("docs")
+    with pytest.raises(ConfigError, match="cannot be a name"):
+        shout.predict(X="body", db=db, select=backend.query("docs"), output=name)
+    with pytest.raises(ConfigError, match="cannot be a name"):
+        Side(name)
+    assert backend.read_all("docs") == before
+
+
+def test_outputs_of_63_bytes_that_differ_at_their_end_keep_apart(backend, db):
+    create_docs(backend, "a")
+    for the_model, last in ((shout, "A"), (whisper, "B")):
+        the_model.predict(X="body", db=db, select=backend.query("docs"), output="x" * 62 + last)
+        the_model.predict(X="body", db=db, select=backend.query("docs"), output=Side("side" * 15 + "xx" + last))
+    row = backend.read("docs", 1)
+    assert (row["x" * 62 + "A"], row["x" * 62 + "B"]) == ("A", "a")
+    assert [backend.rows("side" * 15 + "xx" + last, "value") for last in "AB"] == [[("A",)], [("a",)]]
+
+
+@pytest.mark.requires(Capability.DOCUMENTS)
+def test_of_the_path_of_a_field_each_part_has_63_bytes(backend, db):
+    create_docs(backend, "a")
+    path = ".".join(["x" * 63, "y" * 63])
+    shout.predict(X="body", db=db, select=backend.query("docs"), output=path)
+    assert backend.read("docs", 1)["x" * 63]["y" * 63] == "A"
+    with pytest.raises(ConfigError, match="too long"):
+        shout.predict(X="body", db=db, select=backend.query("docs"), output=f"a.{'y' * 64}")
+
+
+@pytest.mark.requires(Capability.SQL)
+def test_a_column_whose_dots_make_it_longer_than_63_bytes_is_refused(backend, db):
+    create_docs(backend, "a")
+    before = backend.read_all("docs")
+    with pytest.raises(ConfigError, match="takes 65 bytes"):
+        shout.predict(X="body", db=db, select=backend.query("docs"), output=f"{'x' * 32}.{'y' * 32}")
+    assert backend.read_all("docs") == before
 
 
 def test_errors_of_rows_in_tables_of_any_name_can_be_retried(backend, db):

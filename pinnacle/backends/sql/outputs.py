@@ -16,7 +16,7 @@ from pinnacle.backends.sql.side import VALUE, side_table
 from pinnacle.backends.sql.source import SqlSource, full_name, input_columns, stored_fields, table_named, table_of
 from pinnacle.base.encoding import safe_name
 from pinnacle.base.errors import BackendError, ConfigError
-from pinnacle.base.refusals import foreign_side, no_output, require_owner, require_same_items
+from pinnacle.base.refusals import foreign_side, no_output, require_name, require_owner, require_same_items
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec
 from pinnacle.base.types import Items, output_type_from_json
 
@@ -62,6 +62,7 @@ class SqlOutputs:
 
     def check(self, source: SqlSource, spec: OutputSpec) -> OutputInfo | None:
         """Refuse what cannot become an output; return the one that is there already."""
+        require_name(spec.name)
         if spec.name in set(input_columns(source)) | {column.name for column in source.key}:
             raise ConfigError(
                 f"the output {spec.name!r} would overwrite an input or key of the model; choose another with output="
