@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
+from bson import Binary
 
-from pinnacle import ConfigError, Listener, Side, model
+from pinnacle import ConfigError, Listener, OutputTypeConflict, Side, model
 from pinnacle.backends.protocol import Capability
 from pinnacle.base.types import output_type_from_json, output_type_of, registry
 from pinnacle.plugin import BsonField, OutputType, PostgresColumn, SqliteColumn, converted, register_output_type
@@ -41,17 +43,46 @@ class Money(OutputType):
         return BsonField(types=("string",), encode=str, decode=Decimal)
 
 
+class Identity(OutputType):
+    """A UUID, as each database keeps it."""
+
+    name, annotations = "uuid", (UUID,)
+
+    def check(self, value: Any) -> UUID:
+        if not isinstance(value, UUID):
+            raise self.misfit(value)
+        return value
+
+    def on_sqlite(self) -> SqliteColumn:
+        return SqliteColumn(type=converted(sa.Text(), str, UUID), strict="TEXT", adopts=(sa.String,))
+
+    def on_postgres(self) -> PostgresColumn:
+        return PostgresColumn(type=sa.Uuid(), adopts=(sa.Uuid,))
+
+    def on_mongodb(self) -> BsonField:
+        return BsonField(
+            types=("binData",), encode=Binary.from_uuid, decode=Binary.as_uuid,
+            is_ours=lambda value: isinstance(value, UUID),
+        )  # fmt: skip
+
+
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
     """Money is known by its name and its annotation for one test."""
     monkeypatch.setattr(registry, "_TYPES", dict(registry._TYPES))
     monkeypatch.setattr(registry, "_BY_ANNOTATION", dict(registry._BY_ANNOTATION))
     register_output_type(Money)
+    register_output_type(Identity)
 
 
 @model
 def price(body: str) -> Decimal:
     return Decimal(note(body))
+
+
+@model
+def named(body: str) -> UUID:
+    return UUID(int=len(note(body)))
 
 
 @model
@@ -107,6 +138,29 @@ def test_a_model_that_reads_it_gets_its_values(backend, db):
         X="price", db=db, select=backend.query("docs")
     )
     assert seen == [Decimal("1.50")]
+
+
+def test_uuids_are_uuids_on_every_database(backend, db):
+    create_docs(backend, "one", "three")
+    for calls in (2, 0):
+        assert named.predict(X="body", db=db, select=backend.query("docs"), output="named").calls == calls
+    assert outputs(backend, db, "body", "named") == {1: UUID(int=3), 2: UUID(int=5)}
+    seen: list[UUID] = []
+    reader = model(lambda name: seen.append(name) or name.int, identifier="reader", output_type=int)
+    for calls in (2, 0):
+        assert reader.predict(X="named", db=db, select=backend.query("docs"), output="number").calls == calls
+    assert seen == [UUID(int=3), UUID(int=5)]
+
+
+@pytest.mark.requires(Capability.DOCUMENTS)
+def test_a_field_is_adopted_where_its_values_are_of_the_type(backend, db):
+    backend.create("docs", {})
+    backend.insert("docs", {"body": "one", "kept": Binary.from_uuid(UUID(int=1))})
+    raw = model(lambda body: body.encode(), identifier="raw", output_type=bytes)
+    with pytest.raises(OutputTypeConflict):
+        raw.predict(X="body", db=db, select=backend.query("docs"), output="kept", adopt=True)
+    named.predict(X="body", db=db, select=backend.query("docs"), output="kept", adopt=True)
+    assert outputs(backend, db, "body", "named") == {1: UUID(int=3)}
 
 
 def test_a_column_of_its_kind_is_adopted(backend, db):

@@ -37,4 +37,4 @@ class Bytes(OutputType):
 
 
 def _is_plain_binary(value: Any) -> bool:
-    return getattr(value, "subtype", 0) == 0
+    return isinstance(value, bytes) and getattr(value, "subtype", 0) == 0

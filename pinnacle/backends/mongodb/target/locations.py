@@ -7,6 +7,7 @@ from typing import Any
 
 from pinnacle.backends.mongodb.query import Collection
 from pinnacle.backends.mongodb.target.source import OWN_PREFIX, MongoSource
+from pinnacle.backends.mongodb.wire.encoding import decode, encode
 from pinnacle.backends.mongodb.wire.wire import Wire
 from pinnacle.base.document import OUTPUTS_FIELD, is_index, value_at
 from pinnacle.base.errors import ConfigError, Conflict, OutputTypeConflict
@@ -79,4 +80,7 @@ def _find_of_another_type(wire: Wire, table: str, path: str, kind: OutputType) -
     if is_ours is None:
         return None
     document = wire.collection(table).find_one({path: {"$exists": True, "$ne": None}})
-    return None if document is None or is_ours(value_at(document, path)) else document
+    if document is None:
+        return None
+    found = encode({"": value_at(document, path)}, wire.codec)  # what mongomock keeps as it was given, too
+    return None if is_ours(decode(found, wire.codec)[""]) else document

@@ -20,8 +20,17 @@ from pinnacle.base.document import plain
 from pinnacle.base.errors import OutputTypeMismatch
 from pinnacle.base.types import Items, OutputType, is_float_vector, vector_of
 
-_ANY_UUID: CodecOptions[Any] = CodecOptions(uuid_representation=UuidRepresentation.STANDARD)
 _AS_THEY_ARE = frozenset({str, int, float, bool, type(None), bytes, datetime})
+
+
+def with_uuids(codec: CodecOptions[Any]) -> CodecOptions[Any]:
+    """The user's own way to keep UUIDs; where none is chosen the standard one, so that models get UUIDs everywhere."""
+    if codec.uuid_representation != UuidRepresentation.UNSPECIFIED:
+        return codec
+    return codec.with_options(uuid_representation=UuidRepresentation.STANDARD)
+
+
+_ANY_UUID = with_uuids(DEFAULT_CODEC_OPTIONS)
 
 
 def bson_type_of(value: Any) -> str:

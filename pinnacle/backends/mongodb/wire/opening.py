@@ -7,10 +7,10 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pymongo
-from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo.errors import PyMongoError
 
+from pinnacle.backends.mongodb.wire.encoding import with_uuids
 from pinnacle.backends.mongodb.wire.errors import driver_errors
 from pinnacle.backends.mongodb.wire.mongomock_wire import MongomockWire
 from pinnacle.backends.mongodb.wire.server_wire import ServerWire
@@ -84,7 +84,7 @@ def _server_wire(database: Any, *, owns_client: bool) -> Wire:
     capabilities = {Capability.DOCUMENTS, Capability.MANY_PROCESSES}
     if "setName" in hello or hello.get("msg") == "isdbgrid":
         capabilities.add(Capability.TRANSACTIONS)
-    codec = database.codec_options.with_options(
+    codec = with_uuids(database.codec_options).with_options(
         document_class=dict,
         unicode_decode_error_handler="surrogateescape",
         datetime_conversion=DatetimeConversion.DATETIME_AUTO,
@@ -93,8 +93,7 @@ def _server_wire(database: Any, *, owns_client: bool) -> Wire:
 
 
 def _mongomock_wire(database: Any) -> Wire:
-    codec: CodecOptions[dict[str, Any]] = CodecOptions(uuid_representation=UuidRepresentation.STANDARD)
-    return MongomockWire(database, codec, f"mongomock://{database.name}")
+    return MongomockWire(database, with_uuids(CodecOptions()), f"mongomock://{database.name}")
 
 
 def server_name(database: Any) -> str:
