@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from pinnacle import BackendError, ConnectionLost, Datetime, UnsupportedTable, Vector, model, pinnacle
+from pinnacle.backends.postgres import connections
 from tests.contract.documents import wait_until
 from tests.models import CALLS, note, shout
 
@@ -358,6 +359,17 @@ def test_connections_cut_between_runs_are_made_again(url, db):
     terminate_others(url)
     assert predict(db).written == 2
     assert db.errors() == []
+
+
+def test_only_a_connection_that_has_rested_is_asked_whether_it_lives(url, db, monkeypatch):
+    predict(db, limit=1)
+    ping, pinged = db.engine.dialect.do_ping, []
+    monkeypatch.setattr(db.engine.dialect, "do_ping", lambda connection: pinged.append(1) or ping(connection))
+    assert predict(db, limit=2).written == 1
+    assert pinged == []
+    monkeypatch.setattr(connections, "RESTED_S", 0.0)
+    assert predict(db).written == 1
+    assert pinged
 
 
 def test_a_users_engine_with_one_checked_out_connection_works(url):

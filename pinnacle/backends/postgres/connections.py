@@ -8,6 +8,8 @@ comes with them in one pipeline: neither takes a round trip more than without.
 
 from __future__ import annotations
 
+import select
+import time
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -28,6 +30,9 @@ WRITING = {
 """A batch is joined to its table by nested loops: a merge join would read the table's index from its start for every
 batch. Who meets a lock leaves soon, before PostgreSQL looks for deadlocks, so that it is never the user's transaction
 that is aborted."""
+
+RESTED_S = 5.0
+"""After so long without use, a connection is asked whether it still is one."""
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
@@ -65,6 +70,37 @@ def prepare_pool(pool: sa.Pool, settings: Mapping[str, str]) -> None:
 
     sa.event.listen(pool, "connect", take)
     sa.event.listen(pool, "close", give_back)
+
+
+def keep_alive(pool: sa.Pool, dialect: sa.Dialect) -> None:
+    """Have a pool replace a connection that the server has closed since it was last used.
+
+    One that was used just now is asked nothing: whether the server has closed it, its socket tells. One that has
+    rested is pinged, as what stands between us and the server may have forgotten it.
+    """
+
+    def check(connection: Any, record: Any, proxy: Any) -> None:
+        used_at = record.info.get("pinnacle_used_at", float("-inf"))
+        if time.monotonic() - used_at < RESTED_S and not _has_news(connection.pgconn.socket):
+            return
+        try:
+            dialect.do_ping(connection)
+        except dialect.loaded_dbapi.Error as error:
+            raise sa.exc.DisconnectionError("the server closed the connection") from error
+
+    def note(connection: Any, record: Any) -> None:
+        record.info["pinnacle_used_at"] = time.monotonic()
+
+    sa.event.listen(pool, "connect", note)
+    sa.event.listen(pool, "checkin", note)
+    sa.event.listen(pool, "checkout", check)
+
+
+def _has_news(socket: int) -> bool:
+    """Whether the server sent something that nobody waits for: that it closes the connection, as a rule."""
+    news = select.poll()
+    news.register(socket, select.POLLIN)
+    return bool(news.poll(0))
 
 
 def _set(connection: Any, statement: str) -> None:

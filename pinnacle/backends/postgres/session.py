@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from pinnacle.backends.postgres.columns import PostgresColumns
-from pinnacle.backends.postgres.connections import PLANNED, WRITING, begin, prepare_pool
+from pinnacle.backends.postgres.connections import PLANNED, WRITING, begin, keep_alive, prepare_pool
 from pinnacle.backends.postgres.wake import PostgresWake
 from pinnacle.backends.sql.schema import SCHEMA
 from pinnacle.backends.sql.session import SqlSession, has_column, wrapped_errors
@@ -46,16 +46,9 @@ class PostgresSession(SqlSession):
         """A sibling whose transactions are begun by `writing`; any other statement is one of its own."""
         sibling = super()._sibling(engine)
         prepare_pool(sibling.pool, settings)
-        if not self._owned:  # an engine of pinnacle's own pings by itself, and its siblings with it
-            sa.event.listen(sibling.pool, "checkout", self._ping)
+        sibling.pool._pre_ping = False
+        keep_alive(sibling.pool, self.dialect)
         return sibling.execution_options(isolation_level="AUTOCOMMIT")
-
-    def _ping(self, connection: Any, record: Any, proxy: Any) -> None:
-        """Have the pool replace a connection that the server has closed since it was last used."""
-        try:
-            self.dialect.do_ping(connection)
-        except self.dialect.loaded_dbapi.Error as error:
-            raise sa.exc.DisconnectionError("the server closed the connection") from error
 
     @cached_property
     def encoding(self) -> str:
