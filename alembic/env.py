@@ -4,6 +4,7 @@
 
 * ``connection``: an open SQLAlchemy connection; the caller owns its transaction.
 * ``schema``: the schema that pinnacle's tables live in, or None (SQLite).
+* ``outboxes``: the names of the listeners' outboxes, which no migration made.
 * ``version_table``: where the current revision is kept; ``pinnacle_migration`` by default.
 
 Offline (``sql=True``) there is no connection; the dialect comes from the option ``sqlalchemy.url``.

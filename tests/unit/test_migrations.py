@@ -59,12 +59,12 @@ def test_migrating_again_changes_nothing(place):
         with engine.begin() as connection:
             migrate.upgrade(connection, name)
             assert migrate.current_revision(connection, name) == schema.HEAD
-    assert migrate.upgrade_sql(str(engine.url), name, schema.HEAD) == []
+    assert migrate.upgrade_sql(str(engine.url), name, schema.HEAD, ()) == []
 
 
 def test_the_planned_statements_do_what_upgrade_does(place):
     engine, name = place
-    statements = migrate.upgrade_sql(f"{engine.dialect.name}://", name, None)
+    statements = migrate.upgrade_sql(f"{engine.dialect.name}://", name, None, ())
     with engine.begin() as connection:
         for statement in statements:
             connection.exec_driver_sql(statement.replace("%", "%%"))

@@ -85,6 +85,9 @@ class PostgresSession(SqlSession):
     def now(self) -> sa.ColumnElement[float]:
         return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Double)
 
+    def epoch_s(self, time: str) -> str:
+        return f"CAST(extract(epoch FROM {time}) AS double precision)"
+
     def alter(self, table: sa.TableClause, statement: str, column: str, *, drops: bool = False) -> None:
         """Add or drop a column, unless that was done already."""
 
@@ -92,7 +95,11 @@ class PostgresSession(SqlSession):
             if has_column(connection, table, column) == drops:
                 self.run_text(connection, statement)
 
-        self._alter(table, change, f"{column!r} could not be {'dropped' if drops else 'added'}")
+        try:
+            self._alter(table, change, f"{column!r} could not be {'dropped' if drops else 'added'}")
+        except BackendError as error:
+            if _state(error) not in (DUPLICATE_COLUMN, UNDEFINED_COLUMN):  # not because another process was faster
+                raise
 
     def alter_all(self, table: sa.TableClause, statements: Sequence[str], *, guard: sa.Update | None = None) -> None:
         def change(connection: sa.Connection) -> None:
@@ -101,9 +108,12 @@ class PostgresSession(SqlSession):
 
         self._alter(table, change, "its triggers could not be changed")
 
+    def _change_own_tables(self, change: Callable[[sa.Connection], None]) -> None:
+        self._alter(sa.table("a listener's outbox"), change, "pinnacle's tables could not be upgraded")
+
     def _alter(self, table: sa.TableClause, change: Callable[[sa.Connection], None], otherwise: str) -> None:
-        """Change a user's table with a short lock timeout, again and again: a waiting ALTER TABLE
-        would make every later query on the table wait behind it."""
+        """Change a table that the user's transactions need with a short lock timeout, again and again: a waiting
+        ALTER TABLE would make every later query on the table wait behind it."""
         for attempt in range(DDL_ATTEMPTS):
             try:
                 with self.writing() as connection:
@@ -111,10 +121,7 @@ class PostgresSession(SqlSession):
                     change(connection)
                 return
             except BackendError as error:
-                state = getattr(getattr(error.__cause__, "orig", None), "sqlstate", None)
-                if state in (DUPLICATE_COLUMN, UNDEFINED_COLUMN):  # another process was faster
-                    return
-                if state not in (LOCK_NOT_AVAILABLE, DEADLOCK):
+                if _state(error) not in (LOCK_NOT_AVAILABLE, DEADLOCK):
                     raise
                 if attempt == DDL_ATTEMPTS - 1:
                     raise BackendError(
@@ -171,6 +178,11 @@ def _raw_errors(connection: sa.Connection) -> Iterator[None]:
             connection.invalidate()
             raise ConnectionLost(f"the connection to the database dropped: {_first_line(error)}") from error
         raise BackendError(f"the database refused: {_first_line(error)}") from error
+
+
+def _state(error: BackendError) -> str | None:
+    """The code that the server gave the error under it."""
+    return getattr(getattr(error.__cause__, "orig", None), "sqlstate", None)
 
 
 def _is_about_a_row(error: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pinnacle.backends.sql.schema import SCHEMA, WORK_PREFIX, lease, listener, outbox_name, output
+from pinnacle.backends.sql.schema import CHANGED_AT, SCHEMA, WORK_PREFIX, lease, listener, outbox_name, output
 from pinnacle.backends.sql.session import SqlSession
 from pinnacle.backends.sql.source import full_name
 from pinnacle.base.encoding import load_keys
@@ -116,8 +116,9 @@ class SqlListeners:
     def backlog(self, output: int) -> Backlog:
         """What waits for a listener, counted; see `Backlog`."""
         outbox, work = self._session.own(outbox_name(output)), self._session.own(f"{WORK_PREFIX}{output}")
+        first = self._session.epoch_s(f"min({CHANGED_AT})")
         with self._session.reading() as connection:
-            changes, newer = connection.exec_driver_sql(f"SELECT count(*), min(at) FROM {outbox}").one()
+            changes, newer = connection.exec_driver_sql(f"SELECT count(*), {first} FROM {outbox}").one()
             waiting, older = connection.exec_driver_sql(f"SELECT count(*), min(at) FROM {work}").one()
             leases = sa.select(lease.c["keys"], lease.c.process, lease.c.expires_at).where(lease.c.output_id == output)
             held = connection.execute(leases).all()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import re
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from pinnacle.backends.sql.schema import HEAD, VERSION_TABLE
+from pinnacle.backends.sql.schema import HEAD, OUTBOX_PREFIX, VERSION_TABLE
 from pinnacle.base.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -59,17 +61,17 @@ def upgrade(connection: sa.Connection, schema: str | None) -> None:
     from alembic import command
 
     with _one_at_a_time:
-        command.upgrade(_config(schema, connection=connection), "head")
+        command.upgrade(_config(schema, outboxes=outboxes(connection, schema), connection=connection), "head")
 
 
-def upgrade_sql(dialect_url: str, schema: str | None, current: str | None) -> list[str]:
+def upgrade_sql(dialect_url: str, schema: str | None, current: str | None, outboxes: Sequence[str]) -> list[str]:
     """The statements `upgrade` would run, without a connection."""
     from alembic import command
 
     if current == HEAD:
         return []
     buffer = io.StringIO()
-    config = _config(schema, url=dialect_url, output=buffer)
+    config = _config(schema, outboxes=outboxes, url=dialect_url, output=buffer)
     with _one_at_a_time:
         command.upgrade(config, f"{current}:head" if current else "head", sql=True)
     statements = (part.strip() for part in buffer.getvalue().split(";\n"))
@@ -79,14 +81,21 @@ def upgrade_sql(dialect_url: str, schema: str | None, current: str | None) -> li
     return [part for part in wanted if part and part not in ("BEGIN", "COMMIT")]
 
 
+def outboxes(connection: sa.Connection, schema: str | None) -> list[str]:
+    """The names of the tables that listeners' triggers append to."""
+    found = sa.inspect(connection).get_table_names(schema=schema)
+    return [name for name in found if re.fullmatch(f"{OUTBOX_PREFIX}[0-9]+", name)]
+
+
 def _config(
-    schema: str | None, *, connection: sa.Connection | None = None, url: str = "", output: io.StringIO | None = None
-) -> Config:
+    schema: str | None, *, outboxes: Sequence[str] = (), connection: sa.Connection | None = None, url: str = "",
+    output: io.StringIO | None = None,
+) -> Config:  # fmt: skip
     from alembic.config import Config
 
     config = Config(output_buffer=output) if output is not None else Config()
     config.set_main_option("script_location", str(migrations_path()).replace("%", "%%"))
     if url:
         config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
-    config.attributes.update(connection=connection, schema=schema, version_table=VERSION_TABLE)
+    config.attributes.update(connection=connection, schema=schema, version_table=VERSION_TABLE, outboxes=outboxes)
     return config

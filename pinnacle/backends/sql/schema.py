@@ -9,12 +9,15 @@ import sqlalchemy as sa
 SCHEMA = "pinnacle"
 """The schema on databases that have schemas; SQLite has none and the prefix alone separates."""
 
-HEAD = "0007"
+HEAD = "0008"
 """The newest migration; a test checks it against `alembic/`."""
 
 STATE_PREFIX = "pinnacle_state_"
 OUTBOX_PREFIX = "pinnacle_outbox_"
 WORK_PREFIX = "pinnacle_work_"
+
+CHANGED_AT = "changed_at"
+"""The column of an outbox that says when a change was made; the database fills it, in its cheapest form of a time."""
 
 VERSION_TABLE = "pinnacle_migration"
 

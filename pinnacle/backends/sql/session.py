@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar
 
@@ -52,6 +52,10 @@ class SqlSession(ABC):
     @abstractmethod
     def now(self) -> sa.ColumnElement[float]:
         """The time in seconds, by the one clock of all who write here."""
+
+    @abstractmethod
+    def epoch_s(self, time: str) -> str:
+        """SQL of an outbox's time as seconds since 1970."""
 
     @abstractmethod
     def writing_raw(self) -> AbstractContextManager[Any]:
@@ -167,7 +171,8 @@ class SqlSession(ABC):
     def migration_plan(self) -> list[str]:
         with self.reading() as connection:
             current = migrate.current_revision(connection, self.schema)
-        return migrate.upgrade_sql(f"{self.name}://", self.schema, current)
+            outboxes = migrate.outboxes(connection, self.schema)
+        return migrate.upgrade_sql(f"{self.name}://", self.schema, current, outboxes)
 
     def migrate(self) -> None:
         if self._is_migrated:
@@ -175,12 +180,19 @@ class SqlSession(ABC):
         with self.reading() as connection:
             revision = migrate.current_revision(connection, self.schema)
         if migrate.is_behind(revision):
-            with self.writing() as connection:
-                self._lock_migration(connection)
-                if migrate.is_behind(migrate.current_revision(connection, self.schema)):
-                    migrate.upgrade(connection, self.schema)
+            self._change_own_tables(self._upgrade)
         self._make_lost_tables()
         self._is_migrated = True
+
+    def _upgrade(self, connection: sa.Connection) -> None:
+        self._lock_migration(connection)
+        if migrate.is_behind(migrate.current_revision(connection, self.schema)):
+            migrate.upgrade(connection, self.schema)
+
+    def _change_own_tables(self, change: Callable[[sa.Connection], None]) -> None:
+        """Change pinnacle's tables, some of which the user's transactions write to, in one transaction."""
+        with self.writing() as connection:
+            change(connection)
 
     def _lost_tables(self, connection: sa.Connection) -> list[sa.Table]:
         """Those that migrations made and somebody dropped."""

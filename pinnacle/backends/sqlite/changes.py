@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pinnacle.backends.sql.changes import SqlFeed
-from pinnacle.backends.sql.schema import WORK_PREFIX, listener, outbox_name, state_name
+from pinnacle.backends.sql.schema import CHANGED_AT, WORK_PREFIX, listener, outbox_name, state_name
 from pinnacle.backends.sqlite.session import SqliteSession
 from pinnacle.base.rows import Key
 
@@ -44,7 +44,7 @@ class SqliteFeed(SqlFeed):
         work = self.session.own(f"{WORK_PREFIX}{self.number}")
         return [
             f"CREATE TABLE IF NOT EXISTS {self.outbox} (id INTEGER PRIMARY KEY, {', '.join(kinds)}, "
-            "at REAL NOT NULL DEFAULT ((julianday('now') - 2440587.5) * 86400.0))",
+            f"{CHANGED_AT} REAL NOT NULL DEFAULT (julianday('now')))",
             f"CREATE TABLE IF NOT EXISTS {work} "
             f"(place INTEGER PRIMARY KEY, {', '.join(filled)}, revision INTEGER NOT NULL, at REAL NOT NULL, "
             f"UNIQUE ({listed}))",
@@ -161,7 +161,8 @@ class SqliteFeed(SqlFeed):
         work = self.session.own(f"{WORK_PREFIX}{self.number}")
         keys = ", ".join(f"k{i}" for i in range(len(self.key)))
         run(
-            f"INSERT INTO {work} (place, {keys}, revision, at) SELECT max(id) + {ahead}, {keys}, 0, min(at) "
+            f"INSERT INTO {work} (place, {keys}, revision, at) SELECT max(id) + {ahead}, {keys}, 0, "
+            f"{self.session.epoch_s(f'min({CHANGED_AT})')} "
             f"FROM {self.outbox} WHERE id <= {last} AND k0 IS NOT NULL GROUP BY {keys} "
             f"ON CONFLICT ({keys}) DO UPDATE SET revision = excluded.place"
         )

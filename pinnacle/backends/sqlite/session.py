@@ -51,6 +51,9 @@ class SqliteSession(SqlSession):
     def now(self) -> sa.ColumnElement[float]:
         return sa.literal(time.time())
 
+    def epoch_s(self, time: str) -> str:
+        return f"({time} - 2440587.5) * 86400.0"
+
     def state_suffix(self, table: sa.Table) -> str:
         """Cluster the rows by key; an INTEGER key is the rowid already."""
         key = list(table.primary_key.columns)

@@ -2,7 +2,7 @@ CREATE TABLE pinnacle.pinnacle_state_1 ( k0 INTEGER NOT NULL, fingerprint BYTEA 
 
 ALTER TABLE "docs" ADD COLUMN "loud" TEXT;
 
-CREATE TABLE IF NOT EXISTS "pinnacle"."pinnacle_outbox_1" (xid xid8 NOT NULL DEFAULT pg_current_xact_id(), k0 integer);
+CREATE TABLE IF NOT EXISTS "pinnacle"."pinnacle_outbox_1" (xid xid8 NOT NULL DEFAULT pg_current_xact_id(), k0 integer, changed_at timestamptz NOT NULL DEFAULT clock_timestamp());
 
 CREATE INDEX IF NOT EXISTS "pinnacle_outbox_1_xid" ON "pinnacle"."pinnacle_outbox_1" (xid);
 

@@ -1,3 +1,5 @@
+SELECT set_config('row_security', 'off', true), set_config('extra_float_digits', '1', true), set_config('plan_cache_mode', 'force_custom_plan', true);
+
 SELECT pinnacle.pinnacle_listener.position
   FROM pinnacle.pinnacle_listener
   WHERE pinnacle.pinnacle_listener.output_id = %(output_id_1)s::INTEGER FOR UPDATE;
@@ -11,10 +13,11 @@ WITH taken AS (DELETE FROM "pinnacle"."pinnacle_outbox_1"
             LIMIT %(rows)s)) AS unseen
         ORDER BY xid
         LIMIT %(rows)s))
-    RETURNING xid, k0), folded AS (INSERT INTO "pinnacle"."pinnacle_work_1" (k0, at)
-    SELECT DISTINCT k0, CAST(%(now)s AS double precision)
+    RETURNING xid, k0, changed_at), folded AS (INSERT INTO "pinnacle"."pinnacle_work_1" (k0, at)
+    SELECT k0, CAST(extract(epoch
+        FROM min(changed_at)) AS double precision)
     FROM taken
-    WHERE k0 IS NOT NULL
+    WHERE k0 IS NOT NULL GROUP BY k0
     ON CONFLICT (k0) DO UPDATE
     SET revision = excluded.place)
   SELECT count(*), CAST(max(xid) AS text), bool_or(k0 IS NULL), CAST(pg_current_snapshot() AS text)

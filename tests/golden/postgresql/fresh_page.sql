@@ -1,10 +1,20 @@
+SELECT set_config('row_security', 'off', true), set_config('extra_float_digits', '1', true), set_config('plan_cache_mode', 'force_custom_plan', true);
+
+SELECT set_config('row_security', 'off', true), set_config('extra_float_digits', '1', true), set_config('plan_cache_mode', 'force_custom_plan', true);
+
 SELECT pinnacle.pinnacle_output.released
   FROM pinnacle.pinnacle_output
   WHERE pinnacle.pinnacle_output.id = %(id_1)s::INTEGER;
 
+SELECT set_config('row_security', 'off', true), set_config('extra_float_digits', '1', true), set_config('plan_cache_mode', 'force_custom_plan', true);
+
+SELECT set_config('row_security', 'off', true), set_config('extra_float_digits', '1', true), set_config('plan_cache_mode', 'force_custom_plan', true);
+
 SELECT %(param_1)s::INTEGER AS anon_1
   FROM pinnacle.pinnacle_state_1
   LIMIT %(param_2)s::INTEGER;
+
+SELECT set_config('row_security', 'off', true), set_config('extra_float_digits', '1', true), set_config('plan_cache_mode', 'force_custom_plan', true);
 
 WITH page AS MATERIALIZED (SELECT docs.id AS c0, docs.body AS c1, CASE
     WHEN (pinnacle.pinnacle_state_1.version IS NULL) THEN %(param_1)s::INTEGER
@@ -30,14 +40,24 @@ WITH page AS MATERIALIZED (SELECT docs.id AS c0, docs.body AS c1, CASE
   JOIN (SELECT count(*) AS read, count(*) FILTER (WHERE page.verdict = %(verdict_2)s::INTEGER) AS fresh, count(*) FILTER (WHERE page.verdict = %(verdict_3)s::INTEGER) AS set_aside, count(*) FILTER (WHERE page.verdict = %(verdict_4)s::INTEGER) AS missing
     FROM page) AS tally ON true;
 
+SELECT set_config('row_security', 'off', true), set_config('extra_float_digits', '1', true), set_config('plan_cache_mode', 'force_custom_plan', true);
+
+SELECT set_config('row_security', 'off', true), set_config('extra_float_digits', '1', true), set_config('plan_cache_mode', 'force_custom_plan', true);
+
 SELECT pinnacle.pinnacle_output.released
   FROM pinnacle.pinnacle_output
   WHERE pinnacle.pinnacle_output.id = %(id_1)s::INTEGER;
+
+SELECT set_config('row_security', 'off', true), set_config('extra_float_digits', '1', true), set_config('plan_cache_mode', 'force_custom_plan', true);
+
+SELECT set_config('row_security', 'off', true), set_config('extra_float_digits', '1', true), set_config('plan_cache_mode', 'force_custom_plan', true);
 
 SELECT %(param_1)s::INTEGER AS anon_1
   FROM pinnacle.pinnacle_state_1
   WHERE pinnacle.pinnacle_state_1.k0 > %(param_2)s
   LIMIT %(param_3)s::INTEGER;
+
+SELECT set_config('row_security', 'off', true), set_config('extra_float_digits', '1', true), set_config('plan_cache_mode', 'force_custom_plan', true);
 
 WITH page AS MATERIALIZED (SELECT docs.id AS c0, docs.body AS c1, CASE
     WHEN (pinnacle.pinnacle_state_1.version IS NULL) THEN %(param_1)s::INTEGER

@@ -2,7 +2,7 @@ CREATE TABLE main.pinnacle_state_1 ( k0 INTEGER NOT NULL, fingerprint BLOB NOT N
 
 ALTER TABLE "docs" ADD COLUMN "loud" TEXT;
 
-CREATE TABLE IF NOT EXISTS "pinnacle_outbox_1" (id INTEGER PRIMARY KEY, k0 INTEGER);
+CREATE TABLE IF NOT EXISTS "pinnacle_outbox_1" (id INTEGER PRIMARY KEY, k0 INTEGER, changed_at REAL NOT NULL DEFAULT (julianday('now')));
 
 CREATE TABLE IF NOT EXISTS "pinnacle_work_1" (place INTEGER PRIMARY KEY, k0 INTEGER NOT NULL, revision INTEGER NOT NULL, at REAL NOT NULL, UNIQUE (k0));
 

@@ -18,7 +18,7 @@ SELECT min(id)
   FROM "pinnacle_outbox_1";
 
 INSERT INTO "pinnacle_work_1" (place, k0, revision, at)
-  SELECT max(id) + 0, k0, 0, <time>
+  SELECT max(id) + 0, k0, 0, (min(changed_at) - 2440587.5) * 86400.0
   FROM "pinnacle_outbox_1"
   WHERE id <= 3 AND k0 IS NOT NULL GROUP BY k0
   ON CONFLICT (k0) DO UPDATE
