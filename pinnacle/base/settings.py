@@ -23,6 +23,7 @@ class Settings:
     ``cache_dir``: where artifacts are unpacked for libraries that need files.
     ``application``: what the connections that pinnacle opens call themselves.
     ``url``: the database where none is named.
+    ``may_create``: whether a database file, or an embedded server's directory, that is not there is made.
     """
 
     lease_ttl_s: float = 15.0
@@ -33,6 +34,7 @@ class Settings:
     cache_dir: Path = field(default_factory=lambda: Path.home() / ".cache" / "pinnacle")
     application: str = "pinnacle"
     url: str | None = field(default=None, repr=False)
+    may_create: bool = True
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -52,10 +54,18 @@ class Settings:
         chosen |= {name: env[variable] for name, variable in _TEXTS.items() if env.get(variable)}
         if "PINNACLE_CACHE_DIR" in env:
             chosen["cache_dir"] = Path(env["PINNACLE_CACHE_DIR"])
+        if "PINNACLE_MAY_CREATE" in env:
+            chosen["may_create"] = _truth("PINNACLE_MAY_CREATE", env["PINNACLE_MAY_CREATE"])
         return cls(**chosen)  # type: ignore[arg-type]
 
 
 _TEXTS = {"application": "PINNACLE_APPLICATION", "url": "PINNACLE_URL"}
+
+
+def _truth(name: str, raw: str) -> bool:
+    if raw.lower() not in ("0", "1", "false", "true"):
+        raise ConfigError(f"{name} is True or False, not {raw!r}")
+    return raw.lower() in ("1", "true")
 
 
 def _positive(name: str, raw: str) -> float:

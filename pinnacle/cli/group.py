@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pinnacle.base.distribution import DISTRIBUTION
-from pinnacle.base.errors import ConfigError, PinnacleError
+from pinnacle.base.errors import PinnacleError
 from pinnacle.base.settings import Settings
 
 if TYPE_CHECKING:
@@ -92,18 +92,6 @@ def opened(url: str, application: str = "pinnacle command") -> Iterator[Database
     from pinnacle.db import pinnacle
 
     url = url if "://" in url else f"sqlite:///{url}"
-    path = sqlite_path(url)
-    if path is not None and not path.exists():
-        raise ConfigError(f"there is no database file {path}")
-    with closing(pinnacle(url, settings=replace(Settings.from_environment(), application=application))) as db:
+    settings = replace(Settings.from_environment(), application=application, may_create=False)
+    with closing(pinnacle(url, settings=settings)) as db:
         yield db
-
-
-def sqlite_path(url: str) -> Path | None:
-    """The file of a SQLite URL; None for other databases and for in-memory ones."""
-    if not url.startswith("sqlite"):
-        return None
-    from sqlalchemy.engine import make_url
-
-    database = make_url(url).database
-    return Path(database) if database and database != ":memory:" else None

@@ -51,7 +51,7 @@ def plan(url: str, identifier: str | None, table_name: str | None, field: str | 
     with opened(url) as db:
         if identifier and table_name and field:
             component = db.load("model", identifier)
-            planned = db.plan(component, X=field, select=rows_of(db, url, table_name), output=output)
+            planned = db.plan(component, X=field, select=rows_of(db, table_name), output=output)
             click.echo(planned)
         else:
             show_statements(db.migration_plan())
@@ -116,14 +116,14 @@ def show(url: str, kind: str | None, name: str | None) -> None:
         click.echo(table(("kind", "identifier"), rows))
 
 
-def rows_of(db: Database, url: str, name: str) -> Any:
+def rows_of(db: Database, name: str) -> Any:
     """A query for all rows of a table, schema-qualified or not, or of a collection."""
-    if url.partition(":")[0].startswith("mongo"):
+    import sqlalchemy as sa
+
+    if not isinstance(db.engine, sa.Engine):
         from pinnacle.backends.mongodb.query import Collection
 
         return Collection(name).find()
-    import sqlalchemy as sa
-
     schema, _, table_name = name.rpartition(".")
     try:
         return sa.select(sa.Table(table_name, sa.MetaData(), schema=schema or None, autoload_with=db.engine))

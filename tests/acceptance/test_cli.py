@@ -10,6 +10,7 @@ import sqlite3
 import time
 import urllib.request
 from contextlib import closing
+from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
 import sqlalchemy as sa
@@ -18,8 +19,10 @@ from click.testing import CliRunner
 
 import pinnacle
 from pinnacle import Settings
+from pinnacle.backends import open as opening
 from pinnacle.backends.open import open_backend
 from pinnacle.backends.sql import migrate
+from pinnacle.backends.sqlite.backend import open_sqlite
 from pinnacle.base.usage import utc_day
 from pinnacle.cli import main
 from pinnacle.cli.metrics import serving
@@ -125,7 +128,24 @@ def test_a_misspelt_file_is_not_created(tmp_path):
     missing = tmp_path / "no.db"
     said = run("status", f"sqlite:///{missing}", exit_code=1)
     assert said.startswith("Error: there is no database file")
+    assert run("status", f"postgresql+embedded:///{missing}", exit_code=1).startswith("Error: there is no database dir")
     assert not missing.exists()
+
+
+def test_a_file_of_another_packages_scheme_is_not_created(tmp_path, monkeypatch):
+    """Whoever opens a URL is asked not to make what is not there: a scheme says nothing of what is behind it."""
+    known = [*opening.entry_points(group=opening.GROUP)]
+    notes = EntryPoint("notes", f"{__name__}:open_notes", opening.GROUP)
+    monkeypatch.setattr(opening, "entry_points", lambda group: EntryPoints([*known, notes]))
+    missing = tmp_path / "no.db"
+    assert run("status", f"notes:///{missing}", exit_code=1).startswith("Error: there is no database file")
+    assert not missing.exists()
+    pinnacle.pinnacle(f"notes:///{missing}").close()
+    assert "Outputs (0)" in run("status", f"notes:///{missing}")
+
+
+def open_notes(url, settings):
+    return open_sqlite(url.replace("notes", "sqlite", 1), settings)
 
 
 def test_an_error_is_one_line(url):

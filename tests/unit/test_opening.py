@@ -105,3 +105,14 @@ def test_a_package_whose_driver_is_missing_says_which(installed):
     installed("ducks", "no_such_driver.opening:open")
     with pytest.raises(MissingPlugin, match="no_such_driver is needed for ducks"):
         opened("ducks://pond/db")
+
+
+@pytest.mark.parametrize(("raw", "meant"), [("0", False), ("false", False), ("1", True), ("True", True)])
+def test_the_environment_may_forbid_to_make_a_database(raw, meant):
+    assert Settings.from_environment({"PINNACLE_MAY_CREATE": raw}).may_create is meant
+    assert Settings.from_environment({}).may_create
+
+
+def test_what_is_neither_yes_nor_no_is_refused():
+    with pytest.raises(ConfigError, match="PINNACLE_MAY_CREATE is True or False, not 'maybe'"):
+        Settings.from_environment({"PINNACLE_MAY_CREATE": "maybe"})

@@ -51,6 +51,8 @@ def open_embedded(target: str, settings: Settings) -> PostgresBackend:
     url = url_of(target)
     if not url.database:
         raise ConfigError("postgresql+embedded:///DIRECTORY needs the directory for the server's data")
+    if not settings.may_create and not Path(url.database).is_dir():
+        raise ConfigError(f"there is no database directory {url.database}")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
         try:

@@ -38,7 +38,7 @@ NETWORK_FILE_SYSTEMS = frozenset(
 
 
 def open_sqlite(target: sa.Engine | str, settings: Settings) -> SqliteBackend:
-    """Open a SQLite file by engine or URL; a file that does not exist is made in WAL mode."""
+    """Open a SQLite file by engine or URL; a file that does not exist is made in WAL mode, where that is allowed."""
     url = url_of(target)
     if url.host:
         meant = f"{url.host}/{url.database}" if url.database else url.host
@@ -50,6 +50,8 @@ def open_sqlite(target: sa.Engine | str, settings: Settings) -> SqliteBackend:
         )
     path = Path(url.database.removeprefix("file:").split("?")[0])
     is_new = not path.exists() or path.stat().st_size == 0
+    if not path.exists() and not settings.may_create:
+        raise ConfigError(f"there is no database file {path}")
     if not path.parent.is_dir():
         raise ConfigError(f"{path} cannot be made: there is no directory {path.parent}")
     engine = target if isinstance(target, sa.Engine) else sa.create_engine(url)
