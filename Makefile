@@ -20,13 +20,14 @@ EXTRAS := postgres,embedded,mongodb,mongomock,pickle,http,structured,plot,metric
 export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help venv demo check test lint types pytest durations cover bench docs wheels clean
+.PHONY: help venv demo check test lint types pytest durations renew cover bench docs wheels clean
 
 help:
 	@echo "make demo      the main job on real text: docstrings, three models, a kill -9, a question (under 5 minutes)"
-	@echo "make check     lint, types, architecture, unit tests and the contract on SQLite: what to run while at work"
+	@echo "make check     lint, types, architecture, unit tests, the contract on SQLite, the pages: while at work"
 	@echo "make test      lint, types, the architecture test and every other test"
 	@echo "make durations every test, measured: which come first in the next run is read from tests/durations.json"
+	@echo "make renew     the golden SQL and the reference of commands, as the code has them now: read the difference"
 	@echo "make cover     every test, and the lines of the package and the plug-ins that none of them runs"
 	@echo "make bench     the figures, each with its ceiling beside it"
 	@echo "make docs      the documentation as a site, in site/"
@@ -47,8 +48,13 @@ demo: $(if $(wildcard $(STAMP)),$(STAMP),$(VENV)/.demo)
 
 test: lint types pytest
 
+# Of the documentation what is read, and not what is run.
+DOCS := tests/acceptance/test_docs.py
+RUN_DOCS := the_python_of_a_page_runs_and_prints_what_its_comments_say the_grants_are_taken_by_a_server
+
 check: lint types
-	$(PYTEST) --databases sqlite tests/test_architecture.py tests/unit tests/contract
+	$(PYTEST) --databases sqlite tests/test_architecture.py tests/unit tests/contract $(DOCS) \
+		$(RUN_DOCS:%=--deselect $(DOCS)::test_%)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -62,6 +68,10 @@ pytest: $(STAMP)
 
 durations: $(STAMP)
 	$(PYTEST) --measure-durations
+
+renew: $(STAMP)
+	PINNACLE_RENEW_GOLDEN=1 $(BIN)/python -m pytest -q tests/contract/test_statements.py \
+		$(DOCS)::test_the_help_of_every_command_is_as_it_is_printed
 
 cover: $(STAMP)
 	$(PYTEST) --cov --cov-report=term

@@ -40,6 +40,7 @@ PROJECT, *OTHERS = (
 )
 PLUGINS = {project["name"]: project for project in OTHERS}
 README_LINES = 150
+RENEWS = bool(os.environ.get("PINNACLE_RENEW_GOLDEN"))
 
 
 def named(found: list[Page]) -> list[object]:
@@ -263,10 +264,16 @@ def test_every_verb_that_a_page_names_is_one_of_the_handle():
 
 
 def test_the_help_of_every_command_is_as_it_is_printed():
-    told = page("docs/reference/cli.md").blocks("text")
-    printed = [help_of(main, main, "pinnacle")]
-    printed += [help_of(main, command, f"pinnacle {name}") for name, command in sorted(main.commands.items())]
-    assert [block.strip() for block in told] == [each.strip() for each in printed]
+    """`make renew` writes it anew."""
+    told = page("docs/reference/cli.md")
+    head, _, _ = told.text.partition("```text\n")
+    printed = [f"```text\n{help_of(main, main, 'pinnacle').strip()}\n```\n"]
+    for name, command in sorted(main.commands.items()):
+        printed.append(f"## pinnacle {name}\n\n```text\n{help_of(main, command, f'pinnacle {name}').strip()}\n```\n")
+    renewed = head + "\n".join(printed)
+    if RENEWS:
+        told.path.write_text(renewed)
+    assert told.path.read_text() == renewed
 
 
 def test_the_tree_of_errors_is_that_of_the_code():
@@ -293,6 +300,19 @@ def test_every_model_of_a_plugin_is_named_in_the_docs():
     for found in entry_points(group="pinnacle.models"):
         if found.module.partition(".")[0].startswith("pinnacle_"):
             assert f"`{found.name}" in text, found.name
+
+
+def test_every_plugin_is_told_of():
+    """Its README, its classes in the reference, and the folder that the site reads them from."""
+    assert {each.path.parent for each in plugin_pages()} == {
+        path.parent for path in ROOT.glob("plugins/*/pyproject.toml")
+    }
+    shown = re.findall(r"^::: (pinnacle_\w+)\.(?:\w+\.)*(\w+)$", page("docs/reference/python.md").text, re.MULTILINE)
+    models = [point for point in entry_points(group="pinnacle.models") if point.module.startswith("pinnacle_")]
+    assert {(point.module.partition(".")[0], point.attr) for point in models} <= set(shown)
+    site = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]
+    read = {ROOT / path for path in site["plugins"]["mkdocstrings"]["handlers"]["python"]["paths"]}
+    assert {path.parent for path in ROOT.glob("plugins/*/pinnacle_*/")} <= read
 
 
 @pytest.mark.parametrize("page", named(pages()))

@@ -1,9 +1,7 @@
 """The statements that pinnacle puts together of many pieces, as each SQL database is given them.
 
 They stand in `tests/golden/`, a file a duty, for people to read. Where a change of theirs is
-meant, renew them and look at the difference::
-
-    PINNACLE_RENEW_GOLDEN=1 python -m pytest tests/contract/test_statements.py
+meant, renew them with `make renew` and look at the difference.
 """
 
 from __future__ import annotations
