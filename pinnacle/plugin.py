@@ -1,8 +1,9 @@
 """What the author of a plug-in writes beside the names of `pinnacle`; nothing else of pinnacle is for plug-ins.
 
 - A model behind a provider's API: `BaseLLMAPI` for language models, `EmbedModel` for vectors, `HostedModel` for what
-  both share; `HttpClient` and `run_coroutine` to ask, `Request`, `Reply`, `Answered` and `Unreadable` for what was
-  asked and answered, `BatchAnswers` for a provider's batch jobs, `listed_price` for what it costs.
+  both share; `HttpClient`, its `HttpError` and `run_coroutine` to ask, `Request`, `Reply`, `Answered` and `Unreadable`
+  for what was asked and answered, `pinnacle.Usage` for what that cost, `BatchAnswers` for a provider's batch jobs,
+  `listed_price` for what a token costs.
 - A model in this process: `BaseLLMModel` or `pinnacle.Model`; `loading_lock` is held while weights are loaded.
   `BaseLLM` is what all language models share.
 - The fields of either: `operational` (how it is run), `learned` (what `fit` fills in), `secret` and `resolved_secret`;
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from pinnacle.llm.embeddings import EmbedModel as EmbedModel
     from pinnacle.llm.hosted import HostedModel as HostedModel
     from pinnacle.llm.http import HttpClient as HttpClient
+    from pinnacle.llm.http import HttpError as HttpError
     from pinnacle.llm.prices import listed_price as listed_price
     from pinnacle.llm.requests import Reply as Reply
     from pinnacle.llm.requests import Request as Request
@@ -77,7 +79,7 @@ _NAMES = LazyNames(__name__, {
     "pinnacle.llm.base": ("BaseLLM", "BaseLLMAPI", "BaseLLMModel"),
     "pinnacle.llm.embeddings": ("EmbedModel",),
     "pinnacle.llm.hosted": ("HostedModel",),
-    "pinnacle.llm.http": ("HttpClient",),
+    "pinnacle.llm.http": ("HttpClient", "HttpError"),
     "pinnacle.llm.prices": ("listed_price",),
     "pinnacle.llm.requests": ("Reply", "Request"),
     "pinnacle.llm.sending": ("Answered", "Unreadable"),

@@ -7,6 +7,7 @@ import importlib
 import json
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -223,6 +224,11 @@ def test_a_plugin_imports_only_public_names(folder):
 @pytest.mark.parametrize("folder", [PACKAGE, *PLUGINS], ids=lambda folder: folder.name)
 def test_every_package_says_that_it_is_typed(folder):
     assert (folder / "py.typed").is_file()
+
+
+def test_coverage_is_measured_of_every_package():
+    measured = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["coverage"]["run"]["source_pkgs"]
+    assert set(measured) == {PACKAGE.name, *(folder.name for folder in PLUGINS)}
 
 
 def test_a_module_fits_in_one_head():

@@ -112,10 +112,15 @@ class BaseLLM(MeteredModel):
     def length_of(self, value: Any) -> int | None:
         return len(value) if isinstance(value, str) else None
 
-    def _request(self, value: Any, given: Mapping[str, Any]) -> Request:
+    def make_request(self, value: Any, given: Mapping[str, Any]) -> Request:
+        """What is sent for one input and the keywords given with it.
+
+        Extended by models that send less, more or otherwise; ConfigError for what cannot be sent.
+        """
         return self.prompting.request(self, value, given)
 
-    def _processed(self, reply: Reply) -> Any:
+    def process(self, reply: Reply) -> Any:
+        """The output that an answer is; InvalidAnswer where it does not fit the form that was asked for."""
         if self.form is None:
             return reply.text
         try:
@@ -123,8 +128,8 @@ class BaseLLM(MeteredModel):
         except InvalidAnswer as error:
             raise InvalidAnswer(f"model {self.identifier!r}: its answer cannot be used: {error}") from error
 
-    def _asked_again(self, request: Request, reply: Reply, error: InvalidAnswer) -> Request:
-        """The dialog goes on with what is wrong with the answer."""
+    def ask_again(self, request: Request, reply: Reply, error: InvalidAnswer) -> Request:
+        """What is sent after an answer that does not fit: the dialog goes on with what is wrong with it."""
         form = "" if self.form is None else f"\n{self.form.instruction}"
         return request.followed_by(
             {"role": "assistant", "content": reply.text},
@@ -133,7 +138,7 @@ class BaseLLM(MeteredModel):
 
     def tokens_expected(self, value: Any, given: Mapping[str, Any]) -> tuple[int, int | None]:
         """Tokens that an input would send, and those its answer may have at most; None where nothing limits it."""
-        request = self._request(value, given)
+        request = self.make_request(value, given)
         most = most_output(request)
         if most is None and self.choices is not None:
             most = max(map(self.count_tokens, self.choices)) + CHOICE_FORM_TOKENS
@@ -158,15 +163,15 @@ class BaseLLMAPI(BaseLLM, HostedModel):
         raise NotImplementedError(f"{type(self).__name__} does not say how it generates")
 
     async def apredict_one(self, value: Any, /, **kwargs: Any) -> Any:
-        request = self._request(value, kwargs)
+        request = self.make_request(value, kwargs)
         for left in range(self.max_reasks, -1, -1):
             reply = await self.send(partial(self._call, request), self.expected_cost(request))
             try:
-                return self._processed(reply)
+                return self.process(reply)
             except InvalidAnswer as error:
                 if not left:
                     raise
-                request = self._asked_again(request, reply, error)
+                request = self.ask_again(request, reply, error)
         return None
 
     def _generator(self) -> Callable[..., Any]:
@@ -246,7 +251,7 @@ class BaseLLMModel(BaseLLM):
         waiting: dict[int, Request] = {}
         for position, item in enumerate(inputs):
             try:
-                waiting[position] = self._request(*_value_and_keywords(item, kwargs))
+                waiting[position] = self.make_request(*_value_and_keywords(item, kwargs))
             except (ModelError, ConfigError) as error:
                 outputs[position] = error
         for left in range(self.max_reasks, -1, -1):
@@ -256,11 +261,11 @@ class BaseLLMModel(BaseLLM):
                     outputs[position] = reply
                     continue
                 try:
-                    outputs[position] = self._processed(reply)
+                    outputs[position] = self.process(reply)
                 except InvalidAnswer as error:
                     outputs[position] = error
                     if left:
-                        waiting[position] = self._asked_again(asked[position], reply, error)
+                        waiting[position] = self.ask_again(asked[position], reply, error)
         return outputs
 
     def _replies(self, requests: Sequence[Request]) -> list[Reply | Exception]:

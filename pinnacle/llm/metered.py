@@ -18,8 +18,9 @@ class MeteredModel(Model):
     The identifier is by default its ``model_name``, with ``/`` replaced.
     """
 
-    _unshared: ClassVar[tuple[str, ...]] = ("spent", "prompting", "threads", "client", "price")
-    """What stays behind when a model is copied to another process."""
+    unshared: ClassVar[tuple[str, ...]] = ("spent", "prompting", "threads", "client", "price")
+    """The attributes that stay behind when a model is copied to another process: clients, threads, counts. A subclass
+    that makes such of its own adds their names to these."""
 
     identifier: str = ""
 
@@ -34,7 +35,7 @@ class MeteredModel(Model):
         return Meters(meter.get(), self.spent)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in self._unshared}
+        return {name: value for name, value in vars(self).items() if name not in self.unshared}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         vars(self).update(state)

@@ -14,6 +14,9 @@ ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function
 class Request:
     """One prompt: a string, or the messages of a dialog, with the parameters that are sent along.
 
+    ``content`` is what the user's input and the model's fields make: a string where there is nothing but a
+    prompt; messages where the input is a dialog, or there is a system prompt or an example, or an answer is asked
+    for again. ``messages`` is either as a dialog, ``texts`` every text in it.
     ``response_schema``: the JSON Schema that the answer is asked to fit, where the model is told
     by its interface and not in the prompt.
     """

@@ -48,8 +48,8 @@ class OpenAI(OpenAIService, BaseLLMAPI):
         super().check_arguments(positional, named)
         _refuse_engine_words(set(named) - self.prompting.names())
 
-    def _request(self, value: Any, given: Mapping[str, Any]) -> Request:
-        request = super()._request(value, given)
+    def make_request(self, value: Any, given: Mapping[str, Any]) -> Request:
+        request = super().make_request(value, given)
         _refuse_engine_words(request.parameters)
         return request
 
@@ -74,7 +74,7 @@ class OpenAI(OpenAIService, BaseLLMAPI):
     # -- batches -----------------------------------------------------------------------------------
 
     def submit_batch(self, requests: Mapping[str, tuple[Any, Mapping[str, Any]]], token: str) -> str:
-        bodies = {name: self._body(self._request(value, given)) for name, (value, given) in requests.items()}
+        bodies = {name: self._body(self.make_request(value, given)) for name, (value, given) in requests.items()}
         return run_coroutine(self._with_client(lambda client: batches.submit(client, bodies, token)))
 
     def find_batch(self, token: str) -> str | None:
@@ -94,7 +94,7 @@ class OpenAI(OpenAIService, BaseLLMAPI):
                 if line.error is not None:
                     raise ProviderRefused(f"model {self.identifier!r}: {line.error}")
                 usage += self._batch_usage(*_counts(line.body))
-                outputs[line.name] = self._processed(_reply(line.body))
+                outputs[line.name] = self.process(_reply(line.body))
             except (ProviderRefused, InvalidAnswer, Unreadable) as error:
                 errors[line.name] = error
         return BatchAnswers(outputs=outputs, errors=errors, usage=usage, failure=failure)

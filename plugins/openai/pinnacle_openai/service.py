@@ -32,7 +32,7 @@ class OpenAIService(HostedModel):
     ``client_kwargs``: for ``openai.AsyncOpenAI``, such as ``organization`` or ``default_headers``.
     """
 
-    _unshared: ClassVar[tuple[str, ...]] = (*HostedModel._unshared, "_made")
+    unshared: ClassVar[tuple[str, ...]] = (*HostedModel.unshared, "_made")
 
     _: dataclasses.KW_ONLY
     model_name: str = ""

@@ -214,20 +214,20 @@ class LLM(BaseLLMModel):
         with base.using(adapter) as model:
             return generate(model, tokens, rows, config, at_once=self.max_batch_size)
 
-    def _request(self, value: Any, given: Mapping[str, Any]) -> Request:
+    def make_request(self, value: Any, given: Mapping[str, Any]) -> Request:
         """As for every model, and with the length of the answer settled, which the prompt must leave room for."""
         check_values(self.identifier, {**self.inference_kwargs, **given})
         if "max_new_tokens" in given or "max_new_tokens" in self.inference_kwargs:
-            return super()._request(value, given)
+            return super().make_request(value, given)
         limit = self.token_limit()
         new_tokens = MAX_NEW_TOKENS if limit is None else max(1, min(MAX_NEW_TOKENS, limit // 4))
-        return super()._request(value, {**given, "max_new_tokens": new_tokens})
+        return super().make_request(value, {**given, "max_new_tokens": new_tokens})
 
-    def _asked_again(self, request: Request, reply: Reply, error: InvalidAnswer) -> Request:
+    def ask_again(self, request: Request, reply: Reply, error: InvalidAnswer) -> Request:
         """Without a chat template the text goes on, as a dialog would."""
         if not isinstance(request.content, str) or self._tokens().has_template:
-            return super()._asked_again(request, reply, error)
-        dialog = super()._asked_again(request, reply, error).messages
+            return super().ask_again(request, reply, error)
+        dialog = super().ask_again(request, reply, error).messages
         return dataclasses.replace(request, content="\n\n".join(str(turn["content"]) for turn in dialog))
 
     def _sent(self, names: Iterable[str]) -> list[str]:

@@ -212,7 +212,7 @@ def test_an_input_is_cut_to_the_positions_the_model_has(llm, library):
     long = " ".join(ALMANAC) * 3
     assert llm.token_limit() == 256
     with pytest.warns(PromptCut, match="its end was cut off"):
-        request = llm._request(long, {})
+        request = llm.make_request(long, {})
     assert llm.count_request(request) == 256 - 64
     assert long.startswith(request.content)
     with pytest.warns(PromptCut):
@@ -224,7 +224,7 @@ def test_a_dialog_is_cut_by_the_tokens_of_its_template(base):
     llm.predict("a", max_new_tokens=1)
     dialog = [{"role": "system", "content": "what"}, {"role": "user", "content": " ".join(ALMANAC)}]
     with pytest.warns(PromptCut):
-        request = llm._request(dialog, {"max_new_tokens": 20})
+        request = llm.make_request(dialog, {"max_new_tokens": 20})
     assert 35 <= llm.count_request(request) <= 40
     with pytest.raises(ContextOverflow):
         LLM("strict", model_name_or_path=base, context_window=60, overflow="error").predict(dialog)

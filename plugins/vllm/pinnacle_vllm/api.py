@@ -29,7 +29,7 @@ class VllmAPI(BaseLLMAPI):
     retries see `HostedModel`, for prompts `BaseLLM`; vLLM's OpenAI-compatible server is asked by `OpenAI`.
     """
 
-    _unshared: ClassVar[tuple[str, ...]] = (*BaseLLMAPI._unshared, "_http")
+    unshared: ClassVar[tuple[str, ...]] = (*BaseLLMAPI.unshared, "_http")
 
     _: dataclasses.KW_ONLY
     api_url: str = ""
@@ -54,9 +54,9 @@ class VllmAPI(BaseLLMAPI):
         key = self.key()
         return HttpClient(self.connect_timeout_s, {} if key is None else {"authorization": f"Bearer {key}"})
 
-    def _request(self, value: Any, given: Mapping[str, Any]) -> Request:
+    def make_request(self, value: Any, given: Mapping[str, Any]) -> Request:
         """As for every model, in one text, and with sampling parameters only."""
-        request = super()._request(value, given)
+        request = super().make_request(value, given)
         parameters, dropped = sorted_out(request.parameters)
         if dropped:
             warnings.warn(
