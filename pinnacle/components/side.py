@@ -51,6 +51,11 @@ class Side:
 def place_of(output: Any, model: Model) -> tuple[str | None, OutputType]:
     """Name and type of an output, given as None, a name, a Side, or what a Side was stored as."""
     if isinstance(output, Mapping):
+        if output.keys() != {"side", "item"}:
+            raise ConfigError(
+                "output= as a dict of field to column goes with predict, where dry_run=True and listen=True do what a "
+                "plan and a listener do; here name one column"
+            )
         output = Side(output["side"], output["item"])
     if isinstance(output, Side):
         return output.table, output.type_for(model)

@@ -148,7 +148,13 @@ class Predictor:
             raise ConfigError(f"the schema has no field {unknown[0]!r}; it has {', '.join(map(repr, known))}")
         whole = replace(request, output=None)
         if options.dry_run:
-            return self.predict(whole, options, progress=progress, listen=listen)
+            result = self.predict(whole, options, progress=progress, listen=listen)
+            source, spec = self.spec(self.ready(request.model, store=False), whole)
+            places = [
+                replace(spec, name=column, type=column_type(schema, name)) for name, column in request.output.items()
+            ]
+            result.foreign = sum(self._backend.outputs.foreign(source, place) for place in places)
+            return result
         source, spec = self.spec(self.ready(request.model, store=True), whole)
         self._backend.bind(source, spec)
         parts = [

@@ -73,6 +73,20 @@ def test_values_put_there_before_pinnacle_wrote_its_first_are_the_users(backend,
     assert titles(backend) == [HUMAN]
 
 
+def test_a_value_put_into_a_column_that_pinnacle_fills_is_healed(backend, db, calls):
+    """Whether it is the user's or an output of ours that came back with its row cannot be told by the row."""
+    backend.create("docs", {"body": str})
+    backend.insert("docs", {"body": "a"}, {"body": "b"})
+    docs = backend.query("docs")
+    assert shout.predict(X="body", db=db, select=docs, output="title").written == 2
+    backend.delete("docs", 2)
+    for key, body, title in ((2, "changed", "B"), (3, "c", HUMAN)):
+        backend.insert("docs", {"id": key, "body": body})
+        backend.update("docs", key, {"title": title})
+    assert shout.predict(X="body", db=db, select=docs, output="title").written == 2
+    assert titles(backend) == ["A", "CHANGED", "C"]
+
+
 def test_a_plan_and_a_dry_run_count_them(backend, db, docs, calls):
     planned = db.plan(shout, "body", docs, output="title")
     assert (planned.foreign, planned.rows, planned.computed, planned.recomputed) == (2, 3, 3, 0)

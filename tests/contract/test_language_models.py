@@ -160,6 +160,21 @@ def test_the_fields_of_a_structured_answer_go_to_columns_of_their_own(backend, d
     assert (again.fresh, len(calls)) == (2, 2)
 
 
+def test_a_dry_run_counts_the_values_in_the_way_of_all_fields_of_an_answer(backend, db, calls):
+    backend.create("docs", {"body": str, "city": str, "size": int})
+    backend.insert(
+        "docs", {"body": "paris", "city": "by hand", "size": 3}, {"body": "rome", "city": "by hand", "size": None}
+    )
+    spread = {"city": "city", "size": "size", "old": "is_old"}
+    tried = places.predict(X="body", db=db, select=backend.query("docs"), output=spread, dry_run=True)
+    assert (tried.computed, tried.foreign, calls, db.outputs()) == (2, 3, [], [])
+    with pytest.raises(ConfigError, match="goes with predict"):
+        db.plan(places, "body", backend.query("docs"), output=spread)
+    with pytest.raises(ConfigError, match=r"docs\.city holds 2 values that pinnacle did not write"):
+        places.predict(X="body", db=db, select=backend.query("docs"), output=spread)
+    assert calls == []
+
+
 @pytest.mark.anywhere
 def test_a_field_that_the_schema_lacks_is_refused(backend, db, calls):
     create_docs(backend, "paris")

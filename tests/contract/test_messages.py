@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
+import sys
+from textwrap import dedent
+
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import orm
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from pinnacle import ConfigError, Listener, ModelError, NotFound, model, pinnacle
 from pinnacle.backends.protocol import Capability
@@ -72,12 +78,43 @@ def test_an_output_of_an_alias_is_a_column_of_the_alias(backend, db):
 
 
 @pytest.mark.requires(Capability.SQL)
-def test_an_async_engine_gives_its_url(backend):
+def test_an_async_engine_gives_its_url_and_goes_on_working(backend):
     create_docs(backend, "a")
-    # The real one needs greenlet and an async driver; what is taken of it is its URL.
-    made = type("AsyncEngine", (), {"__module__": "sqlalchemy.ext.asyncio.engine", "sync_engine": backend.engine})
-    with pinnacle(made()) as db:
-        assert shout.predict(X="body", db=db, select=backend.query("docs")).written == 1
+    driver = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg"}[backend.engine.dialect.name]
+    engine = create_async_engine(backend.engine.url.set(drivername=driver))
+
+    async def read():
+        async with engine.connect() as connection:
+            found = (await connection.execute(sa.text("SELECT loud FROM docs"))).scalars().all()
+        await engine.dispose()
+        return found
+
+    with pinnacle(engine) as db:
+        assert shout.predict(X="body", db=db, select=backend.query("docs"), output="loud").written == 1
+        assert asyncio.run(read()) == ["A"]
+
+
+@pytest.mark.parametrize(
+    ("url", "missing", "extra"),
+    [
+        ("mongomock://test", "mongomock", "pinnacle-ai[mongomock]"),
+        ("mongomock://test", "pymongo", "pinnacle-ai[mongomock]"),
+        ("mongodb://127.0.0.1:1/test", "pymongo", "pinnacle-ai[mongodb]"),
+    ],
+)
+def test_a_url_without_its_driver_names_the_extra_to_install(url, missing, extra):
+    """In a process of its own, whose imports of the driver fail as where it is not installed."""
+    script = f"""
+        import sys
+        sys.modules[{missing!r}] = None
+        from pinnacle import MissingPlugin, pinnacle
+        try:
+            pinnacle({url!r})
+        except MissingPlugin as error:
+            print(error)
+    """
+    done = subprocess.run([sys.executable, "-c", dedent(script)], capture_output=True, text=True, timeout=60)
+    assert extra in done.stdout, done.stderr
 
 
 def test_two_slashes_of_sqlite_are_told_from_three():
