@@ -206,7 +206,8 @@ class Database:
         ``budget``: US dollars; the prediction stops before a call that would pass it, and says so in its result.
         ``mode="batch"``: rows go to the provider as batches of its own, cheaper and later; the call returns at once
         with them ``pending``, and the same call collects what is done, in any process, and submits the rest.
-        Raises ProviderUnavailable when a hosted model does not answer for `Settings.outage_patience_s`.
+        Raises ProviderUnavailable when a hosted model does not answer for `Settings.outage_patience_s`, ConnectionLost
+        when the database does not.
 
         ``context_select``: a query whose rows fill ``{context}`` of a prompt, from ``context_key`` or its
         first column; ``examples`` may be a query too, of (input, answer) pairs or with ``example_keys``. With

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import socket
 import stat
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,6 +43,38 @@ def start_postgres(*, durable: bool = True, under: Path | None = None) -> Iterat
             yield url
         finally:
             server.cleanup()
+
+
+@contextmanager
+def postgres_outage(url: str, seconds: float) -> Iterator[None]:
+    """The server of ``url`` stops, kicking everybody out, and is started again after so long; meanwhile the block."""
+    with sa.create_engine(url, poolclass=sa.NullPool).connect() as connection:
+        data = Path(str(connection.exec_driver_sql("SHOW data_directory").scalar()))
+    command = shlex.split((data / "postmaster.opts").read_text())
+    user: dict[str, Any] = {"user": data.stat().st_uid} if os.getuid() == 0 else {}
+    control = [str(Path(command[0]).with_name("pg_ctl")), "-D", str(data), "-w"]
+    subprocess.run([*control, "stop", "-m", "fast"], stdout=subprocess.DEVNULL, check=True, **user)
+    options = shlex.join(command[1:])
+    start = [*control, "-o", options, "-l", str(data / "restarted.log"), "start"]
+    began = threading.Timer(seconds, partial(subprocess.run, start, stdout=subprocess.DEVNULL, check=True, **user))
+    began.start()
+    try:
+        yield
+    finally:
+        began.join()
+
+
+@contextmanager
+def mongodb_outage(url: str, seconds: float) -> Iterator[None]:
+    """The one node of a replica set is no primary for so long; meanwhile the block."""
+    with pymongo.MongoClient[Any](url) as client:
+        client.admin.command("replSetStepDown", max(1, round(seconds)), force=True)
+        yield
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not client.admin.command("hello")["isWritablePrimary"]:
+            if time.monotonic() > deadline:
+                raise TimeoutError("the replica set has no primary")
+            time.sleep(POLL_S)
 
 
 def stop_flushing(url: str) -> None:

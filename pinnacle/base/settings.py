@@ -16,7 +16,7 @@ class Settings:
 
     ``lease_ttl_s``: seconds after which a silent owner's lease on rows is void.
     ``write_target_s``: how long one write transaction may take; its size adapts.
-    ``outage_patience_s``: how long a predict waits for a provider that does not answer.
+    ``outage_patience_s``: how long a predict waits for a provider, or for its database, that does not answer.
     ``cache_ttl_s``: how long answers of hosted models are kept, so that they are not paid for twice; 0 keeps none.
     ``trusted_modules``: if set, the only modules (and their submodules) that components
     may be loaded from.

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from pinnacle.base.metering import Meter, Usage, meter
+from pinnacle.runtime.database_patience import DatabasePatience
 from pinnacle.runtime.options import PredictSettings
 from pinnacle.runtime.result import PredictResult
 
@@ -16,9 +17,9 @@ class Account:
     """Books what was spent and keeps what was bought, both before the outputs that came of it are written: neither a
     crash nor a row that changed meanwhile loses them."""
 
-    def __init__(self, settings: PredictSettings, budget: float | None) -> None:
+    def __init__(self, settings: PredictSettings, budget: float | None, database: DatabasePatience) -> None:
         self.meter = Meter(budget)
-        self._on_usage, self._cache = settings.on_usage, settings.cache
+        self._on_usage, self._cache, self._database = settings.on_usage, settings.cache, database
 
     @contextmanager
     def open(self, result: PredictResult) -> Iterator[None]:
@@ -35,20 +36,20 @@ class Account:
         """Book what was spent since the last time."""
         usage = self.meter.take()
         if usage:
-            self._on_usage(usage)
+            self._database.run(partial(self._on_usage, usage))
 
     def due(self, identities: Sequence[Any], outputs: Sequence[Any]) -> list[Callable[[], None]]:
         """What is to be committed before these new outputs are written."""
         tasks: list[Callable[[], None]] = [self.bill] if self.meter.has_untaken() else []
         if outputs and self._cache is not None:
-            tasks.append(partial(self._cache.put, identities, outputs))
+            tasks.append(partial(self._database.run, partial(self._cache.put, identities, outputs)))
         return tasks
 
     def bought(self, identities: Sequence[Any]) -> list[Any]:
         """The output of each input that was paid for before, None for the others; empty where none was."""
         if self._cache is None:
             return []
-        kept = self._cache.get(identities)
+        kept = self._database.run(partial(self._cache.get, identities))
         if known := sum(output is not None for output in kept):
             self.meter.count(Usage(cached=known))
         return kept if known else []

@@ -70,7 +70,7 @@ class BatchPrediction:
         """Collect, submit, and return at once; ``pending`` rows wait for the provider."""
         began, scope = time.perf_counter(), self._scope
         try:
-            with self._pages.leased(), scope.thread:
+            with self._pages.leased(), scope.thread, scope.database:
                 for job in self._backend.ledger.batches(self._info.id):
                     self._collect(job)
                 self._submit()

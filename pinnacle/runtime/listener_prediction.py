@@ -21,7 +21,7 @@ from pinnacle.runtime.outputs import OutputWriter
 from pinnacle.runtime.page_size import PageSize
 from pinnacle.runtime.patience import Patience
 from pinnacle.runtime.scope import Scope
-from pinnacle.runtime.writer import brisk, reconnecting
+from pinnacle.runtime.writer import brisk
 
 PORTION_ROWS = 2_500
 """How many rows of a claim are read at once; a portion of a batch model is of whole batches."""
@@ -56,7 +56,7 @@ class ListenerPrediction:
     ) -> None:  # fmt: skip
         self.stop = threading.Event()
         """Once it is set, work stops between two portions (CancelledError); what is computed is written."""
-        self._scope = scope = Scope.of(model, target, PredictOptions(parameters=parameters), settings)
+        self._scope = scope = Scope.of(model, target, PredictOptions(parameters=parameters), settings, waits=False)
         self._target, self._caller, self._unmatched = target, scope.caller, unmatched
         self._size = PageSize(model, scope.batch_size)
         outputs = OutputWriter(scope)
@@ -106,7 +106,7 @@ class ListenerPrediction:
     def _read(self, keys: Sequence[Key], again: set[Key]) -> Page:
         """The rows that need work now; those that are gone or not selected are settled, else added to ``again``."""
         began = time.perf_counter()
-        page = reconnecting(partial(self._target.reread, keys))
+        page = self._scope.database.run(partial(self._target.reread, keys))
         if page.read < len(keys):
             again.update(self._settle_absent(keys))
         if not page.has_work:

@@ -12,7 +12,6 @@ from pinnacle.base.rows import Failure, OutputBatch, Page
 from pinnacle.runtime.caller import Failed, Outcomes, message_of
 from pinnacle.runtime.held import Held, failure_of, failures_of, pick
 from pinnacle.runtime.scope import Scope
-from pinnacle.runtime.writer import reconnecting
 
 UNREAD_A_WRITE = 500
 """Rows that cannot be read are set aside so many in one transaction."""
@@ -129,7 +128,7 @@ class OutputWriter:
         """Write a batch; one that the database refuses is halved until the refused rows are alone and set aside."""
         failpoint("before-write")
         try:
-            unwritten = reconnecting(partial(self._target.write, self._encoded(batch)))
+            unwritten = self._scope.database.run(partial(self._target.write, self._encoded(batch)))
         except RowRejected as error:
             self._refused(batch, error)
             return
@@ -174,6 +173,6 @@ class OutputWriter:
 
     def _record(self, failures: Sequence[Failure]) -> None:
         """Set rows aside with their errors."""
-        self._target.fail(failures)
+        self._scope.database.run(partial(self._target.fail, failures))
         self._result.failed += len(failures)
         self._scope.progress(len(failures))

@@ -17,9 +17,11 @@ from pinnacle.base.rows import Key, Page
 from pinnacle.runtime.held import Held
 from pinnacle.runtime.page_size import FixedSize, PageSize
 from pinnacle.runtime.scope import Scope
-from pinnacle.runtime.writer import reconnecting
 
 log = logging.getLogger(__name__)
+
+RENEW_AGAIN_S = 0.5
+"""The pause after a renewal that failed: leases are to outlive an outage of their database by little."""
 
 Grant = tuple[str, Sequence[int], bool]
 """What `Target.claim` returns: the lease, the positions that are granted, and whether to read them again."""
@@ -41,7 +43,7 @@ class Pages:
         while limit is None or self._result.read < limit:
             rows = self._size.rows if limit is None else min(self._size.rows, limit - self._result.read)
             began = time.perf_counter()
-            page = reconnecting(partial(self._target.read, after, rows, overwrite=overwrite))
+            page = self._scope.database.run(partial(self._target.read, after, rows, overwrite=overwrite))
             if page.last is None:
                 return
             self._size.after_read(page, time.perf_counter() - began)
@@ -68,7 +70,7 @@ class Pages:
 
     def reread(self, keys: Sequence[Key]) -> Page:
         """Rows as they are now; those that others finished count as fresh, those gone as changed."""
-        page = reconnecting(partial(self._target.reread, keys, overwrite=self._scope.options.overwrite))
+        page = self._scope.database.run(partial(self._target.reread, keys, overwrite=self._scope.options.overwrite))
         self._count(page, len(keys) - page.read)
         return page
 
@@ -84,7 +86,7 @@ class Pages:
         done = [held for held in self._held if held.is_written()]
         self._held = [held for held in self._held if held not in done]
         claim = partial(self._target.claim, self.owner, page, [held.lease for held in done], self._ttl_s)
-        return self._scope.thread.do(partial(reconnecting, claim))
+        return self._scope.thread.do(partial(self._scope.database.run, claim))
 
     def _granted(self, page: Page, claim: Future[Grant]) -> Held:
         lease, granted, is_outdated = claim.result()
@@ -112,13 +114,16 @@ class Pages:
             stop.set()
             thread.join()
             try:
-                self._target.release(self.owner)
+                self._scope.database.run(partial(self._target.release, self.owner))
             except BackendError as error:  # they expire by themselves, and the first error matters more
                 log.warning("leases of prediction %s could not be released: %s", self.owner, error)
 
     def _beat(self, stop: threading.Event) -> None:
-        while not stop.wait(self._ttl_s / 3):
+        pause_s = self._ttl_s / 3
+        while not stop.wait(pause_s):
             try:
                 self._target.renew(self.owner, self._ttl_s)
+                pause_s = self._ttl_s / 3
             except BackendError as error:
+                pause_s = min(pause_s, RENEW_AGAIN_S)
                 log.warning("leases of prediction %s could not be renewed: %s", self.owner, error)

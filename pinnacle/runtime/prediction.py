@@ -65,16 +65,17 @@ class Prediction:
     def _predict(self, keys: Sequence[Key] | None) -> None:
         scope = self._scope
         try:
-            if keys is None:
-                self._first_round()
-            else:
-                scope.result.read = len(keys)
-                scope.later.extend(keys)
-            if not self._is_halted():
-                self._retries.run()
-            if self._is_halted():
-                scope.thread.drain()
-                scope.result.pending = scope.result.read - scope.result.settled
+            with scope.database:
+                if keys is None:
+                    self._first_round()
+                else:
+                    scope.result.read = len(keys)
+                    scope.later.extend(keys)
+                if not self._is_halted():
+                    self._retries.run()
+                if self._is_halted():
+                    scope.thread.drain()
+                    scope.result.pending = scope.result.read - scope.result.settled
         finally:
             scope.thread.drain()
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from pinnacle.backends.protocol import Backend, Target
 from pinnacle.base.errors import ComponentError, ConfigError, Conflict, ModelError
@@ -23,6 +24,7 @@ from pinnacle.runtime.arguments import canonical, check_arguments
 from pinnacle.runtime.batch_prediction import BatchPrediction
 from pinnacle.runtime.books import book, predict_settings
 from pinnacle.runtime.context import with_queries
+from pinnacle.runtime.database_patience import DatabasePatience
 from pinnacle.runtime.estimate import Estimate, estimate
 from pinnacle.runtime.listeners import Listeners
 from pinnacle.runtime.options import PredictOptions, PredictSettings
@@ -32,6 +34,9 @@ from pinnacle.runtime.progress import progress_bar, tell_failures
 from pinnacle.runtime.result import PredictResult
 
 log = logging.getLogger(__name__)
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -90,9 +95,9 @@ class Predictor:
             result.foreign = foreign_values(self._backend, source, spec, request.output)
         else:
             self._tell_failures(result, target.info.id, options, progress)
-            self._listeners.after_predict(target.info.id, spec.parameters)
+            self._waiting(partial(self._listeners.after_predict, target.info.id, spec.parameters))
             if isinstance(spec.type, Items):
-                target.forget(target.orphans(None, None, selected=False))
+                self._waiting(lambda: target.forget(target.orphans(None, None, selected=False)))
         if listen and not options.dry_run:
             self._listen(replace(request, model=model))
         return result
@@ -101,7 +106,7 @@ class Predictor:
         """Show that rows failed; with ``on_error="raise"`` raise for those that were set aside earlier, too."""
         if not result.failed and not result.set_aside:
             return
-        newest = next(iter(self._backend.errors.newest(output, 1)), None)
+        newest = next(iter(self._waiting(partial(self._backend.errors.newest, output, 1))), None)
         tell_failures(result, newest, shown)
         if options.on_error == "raise" and result.set_aside and newest is not None:
             rows = "1 row was" if result.set_aside == 1 else f"{result.set_aside:,} rows were"
@@ -110,6 +115,10 @@ class Predictor:
                 f"{newest.message}; see db.errors(), db.retry_errors() computes them again",
                 keys=[newest.key],
             )
+
+    def _waiting(self, operation: Callable[[], T]) -> T:
+        """What is left to do of a prediction that has written its rows, which waits for the database as it did."""
+        return DatabasePatience(self._settings.outage_patience_s).run(operation)
 
     def _refuse_beside_batches(self, target: Target) -> None:
         """Rows in a batch of the provider's would be paid for twice."""

@@ -9,6 +9,7 @@ from pinnacle.base.rows import Key
 from pinnacle.components.model import Model
 from pinnacle.runtime.account import Account
 from pinnacle.runtime.caller import BATCH_SIZES, Caller
+from pinnacle.runtime.database_patience import DatabasePatience
 from pinnacle.runtime.memory import OutputMemory
 from pinnacle.runtime.options import PredictOptions, PredictSettings
 from pinnacle.runtime.result import PredictResult
@@ -29,20 +30,24 @@ class Scope:
     caller: Caller
     result: PredictResult
     account: Account
+    database: DatabasePatience = field(default_factory=DatabasePatience)
     thread: WriterThread = field(default_factory=WriterThread)
     memory: OutputMemory = field(default_factory=OutputMemory)
     later: list[Key] = field(default_factory=list)
 
     @classmethod
-    def of(cls, model: Model, target: Target, options: PredictOptions, settings: PredictSettings) -> Scope:
-        """The scope of a prediction that begins."""
+    def of(
+        cls, model: Model, target: Target, options: PredictOptions, settings: PredictSettings, *, waits: bool = True
+    ) -> Scope:
+        """The scope of a prediction that begins; one that ``waits`` has as much patience with its database as with a
+        provider."""
         batch_size = options.batch_size or model.batch_size or BATCH_SIZES[model.call_style]
-        info = target.info
+        info, database = target.info, DatabasePatience(settings.outage_patience_s) if waits else DatabasePatience()
         return cls(
             model=model, target=target, options=options, settings=settings,
             caller=Caller(model, info.fields, options.parameters, batch_size),
             result=PredictResult(f"{info.table}.{info.name}", dry_run=options.dry_run),
-            account=Account(settings, options.budget),
+            account=Account(settings, options.budget, database), database=database,
         )  # fmt: skip
 
     @property

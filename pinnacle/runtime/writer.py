@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from pinnacle.base.errors import ConnectionLost
-
 T = TypeVar("T")
-log = logging.getLogger(__name__)
 
 WAITING_BATCHES = 2
-RECONNECT_PAUSES_S = (0.1, 0.5, 1.0, 2.0)
 SWITCH_INTERVAL_S = 0.0005
 
 
@@ -102,18 +96,3 @@ class WriterThread:
             raise
         finally:
             self._slots.release()
-
-
-def reconnecting(operation: Callable[[], T]) -> T:
-    """Run a database operation, again on a new connection when its own dropped.
-
-    Every operation of a target may be repeated: writes are conditional, and a lease of
-    one's own is no obstacle. Raises the last ConnectionLost when the server stays away.
-    """
-    for pause in RECONNECT_PAUSES_S:
-        try:
-            return operation()
-        except ConnectionLost as error:
-            log.warning("%s; trying again in %s s", error, pause)
-            time.sleep(pause)
-    return operation()

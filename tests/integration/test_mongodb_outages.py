@@ -158,6 +158,11 @@ VERBS: dict[str, Call] = {
     "listeners.clear_error": lambda w: w.backend.listeners.clear_error(w.info.id),
     "listeners.has_work": lambda w: w.backend.listeners.has_work(w.info.id),
     "listeners.backlog": lambda w: w.backend.listeners.backlog(w.info.id),
+    "listeners.attend": lambda w: w.backend.listeners.attend("worker", 0.0, 5.0),
+    "listeners.workers": lambda w: w.backend.listeners.workers(),
+    "outputs.foreign": lambda w: w.backend.outputs.foreign(
+        w.target.source, OutputSpec(name="z", type=Text(), model="m", version=0, fields=Fields(("q",)))
+    ),
     "feed.install": lambda w: w.feed.install(),
     "feed.verify": lambda w: w.feed.verify(),
     "feed.fold": lambda w: w.feed.fold(),
@@ -214,7 +219,8 @@ VERBS: dict[str, Call] = {
 }
 NEED_NO_SERVER = {
     "backend.owns", "backend.default_name", "backend.freeze", "backend.scan", "backend.feed", "backend.wake",
-    "backend.lead", "outputs.column", "outputs.rows", "feed.plan", "target.check_all", "target.prepare",
+    "backend.lead", "backend.check", "outputs.column", "outputs.rows", "feed.plan", "target.check_all",
+    "target.prepare",
 }  # fmt: skip
 GO_ON = {"wake.wait", "wake.close", "backend.close"}
 NOUNS = {

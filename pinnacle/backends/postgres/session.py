@@ -15,7 +15,7 @@ from pinnacle.backends.postgres.columns import PostgresColumns
 from pinnacle.backends.postgres.connections import PLANNED, WRITING, begin, keep_alive, prepare_pool
 from pinnacle.backends.postgres.wake import PostgresWake
 from pinnacle.backends.sql.schema import SCHEMA
-from pinnacle.backends.sql.session import SqlSession, has_column, wrapped_errors
+from pinnacle.backends.sql.session import SqlSession, has_column, is_stopping, wrapped_errors
 from pinnacle.base.errors import BackendError, ConnectionLost, RowRejected
 from pinnacle.base.settings import Settings
 
@@ -174,7 +174,7 @@ def _raw_errors(connection: sa.Connection) -> Iterator[None]:
     except psycopg.Error as error:
         if _is_about_a_row(error):
             raise RowRejected(f"the database refused a value: {_first_line(error)}") from error
-        if raw.closed or raw.broken:
+        if raw.closed or raw.broken or is_stopping(error):
             connection.invalidate()
             raise ConnectionLost(f"the connection to the database dropped: {_first_line(error)}") from error
         raise BackendError(f"the database refused: {_first_line(error)}") from error

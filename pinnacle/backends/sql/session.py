@@ -16,6 +16,8 @@ from pinnacle.backends.sql.source import unknown_types_allowed
 from pinnacle.base.errors import BackendError, ConfigError, ConnectionLost, UnsupportedTable
 from pinnacle.base.settings import Settings
 
+CONNECTION_EXCEPTION, STOPPING_OR_STARTING = "08", ("57P01", "57P02", "57P03")
+
 
 class SqlSession(ABC):
     """What all parts of a SQL backend take in place of the whole of it.
@@ -228,13 +230,25 @@ def wrapped_errors() -> Iterator[None]:
         reason = (
             str(error.orig).strip().splitlines()[0] if error.orig and str(error.orig).strip() else type(error).__name__
         )
-        if error.connection_invalidated:
+        if error.statement is None and getattr(error.orig, "sqlstate", "") is None:  # there was no answer of a server
+            raise ConnectionLost(f"the database cannot be reached: {reason}") from error
+        if error.connection_invalidated or is_stopping(error.orig):
             raise ConnectionLost(f"the connection to the database dropped: {reason}") from error
         if "readonly database" in reason or "read-only transaction" in reason:
             raise UnsupportedTable(f"the database is read-only, so no output can be written: {reason}") from error
         raise BackendError(f"the database refused: {reason}") from error
+    except sa.exc.InvalidRequestError as error:
+        if "This connection is closed" not in str(error):  # the pool's word for a server that hangs up on each new one
+            raise
+        raise ConnectionLost(f"the connection to the database dropped: {error}") from error
     except sa.exc.TimeoutError as error:
         raise BackendError(f"no connection to the database was free: {error}") from error
+
+
+def is_stopping(error: BaseException | None) -> bool:
+    """Whether a server says that it stops, starts, or lost the connection."""
+    state = getattr(error, "sqlstate", None) or ""
+    return state.startswith(CONNECTION_EXCEPTION) or state in STOPPING_OR_STARTING
 
 
 def has_column(connection: sa.Connection, table: sa.TableClause, column: str) -> bool:

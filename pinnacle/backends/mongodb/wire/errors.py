@@ -13,6 +13,7 @@ from pymongo.errors import (
     DuplicateKeyError,
     ExecutionTimeout,
     PyMongoError,
+    WriteConcernError,
     WriteError,
 )
 
@@ -20,6 +21,7 @@ from pinnacle.base.errors import BackendError, ConnectionLost, PinnacleError, Ro
 
 NAMESPACE_EXISTS, DUPLICATE_KEY = 48, 11000
 _NOT_PERMITTED = {13, 31, 8000}
+_STEPPING_DOWN = {91, 189, 10107, 11600, 11602, 13435, 13436}
 _VALUE_REFUSED = {2, 14, 15, 16, 28, 40, 52, 54, 55, 56, 57, 59, 66, 121, 10334, 17280, 17419}
 """Server codes that speak of one document's value: its size, depth, type, path or validation rule."""
 
@@ -48,7 +50,7 @@ def refused(error: Exception, kind: type[RowRejected] = RowRejected) -> RowRejec
 
 def translated(error: Exception, server: str) -> PinnacleError:
     """The error of pinnacle's tree for one of the driver's."""
-    if isinstance(error, ConnectionFailure):
+    if isinstance(error, ConnectionFailure) or _is_stepping_down(error):
         return ConnectionLost(
             f"no connection to MongoDB at {server}; what was committed is kept. Check that it runs and is "
             f"reachable, then run the same call again ({_brief(error)})"
@@ -62,6 +64,22 @@ def translated(error: Exception, server: str) -> PinnacleError:
     name = type(error).__name__
     kind = TookTooLong if isinstance(error, ExecutionTimeout) else BackendError
     return kind(f"MongoDB at {server} refused or failed ({name}, code {code}): {_brief(error)}")
+
+
+def _is_stepping_down(error: Exception) -> bool:
+    """Whether the server gives up being the primary, or stops: another, or the same, takes the statement soon."""
+    return getattr(error, "code", None) in _STEPPING_DOWN or (
+        isinstance(error, PyMongoError) and error.has_error_label("RetryableWriteError")
+    )
+
+
+def raise_concern_error(reply: Mapping[str, Any], server: str) -> None:
+    """Raise for a write that was not acknowledged as it was asked for, because the primary stepped down meanwhile: it
+    may be undone. The reply says ``ok: 1`` even then."""
+    concern = reply.get("writeConcernError", {})
+    if concern.get("code") in _STEPPING_DOWN:
+        with driver_errors(server):
+            raise WriteConcernError(str(concern.get("errmsg")), concern["code"], dict(concern))
 
 
 def raise_write_error(errors: Sequence[Mapping[str, Any]], server: str) -> None:

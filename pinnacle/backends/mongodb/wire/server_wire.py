@@ -19,7 +19,13 @@ from pymongo.write_concern import WriteConcern
 from pinnacle.backends.mongodb.query import Window
 from pinnacle.backends.mongodb.wire.change_stream import ChangeStream
 from pinnacle.backends.mongodb.wire.encoding import NO_KEYS
-from pinnacle.backends.mongodb.wire.errors import DUPLICATE_KEY, NAMESPACE_EXISTS, driver_errors, raise_write_error
+from pinnacle.backends.mongodb.wire.errors import (
+    DUPLICATE_KEY,
+    NAMESPACE_EXISTS,
+    driver_errors,
+    raise_concern_error,
+    raise_write_error,
+)
 from pinnacle.backends.mongodb.wire.row_bytes import first_batch, hashes_in, open_cursor, split
 from pinnacle.backends.mongodb.wire.shape import Shape, parents_of
 from pinnacle.backends.mongodb.wire.stored_collection import StoredCollection
@@ -180,6 +186,7 @@ class ServerWire:
         concern = {"w": "majority" if durable else 1}
         command = {"insert": table, "documents": list(documents), "ordered": False, "writeConcern": concern}
         reply = self._run(command, self.codec)
+        raise_concern_error(reply, self.server)
         errors = reply.get("writeErrors", [])
         raise_write_error([error for error in errors if error["code"] != DUPLICATE_KEY], self.server)
         return [int(error["index"]) for error in errors]
@@ -205,6 +212,7 @@ class ServerWire:
     def _command(self, command: dict[str, Any], *, durable: bool = True) -> Mapping[str, Any]:
         command["writeConcern"] = {"w": "majority" if durable else 1}
         reply: Mapping[str, Any] = self._run(command, self.codec)
+        raise_concern_error(reply, self.server)
         raise_write_error(reply.get("writeErrors", []), self.server)
         return reply
 
