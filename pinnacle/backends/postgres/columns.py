@@ -17,15 +17,15 @@ class PostgresColumns(SqlColumns):
     def of(self, output: OutputType) -> PostgresColumn:
         return output.on_postgres()
 
-    def decoder(self, column_type: sa.types.TypeEngine[Any]) -> Encoder | None:
-        """Numbers are converted by what they are: SQLAlchemy's way needs the result's type codes."""
+    def decoder(self, column_type: sa.types.TypeEngine[Any], code: int | None = None) -> Encoder | None:
+        """Numbers are converted by what they are, whatever the code says."""
         from pgvector.sqlalchemy import VECTOR
 
         if isinstance(column_type, (sa.Numeric, sa.Float)):
             return _as_decimal if column_type.asdecimal else float
         if isinstance(column_type, VECTOR):
             column_type = pg_vector(column_type.dim)
-        return super().decoder(column_type)
+        return super().decoder(column_type, code)
 
     def prerequisites(self, output: OutputType) -> list[str]:
         """The extension that brings its type, where it is not installed yet."""

@@ -40,10 +40,11 @@ def column_kinds(connection: sa.Connection, table: str) -> dict[str | None, Kind
     rows = connection.execute(
         sa.text(
             "SELECT a.attname, a.atttypid::bigint, format_type(a.atttypid, a.atttypmod), "
-            "format_type(a.atttypid, NULL), t.typsend::text, t.typcategory, "
+            "format_type(a.atttypid, NULL), CASE e.typsend WHEN 0 THEN '-' ELSE t.typsend::text END, t.typcategory, "
             "CASE WHEN a.attcollation <> t.typcollation THEN a.attcollation::regcollation::text END, "
             "CASE t.typtype WHEN 'e' THEN 'text' WHEN 'd' THEN format_type(t.typbasetype, NULL) END "
             "FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid "
+            "LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A' "
             "WHERE a.attrelid = to_regclass(:table) AND a.attnum > 0 AND NOT a.attisdropped"
         ),
         {"table": table},

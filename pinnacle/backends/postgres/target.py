@@ -18,11 +18,11 @@ from sqlalchemy.dialects import postgresql
 
 from pinnacle.backends.postgres.session import PostgresSession
 from pinnacle.backends.postgres.statements import ColumnStatements, Hashes, Statements, column_kinds
-from pinnacle.backends.postgres.values import KeyReader, key_columns
+from pinnacle.backends.postgres.values import RowReader, key_columns
 from pinnacle.backends.sql.columns import Declared, Encoder, Raw
 from pinnacle.backends.sql.inputs import walker
 from pinnacle.backends.sql.side import SideTarget
-from pinnacle.backends.sql.source import SqlSource, key_tuple
+from pinnacle.backends.sql.source import SqlSource, Steps, key_tuple
 from pinnacle.backends.sql.target import SqlTarget, Within
 from pinnacle.base.encoding import dump_key
 from pinnacle.base.errors import RowRejected
@@ -42,17 +42,14 @@ class PostgresTarget(SqlTarget):
     def __init__(
         self, session: PostgresSession, source: SqlSource, info: OutputInfo, version: int, *, exists: bool
     ) -> None:
-        super().__init__(session, source, info, version, exists=exists)
-        self.encode = None  # psycopg takes Python's own values; `_encode_outputs` makes arrays of them
         with session.reading() as connection:
             self.kinds = column_kinds(connection, session.quote_table(source.actual))
-        self._keys_read = KeyReader([self.kinds[column.name] for column in source.key])
-        self.decoders = [
-            self._decoder(*place) for place in zip(self.decoders, source.inputs, source.steps, strict=True)
-        ]
-        self.compared = [
-            self._compared(column, column, s) for column, s in zip(source.inputs, source.steps, strict=True)
-        ]
+        super().__init__(session, source, info, version, exists=exists)
+        self.encode = None  # psycopg takes Python's own values; `_encoded` makes arrays of them
+        key, inputs = ([self.kinds[c.name] for c in columns] for columns in (source.key, source.inputs))
+        self._reader = RowReader(key, inputs)
+        places = zip(source.inputs, source.inputs, source.steps, strict=True)
+        self.compared = [self._compared(*place) for place in places]
         self.inputs_hash = self._hash(self.compared)
         if exists:
             stored = self._stored_column()
@@ -84,7 +81,7 @@ class PostgresTarget(SqlTarget):
         kind = self.kinds.get(getattr(expression, "name", None))
         if kind is not None and kind.hashed is not None:
             return sa.cast(value, Declared(kind.hashed))
-        if kind is None or kind.oid < FIRST_CUSTOM_OID:
+        if kind is None or (kind.oid < FIRST_CUSTOM_OID and kind.send != "-"):
             return value
         if kind.send == "-" or kind.is_array:
             return sa.cast(value, sa.Text)
@@ -150,19 +147,21 @@ class PostgresTarget(SqlTarget):
         """As the driver gives them; where it cannot, or would change a key, value by value."""
         result = connection.execute(statement)
         try:
-            return self._keys_read.fetch(result.cursor)
+            return self._reader.fetch(result.cursor)
         finally:
             result.close()
 
     def _keys(self, rows: Sequence[Any]) -> list[Key]:
-        return self._keys_read.exact(super()._keys(rows))
+        return self._reader.exact(super()._keys(rows))
 
-    def _decoder(self, decode: Encoder | None, column: Any, steps: Sequence[str]) -> Encoder | None:
+    def _decoder(self, column: Any, steps: Steps) -> Encoder | None:
         """psycopg decodes JSON itself, and not where a mapped class keeps it as text."""
-        kind = self.kinds.get(column.name)
-        return walker(json.loads, steps) if steps and kind is not None and kind.bare not in JSON_KINDS else decode
+        kind = self.kinds[column.name]
+        if steps and kind.bare not in JSON_KINDS:
+            return walker(json.loads, steps)
+        return walker(self.session.columns.decoder(column.type, kind.oid), steps)
 
-    def _compared(self, column: Any, value: Any, steps: Sequence[str]) -> Any:
+    def _compared(self, column: Any, value: Any, steps: Steps) -> Any:
         """What hashes are made of, given the value of a column: of a path what it leads to, where that cannot fail."""
         kind = self.kinds.get(column.name)
         if not steps or kind is None or kind.bare not in JSON_KINDS:

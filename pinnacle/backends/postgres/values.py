@@ -10,16 +10,16 @@ from pinnacle.backends.sql.inputs import Patched, Undecoded
 from pinnacle.base.rows import Key, UnreadableKey
 
 MAY_BE_NAN = ("numeric", "real", "double precision")
-CALENDAR_UNITS = ("mon", "year")
+INTERVAL_OID = 1186
 
 
-class KeyReader:
-    """Fetches rows that begin with a key of these kinds."""
+class RowReader:
+    """Fetches rows of a key and inputs of these kinds."""
 
-    def __init__(self, kinds: Sequence[Kind]) -> None:
-        self._width = len(kinds)
-        self._has_intervals = any(kind.bare == "interval" for kind in kinds)
-        self._may_be_nan = any(kind.bare.startswith(MAY_BE_NAN) for kind in kinds)
+    def __init__(self, key: Sequence[Kind], inputs: Sequence[Kind]) -> None:
+        self._width = len(key)
+        self._has_intervals = any(kind.bare == "interval" for kind in (*key, *inputs))
+        self._may_be_nan = any(kind.bare.startswith(MAY_BE_NAN) for kind in key)
 
     def fetch(self, cursor: Any) -> list[Any]:
         """All rows of a cursor's result."""
@@ -58,13 +58,20 @@ class KeyReader:
         found = result.get_value(row, column)
         if found is None:
             return None
-        if column < self._width and self._has_intervals and any(unit in _text(found) for unit in CALENDAR_UNITS):
-            return UnreadableKey(_text(found))  # a timedelta counts a month as 30 days, and PostgreSQL as a month
-        loader = transformer.get_loader(result.ftype(column), result.fformat(column))
+        is_key = column < self._width
         try:
-            return loader.load(found)
+            if result.ftype(column) == INTERVAL_OID:
+                _require_timedelta(_text(found), is_key=is_key)
+            return transformer.get_loader(result.ftype(column), result.fformat(column)).load(found)
         except Exception as error:  # the unit of work: one value, whose row is set aside
-            return UnreadableKey(_text(found)) if column < self._width else Undecoded(_text(found), error)
+            return UnreadableKey(_text(found)) if is_key else Undecoded(_text(found), error)
+
+
+def _require_timedelta(text: str, *, is_key: bool) -> None:
+    """ValueError for an interval that a timedelta is not: psycopg makes 0 of infinity, and 30 days of a month, which as
+    a key finds no row of a year again."""
+    if "infinity" in text or (is_key and ("mon" in text or "year" in text)):
+        raise ValueError(f"no timedelta is the interval {text!r}")
 
 
 def _text(value: bytes | bytearray | memoryview) -> str:
@@ -72,14 +79,13 @@ def _text(value: bytes | bytearray | memoryview) -> str:
 
 
 def key_columns(keys: Sequence[Key], width: int) -> list[list[Any]]:
-    """Keys column by column, as parameters that become arrays: where one value is text all are."""
+    """Keys column by column, as parameters that become arrays: of one type each, and where they differ as text."""
     columns = [list(keys)] if width == 1 else [list(column) for column in zip(*keys, strict=True)] or [[]] * width
     return [_alike(column) for column in columns]
 
 
 def _alike(values: list[Any]) -> list[Any]:
-    kinds = set(map(type, values))
-    if UnreadableKey not in kinds or len(kinds) == 1:
+    if len(set(map(type, values))) <= 1:
         return values
     from psycopg.adapt import PyFormat, Transformer
 

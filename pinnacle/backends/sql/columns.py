@@ -81,6 +81,9 @@ class SqlColumns(ABC):
                 f"{output}; choose another name with output=, or change the column"
             )
 
-    def decoder(self, column_type: sa.types.TypeEngine[Any]) -> Encoder | None:
-        """How the driver's values become inputs of a model; None where nothing is done."""
-        return column_type.dialect_impl(self._dialect).result_processor(self._dialect, None)
+    def decoder(self, column_type: sa.types.TypeEngine[Any], code: int | None = None) -> Encoder | None:
+        """How the driver's values become inputs of a model; None where nothing is done.
+
+        ``code``: the database's own number of the column's type, where it has numbers.
+        """
+        return column_type.dialect_impl(self._dialect).result_processor(self._dialect, code)

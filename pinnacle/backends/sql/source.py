@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import orm
+from sqlalchemy.dialects.postgresql.ranges import AbstractRange
 from sqlalchemy.sql import ColumnElement
 
 from pinnacle.backends.protocol import Source
@@ -17,6 +18,9 @@ from pinnacle.base.encoding import dump_key
 from pinnacle.base.errors import UnknownField, UnsupportedQuery, UnsupportedTable
 from pinnacle.base.refusals import of_another_database
 from pinnacle.base.rows import Fields
+
+MANY_VALUED = (sa.ARRAY, sa.JSON, AbstractRange)
+"""Types that are no keys: their values have parts, and Python's form of them cannot be looked up."""
 
 ColumnTypes = Mapping[str, sa.types.TypeEngine[Any]]
 Steps = tuple[str, ...]
@@ -306,12 +310,26 @@ def _key(connection: sa.Connection, base: sa.Table) -> tuple[sa.Column[Any], ...
                 f"table {base.fullname!r} has rows whose primary key ({names}) is NULL; give them keys and declare it "
                 "NOT NULL"
             )
-    if connection.dialect.name != "sqlite" and any(isinstance(c.type, sa.types.NullType) for c in key):
-        raise UnsupportedTable(f"the primary key of {base.fullname!r} has a type that SQLAlchemy does not know")
-    sample = connection.execute(sa.select(*key).limit(1)).cursor.fetchone()
-    if sample is not None:
-        dump_key(tuple(sample))  # raises UnsupportedTable for a type that cannot be recorded
+    if connection.dialect.name != "sqlite":  # whose values are scalars, whatever a column is declared as
+        if any(isinstance(c.type, sa.types.NullType) for c in key):
+            raise UnsupportedTable(f"the primary key of {base.fullname!r} has a type that SQLAlchemy does not know")
+        if many := [c for c in key if isinstance(c.type, MANY_VALUED)]:
+            raise UnsupportedTable(
+                f"keys of type {many[0].type!r} cannot be used; give {base.fullname!r} a simpler primary key"
+            )
+    _check_sample(connection, key)
     return key
+
+
+def _check_sample(connection: sa.Connection, key: Sequence[Any]) -> None:
+    """Raise UnsupportedTable where keys come as something that cannot be recorded; one that does not come at all is
+    its row's matter."""
+    try:
+        sample = connection.execute(sa.select(*key).limit(1)).cursor.fetchone()
+    except connection.dialect.loaded_dbapi.Error:
+        return
+    if sample is not None:
+        dump_key(tuple(sample))
 
 
 def _is_plain(query: sa.Select[Any], entity: Any, mapped: Any) -> bool:

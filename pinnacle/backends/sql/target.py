@@ -13,12 +13,12 @@ from typing import Any, ClassVar, TypeVar
 import sqlalchemy as sa
 
 from pinnacle.backends.protocol import Target
-from pinnacle.backends.sql.columns import Raw, apply, encoder
+from pinnacle.backends.sql.columns import Encoder, Raw, apply, encoder
 from pinnacle.backends.sql.inputs import Patched, require_decoded, walker
 from pinnacle.backends.sql.queue import SqlQueue
 from pinnacle.backends.sql.schema import error, has_traceback, state_table
 from pinnacle.backends.sql.session import SqlSession
-from pinnacle.backends.sql.source import SqlSource, key_tuple
+from pinnacle.backends.sql.source import SqlSource, Steps, key_tuple
 from pinnacle.base import limits
 from pinnacle.base.encoding import dump_key
 from pinnacle.base.errors import OutputTypeMismatch
@@ -51,13 +51,14 @@ class SqlTarget(ABC):
         dialect = session.dialect
         self.column_type = self._stored_type()
         self.encode = encoder(self.column_type, dialect)
-        self.decoders = [
-            walker(session.columns.decoder(column.type), steps)
-            for column, steps in zip(source.inputs, source.steps, strict=True)
-        ]
+        self.decoders = [self._decoder(*place) for place in zip(source.inputs, source.steps, strict=True)]
         self._chunk_rows = 1000
         self._is_limited = source.is_limited
         self._chosen_keys: dict[Key, int] | None = None
+
+    def _decoder(self, column: Any, steps: Steps) -> Encoder | None:
+        """What makes the driver's values of a column inputs of the model."""
+        return walker(self.session.columns.decoder(column.type), steps)
 
     def _stored_type(self) -> sa.types.TypeEngine[Any]:
         """How values are encoded: as the column made for the type, which an adopted one equals."""

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from pinnacle.backends.sql.changes import SqlFeed
 from pinnacle.backends.sql.schema import CHANGED_AT, WORK_PREFIX, listener, outbox_name, state_name
 from pinnacle.backends.sqlite.session import SqliteSession
+from pinnacle.backends.sqlite.text import bound, is_escaped
 from pinnacle.base.rows import Key
 
 TRIGGERS = ("insert", "update", "move", "delete", "clear", "side_insert", "side_update", "side_delete")
@@ -175,7 +176,12 @@ class SqliteFeed(SqlFeed):
         raw: Any = connection.connection.driver_connection
         listed, marks = ", ".join(f"k{i}" for i in range(len(self.key))), ", ".join("?" * len(self.key))
         rows = [(key,) for key in keys] if len(self.key) == 1 else [tuple(key) for key in keys]
-        raw.executemany(f"INSERT INTO {self.outbox} ({listed}) VALUES ({marks})", rows)
+        escaped = [row for row in rows if any(map(is_escaped, row))]
+        plain = [row for row in rows if row not in escaped] if escaped else rows
+        raw.executemany(f"INSERT INTO {self.outbox} ({listed}) VALUES ({marks})", plain)
+        for row in escaped:
+            casts, values = bound(row)
+            raw.execute(f"INSERT INTO {self.outbox} ({listed}) VALUES ({', '.join(casts)})", values)
 
     def _clear_work(self, connection: sa.Connection, places: Sequence[int], newest: int, *, is_range: bool) -> None:
         work = self.session.own(f"{WORK_PREFIX}{self.number}")

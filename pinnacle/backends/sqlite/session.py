@@ -18,6 +18,8 @@ from pinnacle.base.errors import BackendError, DatabaseReplaced, RowRejected, Un
 from pinnacle.base.settings import Settings
 
 BUSY_TIMEOUT_MS = 30_000
+ABOUT_A_ROW = ("Error binding parameter", "malformed JSON", "too big")
+"""What SQLite says of one value in errors of a kind that is otherwise about the whole statement."""
 
 
 class SqliteSession(SqlSession):
@@ -97,11 +99,13 @@ class SqliteSession(SqlSession):
             try:
                 yield raw
                 raw.commit()
-            except errors.IntegrityError as error:
+            except (errors.IntegrityError, errors.DataError, OverflowError) as error:
                 raw.rollback()
                 raise RowRejected(f"the database refused a value: {error}") from error
             except errors.Error as error:
                 raw.rollback()
+                if any(words in str(error) for words in ABOUT_A_ROW):
+                    raise RowRejected(f"the database refused a value: {error}") from error
                 if "readonly" in str(error):
                     raise UnsupportedTable(
                         f"the database is read-only, so no output can be written: {error}"

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from pinnacle.backends.sql.schema import error, listener, output
 from pinnacle.backends.sql.source import SqlSource
 from pinnacle.backends.sqlite.session import SqliteSession
+from pinnacle.backends.sqlite.text import bound
 from pinnacle.base.rows import OutputInfo
 
 
@@ -61,9 +62,8 @@ class Statements:
         self.record = (
             f"INSERT INTO {state} ({own_state}) SELECT {listed}, h, {version}, 0 FROM {batch} WHERE true {upsert}"
         )
-        self.record_one = (
-            f"INSERT INTO {state} ({own_state}) VALUES ({', '.join('?' * (width + 1))}, {version}, 0) {upsert}"
-        )
+        self._record = f"INSERT INTO {state} ({own_state}) VALUES ({{}}, {version}, 0) {upsert}"
+        self.record_one = self._record.format(", ".join("?" * (width + 1)))
         self.mark_failed = (
             f"INSERT INTO {state} ({own_state}) SELECT {chosen}, b.h, {version}, 1 "
             f"{matching} {upsert} RETURNING {listed}"
@@ -87,6 +87,11 @@ class Statements:
     def fill_with(self, marks: Sequence[str]) -> str:
         """The INSERT of one row whose values are marked so."""
         return f"{self._insert}({', '.join(marks)})"
+
+    def record_bound(self, row: Sequence[Any]) -> tuple[str, list[Any]]:
+        """`record_one` for a row that the driver does not take as it is, with its parameters."""
+        marks, values = bound(row)
+        return self._record.format(", ".join(marks)), values
 
     def guard(self, execute: Callable[[str], Any]) -> tuple[int | None, bool, bool]:
         """The output's version in the registry, whether it has rows set aside, and whether it has a listener."""

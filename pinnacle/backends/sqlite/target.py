@@ -25,10 +25,11 @@ from sqlalchemy.dialects import sqlite
 from pinnacle.backends.sql.columns import Raw, apply
 from pinnacle.backends.sql.inputs import told
 from pinnacle.backends.sql.side import SideTarget
-from pinnacle.backends.sql.source import SqlSource
+from pinnacle.backends.sql.source import SqlSource, key_tuple
 from pinnacle.backends.sql.target import SqlTarget, Within
 from pinnacle.backends.sqlite.session import SqliteSession
 from pinnacle.backends.sqlite.statements import Statements
+from pinnacle.backends.sqlite.text import bound, bytes_of, is_escaped, lenient
 from pinnacle.base.encoding import digest, dump_key, fingerprint, fingerprints, tag
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page
@@ -78,19 +79,28 @@ class SqliteTarget(SqlTarget):
         except self.session.dialect.loaded_dbapi.OperationalError as error:
             if "decode to UTF-8" not in str(error):
                 raise
-        raw: Any = connection.connection.driver_connection
-        strict, raw.text_factory = raw.text_factory, _lenient
-        try:
+        with lenient(connection.connection.driver_connection):
             return super()._fetch(connection, statement)
-        finally:
-            raw.text_factory = strict
 
     def _among(self, keys: Sequence[Key], key: Sequence[Any]) -> Any:
         """Whole numbers by one JSON array, which is taken apart sooner than as many parameters are bound."""
         if self.width > 1 or set(map(type, keys)) != {int}:
+            if any(map(self._is_escaped, keys)):
+                return key_tuple(key).in_([self._raw_literal(each) for each in keys])
             return super()._among(keys, key)
         listed = sa.func.json_each(sa.literal(json.dumps(list(keys)), Raw())).table_valued("value")
         return key[0].in_(sa.select(listed.c.value))
+
+    def _is_escaped(self, key: Key) -> bool:
+        return is_escaped(key) if self.width == 1 else any(map(is_escaped, key))
+
+    def _raw_literal(self, key: Key) -> Any:
+        if not self._is_escaped(key):
+            return super()._raw_literal(key)
+        parts = (key,) if self.width == 1 else key
+        literals = [sa.literal(bytes_of(part) if is_escaped(part) else part, Raw()) for part in parts]
+        casts = [sa.cast(v, sa.Text) if is_escaped(part) else v for v, part in zip(literals, parts, strict=True)]
+        return casts[0] if self.width == 1 else sa.tuple_(*casts)
 
     def _page(self, rows: list[Any], generation: int, *, with_state: bool) -> Page:
         last = self._keys(rows[-1:])[0] if rows else None
@@ -168,7 +178,8 @@ class SqliteTarget(SqlTarget):
             if has_listener:
                 execute(sql.begin_writing)
             if execute(sql.update).rowcount != stop - start:
-                missed = self._drop_unmatched(execute, batch.keys[start:stop])
+                with lenient(connection):
+                    missed = self._drop_unmatched(execute, batch.keys[start:stop])
             failpoint("in-write")
             if has_listener:
                 execute(sql.end_writing)
@@ -192,8 +203,7 @@ class SqliteTarget(SqlTarget):
 
     def _drop_unmatched(self, execute: Any, keys: Sequence[Key]) -> list[int]:
         """Take rows whose inputs changed out of the batch; return their positions."""
-        rows = execute(self._sql.drop_unmatched).fetchall()
-        changed = {row[0] if self.width == 1 else tuple(row) for row in rows}
+        changed = set(self._keys(execute(self._sql.drop_unmatched).fetchall()))
         return [i for i, key in enumerate(keys) if key in changed]
 
     def _parameters(self, batch: OutputBatch) -> list[Any]:
@@ -222,7 +232,8 @@ class SqliteTarget(SqlTarget):
             compared = [column[0] for column in self._told([[value] for value in inputs])]
             parameters += (*key, None, *inputs, fingerprint((*self._salt, *compared)))
         self._fill(raw.execute, parameters)
-        marked = {row[0] if self.width == 1 else tuple(row) for row in raw.execute(self._sql.mark_failed).fetchall()}
+        with lenient(raw):
+            marked = set(self._keys(raw.execute(self._sql.mark_failed).fetchall()))
         return [failure for failure in failures if failure.key in marked]
 
     def _fill(self, execute: Any, parameters: list[Any]) -> None:
@@ -236,13 +247,8 @@ class SqliteTarget(SqlTarget):
                 execute(sql.fill(len(part) // sql.width), part)
             except UnicodeEncodeError:
                 for start in range(0, len(part), sql.width):
-                    self._fill_undecodable(execute, part[start : start + sql.width])
-
-    def _fill_undecodable(self, execute: Any, row: list[Any]) -> None:
-        """Put in a row whose text is not UTF-8 as the bytes it is made of."""
-        encoded = [v.encode("utf-8", "surrogateescape") if isinstance(v, str) else v for v in row]
-        marks = ["CAST(? AS TEXT)" if isinstance(v, str) else "?" for v in row]
-        execute(self._sql.fill_with(marks), encoded)
+                    marks, values = bound(part[start : start + sql.width])
+                    execute(sql.fill_with(marks), values)
 
 
 class SqliteSideTarget(SideTarget, SqliteTarget):
@@ -266,9 +272,9 @@ class SqliteSideTarget(SideTarget, SqliteTarget):
             columns = [[row[i] for row in rows] for i in range(self.width, len(rows[0]))]
             hashes = fingerprints(*self._salted(len(rows)), columns[-1], *self._told(columns[:-1]))
             marks = [(*row[: self.width], found) for row, found in zip(rows, hashes, strict=True)]
-            raw.executemany(self._sql.record_one, marks)
+            try:
+                raw.executemany(self._sql.record_one, marks)
+            except UnicodeEncodeError:
+                for mark in marks:
+                    raw.execute(*self._sql.record_bound(mark))
         self._clear_errors(connection, keys)
-
-
-def _lenient(text: bytes) -> str:
-    return text.decode("utf-8", "surrogateescape")
