@@ -76,7 +76,7 @@ def _run(wire: Wire, outputs: OutputRegistry, query: Any) -> Any:
         case Find():
             return Documents(lambda: _find(collection, query), locate)
         case FindOne():
-            found = collection.find_one(query.filter, query.projection, sort=query.order)
+            found = next(collection.find_decodable(query.filter, query.projection, sort=query.order, limit=1), None)
             return None if found is None else Document(found, locate=locate)
         case Count():
             return collection.count(query.filter)
@@ -88,7 +88,9 @@ def _run(wire: Wire, outputs: OutputRegistry, query: Any) -> Any:
 
 
 def _find(collection: StoredCollection, query: Find) -> Iterable[Mapping[str, Any]]:
-    return collection.find(query.filter, query.projection, sort=query.order, skip=query.skipped, limit=query.limited)
+    return collection.find_decodable(
+        query.filter, query.projection, sort=query.order, skip=query.skipped, limit=query.limited
+    )
 
 
 def _aggregate(collection: StoredCollection, pipeline: Sequence[Mapping[str, Any]], locate: Locate) -> Documents:

@@ -20,7 +20,7 @@ from pinnacle.backends.mongodb.changes.queue import WorkQueue
 from pinnacle.backends.mongodb.changes.reader import ChangeReader
 from pinnacle.backends.mongodb.target.side_collection import SideCollection
 from pinnacle.backends.mongodb.target.target import MongoTarget
-from pinnacle.backends.mongodb.wire.encoding import key_identity
+from pinnacle.backends.mongodb.wire.keys import key_identity
 from pinnacle.base.errors import ConfigError
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.listeners import Claim, Watch

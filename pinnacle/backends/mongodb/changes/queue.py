@@ -15,7 +15,7 @@ from typing import Any
 from bson.int64 import Int64
 
 from pinnacle.backends.mongodb.changes.listener_registry import ListenerRegistry
-from pinnacle.backends.mongodb.wire.encoding import as_key, key_identity
+from pinnacle.backends.mongodb.wire.keys import key_identity
 from pinnacle.backends.mongodb.wire.stored_collection import StoredCollection
 from pinnacle.backends.mongodb.wire.wire import Update, Wire
 from pinnacle.base.rows import Key
@@ -76,9 +76,9 @@ class WorkQueue:
     def first(self, limit: int) -> list[tuple[Key, int, int]]:
         """Those that wait the longest, with their places and revisions."""
         condition = {"s": {"$gte": Int64(self._lowest())}}
-        order = [("s", 1), ("_id", 1), ("r", 1)]
-        found = self._documents.find(condition, {"_id": 1, "s": 1, "r": 1}, sort=order, limit=limit)
-        return [(as_key(document["_id"]), int(document["s"]), int(document["r"])) for document in found]
+        names = {"_id": 1, "s": 1, "r": 1}
+        found = self.wire.documents(self.table, condition, names, sort=[("s", 1)], limit=limit)
+        return [(document["_id"], int(document["s"]), int(document["r"])) for document in found]
 
     def _lowest(self) -> int:
         if time.monotonic() - self._floor_at > FLOOR_S:

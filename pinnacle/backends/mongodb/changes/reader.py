@@ -30,7 +30,8 @@ from pinnacle.backends.mongodb.target.own_writes import OwnWrites
 from pinnacle.backends.mongodb.target.side_collection import SideCollection, parent_field, parent_named
 from pinnacle.backends.mongodb.wire.change_stream import OF_DOCUMENTS, ChangeStream, HistoryLost, StreamEnded
 from pinnacle.backends.mongodb.wire.clock import ServerClock
-from pinnacle.backends.mongodb.wire.encoding import as_key, key_identity, keys_of
+from pinnacle.backends.mongodb.wire.encoding import keys_of
+from pinnacle.backends.mongodb.wire.keys import key_identity
 from pinnacle.backends.mongodb.wire.row_bytes import stale_among
 from pinnacle.backends.mongodb.wire.stored_collection import StoredCollection
 from pinnacle.backends.mongodb.wire.wire import Wire
@@ -202,8 +203,8 @@ class ChangeReader:
         if keys.of_items and route.side is not None:
             side = SideCollection(self._wire, route.table, route.side)
             keys.to_check |= {key_identity(parent): parent for parent in side.parents(keys.of_items)}
-        unsure = [as_key(key) for identity, key in keys.to_check.items() if identity not in keys.of_work]
-        todo = [*map(as_key, keys.of_work.values()), *(self._stale(route, unsure) if unsure else ())]
+        unsure = [key for identity, key in keys.to_check.items() if identity not in keys.of_work]
+        todo = [*keys.of_work.values(), *(self._stale(route, unsure) if unsure else ())]
         if todo:
             WorkQueue(self._wire, self._listeners, route.output).add(todo)
             failpoint("in-fold")
@@ -217,7 +218,7 @@ class ChangeReader:
         hashes = self._wire.hashes_at(state_table(route.output), keys)
         stale = set(stale_among(rows, route.computed_by, hashes))
         if len(rows) == len(keys):
-            return [as_key(key) for key in keys_of(list(stale), self._wire.codec)]
+            return keys_of(list(stale), self._wire.codec)
         fresh = {key_identity(key) for key in keys_of([row for row in rows if row not in stale], self._wire.codec)}
         return [key for key in keys if key_identity(key) not in fresh]
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pinnacle.backends.mongodb.target.side_collection import SideCollection
-from pinnacle.backends.mongodb.wire.encoding import key_identity, keys_of, output_element
+from pinnacle.backends.mongodb.wire.encoding import keys_of, output_element
+from pinnacle.backends.mongodb.wire.keys import key_identity
 from pinnacle.backends.mongodb.wire.row_bytes import with_output
 from pinnacle.backends.mongodb.wire.shape import Shape
 from pinnacle.backends.mongodb.wire.wire import Wire

@@ -17,7 +17,7 @@ from typing import Any
 
 from pinnacle.backends.mongodb.target.output_registry import REGISTRY
 from pinnacle.backends.mongodb.wire.clock import ServerClock
-from pinnacle.backends.mongodb.wire.encoding import key_bytes, key_identity
+from pinnacle.backends.mongodb.wire.keys import key_bytes, key_identity
 from pinnacle.backends.mongodb.wire.stored_collection import StoredCollection
 from pinnacle.backends.mongodb.wire.wire import Wire
 from pinnacle.base.errors import Conflict
@@ -100,11 +100,11 @@ class Leases:
         return sum(len(lease["keys"]) for lease in leases if not self._is_void(lease))
 
     def _taken(self, condition: Mapping[str, Any]) -> set[Any]:
-        """The identities of the keys in live leases; void ones are dropped, which is counted."""
+        """What live leases hold: identities of keys. Void ones are dropped, which is counted."""
         others = list(self._leases.find({"output": self.output, **condition}))
         void = [other for other in others if self._is_void(other)]
         self._drop(void)
-        return {key_identity(key) for other in others if other not in void for key in other["keys"]}
+        return {key for other in others if other not in void for key in other["keys"]}
 
     def renew(self, owner: str, ttl_s: float) -> None:
         self._leases.update_many({"output": self.output, "run": owner}, {"$set": {"expires": self._after(ttl_s)}})
@@ -140,7 +140,7 @@ class Leases:
             self._registry.update_one({"_id": self.output}, {"$inc": {"released": len(void)}})
 
     def _insert(self, lease: str, owner: str, keys: Sequence[Any], ttl_s: float) -> None:
-        for part in _parts(list(keys)):
+        for part in _parts(list(map(key_identity, keys))):
             self._leases.insert(
                 {"lease": lease, "output": self.output, "run": owner, "owner": this_process(),
                  "expires": self._after(ttl_s), "keys": part}

@@ -9,7 +9,7 @@ from pinnacle.backends.mongodb.query import Collection
 from pinnacle.backends.mongodb.target.source import OWN_PREFIX, MongoSource
 from pinnacle.backends.mongodb.wire.encoding import decode, encode
 from pinnacle.backends.mongodb.wire.wire import Wire
-from pinnacle.base.document import OUTPUTS_FIELD, is_index, value_at
+from pinnacle.base.document import MISSING, OUTPUTS_FIELD, is_index, value_at
 from pinnacle.base.errors import ConfigError, Conflict, OutputTypeConflict
 from pinnacle.base.refusals import foreign_side
 from pinnacle.base.types import OutputType
@@ -79,8 +79,8 @@ def _find_of_another_type(wire: Wire, table: str, path: str, kind: OutputType) -
     is_ours = kind.on_mongodb().is_ours
     if is_ours is None:
         return None
-    document = wire.collection(table).find_one({path: {"$exists": True, "$ne": None}})
-    if document is None:
-        return None
-    found = encode({"": value_at(document, path)}, wire.codec)  # what mongomock keeps as it was given, too
+    document = next(iter(wire.documents(table, {path: {"$exists": True, "$ne": None}}, {path: 1}, limit=1)), None)
+    if document is None or (value := value_at(document, path)) is MISSING:  # there is one, which cannot be decoded
+        return document
+    found = encode({"": value}, wire.codec)  # what mongomock keeps as it was given, too
     return None if is_ours(decode(found, wire.codec)[""]) else document

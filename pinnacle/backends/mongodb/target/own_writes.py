@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from pinnacle.backends.mongodb.wire.encoding import key_identity
+from pinnacle.backends.mongodb.wire.keys import key_identity
 from pinnacle.base.rows import Key
 
 MAX_AWAITED = 1_000_000

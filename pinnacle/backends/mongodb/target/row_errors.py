@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pinnacle.backends.mongodb.target.output_registry import OutputRegistry, state_table
-from pinnacle.backends.mongodb.wire.encoding import as_key
 from pinnacle.backends.mongodb.wire.wire import Update, Wire
 from pinnacle.base import limits
 from pinnacle.base.limits import NEWEST_ERRORS
@@ -72,25 +71,25 @@ class MongoErrors:
         names = {info.id: f"{info.table}.{info.name}" for info in self.outputs.all()}
         condition = {} if output is None else {"output": output}
         newest = [("failed_at", -1), ("_id", -1)]
-        entries = self.wire.collection(ERRORS).find(condition, sort=newest, limit=limit)
+        entries = self.wire.documents(ERRORS, condition, sort=newest, limit=limit, key="key")
         return [_row_error(entry, names) for entry in entries]
 
     def take(self, output: int) -> list[Key]:
         """See `Errors.take`. Drops the errors and the bookkeeping that sets their rows aside."""
         keys: list[Key] = []
         mine = {"output": output}
-        while entries := list(self.wire.collection(ERRORS).find(mine, {"key": 1}, limit=TAKEN_AT_ONCE)):
+        while entries := self.wire.documents(ERRORS, mine, {"key": 1}, limit=TAKEN_AT_ONCE, key="key"):
             taken = [entry["key"] for entry in entries]
             self.wire.delete(state_table(output), {"_id": {"$in": taken}, "f": True})
             self.wire.delete(ERRORS, {"_id": {"$in": [entry["_id"] for entry in entries]}})
-            keys += map(as_key, taken)
+            keys += taken
         return keys
 
 
 def _row_error(entry: Mapping[str, Any], names: Mapping[int, str]) -> RowError:
     return RowError(
         output=names.get(entry["output"], str(entry["output"])),
-        key=as_key(entry["key"]),
+        key=entry["key"],
         model=entry["model"],
         version=entry["version"],
         error=entry["error"],

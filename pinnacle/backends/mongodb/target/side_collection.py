@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from pinnacle.backends.mongodb.wire.encoding import as_key, decode, encode, is_key, key_identity, keys_of
+from pinnacle.backends.mongodb.wire.encoding import decode_keyed, encode_with_key, keys_of
+from pinnacle.backends.mongodb.wire.keys import as_key, is_key, key_identity
 from pinnacle.backends.mongodb.wire.row_bytes import name_of
 from pinnacle.backends.mongodb.wire.shape import Shape
 from pinnacle.backends.mongodb.wire.stored_collection import StoredCollection
@@ -73,15 +74,17 @@ class SideCollection:
 
     def parents(self, names: Sequence[Any]) -> Iterator[Key]:
         """The parents of those of the items ``names`` (their ``_id``) that are there."""
-        for document in self._documents.find({"_id": {"$in": list(names)}}, {"_id": 0, self.parent: 1}):
+        named, its_parent = {"_id": {"$in": list(names)}}, {"_id": 0, self.parent: 1}
+        for document in self.wire.documents(self.name, named, its_parent, key=self.parent):
             if is_key(document.get(self.parent)):
-                yield as_key(document[self.parent])
+                yield document[self.parent]
 
     def _rows(self, keys: Sequence[Key]) -> Iterator[tuple[Any, bytes]]:
         """The items' canonical rows, each parent's in their order, with the parent's identity."""
         shape = Shape((self.parent, POSITION), VALUE)
-        for row in self.wire.rows_of(self.name, shape, keys):
-            yield key_identity(decode(row, self.wire.codec)["i0"]), row
+        rows = list(self.wire.rows_of(self.name, shape, keys))
+        items, _ = decode_keyed(rows, self.wire.codec, "i0")
+        yield from zip((key_identity(item["i0"]) for item in items), rows, strict=True)
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -92,7 +95,7 @@ class SideCollection:
     def _item(self, key: Key, position: int, value: Any) -> Item:
         name = {self.parent: key, POSITION: position}
         row = {"_id": name, "i0": key, "i1": position, "o": value}
-        return Item({"_id": name, **name, VALUE: value}, encode(row, self.wire.codec))
+        return Item({"_id": name, **name, VALUE: value}, encode_with_key(row, self.wire.codec))
 
     def replace(self, wanted: Sequence[tuple[Key, Sequence[Item]]]) -> None:
         """Give parents these items and no others. Items that are there as they must be are left alone.

@@ -18,7 +18,7 @@ from pinnacle.backends.mongodb.target.source import MongoSource
 from pinnacle.backends.mongodb.target.target import MongoTarget
 from pinnacle.backends.mongodb.target.update_statements import Row
 from pinnacle.backends.mongodb.target.writer import Writer
-from pinnacle.backends.mongodb.wire.encoding import key_identity
+from pinnacle.backends.mongodb.wire.keys import key_identity
 from pinnacle.backends.mongodb.wire.row_bytes import DONE, fingerprint
 from pinnacle.backends.mongodb.wire.wire import Wire
 from pinnacle.base.rows import Key, OutputInfo
@@ -35,7 +35,7 @@ class SideWriter(Writer):
         items = self._side.items(key, value)
         after = with_digest(witness.inputs, digest_of(items))
         mark = fingerprint(after, self._computed_by, DONE)
-        return Row(position, key, items, witness.row, witness.content, after, mark, witness.recorded, False)
+        return Row(position, key, items, witness.row, after, mark, witness.recorded, False)
 
     def _write_outputs(self, rows: Sequence[Row]) -> Sequence[Row]:
         if not rows:

@@ -88,7 +88,7 @@ def _require_collection(wire: Wire, table: str) -> bool:
 def _require_field(wire: Wire, table: str, path: str) -> None:
     """Refuse a path that no document has; in an empty collection every path is fine."""
     names = path.split(".")
-    sample = list(wire.collection(table).find(limit=SAMPLE))
+    sample = wire.documents(table, {}, limit=SAMPLE)
     known = {name for document in sample for name in _names(document)}
     if not all(names) or "\x00" in path:
         raise UnknownField(path, repr(table), known)

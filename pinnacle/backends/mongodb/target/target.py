@@ -15,13 +15,12 @@ from pinnacle.backends.mongodb.target.source import MongoSource
 from pinnacle.backends.mongodb.target.writer import Writer
 from pinnacle.backends.mongodb.wire.encoding import (
     as_input,
-    as_key,
     check_all,
-    decode,
-    decode_all,
-    encode,
-    key_identity,
+    decode_keyed,
+    keys_of,
 )
+from pinnacle.backends.mongodb.wire.keys import key_bytes, key_identity
+from pinnacle.backends.mongodb.wire.raw_encoding import StoredKey
 from pinnacle.backends.mongodb.wire.row_bytes import (
     SET_ASIDE,
     fingerprint,
@@ -41,13 +40,11 @@ KEYS_AT_ONCE = 10_000
 class Witness(NamedTuple):
     """What was read of a row: its canonical bytes, and the same without the output.
 
-    ``content`` is the row decoded, without its key. ``recorded``: some row of its page had
-    bookkeeping already. ``is_text``: all inputs are text.
+    ``recorded``: some row of its page had bookkeeping already. ``is_text``: all inputs are text.
     """
 
     row: bytes
     inputs: bytes
-    content: Mapping[str, Any]
     recorded: bool
     is_text: bool
 
@@ -159,7 +156,7 @@ class MongoTarget:
             first = self._key_at(after)
             while keys := self._wire.keys(table, first, end, KEYS_AT_ONCE, path):
                 there = self._present(keys, condition)
-                found |= {key_identity(key): as_key(key) for key in keys if key_identity(key) not in there}
+                found |= {key_identity(key): key for key in keys if key_identity(key) not in there}
                 first = keys[-1]
         return list(found.values())
 
@@ -183,19 +180,19 @@ class MongoTarget:
 
     def _place_of(self, key: Any) -> Key:
         """A key as the end of a page, which callers may keep as text: what is no text or number, as BSON."""
-        is_plain = isinstance(key, (str, int, float))
-        return key if is_plain else encode({"": key}, self._wire.codec)
+        is_plain = isinstance(key, (str, int, float)) and not isinstance(key, StoredKey)
+        return key if is_plain else key_bytes(key)
 
     def _key_at(self, place: Key | None) -> Any:
-        return decode(place, self._wire.codec)[""] if isinstance(place, bytes) else place
+        return decode_keyed([place], self._wire.codec, "")[0][0][""] if isinstance(place, bytes) else place
 
     def _recorded_between(self, rows: Sequence[bytes]) -> set[bytes]:
         if not self._info.id:
             return set()
         if self._source.filter:  # may leave out most of the keys in between
-            return self._recorded([document["_id"] for document in self._decode(rows)])
-        first, last = self._decode([rows[0], rows[-1]])
-        return self._wire.hashes(state_table(self._info.id), first["_id"], last["_id"], len(rows))
+            return self._recorded(keys_of(rows, self._wire.codec))
+        first, last = keys_of([rows[0], rows[-1]], self._wire.codec)
+        return self._wire.hashes(state_table(self._info.id), first, last, len(rows))
 
     def _recorded(self, keys: Sequence[Key]) -> set[bytes]:
         return self._wire.hashes_at(state_table(self._info.id), keys) if self._info.id and keys else set()
@@ -210,43 +207,53 @@ class MongoTarget:
             stale = rows
         else:
             stale = stale_among(rows, computed_by, hashes)
-        last = self._place_of(self._decode([rows[-1]])[0]["_id"]) if rows else None
-        documents = self._decode(stale)
+        last = self._place_of(keys_of(rows[-1:], self._wire.codec)[0]) if rows else None
+        documents, errors = decode_keyed(stale, self._wire.codec, spare="o")
         witnesses = [
             self._witness(row, document, recorded=bool(hashes)) for row, document in zip(stale, documents, strict=True)
         ]
         if hashes and not overwrite:
             needed = [fingerprint(witness.inputs, computed_by, SET_ASIDE) not in hashes for witness in witnesses]
             documents, witnesses = list(compress(documents, needed)), list(compress(witnesses, needed))
-        missing = sum("o" not in witness.content for witness in witnesses) if hashes else len(witnesses)
-        fresh, set_aside = len(rows) - len(stale), len(stale) - len(witnesses)
-        keys = [as_key(document.pop("_id")) for document in documents]
-        inputs = self._inputs(documents)
-        identities = list(self._identities(inputs, witnesses))
-        return Page(
+            errors = {place: errors[i] for place, i in enumerate(compress(range(len(stale)), needed)) if i in errors}
+        keys = [document.pop("_id") for document in documents]
+        inputs = self._inputs(documents, errors)
+        page = Page(
             keys=keys,
             inputs=inputs,
-            identities=identities,
+            identities=list(self._identities(inputs, witnesses)),
             witnesses=witnesses,
             read=len(rows),
-            fresh=fresh,
-            set_aside=set_aside,
+            fresh=len(rows) - len(stale),
+            set_aside=len(stale) - len(witnesses),
             last=last,
             generation=generation,
-            missing=missing,
+            missing=sum(not hashes or w.inputs is w.row for i, w in enumerate(witnesses) if i not in errors),
         )
+        return page.without(errors)
 
-    def _decode(self, rows: Sequence[bytes]) -> list[dict[str, Any]]:
-        return decode_all(rows, self._wire.codec)
+    def _inputs(self, documents: Sequence[Mapping[str, Any]], errors: dict[int, Exception]) -> list[Any]:
+        """What the model gets; one that cannot be had is None, and among ``errors`` by its position."""
+        try:
+            return [self._input(document) for document in documents]
+        except Exception:  # of any of them: it is looked for row by row
+            return [self._input_or_error(document, i, errors) for i, document in enumerate(documents)]
 
-    def _inputs(self, documents: Sequence[Mapping[str, Any]]) -> list[Any]:
-        if len(self._info.fields.paths) == 1:
-            return [as_input(document.get("i0")) for document in documents]
-        return [tuple(as_input(document.get(name)) for name in self._names) for document in documents]
+    def _input(self, document: Mapping[str, Any]) -> Any:
+        if len(self._names) == 1:
+            return as_input(document.get("i0"))
+        return tuple(as_input(document.get(name)) for name in self._names)
+
+    def _input_or_error(self, document: Mapping[str, Any], position: int, errors: dict[int, Exception]) -> Any:
+        try:
+            return self._input(document)
+        except Exception as error:  # whatever is bad in it
+            errors.setdefault(position, error)
+            return None
 
     def _witness(self, row: bytes, document: dict[str, Any], *, recorded: bool) -> Witness:
         is_text = all(type(document.get(name)) is str for name in self._names)
-        return Witness(row, without_output(row) if "o" in document else row, document, recorded, is_text)
+        return Witness(row, without_output(row) if "o" in document else row, recorded, is_text)
 
     @staticmethod
     def _identities(inputs: Sequence[Any], witnesses: Sequence[Witness]) -> Iterator[Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from bson.raw_bson import RawBSONDocument
+
 from pinnacle.backends.mongodb.wire.shape import Shape
 from pinnacle.backends.mongodb.wire.wire import Update
 
@@ -14,8 +16,7 @@ GROUP_ROWS = 100
 class Row(NamedTuple):
     """One output on its way: the row as read and as it will be, in canonical bytes.
 
-    ``content`` is the row as read, decoded and without its key. ``mark`` is the fingerprint
-    to record. ``recorded``: there may be bookkeeping of this row already. ``is_text``: all
+    ``mark`` is the fingerprint to record. ``recorded``: there may be bookkeeping of this row already. ``is_text``: all
     inputs are text.
     """
 
@@ -23,7 +24,6 @@ class Row(NamedTuple):
     key: Any
     value: Any
     before: bytes
-    content: Mapping[str, Any]
     after: bytes
     mark: bytes
     recorded: bool
@@ -34,7 +34,7 @@ def row_updates(rows: Sequence[Row], shape: Shape, *, is_compared: bool) -> list
     """One statement a row; without its condition where ``is_compared`` is false (mongomock knows none)."""
     return [
         Update(
-            {"_id": row.key, **(_unchanged(shape, {"$literal": row.content}) if is_compared else {})},
+            {"_id": row.key, **(_unchanged(shape, {"$literal": RawBSONDocument(row.before)}) if is_compared else {})},
             {"$set": {shape.field: row.value}},
         )
         for row in rows
@@ -56,7 +56,7 @@ def _groups(rows: Sequence[Row], shape: Shape) -> Iterator[Update]:
         group = rows[start : start + GROUP_ROWS]
         keys = [row.key for row in group]
         place = {"$indexOfArray": [{"$literal": keys}, "$_id"]}
-        expected = _at(place, [row.content for row in group])
+        expected = _at(place, [RawBSONDocument(row.before) for row in group])
         condition = {"_id": {"$in": keys}, **_unchanged(shape, expected, *_fitting_parents(shape.field))}
         yield Update(condition, [{"$set": {shape.field: _at(place, [row.value for row in group])}}], multi=True)
 

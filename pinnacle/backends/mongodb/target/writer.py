@@ -18,11 +18,12 @@ from pinnacle.backends.mongodb.target.own_writes import OwnWrites
 from pinnacle.backends.mongodb.target.row_errors import Failures
 from pinnacle.backends.mongodb.target.source import MongoSource
 from pinnacle.backends.mongodb.target.update_statements import Row, grouped_updates, row_updates
-from pinnacle.backends.mongodb.wire.encoding import encode_outputs, key_identity, output_element
+from pinnacle.backends.mongodb.wire.encoding import encode_outputs, output_element
 from pinnacle.backends.mongodb.wire.errors import DuplicateKey
+from pinnacle.backends.mongodb.wire.keys import key_identity
 from pinnacle.backends.mongodb.wire.row_bytes import DONE, SET_ASIDE, fingerprint, stamp, with_output
 from pinnacle.backends.mongodb.wire.wire import Update, Wire
-from pinnacle.base.errors import ConnectionLost, PinnacleError
+from pinnacle.base.errors import ConnectionLost, PinnacleError, RowRejected
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.refusals import require_newest
 from pinnacle.base.rows import Failure, OutputBatch, OutputInfo
@@ -69,7 +70,7 @@ class Writer:
     def _row(self, position: int, key: Any, value: Any, witness: Any) -> Row:
         after = with_output(witness.inputs, output_element(value))
         mark = fingerprint(after, self._computed_by, DONE)
-        return Row(position, key, value, witness.row, witness.content, after, mark, witness.recorded, witness.is_text)
+        return Row(position, key, value, witness.row, after, mark, witness.recorded, witness.is_text)
 
     def _set_aside(self, failure: Failure) -> Update:
         mark = fingerprint(failure.witness.inputs, self._computed_by, SET_ASIDE)
@@ -81,7 +82,8 @@ class Writer:
         require_newest(self._info, self._info.version, None if registered is None else int(registered["version"]))
         written: Sequence[Row] = []
         try:
-            written = self._write_outputs(self._as_read(chunk))
+            as_read, written = self._compared(chunk)
+            written = [*written, *self._write_outputs(as_read)]
         except ConnectionLost:
             raise
         except PinnacleError:
@@ -92,26 +94,31 @@ class Writer:
             self._record(written)
         return {row.position for row in written}
 
-    def _as_read(self, chunk: Sequence[Row]) -> Sequence[Row]:
-        """The rows that are as they were read, by their bytes.
+    def _compared(self, chunk: Sequence[Row]) -> tuple[Sequence[Row], Sequence[Row]]:
+        """The rows that are as they were read, by their bytes, and those that have their output: a write of more of
+        them that was refused in its midst got so far.
 
         The server's own comparison, in the update, takes 1 for 1.0 and follows collations:
         exact for plain text, and what remains of it elsewhere shows in the fingerprint.
         """
         if self._source.is_text_exact and all(row.is_text for row in chunk):
-            return chunk
+            return chunk, []
         current = self._current([row.key for row in chunk])
-        return [row for row in chunk if row.before in current]
+        as_read = [row for row in chunk if row.before in current]
+        return as_read, [row for row in chunk if row.after in current and row.before not in current]
 
     def _write_outputs(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Write the outputs; the rows that have theirs."""
         if not rows:
             return rows
+        written = None
         if self._wire.has_expressions:
-            written = self._write_together(rows)
-            if written is not None:
-                return written
-        return self._write_singly(rows)
+            try:
+                written = self._write_together(rows)
+            except RowRejected:
+                if len(rows) > 1:
+                    raise
+        return self._write_singly(rows) if written is None else written
 
     def _write_together(self, rows: Sequence[Row]) -> Sequence[Row] | None:
         """Write the outputs in few statements; None where not all rows met their conditions.

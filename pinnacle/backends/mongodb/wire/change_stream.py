@@ -13,10 +13,13 @@ from typing import Any
 
 from bson.codec_options import CodecOptions
 from bson.int64 import Int64
+from bson.raw_bson import RawBSONDocument
 from bson.timestamp import Timestamp
 from pymongo.errors import OperationFailure, PyMongoError
 
+from pinnacle.backends.mongodb.wire.encoding import decode, decode_keyed
 from pinnacle.backends.mongodb.wire.errors import driver_errors
+from pinnacle.backends.mongodb.wire.row_bytes import batch, element_at, open_cursor
 from pinnacle.base.errors import BackendError
 
 log = logging.getLogger(__name__)
@@ -68,6 +71,7 @@ class ChangeStream:
         self, database: Any, codec: CodecOptions[Any], server: str, tables: Collection[str], start: Timestamp,
     ) -> None:  # fmt: skip
         self._database, self._codec, self._server = database, codec, server
+        self._raw = codec.with_options(document_class=RawBSONDocument)
         with driver_errors(server):
             self._session = database.client.start_session(causal_consistency=False)
         command = {"aggregate": 1, "pipeline": _pipeline(tables, start), "cursor": {"batchSize": 0}}
@@ -83,9 +87,11 @@ class ChangeStream:
         if not self._cursor:
             raise HistoryLost("the database was dropped")
         more = {"getMore": Int64(self._cursor), "collection": "$cmd.aggregate", "batchSize": BATCH_EVENTS}
-        cursor = self._run({**more, "maxTimeMS": wait_ms})["cursor"]
-        self._cursor = int(cursor["id"])
-        return Batch(cursor["nextBatch"], time_of(cursor["postBatchResumeToken"]))
+        cursor = bytes(self._run({**more, "maxTimeMS": wait_ms})["cursor"].raw)
+        self._cursor = open_cursor(cursor)
+        _, token = element_at(cursor, b"postBatchResumeToken") or (0, b"")
+        events, _ = decode_keyed(batch(cursor, b"nextBatch"), self._codec, "key")
+        return Batch(events, time_of(decode(token, self._codec)))
 
     def close(self) -> None:
         try:
@@ -100,7 +106,7 @@ class ChangeStream:
         with driver_errors(self._server):
             try:
                 reply: Mapping[str, Any] = self._database.command(
-                    command, codec_options=self._codec, session=self._session
+                    command, codec_options=self._raw, session=self._session
                 )
             except OperationFailure as error:
                 if error.code in _LOST:

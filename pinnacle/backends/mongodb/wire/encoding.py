@@ -1,26 +1,34 @@
-"""Outputs as BSON keeps them, and inputs and keys as models and the engine get them."""
+"""Outputs as BSON keeps them, and rows and inputs as the engine and models get them."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import bson
 from bson.binary import UuidRepresentation
-from bson.codec_options import DEFAULT_CODEC_OPTIONS, CodecOptions
+from bson.codec_options import DEFAULT_CODEC_OPTIONS, CodecOptions, DatetimeConversion
 from bson.decimal128 import Decimal128
 from bson.errors import BSONError
 from bson.objectid import ObjectId
-from bson.regex import Regex
 
-from pinnacle.backends.mongodb.wire.errors import refused
+from pinnacle.backends.mongodb.wire.errors import NOT_BSON, refused
+from pinnacle.backends.mongodb.wire.keys import set_keys
+from pinnacle.backends.mongodb.wire.raw_encoding import encode_raw
+from pinnacle.backends.mongodb.wire.row_bytes import elements, name_in
 from pinnacle.base.document import plain
 from pinnacle.base.errors import OutputTypeMismatch
 from pinnacle.base.types import Items, OutputType, is_float_vector, vector_of
 
 _AS_THEY_ARE = frozenset({str, int, float, bool, type(None), bytes, datetime})
+
+FORGIVING: dict[str, Any] = {
+    "document_class": dict,
+    "unicode_decode_error_handler": "surrogateescape",
+    "datetime_conversion": DatetimeConversion.DATETIME_AUTO,
+}
+"""How text that is not UTF-8 and dates that Python has not are read: so that they are the same bytes again."""
 
 
 def with_uuids(codec: CodecOptions[Any]) -> CodecOptions[Any]:
@@ -28,9 +36,6 @@ def with_uuids(codec: CodecOptions[Any]) -> CodecOptions[Any]:
     if codec.uuid_representation != UuidRepresentation.UNSPECIFIED:
         return codec
     return codec.with_options(uuid_representation=UuidRepresentation.STANDARD)
-
-
-_ANY_UUID = with_uuids(DEFAULT_CODEC_OPTIONS)
 
 
 def bson_type_of(value: Any) -> str:
@@ -71,26 +76,63 @@ def encode(document: Mapping[str, Any], codec: CodecOptions[Any] = DEFAULT_CODEC
     """A document as BSON; RowRejected for a value that BSON has not."""
     try:
         return bson.encode(document, codec_options=codec)
-    except BSONError as error:
+    except NOT_BSON as error:
         raise refused(error) from error
 
 
-def decode_all(documents: Sequence[bytes], codec: CodecOptions[Any]) -> list[dict[str, Any]]:
-    """Documents of their bytes; RowRejected for bytes that are none."""
+def encode_with_key(document: Mapping[str, Any], codec: CodecOptions[Any]) -> bytes:
+    """The same of a document with keys in it, which may be no text that BSON has."""
     try:
-        return bson.decode_all(b"".join(documents), codec) if documents else []
-    except BSONError as error:
-        raise refused(error) from error
+        return bson.encode(document, codec_options=codec)
+    except UnicodeError:
+        return encode_raw(document, codec)
 
 
 def decode(document: bytes, codec: CodecOptions[Any]) -> dict[str, Any]:
-    """`decode_all` of one document."""
-    return decode_all([document], codec)[0]
+    """A document of its bytes; RowRejected for bytes that are none."""
+    try:
+        found: dict[str, Any] = bson.decode(document, codec)
+    except BSONError as error:
+        raise refused(error) from error
+    return found
+
+
+def decode_keyed(
+    rows: Sequence[bytes], codec: CodecOptions[Any], name: str = "_id", *, spare: str = ""
+) -> tuple[list[dict[str, Any]], dict[int, Exception]]:
+    """Documents of their bytes, with keys of what they have under ``name``.
+
+    What cannot be decoded is left out, and its error told with the document's position. A key stands for itself as it
+    is stored, and None for what is under ``spare``.
+    """
+    errors: dict[int, Exception] = {}
+    try:
+        documents: list[dict[str, Any]] = bson.decode_all(b"".join(rows), codec) if rows else []
+    except Exception:  # of any of them: it is looked for row by row
+        documents = [_decoded(row, codec, (name, spare), position, errors) for position, row in enumerate(rows)]
+    set_keys(documents, rows, codec, name)
+    return documents, errors
+
+
+def _decoded(
+    row: bytes, codec: CodecOptions[Any], excused: Sequence[str], position: int, errors: dict[int, Exception]
+) -> dict[str, Any]:
+    """One document, value by value."""
+    found: dict[str, Any] = {}
+    for element in elements(row):
+        try:
+            found |= bson.decode(element, codec)
+        except Exception as error:  # whatever the driver makes of it, or Python's limits
+            if (name := name_in(element).decode("utf-8", "surrogateescape")) in excused:
+                found[name] = None
+            else:
+                errors[position] = error
+    return found
 
 
 def keys_of(rows: Sequence[bytes], codec: CodecOptions[Any]) -> list[Any]:
     """The keys of canonical rows."""
-    return [row["_id"] for row in decode_all(rows, codec)]
+    return [row["_id"] for row in decode_keyed(rows, codec)[0]]
 
 
 def output_element(value: Any) -> bytes:
@@ -103,34 +145,3 @@ def as_input(value: Any) -> Any:
     if type(value) in _AS_THEY_ARE:
         return value
     return vector_of(value) if is_float_vector(value) else plain(value)
-
-
-def key_bytes(key: Any) -> bytes:
-    """Bytes that are equal for equal keys of one collection."""
-    return encode({"": key}, _ANY_UUID)
-
-
-def key_identity(key: Any) -> Any:
-    """What is equal for equal keys of one collection, and hashable: numbers of all kinds compare, and no others."""
-    return key if isinstance(key, (str, int, float)) and not isinstance(key, bool) else key_bytes(key)
-
-
-NO_KEYS = ("null", "array", "regex")
-"""The BSON types, by their `$type` names, that no ``_id`` can have."""
-
-
-def is_key(value: Any) -> bool:
-    """Whether a document's ``_id`` can be this value."""
-    return value is not None and not isinstance(value, (list, Regex, re.Pattern))
-
-
-class DocumentKey(dict[str, Any]):
-    """An ``_id`` that is a document, hashable as keys must be."""
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        return hash(key_bytes(self))
-
-
-def as_key(value: Any) -> Any:
-    """An ``_id`` as a hashable key; every other kind of ``_id`` is hashable as it is."""
-    return DocumentKey(value) if isinstance(value, dict) else value

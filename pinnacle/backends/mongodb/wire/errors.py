@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from bson.errors import BSONError
+from bson.errors import BSONError, InvalidBSON
 from pymongo.errors import (
     ConnectionFailure,
     DocumentTooLarge,
@@ -25,9 +25,16 @@ _STEPPING_DOWN = {91, 189, 10107, 11600, 11602, 13435, 13436}
 _VALUE_REFUSED = {2, 14, 15, 16, 28, 40, 52, 54, 55, 56, 57, 59, 66, 121, 10334, 17280, 17419}
 """Server codes that speak of one document's value: its size, depth, type, path or validation rule."""
 
+NOT_BSON = (BSONError, UnicodeError, OverflowError, RecursionError)
+"""What the driver raises for a value that it cannot encode or decode."""
+
 
 class DuplicateKey(RowRejected):
     """A document was to be inserted whose key, or what a unique index is over, is there already."""
+
+
+class Undecodable(RowRejected):
+    """A document cannot be decoded."""
 
 
 class TookTooLong(BackendError):
@@ -39,7 +46,7 @@ def driver_errors(server: str) -> Iterator[None]:
     """Raise what the driver raises within as BackendError's kin, naming the server and never a password."""
     try:
         yield
-    except (PyMongoError, BSONError) as error:
+    except (PyMongoError, *NOT_BSON) as error:
         raise translated(error, server) from error
 
 
@@ -58,7 +65,9 @@ def translated(error: Exception, server: str) -> PinnacleError:
     code = getattr(error, "code", None)
     if code in _NOT_PERMITTED:
         return UnsupportedTable(f"the user of this connection may not do that at {server}: {_brief(error)}")
-    if isinstance(error, (DocumentTooLarge, BSONError, WriteError)) or code in _VALUE_REFUSED:
+    if isinstance(error, InvalidBSON):
+        return Undecodable(f"a document that MongoDB returned cannot be decoded: {_brief(error)}")
+    if isinstance(error, (DocumentTooLarge, WriteError, *NOT_BSON)) or code in _VALUE_REFUSED:
         is_duplicate = isinstance(error, DuplicateKeyError) or code == DUPLICATE_KEY
         return refused(error, DuplicateKey if is_duplicate else RowRejected)
     name = type(error).__name__

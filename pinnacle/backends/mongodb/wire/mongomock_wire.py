@@ -18,10 +18,11 @@ from bson.timestamp import Timestamp
 
 from pinnacle.backends.mongodb.query import Window
 from pinnacle.backends.mongodb.wire.change_stream import ChangeStream
-from pinnacle.backends.mongodb.wire.encoding import bson_type_of, encode, is_key, key_bytes, key_identity
+from pinnacle.backends.mongodb.wire.encoding import bson_type_of, encode
 from pinnacle.backends.mongodb.wire.errors import driver_errors
+from pinnacle.backends.mongodb.wire.keys import as_key, is_key, key_identity
 from pinnacle.backends.mongodb.wire.shape import Shape, parents_of
-from pinnacle.backends.mongodb.wire.stored_collection import StoredCollection
+from pinnacle.backends.mongodb.wire.stored_collection import Order, StoredCollection
 from pinnacle.backends.mongodb.wire.wire import CollectionInfo, Update, Updated
 from pinnacle.backends.protocol import Capability
 from pinnacle.base.document import MISSING, value_at
@@ -113,21 +114,28 @@ class MongomockWire:
         found = [row for row in found if "i0" in row and key_identity(row["i0"]) in wanted]
         return map(self._encode, sorted(found, key=lambda row: _order(row.get("i1"))))
 
+    def documents(
+        self, table: str, condition: Mapping[str, Any], projection: Any = None, *, sort: Order = (), limit: int = 0,
+        key: str = "_id",
+    ) -> list[dict[str, Any]]:  # fmt: skip
+        found = list(self.collection(table).find(condition, projection, sort=sort, limit=limit))
+        return [{**document, key: as_key(document[key])} if key in document else document for document in found]
+
     def keys(self, table: str, after: Any, last: Any, limit: int, path: str = "_id") -> list[Any]:
         named = (value_at(document, path) for document in self.collection(table).find())
-        found = sorted((key for key in named if key is not MISSING and is_key(key)), key=_order)
+        found = sorted((as_key(key) for key in named if key is not MISSING and is_key(key)), key=_order)
         found = [key for key in found if after is None or _order(key) > _order(after)]
         return [key for key in found if last is None or _order(key) <= _order(last)][:limit]
 
     def keys_at(self, table: str, keys: Sequence[Any], condition: Mapping[str, Any]) -> list[Any]:
         wanted = {_order(key) for key in keys}
         found = self.collection(table).find(condition)
-        return [document["_id"] for document in found if _order(document["_id"]) in wanted]
+        return [as_key(document["_id"]) for document in found if _order(document["_id"]) in wanted]
 
     def keys_in(self, table: str, condition: Mapping[str, Any], window: Window) -> list[Any]:
         found = self.collection(table).find(condition, sort=[*window.exact_order.items()])
         last = window.skip + window.limit if window.limit else None
-        return sorted((document["_id"] for document in list(found)[window.skip : last]), key=_order)
+        return sorted((as_key(document["_id"]) for document in list(found)[window.skip : last]), key=_order)
 
     def thawed(self, condition: Mapping[str, Any]) -> Mapping[str, Any]:
         """With Python's own patterns: mongomock knows no others."""
@@ -186,8 +194,5 @@ def _with_patterns(value: Any) -> Any:
 
 def _order(key: Any) -> tuple[int, Any]:
     """A total order over keys of any types: numbers, then text, then all else by its bytes."""
-    if isinstance(key, (int, float)) and not isinstance(key, bool):
-        return (0, key)
-    if isinstance(key, str):
-        return (1, key)
-    return (2, key_bytes(key))
+    identity = key_identity(key)
+    return (2 if isinstance(identity, bytes) else 1 if isinstance(identity, str) else 0, identity)

@@ -7,10 +7,10 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pymongo
-from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.codec_options import CodecOptions
 from pymongo.errors import PyMongoError
 
-from pinnacle.backends.mongodb.wire.encoding import with_uuids
+from pinnacle.backends.mongodb.wire.encoding import FORGIVING, with_uuids
 from pinnacle.backends.mongodb.wire.errors import driver_errors
 from pinnacle.backends.mongodb.wire.mongomock_wire import MongomockWire
 from pinnacle.backends.mongodb.wire.server_wire import ServerWire
@@ -84,16 +84,12 @@ def _server_wire(database: Any, *, owns_client: bool) -> Wire:
     capabilities = {Capability.DOCUMENTS, Capability.MANY_PROCESSES}
     if "setName" in hello or hello.get("msg") == "isdbgrid":
         capabilities.add(Capability.TRANSACTIONS)
-    codec = with_uuids(database.codec_options).with_options(
-        document_class=dict,
-        unicode_decode_error_handler="surrogateescape",
-        datetime_conversion=DatetimeConversion.DATETIME_AUTO,
-    )
+    codec = with_uuids(database.codec_options).with_options(**FORGIVING)
     return ServerWire(database, codec, server, frozenset(capabilities), owns_client)
 
 
 def _mongomock_wire(database: Any) -> Wire:
-    return MongomockWire(database, with_uuids(CodecOptions()), f"mongomock://{database.name}")
+    return MongomockWire(database, with_uuids(CodecOptions(**FORGIVING)), f"mongomock://{database.name}")
 
 
 def server_name(database: Any) -> str:

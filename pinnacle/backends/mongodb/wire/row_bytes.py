@@ -26,7 +26,12 @@ _REGEX = 0x0B
 
 def first_batch(cursor: bytes) -> tuple[list[bytes], int]:
     """The documents in a find's reply, each as its own bytes, and the id of the cursor left open (0: none)."""
-    array = cursor.index(0, _position(cursor, b"firstBatch") + 1) + 1
+    return batch(cursor, b"firstBatch"), open_cursor(cursor)
+
+
+def batch(cursor: bytes, name: bytes) -> list[bytes]:
+    """The documents in the array of that name in a cursor's reply, each as its own bytes."""
+    array = cursor.index(0, _position(cursor, name) + 1) + 1
     end = array + int.from_bytes(cursor[array : array + 4], "little") - 1
     documents: list[bytes] = []
     at = array + 4
@@ -35,7 +40,7 @@ def first_batch(cursor: bytes) -> tuple[list[bytes], int]:
         size = int.from_bytes(cursor[at : at + 4], "little")
         documents.append(cursor[at : at + size])
         at += size
-    return documents, open_cursor(cursor)
+    return documents
 
 
 _HASH = re.compile(rb"\x05h\x00\x10\x00\x00\x00\x00(.{16})\x00", re.DOTALL)
@@ -97,6 +102,28 @@ def name_of(row: bytes) -> bytes:
 def inputs_of(row: bytes) -> bytes:
     """The elements after ``_id``: equal where inputs are equal, whichever row they are in."""
     return row[_skip(row, 4) :]
+
+
+def element_at(document: bytes, name: bytes) -> tuple[int, bytes] | None:
+    """The BSON type and the bytes of the value that a document has under ``name``."""
+    at = _find(document, name)
+    if at is None:
+        return None
+    return document[at], document[document.index(0, at + 1) + 1 : _skip(document, at)]
+
+
+def elements(document: bytes) -> Iterator[bytes]:
+    """A document's elements, each as a document of its own."""
+    at = 4
+    while document[at]:
+        after = _skip(document, at)
+        yield _document(document[at:after])
+        at = after
+
+
+def name_in(element: bytes) -> bytes:
+    """The name in a document of one element."""
+    return element[5 : element.index(0, 5)]
 
 
 def _document(elements: bytes) -> bytes:

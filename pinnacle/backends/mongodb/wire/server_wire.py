@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 from bson.codec_options import DEFAULT_CODEC_OPTIONS, CodecOptions
@@ -18,7 +19,7 @@ from pymongo.write_concern import WriteConcern
 
 from pinnacle.backends.mongodb.query import Window
 from pinnacle.backends.mongodb.wire.change_stream import ChangeStream
-from pinnacle.backends.mongodb.wire.encoding import NO_KEYS
+from pinnacle.backends.mongodb.wire.encoding import decode_keyed, keys_of
 from pinnacle.backends.mongodb.wire.errors import (
     DUPLICATE_KEY,
     NAMESPACE_EXISTS,
@@ -26,9 +27,11 @@ from pinnacle.backends.mongodb.wire.errors import (
     raise_concern_error,
     raise_write_error,
 )
+from pinnacle.backends.mongodb.wire.keys import NO_KEYS
+from pinnacle.backends.mongodb.wire.raw_encoding import raw_command
 from pinnacle.backends.mongodb.wire.row_bytes import first_batch, hashes_in, open_cursor, split
 from pinnacle.backends.mongodb.wire.shape import Shape, parents_of
-from pinnacle.backends.mongodb.wire.stored_collection import StoredCollection
+from pinnacle.backends.mongodb.wire.stored_collection import Order, StoredCollection
 from pinnacle.backends.mongodb.wire.wire import CollectionInfo, Update, Updated
 from pinnacle.backends.protocol import Capability
 
@@ -46,6 +49,11 @@ class ServerWire:
     in_process: bool = False
     has_expressions: bool = True
 
+    @cached_property
+    def _raw(self) -> CodecOptions[Any]:
+        """For replies with what others wrote in them: keys, also in errors, which may not be such as can be decoded."""
+        return self.codec.with_options(document_class=RawBSONDocument)
+
     @property
     def engine(self) -> Any:
         return self._database
@@ -56,7 +64,7 @@ class ServerWire:
         found = self._database.get_collection(
             table, self.codec, ReadPreference.PRIMARY, acknowledged, ReadConcern("local")
         )
-        return StoredCollection(found, self.server)
+        return StoredCollection(found, self.server, self.codec)
 
     def user_collection(self, table: str) -> StoredCollection:
         return StoredCollection(self._database[table], self.server)
@@ -89,7 +97,7 @@ class ServerWire:
         for parent in parents_of(path):
             clashes.append({parent: {"$exists": True, "$not": {"$type": "object"}}})
             clashes.append({parent: {"$type": "array"}})
-        return self.collection(table).find_one({"$or": clashes})
+        return next(iter(self.documents(table, {"$or": clashes}, {path: 1}, limit=1)), None)
 
     def rows(self, table: str, shape: Shape, condition: Mapping[str, Any], after: Any, limit: int) -> list[bytes]:
         conditions = [condition] if condition else []
@@ -117,25 +125,33 @@ class ServerWire:
         batches = self.collection(table).raw_batches(condition, shape.expressions(), sort=[(parent, 1), (place, 1)])
         return (row for batch in batches for row in split(batch))
 
+    def documents(
+        self, table: str, condition: Mapping[str, Any], projection: Any = None, *, sort: Order = (), limit: int = 0,
+        key: str = "_id",
+    ) -> list[dict[str, Any]]:  # fmt: skip
+        batches = self.collection(table).raw_batches(condition, projection, sort=sort, limit=limit)
+        return decode_keyed([row for batch in batches for row in split(batch)], self.codec, key)[0]
+
     def keys(self, table: str, after: Any, last: Any, limit: int, path: str = "_id") -> list[Any]:
         bounds = [{"$gt": [f"${path}", {"$literal": after}]}] if after is not None else []
         bounds += [{"$lte": [f"${path}", {"$literal": last}]}] if last is not None else []
         conditions: list[Mapping[str, Any]] = [{"$expr": {"$and": bounds}}] if bounds else []
         if path != "_id":
             conditions.append({path: {"$exists": True, "$not": {"$type": list(NO_KEYS)}}})
-        found = self.collection(table).find(_all_of(conditions), {"_id": 0, path: 1}, sort=[(path, 1)], limit=limit)
+        names = {"_id": 0, path: 1}
+        found = self.documents(table, _all_of(conditions), names, sort=[(path, 1)], limit=limit, key=path)
         return [document[path] for document in found]
 
     def keys_at(self, table: str, keys: Sequence[Any], condition: Mapping[str, Any]) -> list[Any]:
         conditions = [{"_id": {"$in": list(keys)}}, *([condition] if condition else [])]
-        return [document["_id"] for document in self.collection(table).find(_all_of(conditions), {"_id": 1})]
+        return [document["_id"] for document in self.documents(table, _all_of(conditions), {"_id": 1})]
 
     def keys_in(self, table: str, condition: Mapping[str, Any], window: Window) -> list[Any]:
         chosen: list[Mapping[str, Any]] = [{"$match": condition}, {"$sort": window.exact_order}, {"$skip": window.skip}]
         chosen += [{"$limit": window.limit}] if window.limit else []
         in_order = [{"$project": {"_id": 1}}, {"$sort": {"_id": 1}}]
-        found = self.collection(table).aggregate([*chosen, *in_order], allowDiskUse=True)
-        return [document["_id"] for document in found]
+        batches = self.collection(table).raw_aggregate([*chosen, *in_order], allowDiskUse=True)
+        return keys_of([row for batch in batches for row in split(batch)], self.codec)
 
     def thawed(self, condition: Mapping[str, Any]) -> Mapping[str, Any]:
         return condition
@@ -163,8 +179,7 @@ class ServerWire:
 
     def _cursor(self, table: str, find: Mapping[str, Any]) -> bytes:
         """The part of a find's reply that holds its documents, as raw BSON."""
-        raw = self.codec.with_options(document_class=RawBSONDocument)
-        return bytes(self._run({"find": table, **find}, raw)["cursor"].raw)
+        return bytes(self._run({"find": table, **find}, self._raw)["cursor"].raw)
 
     def _abandon(self, table: str, cursor: int) -> None:
         with driver_errors(self.server):
@@ -185,7 +200,7 @@ class ServerWire:
     def insert_missing(self, table: str, documents: Sequence[Mapping[str, Any]], *, durable: bool = True) -> list[int]:
         concern = {"w": "majority" if durable else 1}
         command = {"insert": table, "documents": list(documents), "ordered": False, "writeConcern": concern}
-        reply = self._run(command, self.codec)
+        reply = self._run(command, self._raw)
         raise_concern_error(reply, self.server)
         errors = reply.get("writeErrors", [])
         raise_write_error([error for error in errors if error["code"] != DUPLICATE_KEY], self.server)
@@ -211,7 +226,7 @@ class ServerWire:
 
     def _command(self, command: dict[str, Any], *, durable: bool = True) -> Mapping[str, Any]:
         command["writeConcern"] = {"w": "majority" if durable else 1}
-        reply: Mapping[str, Any] = self._run(command, self.codec)
+        reply: Mapping[str, Any] = self._run(command, self._raw)
         raise_concern_error(reply, self.server)
         raise_write_error(reply.get("writeErrors", []), self.server)
         return reply
@@ -225,6 +240,8 @@ class ServerWire:
         with driver_errors(self.server):
             try:
                 return self._database.command(command, codec_options=codec)
+            except UnicodeError:
+                return self._database.command(raw_command(command, self.codec), codec_options=codec)
             except ServerSelectionTimeoutError:
                 raise
             except AutoReconnect:

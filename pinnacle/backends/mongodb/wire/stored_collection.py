@@ -6,7 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pinnacle.backends.mongodb.wire.errors import DuplicateKey, driver_errors
+import bson
+from bson.codec_options import CodecOptions
+
+from pinnacle.backends.mongodb.wire.encoding import FORGIVING, decode_keyed
+from pinnacle.backends.mongodb.wire.errors import DuplicateKey, Undecodable, driver_errors
+from pinnacle.backends.mongodb.wire.raw_encoding import raw_argument
+from pinnacle.backends.mongodb.wire.row_bytes import split
 
 Condition = Mapping[str, Any]
 Order = Sequence[tuple[str, int]]
@@ -18,6 +24,8 @@ class StoredCollection:
 
     _driver: Any
     _server: str
+    _codec: CodecOptions[Any] | None = None
+    """Of our own reads and writes: whose keys may be such as the driver does not encode."""
 
     def find(
         self, condition: Condition | None = None, projection: Any = None, *, sort: Order = (), skip: int = 0,
@@ -26,12 +34,44 @@ class StoredCollection:
         """The documents that match; a ``limit`` of 0 is none."""
         return self._read("find", condition or {}, projection, sort=list(sort) or None, skip=skip, limit=limit)
 
+    def find_decodable(self, condition: Condition, projection: Any = None, **options: Any) -> Iterator[dict[str, Any]]:
+        """As `find`, up to the first document that cannot be decoded, which RowRejected names."""
+        count = 0
+        try:
+            for document in self.find(condition, projection, **options):
+                yield document
+                count += 1
+        except Undecodable:
+            limit = options.get("limit", 0)
+            options |= {"skip": options.get("skip", 0) + count, "limit": limit and limit - count}
+            for batch in self.raw_batches(condition, projection, **options):
+                yield from map(self._decoded, split(batch))
+
+    def _decoded(self, row: bytes) -> dict[str, Any]:
+        codec = self._driver.codec_options
+        try:
+            return bson.decode(row, codec)
+        except Exception as error:  # whatever the driver makes of it
+            (known,), _ = decode_keyed([row], codec.with_options(**FORGIVING))
+            raise Undecodable(
+                f"the document with _id {known.get('_id')!r} of {self._driver.name!r} cannot be decoded: {error}; "
+                "leave it out by a condition or a projection, or open pinnacle() on a pymongo Database whose "
+                "codec_options take it"
+            ) from error
+
     def aggregate(self, pipeline: Sequence[Condition], **options: Any) -> Iterator[dict[str, Any]]:
         return self._read("aggregate", list(pipeline), **options)
 
-    def raw_batches(self, condition: Condition, projection: Any, *, sort: Order = ()) -> Iterator[bytes]:
+    def raw_batches(
+        self, condition: Condition, projection: Any, *, sort: Order = (), skip: int = 0, limit: int = 0
+    ) -> Iterator[bytes]:
         """The documents that match as the server sends them, many in a piece."""
-        return self._read("find_raw_batches", condition, projection, sort=list(sort) or None)
+        order = list(sort) or None
+        return self._read("find_raw_batches", condition, projection, sort=order, skip=skip, limit=limit)
+
+    def raw_aggregate(self, pipeline: Sequence[Condition], **options: Any) -> Iterator[bytes]:
+        """What a pipeline gives as the server sends it."""
+        return self._read("aggregate_raw_batches", list(pipeline), **options)
 
     def find_one(
         self, condition: Condition, projection: Any = None, *, sort: Order = (), within_ms: int | None = None
@@ -107,8 +147,19 @@ class StoredCollection:
 
     def _call(self, verb: str, *arguments: Any, **options: Any) -> Any:
         with driver_errors(self._server):
-            return getattr(self._driver, verb)(*arguments, **options)
+            try:
+                return getattr(self._driver, verb)(*arguments, **options)
+            except UnicodeError:
+                if self._codec is None:
+                    raise
+                return getattr(self._driver, verb)(*(raw_argument(each, self._codec) for each in arguments), **options)
 
     def _read(self, verb: str, *arguments: Any, **options: Any) -> Iterator[Any]:
         with driver_errors(self._server):
-            yield from getattr(self._driver, verb)(*arguments, **options)
+            try:
+                yield from getattr(self._driver, verb)(*arguments, **options)
+            except UnicodeError:  # raised before the first is asked for
+                if self._codec is None:
+                    raise
+                raw = (raw_argument(each, self._codec) for each in arguments)
+                yield from getattr(self._driver, verb)(*raw, **options)

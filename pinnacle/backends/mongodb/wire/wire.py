@@ -16,7 +16,7 @@ from bson.timestamp import Timestamp
 from pinnacle.backends.mongodb.query import Window
 from pinnacle.backends.mongodb.wire.change_stream import ChangeStream
 from pinnacle.backends.mongodb.wire.shape import Shape
-from pinnacle.backends.mongodb.wire.stored_collection import StoredCollection
+from pinnacle.backends.mongodb.wire.stored_collection import Order, StoredCollection
 from pinnacle.backends.protocol import Capability
 
 
@@ -109,6 +109,12 @@ class Wire(Protocol):
 
     def hashes_at(self, table: str, keys: Sequence[Any]) -> set[bytes]:
         """The fingerprints recorded for ``keys``."""
+
+    def documents(
+        self, table: str, condition: Mapping[str, Any], projection: Any = None, *, sort: Order = (), limit: int = 0,
+        key: str = "_id",
+    ) -> list[dict[str, Any]]:  # fmt: skip
+        """Documents of which ``key`` is the key of a row; of one that cannot be decoded it is all there is."""
 
     def keys(self, table: str, after: Any, last: Any, limit: int, path: str = "_id") -> list[Any]:
         """The next keys in order after ``after`` and up to ``last`` (None: no bound), as documents have them at
