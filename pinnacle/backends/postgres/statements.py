@@ -24,12 +24,14 @@ widens to other digits, ``character(n)``, which is padded, and numbers with anot
 class Kind:
     """A column's type, as the catalog of the database describes it; ``bare`` without its length or
     precision: a cast to varchar(5) would cut a value that an assignment refuses. ``hashed``: the type
-    that values are hashed as, where that is another: types that hold the same values hash the same."""
+    that values are hashed as, where that is another: types that hold the same values hash the same.
+    ``number``: the column's place in its table, which a renaming leaves."""
 
     def __init__(
-        self, oid: int, declared: str, bare: str, send: str, category: str, collation: str | None, base: str | None
-    ) -> None:
-        self.oid, self.declared, self.bare, self.send = oid, declared, bare, send
+        self, oid: int, declared: str, bare: str, send: str, category: str, collation: str | None, base: str | None,
+        number: int,
+    ) -> None:  # fmt: skip
+        self.oid, self.declared, self.bare, self.send, self.number = oid, declared, bare, send, number
         self.is_array = category == "A"
         self.hashed = HASHED_AS.get(base or bare, base)
         self.with_collation = f"{declared} COLLATE {collation}" if collation else declared
@@ -42,7 +44,7 @@ def column_kinds(connection: sa.Connection, table: str) -> dict[str | None, Kind
             "SELECT a.attname, a.atttypid::bigint, format_type(a.atttypid, a.atttypmod), "
             "format_type(a.atttypid, NULL), CASE e.typsend WHEN 0 THEN '-' ELSE t.typsend::text END, t.typcategory, "
             "CASE WHEN a.attcollation <> t.typcollation THEN a.attcollation::regcollation::text END, "
-            "CASE t.typtype WHEN 'e' THEN 'text' WHEN 'd' THEN format_type(t.typbasetype, NULL) END "
+            "CASE t.typtype WHEN 'e' THEN 'text' WHEN 'd' THEN format_type(t.typbasetype, NULL) END, a.attnum "
             "FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid "
             "LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A' "
             "WHERE a.attrelid = to_regclass(:table) AND a.attnum > 0 AND NOT a.attisdropped"

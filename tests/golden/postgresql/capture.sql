@@ -2,7 +2,7 @@ CREATE TABLE pinnacle.pinnacle_state_1 ( k0 INTEGER NOT NULL, fingerprint BYTEA 
 
 ALTER TABLE "docs" ADD COLUMN "loud" TEXT;
 
-CREATE TABLE IF NOT EXISTS "pinnacle"."pinnacle_outbox_1" (xid xid8 NOT NULL DEFAULT pg_current_xact_id(), k0 integer, changed_at timestamptz NOT NULL DEFAULT clock_timestamp());
+CREATE TABLE IF NOT EXISTS "pinnacle"."pinnacle_outbox_1" (xid xid8 NOT NULL DEFAULT pg_current_xact_id(), k0 text, changed_at timestamptz NOT NULL DEFAULT clock_timestamp());
 
 CREATE INDEX IF NOT EXISTS "pinnacle_outbox_1_xid" ON "pinnacle"."pinnacle_outbox_1" (xid);
 
@@ -10,7 +10,8 @@ CREATE TABLE IF NOT EXISTS "pinnacle"."pinnacle_work_1" (place bigint GENERATED 
 
 CREATE OR REPLACE FUNCTION "pinnacle"."pinnacle_capture_1_row" (o0 integer, n0 integer) RETURNS boolean LANGUAGE plpgsql VOLATILE SECURITY DEFINER
   SET search_path = pg_catalog, pg_temp AS $pinnacle$
-  BEGIN IF n0 IS NOT NULL THEN
+  BEGIN IF to_regclass('"pinnacle"."pinnacle_outbox_1"') IS NULL THEN RETURN false;
+  END IF; IF n0 IS NOT NULL THEN
   INSERT INTO "pinnacle"."pinnacle_outbox_1" (k0)
   VALUES (n0);
   END IF; IF o0 IS NOT NULL AND (o0) IS DISTINCT FROM (n0) THEN
@@ -27,7 +28,8 @@ CREATE OR REPLACE FUNCTION "pinnacle"."pinnacle_capture_1_never"() RETURNS trigg
 
 CREATE OR REPLACE FUNCTION "pinnacle"."pinnacle_capture_1_truncate"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
   SET search_path = pg_catalog, pg_temp AS $pinnacle$
-  BEGIN
+  BEGIN IF to_regclass('"pinnacle"."pinnacle_outbox_1"') IS NULL THEN RETURN NULL;
+  END IF;
   INSERT INTO "pinnacle"."pinnacle_outbox_1" (k0)
   VALUES (NULL); PERFORM pg_notify('pinnacle', ''); RETURN NULL;
   END $pinnacle$;
@@ -47,15 +49,15 @@ CREATE TRIGGER "pinnacle_1_update"
 
 CREATE OR REPLACE FUNCTION "pinnacle"."pinnacle_capture_1_insert"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
   SET search_path = pg_catalog, pg_temp AS $pinnacle$
-  BEGIN
+  BEGIN IF to_regclass('"pinnacle"."pinnacle_outbox_1"') IS NULL THEN RETURN NULL;
+  END IF; IF (pg_identify_object_as_address('pg_class'::regclass, TG_RELID, 1)).object_names[3] IS DISTINCT FROM 'id' THEN
+  INSERT INTO "pinnacle"."pinnacle_outbox_1" (k0)
+  VALUES (NULL); RETURN NULL;
+  END IF;
   INSERT INTO "pinnacle"."pinnacle_outbox_1" (k0)
   SELECT r."id"
   FROM pinnacle_rows AS r; IF FOUND THEN PERFORM pg_notify('pinnacle', '');
   END IF; RETURN NULL;
-  EXCEPTION
-  WHEN undefined_column OR undefined_table OR datatype_mismatch OR cannot_coerce THEN
-  INSERT INTO "pinnacle"."pinnacle_outbox_1" (k0)
-  VALUES (NULL); RETURN NULL;
   END $pinnacle$;
 
 CREATE TRIGGER "pinnacle_1_insert"
@@ -65,15 +67,15 @@ CREATE TRIGGER "pinnacle_1_insert"
 
 CREATE OR REPLACE FUNCTION "pinnacle"."pinnacle_capture_1_delete"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
   SET search_path = pg_catalog, pg_temp AS $pinnacle$
-  BEGIN
+  BEGIN IF to_regclass('"pinnacle"."pinnacle_outbox_1"') IS NULL THEN RETURN NULL;
+  END IF; IF (pg_identify_object_as_address('pg_class'::regclass, TG_RELID, 1)).object_names[3] IS DISTINCT FROM 'id' THEN
+  INSERT INTO "pinnacle"."pinnacle_outbox_1" (k0)
+  VALUES (NULL); RETURN NULL;
+  END IF;
   INSERT INTO "pinnacle"."pinnacle_outbox_1" (k0)
   SELECT r."id"
   FROM pinnacle_rows AS r; IF FOUND THEN PERFORM pg_notify('pinnacle', '');
   END IF; RETURN NULL;
-  EXCEPTION
-  WHEN undefined_column OR undefined_table OR datatype_mismatch OR cannot_coerce THEN
-  INSERT INTO "pinnacle"."pinnacle_outbox_1" (k0)
-  VALUES (NULL); RETURN NULL;
   END $pinnacle$;
 
 CREATE TRIGGER "pinnacle_1_delete"

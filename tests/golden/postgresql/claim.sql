@@ -1,7 +1,5 @@
 SELECT set_config('row_security', 'off', true), set_config('extra_float_digits', '1', true), set_config('plan_cache_mode', 'force_custom_plan', true);
 
-SELECT set_config('row_security', 'off', true), set_config('extra_float_digits', '1', true), set_config('plan_cache_mode', 'force_custom_plan', true);
-
 SELECT min(pinnacle.pinnacle_work_1.place) AS min_1
   FROM pinnacle.pinnacle_work_1;
 
@@ -11,8 +9,6 @@ SELECT pinnacle.pinnacle_work_1.place
   FROM pinnacle.pinnacle_work_1
   WHERE pinnacle.pinnacle_work_1.place >= %(place_1)s::BIGINT
   LIMIT %(param_1)s::INTEGER;
-
-SELECT set_config('row_security', 'off', true), set_config('extra_float_digits', '1', true), set_config('plan_cache_mode', 'force_custom_plan', true);
 
 UPDATE pinnacle.pinnacle_output
   SET released=pinnacle.pinnacle_output.released

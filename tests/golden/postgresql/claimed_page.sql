@@ -1,12 +1,8 @@
 SELECT set_config('row_security', 'off', true), set_config('extra_float_digits', '1', true), set_config('plan_cache_mode', 'force_custom_plan', true);
 
-SELECT set_config('row_security', 'off', true), set_config('extra_float_digits', '1', true), set_config('plan_cache_mode', 'force_custom_plan', true);
-
 SELECT pinnacle.pinnacle_output.released
   FROM pinnacle.pinnacle_output
   WHERE pinnacle.pinnacle_output.id = %(id_1)s::INTEGER;
-
-SELECT set_config('row_security', 'off', true), set_config('extra_float_digits', '1', true), set_config('plan_cache_mode', 'force_custom_plan', true);
 
 SELECT set_config('row_security', 'off', true), set_config('extra_float_digits', '1', true), set_config('plan_cache_mode', 'force_custom_plan', true);
 

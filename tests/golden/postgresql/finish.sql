@@ -1,5 +1,3 @@
-SELECT set_config('row_security', 'off', true), set_config('extra_float_digits', '1', true), set_config('plan_cache_mode', 'force_custom_plan', true);
-
 UPDATE pinnacle.pinnacle_listener
   SET processed=(pinnacle.pinnacle_listener.processed + %(processed_1)s::BIGINT)
   WHERE pinnacle.pinnacle_listener.output_id = %(output_id_1)s::INTEGER;

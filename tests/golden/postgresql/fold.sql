@@ -1,5 +1,3 @@
-SELECT set_config('row_security', 'off', true), set_config('extra_float_digits', '1', true), set_config('plan_cache_mode', 'force_custom_plan', true);
-
 SELECT pinnacle.pinnacle_listener.position
   FROM pinnacle.pinnacle_listener
   WHERE pinnacle.pinnacle_listener.output_id = %(output_id_1)s::INTEGER FOR UPDATE;
@@ -13,7 +11,7 @@ WITH taken AS (DELETE FROM "pinnacle"."pinnacle_outbox_1"
             LIMIT %(rows)s)) AS unseen
         ORDER BY xid
         LIMIT %(rows)s))
-    RETURNING xid, k0, changed_at), folded AS (INSERT INTO "pinnacle"."pinnacle_work_1" (k0, at)
+    RETURNING xid, CAST(k0 AS integer) AS k0, changed_at), folded AS (INSERT INTO "pinnacle"."pinnacle_work_1" (k0, at)
     SELECT k0, CAST(extract(epoch
         FROM min(changed_at)) AS double precision)
     FROM taken

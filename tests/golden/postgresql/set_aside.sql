@@ -1,5 +1,3 @@
-SELECT set_config('row_security', 'off', true), set_config('extra_float_digits', '1', true), set_config('plan_cache_mode', 'force_custom_plan', true);
-
 INSERT INTO "pinnacle"."pinnacle_state_1" (k0, fingerprint, version, failed)
   SELECT "docs"."id", decode(md5(record_send(row(docs.body))), 'hex'), 0, true
   FROM "docs"
@@ -9,8 +7,6 @@ INSERT INTO "pinnacle"."pinnacle_state_1" (k0, fingerprint, version, failed)
 
 DELETE FROM pinnacle.pinnacle_error
   WHERE pinnacle.pinnacle_error.output_id = %(output_id_1)s::INTEGER AND pinnacle.pinnacle_error.key = %(key_1)s::VARCHAR;
-
-SELECT set_config('row_security', 'off', true), set_config('extra_float_digits', '1', true), set_config('plan_cache_mode', 'force_custom_plan', true);
 
 INSERT INTO pinnacle.pinnacle_error (output_id, key, version, error, message, traceback, attempts, failed_at)
   VALUES (%(output_id)s::INTEGER, %(key)s::VARCHAR, %(version)s::INTEGER, %(error)s::VARCHAR, %(message)s::VARCHAR, %(traceback)s::VARCHAR, %(attempts)s::INTEGER, %(failed_at)s);
