@@ -23,11 +23,14 @@ from pathlib import Path
 import click
 import psycopg
 import pytest
+from sqlalchemy.dialects import postgresql, sqlite
 
 import pinnacle
 from pinnacle import Database, Listener, Model, Settings
 from pinnacle.base import errors
 from pinnacle.base.distribution import DISTRIBUTION
+from pinnacle.base.types import OutputType
+from pinnacle.base.types.registry import _TYPES as KINDS
 from pinnacle.cli import main
 from pinnacle.testing.__main__ import main as serve
 from tests.pages import ROOT, SITE, Page, help_of, page, pages, plugin_pages
@@ -196,6 +199,26 @@ def check_local_link(page: Page, link: str) -> None:
 
 def test_the_readme_is_a_front_page():
     assert len(page("README.md").text.splitlines()) < README_LINES
+
+
+def test_the_types_of_outputs_are_those_there_are():
+    """Which annotations mean one, and which columns SQL databases keep it in."""
+    told = page("docs/guide/columns.md").table("return annotation")
+    dialects = (sqlite.dialect(), postgresql.dialect())
+    names: set[str] = set()
+    for annotations, cells in told.items():
+        meant = [kind for kind in KINDS.values() if set(re.findall(r"`(\w+)`", annotations)) & names_of(kind)]
+        names |= set(re.findall(r"`(\w+)`", annotations))
+        for dialect, cell in zip(dialects, cells, strict=False):
+            kept = [(kind().on_sqlite() if dialect is dialects[0] else kind().on_postgres()).type for kind in meant]
+            columns = [column.compile(dialect=dialect).removesuffix(" WITHOUT TIME ZONE") for column in kept]
+            assert not meant or cell.split(", ") == columns, annotations
+    assert names == {name for kind in KINDS.values() for name in names_of(kind)}
+    assert "`Vector(dim)`" in told
+
+
+def names_of(kind: type[OutputType]) -> set[str]:
+    return {python.__name__ for python in kind.annotations}
 
 
 def test_the_options_of_a_listener_are_those_it_has():

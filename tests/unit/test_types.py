@@ -9,6 +9,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from fractions import Fraction
+from importlib.metadata import EntryPoint
 from types import SimpleNamespace
 from typing import Annotated, Any, Optional, TypedDict, Union
 
@@ -97,8 +98,16 @@ class Movie(TypedDict):
     "annotation", [None, Any, object, complex, str | int, set, tuple, "vector", type(None), 7], ids=str
 )
 def test_what_no_column_holds_is_refused_naming_what_one_does(annotation):
-    with pytest.raises(ConfigError, match="annotate what it returns"):
+    with pytest.raises(ConfigError, match=r"annotate what it returns.* str, int, .* dict, list, a Pydantic model"):
         output_type_of(annotation)
+
+
+def test_an_entry_point_has_the_name_of_its_type(monkeypatch):
+    points = [EntryPoint("vectors", "pinnacle.base.types.vector:Vector", registry.GROUP)]
+    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    monkeypatch.setattr(registry, "_installed", registry._installed.__wrapped__)
+    with pytest.raises(ConfigError, match=r"calls itself 'vector', and its entry point .* calls it 'vectors'"):
+        output_type_of("amounts")
 
 
 @pytest.mark.parametrize("kind", EVERY, ids=str)

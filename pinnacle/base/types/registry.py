@@ -71,9 +71,11 @@ def output_type_of(annotation: Any, *, where: str = "the model") -> OutputType:
         return known()
     if isinstance(annotation, type) and (hasattr(annotation, "model_dump") or dataclasses.is_dataclass(annotation)):
         return Json()
+    kinds = [*_TYPES.values(), *_installed().values()]
+    names = dict.fromkeys(python.__name__ for kind in kinds for python in kind.annotations)
     raise ConfigError(
-        f"{where} needs an output type: annotate what it returns, or pass output_type= one of str, int, float, "
-        f"bool, bytes, datetime, dict, list, a Pydantic model, a dataclass or Vector(dim); found {annotation!r}"
+        f"{where} needs an output type: annotate what it returns, or pass output_type= one of {', '.join(names)}, "
+        f"a Pydantic model, a dataclass or Vector(dim); found {annotation!r}"
     )
 
 
@@ -108,8 +110,19 @@ def _meant_by(annotation: Any) -> type[OutputType] | None:
 
 @functools.cache
 def _installed() -> dict[str, type[OutputType]]:
-    """The types of installed packages; loaded when a name or an annotation is none of our own."""
-    return {point.name: point.load() for point in entry_points(group=GROUP)}
+    """The types of installed packages; loaded when a name or an annotation is none of our own.
+
+    ConfigError for one under another name than its own, by which a stored output would not find it.
+    """
+    found: dict[str, type[OutputType]] = {}
+    for point in entry_points(group=GROUP):
+        kind = found[point.name] = point.load()
+        if kind.name != point.name:
+            raise ConfigError(
+                f"the output type {point.value} calls itself {kind.name!r}, and its entry point in the group {GROUP!r} "
+                f"calls it {point.name!r}; the package must give both one name"
+            )
+    return found
 
 
 def _has_to_be_told(kind: type[OutputType]) -> bool:
