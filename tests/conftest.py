@@ -13,7 +13,7 @@ database is asked, ``same_standalone`` for what a mongod does with a replica set
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,7 @@ from pinnacle.backends.protocol import Backend
 from tests import shared
 from tests.databases import (
     CAPABILITIES,
-    DocumentDatabase,
-    SqlDatabase,
+    DATABASES,
     UserDatabase,
     database_on,
     matching,
@@ -61,7 +60,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def redundant(definition: pytest.Item) -> set[str]:
     """The databases on which a test would only prove again what it proves on others."""
     if definition.get_closest_marker("anywhere"):
-        return {"postgres", "mongodb", "mongodb_standalone"}
+        return {*DATABASES} - {"sqlite", "mongomock"}
     return {"mongodb_standalone"} if definition.get_closest_marker("same_standalone") else set()
 
 
@@ -160,23 +159,16 @@ def new_mongodb(server: str) -> Iterator[str]:
 @pytest.fixture
 def backend(request) -> Iterator[UserDatabase]:
     """A user's database of each kind, changed with the plain driver."""
-    makers: dict[str, Callable[[], Any]] = {
-        "sqlite": lambda: SqlDatabase("sqlite", request.getfixturevalue("sqlite_url")),
-        "postgres": lambda: SqlDatabase("postgres", request.getfixturevalue("postgres_url")),
-        "mongodb": lambda: DocumentDatabase.connect("mongodb", request.getfixturevalue("mongodb_url")),
-        "mongodb_standalone": lambda: DocumentDatabase.connect(
-            "mongodb_standalone", request.getfixturevalue("standalone_url")
-        ),
-        "mongomock": lambda: new_mongomock(new_name()),
-    }
-    database = makers[request.param]()
+    listed = DATABASES[request.param]
+    database = listed.opened(request.param, request.getfixturevalue(listed.address))
     yield database
     database.close()
 
 
-def new_mongomock(name: str) -> DocumentDatabase:
-    database = mongomock.MongoClient()[name]
-    return DocumentDatabase("mongomock", database, database)
+@pytest.fixture
+def mongomock_database() -> Any:
+    """A new, empty database in this process."""
+    return mongomock.MongoClient()[new_name()]
 
 
 @pytest.fixture

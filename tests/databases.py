@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -27,16 +28,6 @@ COLUMN_TYPES: dict[Any, Any] = {
     datetime: sa.DateTime(timezone=True),
     dict: sa.JSON,
 }
-
-SQL = frozenset({Capability.SQL, Capability.TRANSACTIONS})
-CAPABILITIES: dict[str, frozenset[Capability]] = {
-    "sqlite": SQL,
-    "postgres": SQL | {Capability.MANY_PROCESSES, Capability.NATIVE_VECTORS},
-    "mongodb": frozenset({Capability.DOCUMENTS, Capability.TRANSACTIONS, Capability.MANY_PROCESSES}),
-    "mongodb_standalone": frozenset({Capability.DOCUMENTS, Capability.MANY_PROCESSES}),
-    "mongomock": frozenset({Capability.DOCUMENTS}),
-}
-"""What each database of the tests can do; a contract test compares it with what its backend says."""
 
 
 class UserDatabase(Protocol):
@@ -188,6 +179,11 @@ class DocumentDatabase:
         client: pymongo.MongoClient[Any] = pymongo.MongoClient(url)
         return cls(name, url, client.get_default_database())
 
+    @classmethod
+    def around(cls, name: str, database: Any) -> DocumentDatabase:
+        """In this process; ``database`` is the object itself."""
+        return cls(name, database, database)
+
     def open(self) -> pinnacle.Database:
         return pinnacle.pinnacle(self.address)
 
@@ -239,6 +235,29 @@ class DocumentDatabase:
         client = self.database.client
         client.drop_database(self.database.name)
         client.close()
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A kind of database that contract tests run on: what it can do, the fixture that gives its address, and how a
+    test gets at it, given its name and that."""
+
+    capabilities: frozenset[Capability]
+    address: str
+    opened: Callable[[str, Any], Any]
+
+
+SQL = frozenset({Capability.SQL, Capability.TRANSACTIONS})
+SERVER = frozenset({Capability.DOCUMENTS, Capability.MANY_PROCESSES})
+DATABASES = {
+    "sqlite": Listed(SQL, "sqlite_url", SqlDatabase),
+    "postgres": Listed(SQL | {Capability.MANY_PROCESSES, Capability.NATIVE_VECTORS}, "postgres_url", SqlDatabase),
+    "mongodb": Listed(SERVER | {Capability.TRANSACTIONS}, "mongodb_url", DocumentDatabase.connect),
+    "mongodb_standalone": Listed(SERVER, "standalone_url", DocumentDatabase.connect),
+    "mongomock": Listed(frozenset({Capability.DOCUMENTS}), "mongomock_database", DocumentDatabase.around),
+}
+CAPABILITIES = {name: listed.capabilities for name, listed in DATABASES.items()}
+"""What each can do; a contract test compares it with what its backend says."""
 
 
 def without(row: Mapping[str, Any], key: str) -> dict[str, Any]:

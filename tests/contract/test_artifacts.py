@@ -9,17 +9,19 @@ import random
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import sqlalchemy as sa
 
-from pinnacle import BackendError, Component, NotFound
+from pinnacle import BackendError, Component, NotFound, Settings
 from pinnacle.backends.protocol import Capability
 from pinnacle.backends.sql import schema
 from pinnacle.base import limits
 from pinnacle.base.rows import Record
+from pinnacle.catalog.catalog import Catalog
 from pinnacle.plugin import Artifact, unpack
 from tests.contract.documents import has, wait_until
 
@@ -106,11 +108,12 @@ def test_no_record_is_left_without_its_bytes_by_those_who_remove_others(backend,
 
     def work(name):
         try:
-            with backend.open() as handle:
+            with backend.open() as handle, closing(backend.below()) as below:
+                catalog = Catalog(below.catalog, Settings())
                 start.wait(timeout=600)
                 for number in range(rounds):
                     weights = Weights(name, weights=Artifact(b"shared" * 10))
-                    handle.add(weights) if how == "added" else handle._catalog.put(weights, 0)
+                    handle.add(weights) if how == "added" else catalog.put(weights, 0)
                     assert handle.load("run", name).weights.read() == b"shared" * 10, number
                     if number < rounds - 1:
                         handle.remove("run", name)
@@ -189,9 +192,9 @@ def test_threads_that_put_the_same_artifact_at_once_leave_one_of_it(backend, sto
 
     def work():
         try:
-            with backend.open() as handle:
+            with closing(backend.below()) as handle:
                 start.wait(timeout=600)
-                put(handle._backend.catalog, BLOB * 2)
+                put(handle.catalog, BLOB * 2)
         except Exception as error:
             failures.append(error)
 
@@ -207,14 +210,15 @@ def test_threads_that_put_the_same_artifact_at_once_leave_one_of_it(backend, sto
 
 KILLED = """
 import sys
-from pinnacle import pinnacle
+from pinnacle import Settings
+from pinnacle.backends.open import open_backend
 
 def chunks():
     for number in range(1_000_000):
         print(number, flush=True)
         yield b"x" * (1 << 20)
 
-pinnacle(sys.argv[1])._backend.catalog.put_artifact("0" * 64, chunks())
+open_backend(sys.argv[1], Settings()).catalog.put_artifact("0" * 64, chunks())
 """
 
 
@@ -236,10 +240,11 @@ def test_a_process_killed_midway_leaves_nothing_that_is_seen_and_the_next_upload
 
 PUT_AND_KILLED = """
 import os, signal, sys
-from pinnacle import pinnacle
+from pinnacle import Settings
+from pinnacle.backends.open import open_backend
 from tests.contract.test_artifacts import put, record
 
-store = pinnacle(sys.argv[1])._backend.catalog
+store = open_backend(sys.argv[1], Settings()).catalog
 used = put(store, b"used" * 2_000_000)
 store.save(record("a", 0, used))
 for content in (b"unused" * 2_000_000, b"small"):
@@ -292,8 +297,8 @@ def test_an_upload_that_was_silent_for_too_long_is_given_up_and_says_so(backend,
         for number, start in enumerate(range(0, len(content), 1 << 20)):
             if number == 7:
                 wait_until(lambda: len(chunks(backend)) >= 3 or not has(backend, Capability.TRANSACTIONS))
-                with backend.open() as other:
-                    put(other._backend.catalog, b"another")
+                with closing(backend.below()) as other:
+                    put(other.catalog, b"another")
             yield content[start : start + (1 << 20)]
 
     sha256 = hashlib.sha256(content).hexdigest()

@@ -125,11 +125,11 @@ def test_the_newest_day_comes_first_and_one_model_can_be_asked_for(db, ledger):
 @pytest.mark.unmigrated
 def test_threads_that_add_at_once_lose_nothing(backend, db):
     rows = [spent(model=name, calls=1, cost=0.25) for name in "abc"]
-    handles = [backend.open() for _ in range(4)]
+    handles = [backend.below() for _ in range(4)]
 
     def add(handle, order):
         for _ in range(MANY):
-            handle._backend.ledger.add_usage(order)
+            handle.ledger.add_usage(order)
 
     threads = [
         threading.Thread(target=add, args=(handle, rows if number % 2 else rows[::-1]))
@@ -182,10 +182,10 @@ def test_usage_stays_when_its_model_and_output_are_removed(backend, db, ledger):
 def test_a_cached_result_is_found_by_every_handle(backend, ledger):
     texts = {digest(0): '"an answer"', b"\xff" * 16: json.dumps([0.1, None, "Grüße \x00 'quoted' %s :name"])}
     ledger.cache(texts, DAY_S)
-    with backend.open() as other:
-        assert other._backend.ledger.cached([digest(5), *texts]) == texts
-        assert other._backend.ledger.cached([digest(5)]) == {}
-        assert other._backend.ledger.cached([]) == {}
+    with contextlib.closing(backend.below()) as other:
+        assert other.ledger.cached([digest(5), *texts]) == texts
+        assert other.ledger.cached([digest(5)]) == {}
+        assert other.ledger.cached([]) == {}
 
 
 def test_a_text_that_no_database_stores_is_the_same_json_afterwards(ledger):
@@ -230,8 +230,8 @@ def test_a_new_process_erases_what_has_expired_with_its_first_put(backend, ledge
     ledger.cache({digest(0): '"first"'}, DAY_S)
     ledger.cache({digest(1): '"secret"'}, 0)
     assert "secret" in str(snapshot(backend))
-    with backend.open() as other:
-        other._backend.ledger.cache({digest(2): '"open"'}, DAY_S)
+    with contextlib.closing(backend.below()) as other:
+        other.ledger.cache({digest(2): '"open"'}, DAY_S)
     assert "secret" not in str(snapshot(backend))
 
 
@@ -286,11 +286,11 @@ def test_handles_that_put_and_trim_at_once_do_not_hinder_each_other(backend, led
         try:
             for number in range(40):
                 ten = [digest((sign * number * 7 + step) % 60) for step in range(10)]
-                handle._backend.ledger.cache(dict.fromkeys(ten, "1"), DAY_S if number % 3 else 0)
+                handle.ledger.cache(dict.fromkeys(ten, "1"), DAY_S if number % 3 else 0)
         except Exception as error:
             failures.append(error)
 
-    with backend.open() as one, backend.open() as two:
+    with contextlib.closing(backend.below()) as one, contextlib.closing(backend.below()) as two:
         threads = [threading.Thread(target=put, args=pair) for pair in ((one, 1), (two, -1))]
         for thread in threads:
             thread.start()
@@ -306,8 +306,8 @@ def test_a_batch_is_collected_by_another_handle_as_it_was_saved(backend, ledger)
     keys = [1, "x'\"%\x00", ("a", 2), None, "half a pair: \ud83d", b"\x00\xff"]
     saved = job(items=[(dump_key(key), f"{number:032x}") for number, key in enumerate(keys)])
     ledger.save_batch(saved)
-    with backend.open() as other:
-        assert other._backend.ledger.batches(1) == [saved]
+    with contextlib.closing(backend.below()) as other:
+        assert other.ledger.batches(1) == [saved]
 
 
 def test_batches_are_listed_by_output_oldest_first(ledger):

@@ -170,11 +170,11 @@ def test_a_column_of_its_kind_is_adopted(backend, db):
     assert backend.read_all("docs")[1]["price"] == "1.50"
 
 
-def test_parameters_are_stored_with_it(backend, db):
+def test_parameters_are_stored_with_it(backend, db, below):
     create_docs(backend, "1.505")
     exact = model(lambda body: Decimal(body), identifier="exact", output_type=Money(places=3))
     assert exact.predict(X="body", db=db, select=backend.query("docs")).written == 1
-    assert [info.type for info in db._backend.outputs.of("exact")] == [Money(places=3)]
+    assert [info.type for info in below.outputs.of("exact")] == [Money(places=3)]
     assert db.load("model", "exact").output_type == Money(places=3)
 
 

@@ -77,28 +77,28 @@ def test_side_outputs_of_another_type_and_of_others(backend, db):
     assert str(other.value) == "'chunks' holds items of str and the output is items of bytes; choose another name"
 
 
-def test_a_second_listener_of_an_output(backend, db):
+def test_a_second_listener_of_an_output(backend, db, below):
     create_docs(backend, "a")
     db.add(Listener(model=shout, key="body", select=backend.query("docs"), output="said"))
     number = db.outputs()[0].id
     with pytest.raises(Conflict) as refused:
-        db._backend.listeners.register(number, "another", 0)
+        below.listeners.register(number, "another", 0)
     assert str(refused.value) == (
         "listener 'docs.said' keeps that output fresh already; use its identifier, or remove it first"
     )
 
 
-def test_an_output_number_that_is_not_there(backend, db):
-    db._backend.migrate()
+def test_an_output_number_that_is_not_there(below):
+    below.migrate()
     with pytest.raises(NotFound) as refused:
-        db._backend.outputs.forget(77, drop_column=False)
+        below.outputs.forget(77, drop_column=False)
     assert str(refused.value) == "there is no output number 77"
 
 
-def test_a_source_of_another_database(backend, db):
+def test_a_source_of_another_database(below):
     class Foreign:
         fields = Fields(("body",))
 
     with pytest.raises(UnsupportedQuery) as refused:
-        db._backend.scan(Foreign())
+        below.scan(Foreign())
     assert str(refused.value) == "Foreign is of another database"

@@ -35,11 +35,18 @@ def runs(below):
     return below.runs
 
 
+OPENED = """
+import sys, time
+from pinnacle import Settings
+from pinnacle.backends.open import open_backend
+runs = open_backend(sys.argv[1], Settings()).runs
+"""
+
+
 def start(address, script, *arguments):
     """A process that runs ``script``, whose ``runs`` are those of this database, and answers by lines."""
-    opened = f"import sys, time\nfrom pinnacle import pinnacle\nruns = pinnacle(sys.argv[1])._backend.runs\n{script}"
     return subprocess.Popen(
-        [sys.executable, "-c", opened, str(address), *map(str, arguments)],
+        [sys.executable, "-c", f"{OPENED}{script}", str(address), *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -61,8 +68,8 @@ def test_before_anything_is_written_there_is_nothing_and_nothing_is_made(backend
 
 def test_a_lease_keeps_others_out_until_it_is_released(backend, runs):
     assert runs.lease("llm", "one", TTL_S) is None
-    with backend.open() as other:
-        theirs = other._backend.runs
+    with contextlib.closing(backend.below()) as other:
+        theirs = other.runs
         assert theirs.lease("llm", "two", TTL_S) == HERE
         assert theirs.leased() == {"llm": "one"}
         theirs.release("llm", "two")
@@ -110,13 +117,13 @@ def test_a_renewal_is_good_until_another_had_the_lease(runs):
 
 @pytest.mark.unmigrated
 def test_of_threads_that_ask_at_once_exactly_one_gets_the_lease(backend, runs):
-    handles = [backend.open() for _ in range(6)]
+    handles = [backend.below() for _ in range(6)]
     for round_number in range(5):
         model, start_together, answers = f"llm {round_number}", threading.Barrier(len(handles)), {}
 
         def ask(number, handle, model=model, start_together=start_together, answers=answers):
             start_together.wait(timeout=600)
-            answers[f"token {number}"] = handle._backend.runs.lease(model, f"token {number}", TTL_S)
+            answers[f"token {number}"] = handle.runs.lease(model, f"token {number}", TTL_S)
 
         threads = [threading.Thread(target=ask, args=pair) for pair in enumerate(handles)]
         for thread in threads:
@@ -211,8 +218,8 @@ def test_metrics_come_back_in_order_as_they_were_logged(backend, runs):
     }
     runs.log("run", 0, [odd, {}])
     runs.log("run", 2, [{"step": step, "lr": 1e-5 * step} for step in range(2, 12)])
-    with backend.open() as other:
-        found = other._backend.runs.series("run")
+    with contextlib.closing(backend.below()) as other:
+        found = other.runs.series("run")
     assert json.dumps(found) == json.dumps([odd, {}, *({"step": step, "lr": 1e-5 * step} for step in range(2, 12))])
 
 
@@ -254,11 +261,11 @@ def test_long_series_are_logged_at_once_and_in_numeric_order(backend, runs):
 
 
 def test_threads_that_log_at_once_lose_nothing(backend, runs):
-    handles = [backend.open() for _ in range(4)]
+    handles = [backend.below() for _ in range(4)]
 
     def log(number, handle):
         for step in range(10):
-            handle._backend.runs.log(f"run {number % 2}", 20 * (number // 2) + step, [{"at": step}])
+            handle.runs.log(f"run {number % 2}", 20 * (number // 2) + step, [{"at": step}])
 
     threads = [threading.Thread(target=log, args=pair) for pair in enumerate(handles)]
     for thread in threads:
