@@ -150,6 +150,11 @@ def test_every_room_has_a_floor():
     assert rooms - set(FLOORS) - FACES == set()
 
 
+def test_every_folder_of_backends_has_a_floor():
+    folders = {name.split(".")[2] for name in modules() if name.startswith("pinnacle.backends.")}
+    assert folders == set(BACKEND_FLOORS), "say in BACKEND_FLOORS what a new one stands on"
+
+
 def test_imports_point_down():
     for module in sorted(modules()):
         room = room_of(module)
@@ -238,6 +243,27 @@ def test_coverage_is_measured_of_every_package():
 def test_a_module_fits_in_one_head():
     for path in sorted(PACKAGE.rglob("*.py")):
         assert len(path.read_text().splitlines()) <= MAX_LINES, path
+
+
+def test_no_function_nests_deeper_than_three_levels():
+    for path in sorted([*PACKAGE.rglob("*.py"), *ROOT.glob("plugins/*/pinnacle*/**/*.py")]):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, FUNCTIONS):
+                assert nesting(node) <= 3, f"{path}: {node.name}"
+
+
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+LEVELS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try, ast.Match)
+
+
+def nesting(node: ast.AST) -> int:
+    """How many levels stand within each other in a function, those of functions inside it not counted."""
+    deepest = 0
+    for child in ast.iter_child_nodes(node):
+        is_elif = isinstance(node, ast.If) and isinstance(child, ast.If) and node.orelse == [child]
+        if not isinstance(child, (*FUNCTIONS, ast.Lambda, ast.ClassDef)):
+            deepest = max(deepest, nesting(child) + (isinstance(child, LEVELS) and not is_elif))
+    return deepest
 
 
 def test_whatever_comes_is_caught_around_a_unit_of_work_alone():

@@ -213,14 +213,13 @@ class Catalog:
 
     def dependents(self, kind: str, identifier: str, version: int | None = None) -> list[Record]:
         """Stored versions of other components that have this one in a field."""
-        found = []
-        for other in self.store.identifiers():
-            for record in self.store.versions(*other) if other != (kind, identifier) else ():
-                for used in _components_in(record.body["fields"]):
-                    if (used["kind"], used["identifier"]) == (kind, identifier) and version in (None, used["version"]):
-                        found.append(record)
-                        break
-        return found
+
+        def is_it(used: Mapping[str, Any]) -> bool:
+            return (used["kind"], used["identifier"]) == (kind, identifier) and version in (None, used["version"])
+
+        others = [other for other in self.store.identifiers() if other != (kind, identifier)]
+        records = (record for other in others for record in self.store.versions(*other))
+        return [record for record in records if any(map(is_it, _components_in(record.body["fields"])))]
 
     def _save(
         self, component: C, outer: tuple[Component, ...], *, allow_pickle: bool, may_retype: bool,

@@ -257,16 +257,17 @@ class BaseLLMModel(BaseLLM):
         for left in range(self.max_reasks, -1, -1):
             asked, waiting = waiting, {}
             for position, reply in zip(asked, self._replies(list(asked.values())), strict=True):
-                if isinstance(reply, Exception):
-                    outputs[position] = reply
-                    continue
-                try:
-                    outputs[position] = self.process(reply)
-                except InvalidAnswer as error:
-                    outputs[position] = error
-                    if left:
-                        waiting[position] = self.ask_again(asked[position], reply, error)
+                outputs[position] = output = reply if isinstance(reply, Exception) else self._output_of(reply)
+                if left and isinstance(reply, Reply) and isinstance(output, InvalidAnswer):
+                    waiting[position] = self.ask_again(asked[position], reply, output)
         return outputs
+
+    def _output_of(self, reply: Reply) -> Any:
+        """What an answer is stored as: its output, or the error that it does not fit."""
+        try:
+            return self.process(reply)
+        except InvalidAnswer as error:
+            return error
 
     def _replies(self, requests: Sequence[Request]) -> list[Reply | Exception]:
         """One batch for each set of keywords; replies, or errors in their place, in the order of ``requests``."""

@@ -35,8 +35,11 @@ def quiet() -> Iterator[None]:
         with _entering:
             _inside -= 1
             if _inside == 0:
-                verbosity, had_bars, level = _before
-                library.set_verbosity(verbosity)
-                _bitsandbytes.setLevel(level)
-                if had_bars:
-                    library.enable_progress_bar()
+                _put_back(library, *_before)
+
+
+def _put_back(library: Any, verbosity: int, had_bars: bool, level: int) -> None:
+    library.set_verbosity(verbosity)
+    _bitsandbytes.setLevel(level)
+    if had_bars:
+        library.enable_progress_bar()
