@@ -1,8 +1,8 @@
 """Opens the database behind a URL, an Engine or a driver's Database.
 
 It knows none by itself: installed packages, pinnacle among them, name theirs by entry
-points, each by the scheme of its URLs, which is also what SQLAlchemy calls its dialect,
-or by the package of its driver's objects.
+points: by the scheme of its URLs, by SQLAlchemy's name for the dialect of an Engine, and
+by the package of its driver's objects.
 """
 
 from __future__ import annotations

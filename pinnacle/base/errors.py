@@ -1,5 +1,8 @@
 """Every error pinnacle raises, in one tree.
 
+`HttpError` and `Unreadable`, which plug-ins raise, are outside of it: they say what came back
+from a provider, and the engine makes one of these of them.
+
 ::
 
     PinnacleError

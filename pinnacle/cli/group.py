@@ -74,7 +74,7 @@ def database_command(*names: str, optional: int = 0, name: str | None = None) ->
 
 def _split(words: Sequence[str]) -> tuple[str, list[str]]:
     """The database and the words after it."""
-    usual = os.environ.get(URL_VARIABLE)
+    usual = Settings.from_environment().url
     if words and (not usual or _is_database(words[0])):
         return words[0], list(words[1:])
     if not usual:

@@ -206,13 +206,13 @@ def test_the_types_of_outputs_are_those_there_are():
     told = page("docs/guide/columns.md").table("return annotation")
     dialects = (sqlite.dialect(), postgresql.dialect())
     names: set[str] = set()
-    for annotations, cells in told.items():
-        meant = [kind for kind in KINDS.values() if set(re.findall(r"`(\w+)`", annotations)) & names_of(kind)]
-        names |= set(re.findall(r"`(\w+)`", annotations))
+    for means, cells in told.items():
+        meant = [kind for kind in KINDS.values() if set(re.findall(r"`(\w+)`", means)) & names_of(kind)]
+        names |= set(re.findall(r"`(\w+)`", means))
         for dialect, cell in zip(dialects, cells, strict=False):
             kept = [(kind().on_sqlite() if dialect is dialects[0] else kind().on_postgres()).type for kind in meant]
             columns = [column.compile(dialect=dialect).removesuffix(" WITHOUT TIME ZONE") for column in kept]
-            assert not meant or cell.split(", ") == columns, annotations
+            assert not meant or cell.split(", ") == columns, means
     assert names == {name for kind in KINDS.values() for name in names_of(kind)}
     assert "`Vector(dim)`" in told
 
