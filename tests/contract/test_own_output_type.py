@@ -200,3 +200,40 @@ def test_a_name_or_annotation_that_is_taken_is_refused():
 def test_a_stored_type_that_is_not_known_here_is_named():
     with pytest.raises(ConfigError, match="'ounces' is not known here; install the package"):
         output_type_from_json("ounces")
+
+
+def _refusing_odd(value: Any) -> str:
+    if int(value) % 2:
+        raise LookupError(f"no form for {value}")
+    return str(value)
+
+
+class Even(OutputType):
+    """A number, of which the odd ones have no form in any database."""
+
+    name, annotations = "even", ()
+
+    def check(self, value: Any) -> int:
+        return int(value)
+
+    def on_sqlite(self) -> SqliteColumn:
+        return SqliteColumn(type=converted(sa.Text(), _refusing_odd, int), strict="TEXT", adopts=(sa.String,))
+
+    def on_postgres(self) -> PostgresColumn:
+        return PostgresColumn(type=converted(sa.Text(), _refusing_odd, int), adopts=(sa.String,))
+
+    def on_mongodb(self) -> BsonField:
+        return BsonField(types=("string",), encode=_refusing_odd, decode=int)
+
+
+@pytest.mark.requires(Capability.SQL)
+def test_an_output_that_cannot_be_encoded_costs_its_row_alone(backend, db, calls):
+    register_output_type(Even)
+    create_docs(backend, *map(str, range(6)))
+    even = model(lambda body: note(int(body)), identifier="even", output_type=Even(), max_attempts=1)
+    result = even.predict(X="body", db=db, select=backend.query("docs"))
+    assert outputs(backend, db, "body", "even") == {1: 0, 2: None, 3: 2, 4: None, 5: 4, 6: None}
+    assert (result.written, result.failed, len(calls)) == (3, 3, 6)
+    errors = db.errors()
+    assert sorted(error.key for error in errors) == [2, 4, 6]
+    assert all("LookupError: no form for" in error.message for error in errors)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
-from pinnacle import Listener, ModelError, model
+from pinnacle import Dataset, Listener, ModelError, model
 from pinnacle.backends.protocol import Capability
+from tests.contract.lines import create_points, fit
 from tests.databases import UserDatabase
 from tests.models import note
 
@@ -116,3 +117,13 @@ def test_a_listener_works_off_the_neighbours_and_drains(backend, db, calls):
     db.drain()
     assert db.fresh("ears").fresh == 6
     assert db.errors() == []
+
+
+def test_a_fit_leaves_such_rows_out_and_counts_them(backend, db, cache_dir):
+    create_points(backend)
+    deep = '{"a":' * 5_000 + "1" + "}" * 5_000
+    statement(backend, f"UPDATE points SET meta = '{deep}' WHERE id = 3")
+    held_out = Dataset("held_out", select=backend.query("points"), X=("meta.x", "y"))
+    run = fit(backend, db, X=("meta.x", "y"), validation_sets=[held_out])
+    assert run.rows == {"train": 7, "held_out": 7}
+    assert run.left_out == {"that cannot be read": 2}

@@ -139,4 +139,4 @@ def _locked(artifacts: Collection[str], *, read: bool = False) -> sa.Select[str]
 
 
 def _body(record: Record) -> str:
-    return json.dumps(record.body, ensure_ascii=False, sort_keys=True)
+    return json.dumps(record.body, sort_keys=True)

@@ -64,13 +64,17 @@ class SqlLedger:
         for portion in portions(entries):
             now = time.time()
             rows = [
-                {"digest": digest, "cached_at": now, "expires_at": now + ttl_s, "value": value}
+                {"digest": digest, "cached_at": now, "expires_at": now + ttl_s, "value": self._storable(value)}
                 for digest, value in portion
             ]
             with self._session.writing() as connection:
                 self._upsert(connection, schema.cache, rows)
             if allowed := self._trims.due(len(portion)):
                 self._trim(allowed)
+
+    def _storable(self, value: str) -> str:
+        """JSON text, all in ASCII where the database has no form for a character of it."""
+        return value if self._session.storable(value) == value else json.dumps(json.loads(value))
 
     def clear_cache(self) -> None:
         if self._session.is_migrated():

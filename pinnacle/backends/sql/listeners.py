@@ -70,7 +70,7 @@ class SqlListeners:
             return bool(connection.execute(sa.update(listener).where(*mine).values(news)).rowcount)
 
     def pause(self, output: int, reason: str) -> None:
-        self._change(output, paused=reason)
+        self._change(output, paused=self._session.storable(reason))
 
     def resume(self, output: int) -> None:
         self._change(output, paused=None, sweep=new_sweep())
@@ -79,7 +79,7 @@ class SqlListeners:
         self._change(output, sweep=new_sweep())
 
     def record_error(self, output: int, message: str) -> None:
-        self._change(output, error=message, error_at=time.time())
+        self._change(output, error=self._session.storable(message), error_at=time.time())
 
     def clear_error(self, output: int) -> None:
         self._change(output, error=None, error_at=None)
