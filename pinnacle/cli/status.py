@@ -121,7 +121,7 @@ def show_status(db: Database) -> None:
         f"{w.host}:{w.pid} since {datetime.fromtimestamp(w.since, UTC):%Y-%m-%d %H:%M:%S} UTC" for w in db.workers()
     ]
     click.echo(f"Workers: {plain(', '.join(workers)) or 'none lives'}")
-    show_listeners(db)
+    show_listeners(db, has_worker=bool(workers))
     show_runs(db)
     outputs = db.outputs()
     errors = db.errors(limit=MAX_COUNTED_ERRORS)
@@ -150,7 +150,7 @@ def show_errors(errors: Sequence[RowError]) -> None:
             )
 
 
-def show_listeners(db: Database) -> None:
+def show_listeners(db: Database, *, has_worker: bool) -> None:
     """One line a listener, and below it why it is paused and its last error."""
     before = {listener.identifier: listener.processed for listener in db.listeners()}
     if before:
@@ -158,7 +158,7 @@ def show_listeners(db: Database) -> None:
     listeners = db.listeners()
     rows = [
         (
-            listener.identifier, "paused" if listener.paused else "filling" if listener.is_sweeping else "running",
+            listener.identifier, state_of(listener, has_worker=has_worker),
             listener.pending, listener.in_flight, listener.failed, f"{listener.lag_s:.1f} s",
             f"{(listener.processed - before.get(listener.identifier, listener.processed)) / RATE_S:,.0f}/s",
             listed_model(listener),
@@ -173,6 +173,15 @@ def show_listeners(db: Database) -> None:
         if listener.last_error:
             click.echo(plain(f"  {listener.identifier} last failed with: {listener.last_error}"))
     click.echo()
+
+
+def state_of(listener: ListenerStatus, *, has_worker: bool) -> str:
+    """In a word, what is done for a listener now."""
+    if listener.paused:
+        return "paused"
+    if not has_worker:
+        return "no worker"
+    return "filling" if listener.is_sweeping else "running"
 
 
 def listed_model(listener: ListenerStatus) -> str:

@@ -7,12 +7,16 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
 from pinnacle.cli.group import database_command, opened
 from pinnacle.cli.metrics import serving
 from pinnacle.cli.tables import plain, table
+
+if TYPE_CHECKING:
+    from pinnacle.db import Database
 
 
 @database_command()
@@ -51,7 +55,14 @@ def drain(url: str, timeout: float) -> None:
     """Wait until nothing is pending for any listener that is not paused; exit with 1 where that takes too long."""
     with opened(url) as db:
         db.drain(timeout)
-    click.echo("Nothing is pending.")
+        paused = [listener.identifier for listener in db.listeners() if listener.paused and listener.pending]
+    left_out = f", but for what is paused: {plain(', '.join(paused))}" if paused else ""
+    click.echo(f"Nothing is pending{left_out}.")
+
+
+def when_a_worker(db: Database) -> str:
+    """Who does what was asked for."""
+    return "A worker" if db.workers() else "No worker lives; the next one"
 
 
 @database_command("LISTENER")
@@ -59,6 +70,8 @@ def sweep(url: str, listener: str) -> None:
     """Have a worker compare all rows of a listener with what is recorded of them."""
     with opened(url) as db:
         db.sweep(listener)
+        when = when_a_worker(db)
+    click.echo(f"{when} compares all rows of {plain(listener)}.")
 
 
 @database_command("LISTENER")
@@ -67,6 +80,7 @@ def pause(url: str, listener: str, reason: str) -> None:
     """Stop working on a listener; changes are still captured."""
     with opened(url) as db:
         db.pause(listener, reason)
+    click.echo(f"Paused {plain(listener)}.")
 
 
 @database_command("LISTENER")
@@ -74,6 +88,8 @@ def resume(url: str, listener: str) -> None:
     """Work on a paused listener again, with a sweep of all its rows."""
     with opened(url) as db:
         db.resume(listener)
+        when = when_a_worker(db)
+    click.echo(f"{when} goes on with {plain(listener)}.")
 
 
 @database_command()

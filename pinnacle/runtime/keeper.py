@@ -24,6 +24,8 @@ SWEEP_ROWS = 5_000
 MAX_CLAIM_ROWS = 10_000
 FIRST_REST_S, LONGEST_REST_S = 0.25, 8.0
 LOCKED_PAUSE_S = 0.02
+ERROR_STANDS_S = 30.0
+"""Longer than a worker takes to meet an error again that it cannot get past."""
 
 
 class Keeper:
@@ -123,7 +125,10 @@ class Keeper:
                 self._sweep()  # nothing else waited: a steady trickle of changes must not hold a sweep up for ever
             return True
         self._rest_s = 0.0
-        return bool(folded) or self._sweep()
+        is_busy = bool(folded) or self._sweep()
+        if not is_busy:
+            self._take_back_error()
+        return is_busy
 
     def _work(self, claim: Claim, *, is_full: bool) -> None:
         self._holds = True
@@ -228,6 +233,14 @@ class Keeper:
         log.error("listener %s is paused: %s", self.record.identifier, reason)
         self._backend.listeners.pause(self.record.output, reason)
         self._stop.set()
+
+    def _take_back_error(self) -> None:
+        """Nothing is left to do: an error that nobody met again for a while is over, whoever noted it."""
+        record = self.record
+        is_old = record.error_at is not None and time.time() - record.error_at > ERROR_STANDS_S
+        if record.error is not None and is_old and not self._backend.listeners.has_work(record.output):
+            self._backend.listeners.clear_error(record.output)
+            self._has_failed = False
 
     def _fail(self, error: Exception) -> None:
         """A failure of the database or of ours: look whether the table is to blame, else rest and go on."""

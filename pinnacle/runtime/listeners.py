@@ -243,14 +243,14 @@ class Listeners:
     def status(self) -> list[ListenerStatus]:
         """How every listener stands; needs none of their models."""
         found, records = [], self._backend.listeners.all()
-        behind = self._standings.behind(records)
+        behind, failed = self._standings.behind(records), self._backend.errors.counts()
         for record in records:
             backlog = self._backend.listeners.backlog(record.output)
             standing = self._standings.standing(record)
             found.append(
                 ListenerStatus(
                     identifier=record.identifier, output=f"{record.table}.{record.column}", pending=backlog.pending,
-                    in_flight=backlog.in_flight, failed=len(self._backend.errors.newest(record.output, PAGE_ROWS)),
+                    in_flight=backlog.in_flight, failed=failed.get(record.output, 0),
                     lag_s=backlog.oldest_s, processed=record.processed,
                     is_sweeping=record.sweep is not None or record.output in behind,
                     last_error=record.error, paused=record.paused,

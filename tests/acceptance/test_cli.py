@@ -261,14 +261,17 @@ def test_an_operator_steers_listeners(listened):
         assert (worker["pid"], worker["since"] <= time.time()) == (os.getpid(), True)
         assert f":{os.getpid()} since " in run("status", listened).splitlines()[0]
     assert run("status", listened).startswith("Workers: none lives")
-    run("pause", listened, "broken", "--reason", "for the night")
+    assert "Paused broken" in run("pause", listened, "broken", "--reason", "for the night")
     assert "listener broken is paused: for the night" in run("check", listened, exit_code=1)
     (listener,) = json.loads(run("status", listened, "--json"))["listeners"]
     assert (listener["identifier"], listener["paused"], listener["failed"]) == ("broken", "for the night", 2)
-    assert "Nothing is pending" in run("drain", listened)
-    run("resume", listened, "broken")
+    with closing(pinnacle.pinnacle(listened)) as db:
+        db.execute(sa.text("INSERT INTO docs (body) VALUES ('one more')"))
+    assert "Nothing is pending, but for what is paused: broken." in run("drain", listened)
+    assert "No worker lives; the next one goes on with broken." in run("resume", listened, "broken")
+    assert "no worker" in run("status", listened)
     assert "still pending for broken" in run("drain", listened, "--timeout", "0", exit_code=1)
-    run("sweep", listened, "broken")
+    assert "compares all rows of broken" in run("sweep", listened, "broken")
     assert "there is no listener 'nobody'" in run("sweep", listened, "nobody", exit_code=1)
     assert "Removed listener broken" in run("remove", listened, "listener", "broken")
     assert json.loads(run("status", listened, "--json"))["listeners"] == []

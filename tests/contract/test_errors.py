@@ -39,6 +39,19 @@ def test_an_error_is_listed_with_its_row_attempts_and_traceback(backend, db):
     assert db.errors("another") == []
 
 
+def test_rows_that_were_set_aside_are_counted_by_output(backend, db, below):
+    assert below.errors.counts() == {}
+    create_docs(backend, "a", "bad 1", "bad 2")
+    run(backend, db)
+    run(backend, db, output="other")
+    first, second = below.outputs.all()
+    assert below.errors.counts() == {first.id: 2, second.id: 2}
+    db.retry_errors()
+    backend.update("docs", 2, {"body": "b"})
+    run(backend, db)
+    assert below.errors.counts() == {first.id: 1, second.id: 2}
+
+
 def test_a_failing_row_is_called_as_often_as_the_model_says(backend, db, calls):
     create_docs(backend, "a", "bad")
     run(backend, db)

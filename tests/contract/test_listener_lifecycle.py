@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 
 import pytest
 
 from pinnacle import Conflict, Listener, NotDrained, NotFound, model
+from pinnacle.runtime import keeper
 from tests.contract.documents import create_docs, during, wait_until
 from tests.contract.listening import add, chosen, keep, values
 from tests.models import note, picky, picky_batch, shout
@@ -71,6 +73,19 @@ def test_an_outage_sets_no_row_aside(backend, db, calls, error):
     db.drain()
     assert values(backend) == {n + 1: text.upper() for n, text in enumerate("abcdef")}
     assert (db.errors(), sorted(calls)) == ([], list("abcdef"))
+    wait_until(lambda: db.listeners()[0].last_error is None)
+
+
+def test_an_error_that_is_over_is_taken_back_without_a_row_to_prove_it(backend, db, below, monkeypatch):
+    """Whoever noted it: a worker that is gone, or this one while its database was away."""
+    keep(backend, db, "a")
+    (record,) = below.listeners.all()
+    monkeypatch.setattr(keeper, "ERROR_STANDS_S", 3600.0)
+    below.listeners.record_error(record.output, "the module is not here")
+    settled = below.listeners.all()[0]
+    wait_until(lambda: time.time() - settled.error_at > 2 * keeper.POLL_S)
+    assert db.listeners()[0].last_error == "the module is not here"
+    monkeypatch.setattr(keeper, "ERROR_STANDS_S", 0.1)
     wait_until(lambda: db.listeners()[0].last_error is None)
 
 

@@ -45,5 +45,8 @@ class Errors(Protocol):
     def newest(self, output: int | None = None, limit: int = NEWEST_ERRORS) -> list[RowError]:
         """Rows set aside, of one output or of all, newest first."""
 
+    def counts(self) -> dict[int, int]:
+        """How many rows are set aside, by output; outputs without any are left out."""
+
     def take(self, output: int) -> list[Key]:
         """Make an output's set-aside rows eligible again; return their keys."""

@@ -42,6 +42,14 @@ class SqlErrors:
             for row in rows
         ]  # fmt: skip
 
+    def counts(self) -> dict[int, int]:
+        if not self._session.is_migrated():
+            return {}
+        c = schema.error.c
+        with self._session.reading() as connection:
+            rows = connection.execute(sa.select(c.output_id, sa.func.count()).group_by(c.output_id)).all()
+        return {row[0]: row[1] for row in rows}
+
     def take(self, output: int) -> list[Key]:
         c = schema.error.c
         state = self._session.own(schema.state_name(output))

@@ -74,6 +74,10 @@ class MongoErrors:
         entries = self.wire.documents(ERRORS, condition, sort=newest, limit=limit, key="key")
         return [_row_error(entry, names) for entry in entries]
 
+    def counts(self) -> dict[int, int]:
+        groups = self.wire.collection(ERRORS).aggregate([{"$group": {"_id": "$output", "rows": {"$sum": 1}}}])
+        return {group["_id"]: group["rows"] for group in groups}
+
     def take(self, output: int) -> list[Key]:
         """See `Errors.take`. Drops the errors and the bookkeeping that sets their rows aside."""
         keys: list[Key] = []
