@@ -16,6 +16,7 @@ from benchmarks import (
     fit_learns,
     fit_overhead,
     fit_rows,
+    hostile,
     idle_snapshot,
     import_cost,
     kills,
@@ -57,6 +58,7 @@ FIGURES: dict[str, tuple[str, Callable[[argparse.Namespace], Iterator[Table]]]] 
         "listeners 4: writers of every kind, workers killed all the time",
         lambda asked: torture.run(asked.database, seconds=asked.seconds, seed=asked.seed),
     ),
+    "hostile": ("values 3: hostile values of every type", lambda asked: hostile.run(asked.database)),
     "waits": ("listeners 5: the application's own statements", lambda asked: waits.run(asked.database)),
     "poison": ("listeners 6: a poison row, and an outage", lambda asked: poison.run(asked.database)),
     "worker_memory": (
