@@ -6,7 +6,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from pinnacle import Listener, pinnacle
+from pinnacle import Listener, UnsupportedTable, pinnacle
 from tests.contract.documents import wait_until
 from tests.models import shout
 
@@ -138,3 +138,111 @@ def test_columns_that_moved_in_a_restore_are_found_again(url):
         run_sql(url, "INSERT INTO docs VALUES (4, 'd')")
         db.drain()
     assert run_sql(url, "SELECT loud FROM docs WHERE id = 4") == [("D",)]
+
+
+# -- keys, partitions, publications ---------------------------------------------------------------------------
+
+
+def fill(db, **options):
+    return shout.predict(X="body", db=db, select=sa.select(DOCS), output="loud", **options)
+
+
+def test_a_key_that_becomes_bigint_keeps_what_is_recorded(url):
+    with pinnacle(url) as db:
+        fill(db)
+        run_sql(url, "ALTER TABLE docs ALTER id TYPE bigint", "INSERT INTO docs VALUES (5000000000, 'd')")
+        assert fill(db).written == 1
+    with pinnacle(url) as db:
+        assert fill(db).written == 0
+    assert run_sql(url, "SELECT count(*) FROM docs WHERE loud = upper(body)") == [(4,)]
+
+
+def test_a_listener_follows_its_key_in_the_same_process(url):
+    with pinnacle(url) as db:
+        kept = db.add(listener())
+        db.listen()
+        for i in range(10, 20):  # the statements of the worker are prepared by then
+            run_sql(url, f"INSERT INTO docs VALUES ({i}, 'd')")
+            db.drain()
+        run_sql(url, "DROP TRIGGER pinnacle_1_update ON docs", "ALTER TABLE docs ALTER id TYPE bigint")
+        run_sql(url, "INSERT INTO docs VALUES (5000000000, 'e')")
+        wait_until(lambda: db.listeners()[0].paused is not None)
+        assert "was integer and is bigint" in db.listeners()[0].paused
+        db.resume(kept)
+        db.drain()
+        run_sql(url, "UPDATE docs SET body = 'f' WHERE id = 5000000000")
+        db.drain()
+    assert run_sql(url, "SELECT count(*) FROM docs WHERE loud = upper(body)") == [(14,)]
+
+
+def test_a_table_made_anew_with_keys_of_another_kind_is_filled_anew(url):
+    with pinnacle(url) as db:
+        fill(db)
+        run_sql(
+            url,
+            "DROP TABLE docs",
+            "CREATE TABLE docs (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), body text)",
+            "INSERT INTO docs (body) VALUES ('x'), ('y')",
+        )
+        assert fill(db).written == 2
+        assert fill(db).written == 0
+
+
+def test_all_tables_may_be_published(url):
+    with pinnacle(url) as db:
+        db.add(listener())
+        db.listen()
+        db.drain()
+        run_sql(url, "CREATE PUBLICATION everything FOR ALL TABLES")
+        run_sql(url, "INSERT INTO docs VALUES (4, 'd')", "UPDATE docs SET body = 'aa' WHERE id = 1")
+        db.drain()
+        run_sql(url, "DELETE FROM docs WHERE id = 2")
+        db.drain()
+    assert run_sql(url, "SELECT count(*) FROM docs WHERE loud = upper(body)") == [(3,)]
+
+
+def test_a_listener_on_a_partition_sees_what_comes_through_its_parent(postgres_url):
+    run_sql(
+        postgres_url,
+        "CREATE TABLE docs (id int, year int, body text, PRIMARY KEY (id, year)) PARTITION BY LIST (year)",
+        "CREATE TABLE docs_24 PARTITION OF docs FOR VALUES IN (2024)",
+        "ALTER TABLE docs ADD COLUMN loud text",
+    )
+    with pinnacle(postgres_url) as db:
+        db.add(listener(sa.table("docs_24", sa.column("id"), sa.column("year"), sa.column("body"))))
+        db.listen()
+        run_sql(postgres_url, "INSERT INTO docs VALUES (1, 2024, 'a'), (2, 2024, 'b')")
+        db.drain()
+        run_sql(postgres_url, "UPDATE docs SET body = 'c' WHERE id = 1", "DELETE FROM docs WHERE id = 2")
+        db.drain()
+    assert run_sql(postgres_url, "SELECT id, loud FROM docs") == [(1, "C")]
+
+
+def test_a_parent_by_inherits_is_refused_and_one_that_becomes_it_pauses(url):
+    with pinnacle(url) as db:
+        db.add(listener())
+        db.listen()
+        db.drain()
+        run_sql(url, "CREATE TABLE more () INHERITS (docs)")
+        wait_until(lambda: db.listeners()[0].paused is not None)
+        assert "INHERITS" in db.listeners()[0].paused
+        db.remove("listener", db.listeners()[0].identifier)
+        with pytest.raises(UnsupportedTable, match="INHERITS"):
+            db.add(listener())
+        assert db.listeners() == []
+
+
+def test_an_output_is_fresh_only_for_the_input_that_a_trigger_left(url):
+    run_sql(
+        url,
+        "CREATE FUNCTION bump() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN NEW.body = NEW.body || '+'; RETURN NEW; END $$",
+        "CREATE TRIGGER bump BEFORE UPDATE ON docs FOR EACH ROW WHEN (old.id = 1) EXECUTE FUNCTION bump()",
+    )
+    with pinnacle(url) as db:
+        kept = db.add(listener())
+        db.listen()
+        db.drain()
+        found = db.fresh(kept)
+    assert run_sql(url, "SELECT body, loud FROM docs WHERE id = 1") == [("a+", "A")]
+    assert (found.fresh, found.stale) == (2, 1)

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from pinnacle.backends.postgres.artifacts import PostgresArtifacts
 from pinnacle.backends.postgres.changes import PostgresFeed, capture_drops
+from pinnacle.backends.postgres.keys import follow_key
 from pinnacle.backends.postgres.session import PostgresSession
 from pinnacle.backends.postgres.target import PostgresSideTarget, PostgresTarget
 from pinnacle.backends.postgres.wake import PostgresWake
@@ -22,7 +23,7 @@ from pinnacle.backends.sql.target import own_target
 from pinnacle.base.distribution import with_extra
 from pinnacle.base.errors import ConfigError, MissingPlugin
 from pinnacle.base.listeners import Watch
-from pinnacle.base.rows import OutputInfo
+from pinnacle.base.rows import OutputInfo, OutputSpec
 from pinnacle.base.settings import Settings
 from pinnacle.base.types import Items
 
@@ -79,6 +80,12 @@ class PostgresBackend(SqlBackend):
         {Capability.SQL, Capability.TRANSACTIONS, Capability.MANY_PROCESSES, Capability.NATIVE_VECTORS}
     )
     server: Any = None
+
+    def _open_output(self, source: SqlSource, spec: OutputSpec, *, create: bool) -> tuple[OutputInfo, bool]:
+        info, exists = super()._open_output(source, spec, create=create)
+        if create:
+            follow_key(self.session, source, info)
+        return info, exists
 
     def target(self, source: SqlSource, info: OutputInfo, version: int, *, exists: bool) -> PostgresTarget:
         made = PostgresSideTarget if isinstance(info.type, Items) else PostgresTarget

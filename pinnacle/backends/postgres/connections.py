@@ -34,6 +34,9 @@ that is aborted."""
 RESTED_S = 5.0
 """After so long without use, a connection is asked whether it still is one."""
 
+STALE_PLAN = "RevalidateCachedQuery"
+"""The server's function that refuses a prepared statement whose columns have got other types since."""
+
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
 
@@ -112,6 +115,7 @@ def _set(connection: Any, statement: str) -> None:
 def _cursor_type(settings: tuple[tuple[str, str], ...]) -> type[Any]:
     """A psycopg cursor that sends settings ahead of each statement outside a transaction, which then are one."""
     from psycopg import Cursor
+    from psycopg.errors import FeatureNotSupported
     from psycopg.pq import TransactionStatus
 
     chosen = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings)
@@ -121,10 +125,19 @@ def _cursor_type(settings: tuple[tuple[str, str], ...]) -> type[Any]:
             is_within = self.connection.pgconn.transaction_status != TransactionStatus.IDLE
             if is_within or (isinstance(query, str) and query.startswith(BEGIN)):
                 return super().execute(query, params, **options)
+            try:
+                self._send(query, params, options)
+            except FeatureNotSupported as error:
+                if error.diag.source_function != STALE_PLAN:
+                    raise
+                Cursor(self.connection).execute("DEALLOCATE ALL")
+                self._send(query, params, options)
+            return self
+
+        def _send(self, query: Any, params: Any, options: Any) -> None:
             with self.connection.pipeline():
                 Cursor(self.connection).execute(f"SELECT {chosen}")
                 super().execute(query, params, **options)
-            return self
 
     return SettingsCursor
 

@@ -77,7 +77,11 @@ class PostgresSession(SqlSession):
     def _transaction(self, settings: Mapping[str, str]) -> Iterator[sa.Connection]:
         with super().writing() as connection:
             connection.exec_driver_sql(begin({**PLANNED, **settings}))
-            yield connection
+            try:
+                yield connection
+            except sa.exc.NotSupportedError:  # perhaps by a statement that was prepared for columns of other types
+                connection.invalidate()
+                raise
 
     def insert(self, table: sa.Table) -> postgresql.Insert:
         return postgresql.insert(table)

@@ -21,6 +21,12 @@ HASHED_AS = {
 widens to other digits, ``character(n)``, which is padded, and numbers with another count of decimals."""
 
 
+FIRST_CUSTOM_OID = 16384
+"""From here on types are made by CREATE TYPE, CREATE DOMAIN or an extension."""
+NEVER = "CAST('' AS bytea)"
+"""The fingerprint of a row whose input a trigger of the user's has changed in the write of its output: no row's."""
+
+
 class Kind:
     """A column's type, as the catalog of the database describes it; ``bare`` without its length or
     precision: a cast to varchar(5) would cut a value that an assignment refuses. ``hashed``: the type
@@ -113,7 +119,8 @@ class ColumnStatements(Statements):
         )
         allowed = f"(SELECT version FROM pinnacle_guard) <= {version}"
         tail = (
-            f"RETURNING pinnacle_b.n, {returned}, {_text(hashes.full, session)} AS fingerprint), "
+            f"RETURNING pinnacle_b.n, {returned}, "
+            f"CASE WHEN {unchanged} THEN {_text(hashes.full, session)} ELSE {NEVER} END AS fingerprint), "
             f"pinnacle_recorded AS (INSERT INTO {self.state} ({listed}, fingerprint, version, failed) "
             f"SELECT {', '.join(f'pinnacle_u.{k}' for k in self.keys)}, pinnacle_u.fingerprint, {version}, "
             f"false FROM pinnacle_u {self.upsert}) "

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from pinnacle.backends.postgres.session import PostgresSession
-from pinnacle.backends.postgres.statements import ColumnStatements, Hashes, Statements, column_kinds
+from pinnacle.backends.postgres.statements import FIRST_CUSTOM_OID, ColumnStatements, Hashes, Statements, column_kinds
 from pinnacle.backends.postgres.values import RowReader, key_columns
 from pinnacle.backends.sql.columns import Declared, Encoder, Raw
 from pinnacle.backends.sql.inputs import walker
@@ -28,7 +28,6 @@ from pinnacle.base.encoding import dump_key
 from pinnacle.base.errors import RowRejected
 from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page
 
-FIRST_CUSTOM_OID = 16384
 JSON_KINDS = ("json", "jsonb")
 NEEDS_WORK, FRESH, SET_ASIDE, MISSING = 0, 1, 2, -1
 

@@ -9,7 +9,9 @@ WITH pinnacle_guard AS MATERIALIZED (SELECT version, set_config('pinnacle.writer
     FROM pinnacle_b
     WHERE "docs"."id" = pinnacle_b.k0 AND decode(md5(record_send(row(docs.body))), 'hex') = pinnacle_b.h AND (SELECT version
       FROM pinnacle_guard) <= 0
-    RETURNING pinnacle_b.n, "docs"."id", decode(md5(record_send(row(docs.body, docs.loud))), 'hex') AS fingerprint), pinnacle_recorded AS (INSERT INTO "pinnacle"."pinnacle_state_1" (k0, fingerprint, version, failed)
+    RETURNING pinnacle_b.n, "docs"."id", CASE
+    WHEN decode(md5(record_send(row(docs.body))), 'hex') = pinnacle_b.h THEN decode(md5(record_send(row(docs.body, docs.loud))), 'hex') ELSE CAST('' AS bytea)
+    END AS fingerprint), pinnacle_recorded AS (INSERT INTO "pinnacle"."pinnacle_state_1" (k0, fingerprint, version, failed)
     SELECT pinnacle_u.k0, pinnacle_u.fingerprint, 0, false
     FROM pinnacle_u
     ON CONFLICT (k0) DO UPDATE
