@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from pinnacle.backends.open import open_backend
 from pinnacle.backends.protocol import Backend
-from pinnacle.base.errors import ConfigError, Conflict, NotFound
+from pinnacle.base.errors import ConfigError, NotFound
 from pinnacle.base.limits import NEWEST_ERRORS
 from pinnacle.base.listeners import Freshness, ListenerStatus, WorkerStatus
 from pinnacle.base.rows import Fields, OutputInfo, RowError
@@ -32,6 +32,7 @@ from pinnacle.runtime.options import PredictOptions
 from pinnacle.runtime.plan import Plan
 from pinnacle.runtime.predictor import Predictor, PredictRequest
 from pinnacle.runtime.queries import stored_dataset
+from pinnacle.runtime.removal import Removal
 from pinnacle.runtime.result import PredictResult
 from pinnacle.runtime.training import named_metrics
 from pinnacle.runtime.worker import Worker
@@ -121,28 +122,8 @@ class Database:
         """
         if outputs not in ("refuse", "keep", "drop"):
             raise ConfigError(f"outputs= is 'refuse', 'keep' or 'drop', not {outputs!r}")
-        if kind == Listener.kind:
-            self._listeners.remove(identifier, version)
-            return
-        if kind == Run.kind:
-            self._history.remove(identifier, version)
-            return
-        made = self._backend.outputs.of(identifier) if kind == Model.kind else []
-        mine = [info for info in made if version in (None, info.version)]
-        self._catalog.check_removable(kind, identifier, version)
-        if kind == Model.kind:
-            self._history.check_idle(identifier)
-        if mine and outputs == "refuse":
-            named = ", ".join(f"{info.table}.{info.name}" for info in mine)
-            raise Conflict(
-                f"model {identifier!r} keeps {named}; pass outputs='keep' to leave the values and forget how they were "
-                "made, or outputs='drop' to drop them too"
-            )
-        for info in mine:
-            self._backend.outputs.forget(info.id, drop_column=outputs == "drop")
-        self._catalog.remove(kind, identifier, version)
-        if kind == Model.kind and not self._catalog.versions(kind, identifier):
-            self._history.remove_unused(identifier)
+        removal = Removal(self._backend, self._catalog, self._history, self._listeners)
+        removal.remove(kind, identifier, version, outputs=outputs)
 
     # -- queries ----------------------------------------------------------------------------------
 
@@ -213,8 +194,7 @@ class Database:
         first column; ``examples`` may be a query too, of (input, answer) pairs or with ``example_keys``. With
         ``context_select`` and without ``select``, ``X`` is the input itself and its output is returned.
         """
-        if mode not in ("live", "batch"):
-            raise ConfigError(f"mode= is 'live' or 'batch', not {mode!r}")
+        _check_mode(mode, is_live=listen or dry_run or budget is not None)
         options = _options(limit, batch_size, overwrite, on_error, dry_run, budget)
         parameters = self._predictor.with_queries(parameters, context_select, context_key, example_keys)
         model = self._predictor.ready(model, store=False)
@@ -223,11 +203,6 @@ class Database:
         request = PredictRequest(model, X, select, output, parameters, adopt)
         options = replace(options, parameters=parameters)
         if mode == "batch":
-            if listen or dry_run or budget is not None:
-                raise ConfigError(
-                    'listen=, dry_run= and budget= do not go with mode="batch": add a Listener, ask estimate(), and '
-                    "bound what is submitted by limit="
-                )
             return self._predictor.predict_in_batches(request, options)
         return self._predictor.predict(request, options, progress=progress, listen=listen)
 
@@ -409,6 +384,17 @@ class Database:
 
     def _outputs_of(self, model: str | Model) -> list[OutputInfo]:
         return self._backend.outputs.of(model if isinstance(model, str) else model.identifier)
+
+
+def _check_mode(mode: Any, *, is_live: bool) -> None:
+    """ConfigError for what is no mode, and for a batch with an option of live predictions."""
+    if mode not in ("live", "batch"):
+        raise ConfigError(f"mode= is 'live' or 'batch', not {mode!r}")
+    if mode == "batch" and is_live:
+        raise ConfigError(
+            'listen=, dry_run= and budget= do not go with mode="batch": add a Listener, ask estimate(), and '
+            "bound what is submitted by limit="
+        )
 
 
 def _options(

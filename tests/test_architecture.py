@@ -44,11 +44,8 @@ MONGODB_FLOORS = {
 }  # fmt: skip
 FACES = {"ext"}  # resolves plug-ins by name, lazily; the one place where the core names them
 HEAVY = {"sqlalchemy", "alembic", "numpy", "psycopg", "pgvector", "pymongo", "mongomock", "torch", "click"}
-# Imports for types that close a circle: a convenience verb names what it is handed on to.
-NAMED_FOR_TYPES = {
-    "pinnacle.components.model": {"pinnacle.db"},
-    "pinnacle.llm.prompts": {"pinnacle.llm.base"},
-}
+# The import for types that closes a circle: a convenience verb names what it is handed on to.
+NAMED_FOR_TYPES = {"pinnacle.components.model": {"pinnacle.db"}}
 MAX_LINES = 500
 BROAD_EXCEPTS = {
     "pinnacle/backends/mongodb/changes/reader.py": 1,

@@ -5,17 +5,30 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal, Protocol
 
 from pinnacle.base.errors import ConfigError
-from pinnacle.llm.overflow import fitted
+from pinnacle.llm.overflow import Counter, fitted
 from pinnacle.llm.requests import ROLES, Message, Request, is_dialog
+from pinnacle.llm.schemas import AnswerForm
 from pinnacle.llm.templates import CONTEXT, INPUT, Template, shown
 
-if TYPE_CHECKING:
-    from pinnacle.llm.base import BaseLLM
-
 EXAMPLES = "examples"
+
+
+class Prompted(Counter, Protocol):
+    """What is read of a language model to make its prompts; `BaseLLM` says what the fields mean."""
+
+    identifier: str
+    prompt_template: str
+    prompt_func: Callable[..., Any] | None
+    system_prompt: str | None
+    examples: Any
+    inference_kwargs: dict[str, Any]
+    overflow: Literal["cut", "error"]
+    form: AnswerForm | None
+
+    def token_limit(self) -> int | None: ...
 
 
 @dataclass(frozen=True)
@@ -29,7 +42,7 @@ class Prompting:
     instruction: str | None
     schema: Mapping[str, Any] | None
 
-    def request(self, model: BaseLLM, value: Any, given: Mapping[str, Any]) -> Request:
+    def request(self, model: Prompted, value: Any, given: Mapping[str, Any]) -> Request:
         """What is sent for one input and the keywords given with it.
 
         ConfigError for an input that is neither text nor a dialog, or a place of the
@@ -119,7 +132,7 @@ class Prompting:
         return self.function(value, **arguments), frozenset(arguments)
 
 
-def prompting(model: BaseLLM, *, is_told_by_schema: bool) -> Prompting:
+def prompting(model: Prompted, *, is_told_by_schema: bool) -> Prompting:
     """How ``model``'s fields say that prompts are made. ConfigError for fields that cannot work."""
     form = model.form
     return Prompting(
