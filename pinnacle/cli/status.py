@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pinnacle.base.errors import BackendError, DatabaseReplaced
 from pinnacle.base.listeners import ListenerStatus
 from pinnacle.base.rows import RowError
 from pinnacle.base.usage import UsageRow, utc_day
@@ -41,16 +42,31 @@ def status(url: str, as_json: bool, watch: float | None) -> None:
     Changes nothing. Rates are of one second. Days are in UTC, costs in US dollars.
     """
     with opened(url) as db:
-        while True:
-            if watch is not None and not as_json:
-                click.clear()
-            if as_json:
-                click.echo(json.dumps(told(db), default=str))
-            else:
-                show_status(db)
-            if watch is None:
-                return
+        if watch is None:
+            show(db, as_json=as_json)
+        while watch is not None:
+            show_again(db, as_json=as_json)
             time.sleep(watch)
+
+
+def show_again(db: Database, *, as_json: bool) -> None:
+    """The same in place of what was shown before; of a database that is away, which may come back, that it is."""
+    if not as_json:
+        click.clear()
+    try:
+        show(db, as_json=as_json)
+    except DatabaseReplaced:
+        raise
+    except BackendError as error:
+        click.echo(plain(f"Error: {error}"), err=True)
+
+
+def show(db: Database, *, as_json: bool) -> None:
+    """All of it, for programs or for people."""
+    if as_json:
+        click.echo(json.dumps(told(db), default=str))
+    else:
+        show_status(db)
 
 
 @database_command()

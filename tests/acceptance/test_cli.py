@@ -305,6 +305,22 @@ def test_status_is_shown_again_and_again(filled, monkeypatch):
     assert (rounds, said.count("Components (1)")) == ([0.5] * 3, 3)
 
 
+def test_a_status_that_is_watched_outlives_an_outage(filled, monkeypatch):
+    rounds = iter(
+        [pinnacle.ConnectionLost("the server is away"), pinnacle.ConnectionLost("still"), KeyboardInterrupt()]
+    )
+
+    def away(db):
+        raise next(rounds)
+
+    monkeypatch.setattr("pinnacle.cli.status.show_status", away)
+    monkeypatch.setattr("pinnacle.cli.status.time.sleep", lambda seconds: None)
+    assert "Error: the server is away" in run("status", filled, exit_code=1)
+    said = run("status", filled, "--watch", exit_code=1)
+    assert "Error: still" in said
+    assert next(rounds, None) is None
+
+
 def test_a_path_or_the_environment_names_the_database(filled, monkeypatch):
     path = filled.removeprefix("sqlite:///")
     assert "Components (1)" in run("status", path)
