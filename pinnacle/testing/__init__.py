@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pinnacle.testing.answers import Refuse as Refuse
     from pinnacle.testing.answers import unit_vector as unit_vector
     from pinnacle.testing.faults import Faults as Faults
+    from pinnacle.testing.json_server import JsonServer as JsonServer
     from pinnacle.testing.process import ServerProcess as ServerProcess
     from pinnacle.testing.record import Received as Received
     from pinnacle.testing.server import FakeOpenAI as FakeOpenAI
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _NAMES = LazyNames(__name__, {
     "pinnacle.testing.answers": ("Refuse", "unit_vector"),
     "pinnacle.testing.faults": ("Faults",),
+    "pinnacle.testing.json_server": ("JsonServer",),
     "pinnacle.testing.process": ("ServerProcess",),
     "pinnacle.testing.record": ("Received",),
     "pinnacle.testing.server": ("FakeOpenAI",),
