@@ -30,6 +30,19 @@ def upgrade() -> None:
             # A fixed default first: the table is not written anew, and its lock is held for a moment only.
             op.execute(f"ALTER TABLE {outbox} ADD COLUMN changed_at timestamptz NOT NULL DEFAULT now()")
             op.execute(f"ALTER TABLE {outbox} ALTER COLUMN changed_at SET DEFAULT clock_timestamp()")
+            op.execute(keep_keys_as_text(outbox))
+
+
+def keep_keys_as_text(outbox: str) -> str:
+    """As outboxes are made now, so that a key that is widened later fits. The older triggers' values are assigned."""
+    kinds = "smallint, integer, bigint, numeric, boolean, character varying, uuid"
+    return (
+        "DO $pinnacle$ DECLARE part text; BEGIN FOR part IN SELECT attname FROM pg_attribute "
+        f"WHERE attrelid = CAST('{outbox}' AS regclass) AND attname ~ '^k[0-9]+$' AND NOT attisdropped "
+        f"AND format_type(atttypid, NULL) = ANY(string_to_array('{kinds}', ', ')) "
+        f"LOOP EXECUTE 'ALTER TABLE {outbox} ALTER COLUMN ' || quote_ident(part) || ' TYPE text'; END LOOP; "
+        "END $pinnacle$"
+    )
 
 
 def date_in_sqlite(outbox: str) -> None:

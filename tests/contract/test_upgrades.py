@@ -96,6 +96,16 @@ def test_what_was_added_with_an_older_version_is_the_same_when_it_is_added_again
 
 
 @pytest.mark.requires(Capability.MANY_PROCESSES)
+def test_a_key_may_be_widened_after_an_upgrade(old, db):
+    db.migrate()
+    with old.engine.begin() as connection:  # a column that a trigger names cannot be altered
+        connection.exec_driver_sql("DROP FUNCTION pinnacle.pinnacle_capture_1_never CASCADE")
+        connection.exec_driver_sql("ALTER TABLE docs ALTER COLUMN id TYPE bigint")
+        connection.exec_driver_sql("INSERT INTO docs (id, body) VALUES (3000000000, 'far')")
+    assert db.listeners()[0].pending == 4
+
+
+@pytest.mark.requires(Capability.MANY_PROCESSES)
 def test_an_upgrade_waits_for_open_transactions_and_lets_others_write(old, db):
     with ThreadPoolExecutor(1) as pool, old.engine.connect() as earlier:
         earlier.exec_driver_sql("UPDATE docs SET body = 'tres' WHERE id = 3")
