@@ -240,3 +240,17 @@ def test_two_handles_in_one_process_see_each_others_work(backend, db):
     assert outputs(backend, db, "body", "shout") == {1: "A"}
     assert run(backend, db).fresh == 1
     assert has(backend, Capability.SQL) or "pinnacle_output" in snapshot(backend)
+
+
+def test_an_output_dropped_while_it_is_filled_ends_the_run(backend, db):
+    create_docs(backend, "a", "b")
+    run(backend, db)
+
+    def drops(body: str) -> str:
+        with backend.open() as other:
+            other.remove("model", "dropped", outputs="drop")
+        return body
+
+    dropped = model(drops, identifier="dropped")
+    with pytest.raises(NotFound, match="was removed while it was being filled"):
+        dropped.predict(X="body", db=db, select=backend.query("docs"))

@@ -246,3 +246,37 @@ def test_an_output_is_fresh_only_for_the_input_that_a_trigger_left(url):
         found = db.fresh(kept)
     assert run_sql(url, "SELECT body, loud FROM docs WHERE id = 1") == [("a+", "A")]
     assert (found.fresh, found.stale) == (2, 1)
+
+
+# -- tenants ----------------------------------------------------------------------------------------------------
+
+
+def tenants_url(url, tenant):
+    path = {"options": f"-csearch_path={tenant},public"}
+    return sa.make_url(url).update_query_dict(path).render_as_string(hide_password=False)
+
+
+def test_tenants_by_search_path_share_nothing(postgres_url):
+    for tenant in ("one", "two"):
+        run_sql(
+            postgres_url,
+            f"CREATE SCHEMA {tenant}",
+            f"CREATE TABLE {tenant}.docs (id int PRIMARY KEY, body text)",
+            f"INSERT INTO {tenant}.docs VALUES (1, 'same'), (2, 'of {tenant}')",
+        )
+    for tenant in ("one", "two"):
+        with pinnacle(tenants_url(postgres_url, tenant)) as db:
+            db.add(listener())
+            db.listen()
+            db.drain()
+            run_sql(postgres_url, f"INSERT INTO {tenant}.docs VALUES (3, 'later of {tenant}')")
+            db.drain()
+            column = db.output(DOCS, "body", shout)
+            found = db.execute(sa.select(column).select_from(DOCS).order_by(DOCS.c.id)).scalars().all()
+        assert found == ["SAME", f"OF {tenant}".upper(), f"LATER OF {tenant}".upper()]
+    with pinnacle(postgres_url) as db:  # a worker of all tenants, with a search_path of its own
+        assert [status.output for status in db.listeners()] == ["one.docs.loud", "two.docs.loud"]
+        db.listen()
+        run_sql(postgres_url, "UPDATE one.docs SET body = 'new'")
+        db.drain()
+    assert run_sql(postgres_url, "SELECT DISTINCT loud FROM one.docs") == [("NEW",)]

@@ -21,11 +21,12 @@ from pinnacle.backends.postgres.statements import FIRST_CUSTOM_OID, ColumnStatem
 from pinnacle.backends.postgres.values import RowReader, key_columns
 from pinnacle.backends.sql.columns import Declared, Encoder, Raw
 from pinnacle.backends.sql.inputs import walker
+from pinnacle.backends.sql.schema import output
 from pinnacle.backends.sql.side import SideTarget
 from pinnacle.backends.sql.source import SqlSource, Steps, key_tuple
 from pinnacle.backends.sql.target import SqlTarget, Within
 from pinnacle.base.encoding import dump_key
-from pinnacle.base.errors import RowRejected
+from pinnacle.base.errors import BackendError, RowRejected
 from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page
 
 JSON_KINDS = ("json", "jsonb")
@@ -204,7 +205,17 @@ class PostgresTarget(SqlTarget):
                 return self._run(statement, arrays, part.keys, is_last)
             except psycopg.errors.LockNotAvailable:
                 continue
+            except BackendError:
+                self._require_there()
+                raise
         return range(len(part.keys)), None  # the whole table is locked: the engine comes back
+
+    def _require_there(self) -> None:
+        """Raise if the output was removed: the database refuses a write by the column's name first."""
+        with self.session.reading() as connection:
+            version = connection.scalar(sa.select(output.c.version).where(output.c.id == self.info.id))
+            is_there = self.info.name in column_kinds(connection, self.session.quote_table(self.source.actual))
+        self._require_newest(version if is_there else None)
 
     def _run(
         self, statement: str, arrays: tuple[Any, ...], keys: Sequence[Key], is_last: bool

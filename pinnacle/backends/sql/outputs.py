@@ -13,7 +13,15 @@ from pinnacle.backends.sql.schema import batch, error, lease, state_name, state_
 from pinnacle.backends.sql.schema import output as registry
 from pinnacle.backends.sql.session import SqlSession
 from pinnacle.backends.sql.side import VALUE, side_table
-from pinnacle.backends.sql.source import SqlSource, full_name, input_columns, stored_fields, table_named, table_of
+from pinnacle.backends.sql.source import (
+    SqlSource,
+    full_name,
+    input_columns,
+    schema_of,
+    stored_fields,
+    table_named,
+    table_of,
+)
 from pinnacle.base.encoding import safe_name
 from pinnacle.base.errors import BackendError, ConfigError
 from pinnacle.base.refusals import foreign_side, no_output, require_name, require_owner, require_same_items
@@ -35,7 +43,8 @@ class SqlOutputs:
 
     def find(self, entity: Any, fields: Fields, model: str) -> OutputInfo | None:
         table, paths = table_named(table_of(entity)), stored_fields(entity, fields).paths
-        place = full_name(table.schema, table.name)
+        with self._session.reading() as connection:
+            place = full_name(schema_of(connection, table), table.name)
         found = [info for info in self.of(model) if info.table == place and info.fields.paths == paths]
         return found[0] if found else None
 

@@ -267,7 +267,7 @@ def _reflect(connection: sa.Connection, mapped: Any) -> sa.Table:
     """The table as the database has it, whatever the user's metadata says."""
     named = table_named(mapped)
     inspector = sa.inspect(connection)
-    name, schema = str(named.name), getattr(named, "schema", None)
+    name, schema = str(named.name), schema_of(connection, named)
     try:
         with unknown_types_allowed():
             table = sa.Table(name, sa.MetaData(), schema=schema, autoload_with=connection, resolve_fks=False)
@@ -281,6 +281,20 @@ def _reflect(connection: sa.Connection, mapped: Any) -> sa.Table:
     for column in table.c:  # a domain is handled as what it is made of
         column.type = getattr(column.type, "data_type", column.type)
     return table
+
+
+def schema_of(connection: sa.Connection, table: Any) -> str | None:
+    """The schema that a table is in: that of a search_path, where it names none; None for the usual one."""
+    given: str | None = getattr(table, "schema", None)
+    if given is not None or connection.dialect.name != "postgresql":
+        return given
+    quoted = '"' + str(table.name).replace('"', '""') + '"'
+    query = sa.text(
+        "SELECT nspname FROM pg_class JOIN pg_namespace AS n ON n.oid = relnamespace WHERE pg_class.oid = "
+        "to_regclass(:name) AND nspname <> 'public' AND relpersistence <> 't'"
+    )
+    found = connection.execute(query, {"name": quoted}).scalar()
+    return None if found is None else str(found)
 
 
 def _materialized(inspector: sa.Inspector, schema: str | None) -> list[str]:
