@@ -20,7 +20,7 @@ EXTRAS := postgres,embedded,mongodb,mongomock,pickle,http,structured,plot,metric
 export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help venv demo check test lint types pytest durations renew cover bench docs wheels clean
+.PHONY: help venv demo check test lint types pytest pooler durations renew cover bench docs wheels clean
 
 help:
 	@echo "make demo      the main job on real text: docstrings, three models, a kill -9, a question (under 5 minutes)"
@@ -63,8 +63,13 @@ lint: $(STAMP)
 types: $(STAMP)
 	MYPYPATH=$(subst $(SPACE),:,$(PLUGINS:%/=%)) $(BIN)/mypy pinnacle $(wildcard plugins/*/pinnacle*)
 
-pytest: $(STAMP)
+pytest: $(STAMP) pooler
 	$(PYTEST)
+
+# A test needs Debian's pgbouncer; where it is missing and cannot be installed, that test fails.
+pooler:
+	@PATH=$$PATH:/usr/sbin; command -v pgbouncer >/dev/null || test "$$(id -u)" != 0 || \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq pgbouncer >/dev/null; } || true
 
 durations: $(STAMP)
 	$(PYTEST) --measure-durations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shlex
 import socket
 import stat
@@ -16,8 +17,10 @@ from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import Any
 
+import psycopg
 import pymongo
 import sqlalchemy as sa
 from pymongo.errors import PyMongoError
@@ -74,6 +77,44 @@ def mongodb_outage(url: str, seconds: float) -> Iterator[None]:
         while not client.admin.command("hello")["isWritablePrimary"]:
             if time.monotonic() > deadline:
                 raise TimeoutError("the replica set has no primary")
+            time.sleep(POLL_S)
+
+
+@contextmanager
+def start_pgbouncer(url: str) -> Iterator[str]:
+    """Debian's pgbouncer in transaction mode before the PostgreSQL that `start_postgres` gave; the URL through it."""
+    binary = which("pgbouncer") or "/usr/sbin/pgbouncer"
+    if not Path(binary).exists():
+        raise RuntimeError("no pgbouncer: apt-get install pgbouncer")
+    server, port = sa.make_url(url), free_port()
+    host, owner = str(server.query["host"]), Path(str(server.query["host"])).stat().st_uid
+    with tempfile.TemporaryDirectory(prefix="pgbouncer-") as directory:
+        Path(directory).chmod(0o755)
+        file = Path(directory) / "pgbouncer.ini"
+        file.write_text(
+            f"[databases]\n* = host={host} user={server.username}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
+            f"listen_port = {port}\nauth_type = any\npool_mode = transaction\nunix_socket_dir =\n"
+        )
+        user = ["-u", pwd.getpwuid(owner).pw_name] if os.getuid() == 0 else []
+        process = subprocess.Popen([binary, "-q", *user, str(file)], stderr=subprocess.DEVNULL)
+        try:
+            through = f"postgresql://{server.username}@127.0.0.1:{port}/{server.database}"
+            wait_for_pooler(through, process)
+            yield through
+        finally:
+            process.terminate()
+            process.wait(START_TIMEOUT_S)
+
+
+def wait_for_pooler(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while True:
+        try:
+            psycopg.connect(url).close()
+            return
+        except psycopg.OperationalError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise
             time.sleep(POLL_S)
 
 

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from pinnacle import Listener, UnsupportedTable, pinnacle
 from tests.contract.documents import wait_until
 from tests.models import shout
+from tests.servers import start_pgbouncer
 
 DOCS = sa.table("docs", sa.column("id"), sa.column("body"))
 LEFT = """
@@ -280,3 +281,21 @@ def test_tenants_by_search_path_share_nothing(postgres_url):
         run_sql(postgres_url, "UPDATE one.docs SET body = 'new'")
         db.drain()
     assert run_sql(postgres_url, "SELECT DISTINCT loud FROM one.docs") == [("NEW",)]
+
+
+# -- poolers ----------------------------------------------------------------------------------------------------
+
+
+def test_pgbouncer_in_transaction_mode_works_with_a_plain_url(url):
+    with start_pgbouncer(url) as through:
+        with pinnacle(through) as db:
+            db.add(listener())
+            db.listen()
+            for i in range(10, 20):  # often enough for the driver to prepare what it is given
+                run_sql(url, f"INSERT INTO docs VALUES ({i}, 'd')")
+                db.drain()
+                shout.predict(X="body", db=db, select=sa.select(DOCS), output="again")
+            assert db.execute(sa.text("SELECT count(*) FROM docs WHERE loud = again")).scalar() == 13
+        with psycopg.connect(through, prepare_threshold=None) as other:
+            left = {name for name, _ in other.execute(LEFT)} - {"application_name"}  # pgbouncer's own doing
+            assert left == set()

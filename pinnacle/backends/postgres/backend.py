@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from pinnacle.backends.postgres.artifacts import PostgresArtifacts
 from pinnacle.backends.postgres.changes import PostgresFeed, capture_drops
+from pinnacle.backends.postgres.connections import prepare_nothing_behind_a_pooler
 from pinnacle.backends.postgres.keys import follow_key
 from pinnacle.backends.postgres.session import PostgresSession
 from pinnacle.backends.postgres.target import PostgresSideTarget, PostgresTarget
@@ -44,7 +45,9 @@ def open_postgres(target: sa.Engine | str, settings: Settings) -> PostgresBacken
     url = url_of(target).set(drivername="postgresql+psycopg")
     named = {} if "application_name" in url.query else {"application_name": settings.application}
     engine = sa.create_engine(url, pool_pre_ping=True, connect_args=named)
-    return PostgresBackend(PostgresSession(engine, settings, owned=True))
+    session = PostgresSession(engine, settings, owned=True)
+    sa.event.listen(engine.pool, "connect", prepare_nothing_behind_a_pooler)  # its siblings do so by themselves
+    return PostgresBackend(session)
 
 
 def open_embedded(target: str, settings: Settings) -> PostgresBackend:

@@ -53,6 +53,8 @@ def prepare_pool(pool: sa.Pool, settings: Mapping[str, str]) -> None:
     """
 
     def take(connection: Any, record: Any) -> None:
+        record.info["pinnacle_threshold"] = connection.prepare_threshold
+        prepare_nothing_behind_a_pooler(connection, record)
         record.info["pinnacle_cursor"] = connection.cursor_factory
         style = connection.pgconn.parameter_status(b"DateStyle").decode()
         if not style.startswith("ISO"):
@@ -65,6 +67,7 @@ def prepare_pool(pool: sa.Pool, settings: Mapping[str, str]) -> None:
         if "pinnacle_cursor" not in record.info or connection.closed:
             return
         connection.cursor_factory = record.info.pop("pinnacle_cursor")
+        connection.prepare_threshold = record.info.pop("pinnacle_threshold")
         style = record.info.pop("pinnacle_style", None)
         if style is not None:
             _set(connection, "RESET datestyle")
@@ -104,6 +107,22 @@ def _has_news(socket: int) -> bool:
     news = select.poll()
     news.register(socket, select.POLLIN)
     return bool(news.poll(0))
+
+
+def is_pooled(connection: Any) -> bool:
+    """Whether a pooler stands between: another process answers than the one that was told of at the connect."""
+    was_autocommit = connection.autocommit
+    connection.autocommit = True
+    answering = connection.execute("SELECT pg_backend_pid()").fetchone()[0]
+    connection.autocommit = was_autocommit
+    return bool(answering != connection.info.backend_pid)
+
+
+def prepare_nothing_behind_a_pooler(connection: Any, record: Any) -> None:
+    """For a pool's "connect": the next transaction may be another server process's, which knows none of what was
+    prepared."""
+    if is_pooled(connection):
+        connection.prepare_threshold = None
 
 
 def _set(connection: Any, statement: str) -> None:

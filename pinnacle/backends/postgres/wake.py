@@ -9,6 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from pinnacle.backends.postgres.connections import is_pooled
+
 log = logging.getLogger(__name__)
 
 CHANNEL = "pinnacle"
@@ -22,6 +24,7 @@ class PostgresWake:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
         self._connection: sa.Connection | None = None
+        self._is_pooled = False
         self._connect()
 
     def _connect(self) -> None:
@@ -29,6 +32,12 @@ class PostgresWake:
 
         try:
             self._connection = self._engine.connect()
+            self._is_pooled = is_pooled(self._driver())
+            if self._is_pooled:
+                log.info("a pooler stands before the database, so changes are polled for")
+                self._connection.close()
+                self._connection = None
+                return
             self._driver().execute(f"LISTEN {CHANNEL}")
         except (sa.exc.SQLAlchemyError, psycopg.Error) as error:
             log.warning("cannot listen for changes, polling instead: %s", error)
@@ -44,7 +53,8 @@ class PostgresWake:
                 return False
             if self._connection is None:
                 stop.wait(min(left, SLICE_S * 4))
-                self._connect()
+                if not self._is_pooled:
+                    self._connect()
                 return True
             try:
                 for _ in self._driver().notifies(timeout=min(left, SLICE_S), stop_after=1):
