@@ -12,11 +12,11 @@ import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner
 
-from pinnacle import ConfigError, Listener, NotDrained, Settings, Side, pinnacle
+from pinnacle import ConfigError, Listener, NotDrained, Settings, Side, model, pinnacle
 from pinnacle.base.errors import DatabaseReplaced
 from pinnacle.cli import main
 from tests.contract.documents import wait_until
-from tests.models import shout, words
+from tests.models import CALLS, note, shout, words
 
 DOCS = sa.table("docs", sa.column("id"), sa.column("body"))
 
@@ -269,3 +269,62 @@ def test_drain_tells_that_the_worker_of_this_process_has_died(path, monkeypatch)
         insert(path)
         db.drain()
         assert outputs(path) == ["A", "B", "C"]
+
+
+# -- triggers of the user's ------------------------------------------------------------------------------
+
+
+@model
+def numbered(body: str, rev: int) -> str:
+    return f"{note(body)} r{rev}"
+
+
+def add_trigger(path, does, when="1"):
+    run_sql(path, "ALTER TABLE docs ADD COLUMN rev INTEGER DEFAULT 1")
+    run_sql(path, f"CREATE TRIGGER theirs AFTER UPDATE ON docs WHEN {when} BEGIN {does}; END")
+
+
+BUMPS = "UPDATE docs SET rev = rev + 1 WHERE id = new.id"
+RAISES_TO_5 = "UPDATE docs SET rev = 5 WHERE id = new.id"
+
+
+def truly_fresh(path):
+    return sum(found == want for want, found in run_sql(path, "SELECT body || ' r' || rev, o FROM docs"))
+
+
+@pytest.mark.parametrize(("does", "fresh", "calls"), [(BUMPS, 0, 4), (RAISES_TO_5, 2, 4)])
+def test_a_row_whose_input_a_trigger_changes_as_its_output_is_written_is_not_called_fresh(path, does, fresh, calls):
+    add_trigger(path, does)
+    CALLS.clear()
+    with opened(path) as db:
+        table = sa.Table("docs", sa.MetaData(), autoload_with=db.engine)
+        listener = db.add(Listener(model=numbered, key=("body", "rev"), select=sa.select(table), output="o"))
+        db.listen()
+        db.drain()
+        found = db.fresh(listener)
+        assert (found.fresh, found.failed, truly_fresh(path)) == (fresh, 2 - fresh, fresh)
+        assert len(CALLS) == calls
+        assert all("trigger of docs changes" in error.message for error in db.errors())
+        run_sql(path, "UPDATE docs SET body = 'new' WHERE id = 1")
+        db.drain()
+        assert db.fresh(listener).fresh == truly_fresh(path) == fresh
+
+
+def test_predict_sets_a_row_aside_whose_input_a_trigger_changes_with_each_write(path):
+    add_trigger(path, BUMPS, "new.id = 1 AND new.o IS NOT old.o")
+    with opened(path) as db:
+        table = sa.Table("docs", sa.MetaData(), autoload_with=db.engine)
+        run_sql(path, "ALTER TABLE docs ADD COLUMN o TEXT")
+        result = numbered.predict(X=("body", "rev"), db=db, select=sa.select(table), output="o")
+        assert (result.written, result.failed, [error.key for error in db.errors()]) == (1, 1, [1])
+        assert numbered.predict(X=("body", "rev"), db=db, select=sa.select(table), output="o").calls == 0
+
+
+def test_an_output_that_a_trigger_of_the_users_rewrites_is_recorded_as_it_is_stored(path):
+    run_sql(path, "ALTER TABLE docs ADD COLUMN loud TEXT")
+    tags = "UPDATE docs SET loud = new.loud || '!' WHERE id = new.id"
+    run_sql(path, f"CREATE TRIGGER theirs AFTER UPDATE OF loud ON docs WHEN new.loud NOT LIKE '%!' BEGIN {tags}; END")
+    with opened(path) as db:
+        assert shout.predict(X="body", db=db, select=sa.select(DOCS), output="loud").written == 2
+        again = shout.predict(X="body", db=db, select=sa.select(DOCS), output="loud")
+        assert (again.fresh, again.calls, outputs(path)) == (2, 0, ["A!", "B!"])

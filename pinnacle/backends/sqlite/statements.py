@@ -55,6 +55,13 @@ class Statements:
         self.drop_unmatched = (
             f"DELETE FROM {batch} WHERE ({listed}) NOT IN (SELECT {chosen} {matching}) RETURNING {listed}"
         )
+        # Outputs that a trigger of the user's changed in the statement that wrote them, with the inputs as read.
+        values = ", ".join(f"b.{x}" for x in inputs)
+        self.altered = (
+            f"SELECT {chosen}, {table}.{name}, {values} FROM {batch} AS b CROSS JOIN {table} ON {same_row} "
+            f"WHERE NOT ({_same(f'{table}.{name}', 'b.o')})"
+        )
+        self._set_fingerprint = f"UPDATE {batch} SET h = ? WHERE {' AND '.join(f'{k} = {{}}' for k in keys)}"
         upsert = (
             f"ON CONFLICT ({listed}) DO UPDATE SET fingerprint = excluded.fingerprint, version = excluded.version, "
             "failed = excluded.failed"
@@ -72,7 +79,9 @@ class Statements:
         self._guard = (
             f"SELECT (SELECT version FROM {session.own(output.name)} WHERE id = {info.id}), "
             f"EXISTS (SELECT 1 FROM {errors} WHERE output_id = {info.id}), "
-            f"EXISTS (SELECT 1 FROM {listeners} WHERE output_id = {info.id})"
+            f"EXISTS (SELECT 1 FROM {listeners} WHERE output_id = {info.id}), "
+            f"EXISTS (SELECT 1 FROM {quote(source.actual.schema or 'main')}.sqlite_master WHERE type = 'trigger' "
+            f"AND tbl_name = {_literal(source.actual.name)} COLLATE NOCASE AND name NOT GLOB 'pinnacle_[0-9]*')"
         )
         # What triggers see while this output is written by its own model.
         self.begin_writing, self.end_writing = (
@@ -93,10 +102,16 @@ class Statements:
         marks, values = bound(row)
         return self._record.format(", ".join(marks)), values
 
-    def guard(self, execute: Callable[[str], Any]) -> tuple[int | None, bool, bool]:
-        """The output's version in the registry, whether it has rows set aside, and whether it has a listener."""
-        version, has_errors, has_listener = execute(self._guard).fetchone()
-        return version, bool(has_errors), bool(has_listener)
+    def set_fingerprint(self, key: Sequence[Any], found: bytes) -> tuple[str, list[Any]]:
+        """Give a row of the temporary table another fingerprint; with the parameters."""
+        marks, values = bound(key)
+        return self._set_fingerprint.format(*marks), [found, *values]
+
+    def guard(self, execute: Callable[[str], Any]) -> tuple[int | None, bool, bool, bool]:
+        """The output's version in the registry, whether it has rows set aside, whether it has a listener, and whether
+        its table has triggers of the user's."""
+        version, has_errors, has_listener, has_triggers = execute(self._guard).fetchone()
+        return version, bool(has_errors), bool(has_listener), bool(has_triggers)
 
 
 @lru_cache(maxsize=256)
@@ -106,6 +121,10 @@ def _fill(insert: str, row: str, rows: int) -> str:
 
 def _text(expression: Any, dialect: sa.Dialect) -> str:
     return str(expression.compile(dialect=dialect, compile_kwargs={"literal_binds": True, "include_table": True}))
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _same(text: str, stored: str) -> str:

@@ -31,6 +31,7 @@ from pinnacle.backends.sqlite.session import SqliteSession
 from pinnacle.backends.sqlite.statements import Statements
 from pinnacle.backends.sqlite.text import bound, bytes_of, is_escaped, lenient
 from pinnacle.base.encoding import digest, dump_key, fingerprint, fingerprints, tag
+from pinnacle.base.errors import RowRejected
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page
 
@@ -56,6 +57,7 @@ class SqliteTarget(SqlTarget):
         self._sql = Statements(session, source, info, version)
         self._seen: tuple[int, int] | None = None
         self._held_s = 0.0
+        self._moved: set[Key] = set()
         self._salt = (info.parameters,) if info.parameters else ()
 
     # -- reading ------------------------------------------------------------------------------------
@@ -172,12 +174,15 @@ class SqliteTarget(SqlTarget):
             self._give_way(connection)
             execute("BEGIN IMMEDIATE")
             began = time.perf_counter()
-            version, has_errors, has_listener = sql.guard(execute)
+            version, has_errors, has_listener, has_triggers = sql.guard(execute)
             self._require_newest(version)
             missed: list[int] = []
             if has_listener:
                 execute(sql.begin_writing)
-            if execute(sql.update).rowcount != stop - start:
+            if has_triggers:
+                with lenient(connection):
+                    missed = self._update_beside_triggers(execute, batch.keys[start:stop])
+            elif execute(sql.update).rowcount != stop - start:
                 with lenient(connection):
                     missed = self._drop_unmatched(execute, batch.keys[start:stop])
             failpoint("in-write")
@@ -200,6 +205,31 @@ class SqliteTarget(SqlTarget):
         if self._seen is not None and self._seen != seen:
             time.sleep(min(self._held_s, self.session.settings.write_target_s))
         self._seen = seen
+
+    def _update_beside_triggers(self, execute: Any, keys: Sequence[Key]) -> list[int]:
+        """Write where triggers of the user's may change the row in the same statement: what is recorded is what is
+        there afterwards. The positions that were changed before, or whose inputs a trigger changed.
+
+        These are computed anew, once: RowRejected where the next write changes them again, and so would each.
+        """
+        missed = self._drop_unmatched(execute, keys)
+        execute(self._sql.update)
+        moved = self._drop_unmatched(execute, keys)
+        if any(keys[i] in self._moved for i in moved):
+            raise RowRejected(
+                f"a trigger of {self.info.table} changes what the model reads whenever its output is written; leave "
+                "that column out of X, or keep the output in a table of its own with Side()"
+            )
+        left = [*missed, *moved]
+        self._moved.difference_update(keys)
+        self._moved.update(keys[i] for i in moved)
+        width = self.width
+        rows = execute(self._sql.altered).fetchall()
+        columns = [[row[i] for row in rows] for i in range(width, width + 1 + len(self.source.inputs))]
+        hashes = fingerprints(*self._salted(len(rows)), columns[0], *self._told(columns[1:])) if rows else []
+        for row, found in zip(rows, hashes, strict=True):
+            execute(*self._sql.set_fingerprint(row[:width], found))
+        return sorted(left)
 
     def _drop_unmatched(self, execute: Any, keys: Sequence[Key]) -> list[int]:
         """Take rows whose inputs changed out of the batch; return their positions."""

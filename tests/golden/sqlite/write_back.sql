@@ -11,7 +11,9 @@ SELECT (SELECT version
     FROM "pinnacle_error"
     WHERE output_id = 1), EXISTS (SELECT 1
     FROM "pinnacle_listener"
-    WHERE output_id = 1);
+    WHERE output_id = 1), EXISTS (SELECT 1
+    FROM "main".sqlite_master
+    WHERE type = 'trigger' AND tbl_name = 'docs' COLLATE NOCASE AND name NOT GLOB 'pinnacle_[0-9]*');
 
 UPDATE "pinnacle_listener"
   SET is_writing = 1
