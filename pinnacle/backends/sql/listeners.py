@@ -94,6 +94,8 @@ class SqlListeners:
             return bool(connection.execute(statement.values(values)).rowcount)
 
     def attend(self, worker: str, since: float, ttl_s: float) -> None:
+        if not self._session.is_migrated():  # its tables were dropped by hand
+            return
         row = {
             "id": f"{ATTENDANCE}{worker}", "output_id": 0, "owner": worker, "process": this_process(),
             "expires_at": time.time() + ttl_s, "keys": json.dumps([since]),
