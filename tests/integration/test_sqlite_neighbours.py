@@ -328,3 +328,41 @@ def test_an_output_that_a_trigger_of_the_users_rewrites_is_recorded_as_it_is_sto
         assert shout.predict(X="body", db=db, select=sa.select(DOCS), output="loud").written == 2
         again = shout.predict(X="body", db=db, select=sa.select(DOCS), output="loud")
         assert (again.fresh, again.calls, outputs(path)) == (2, 0, ["A!", "B!"])
+
+
+# -- an Engine of the user's -----------------------------------------------------------------------------
+
+SETTINGS = ("busy_timeout", "temp_store", "synchronous", "journal_mode", "foreign_keys", "recursive_triggers")
+
+
+@pytest.mark.parametrize("pool", [sa.QueuePool, sa.NullPool, sa.StaticPool, sa.SingletonThreadPool])
+def test_no_setting_of_ours_reaches_the_connections_of_an_engine_that_was_handed_in(path, pool):
+    def settings_of(engine):
+        with engine.connect() as connection:
+            return [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in SETTINGS]
+
+    def new_engine():
+        made = sa.create_engine(f"sqlite:///{path}", poolclass=pool)
+
+        @sa.event.listens_for(made, "connect")
+        def set_up(connection, record):
+            connection.execute("PRAGMA busy_timeout = 1234")
+            connection.execute("PRAGMA foreign_keys = ON")
+
+        return made
+
+    run_sql(path, "PRAGMA journal_mode = WAL")
+    untouched, engine = new_engine(), new_engine()
+    expected = settings_of(untouched)
+    assert (expected[0], expected[4]) == (1234, 1)
+    with pinnacle(engine) as db:
+        db.add(loud())
+        db.listen()
+        db.drain()
+        assert settings_of(engine) == expected
+        engine.dispose()
+        assert settings_of(engine) == expected
+    assert settings_of(engine) == expected
+    assert outputs(path) == ["A", "B"]
+    for each in (engine, untouched):
+        each.dispose()
