@@ -6,7 +6,7 @@ import sqlite3
 
 import sqlalchemy as sa
 
-from pinnacle import model, pinnacle
+from pinnacle import Listener, model, pinnacle
 
 DOCS = sa.table("docs", sa.column("id"), sa.column("body"))
 
@@ -33,4 +33,21 @@ def test_rows_that_are_not_utf8_are_rows_like_others(tmp_path):
     assert (first.written, first.failed) == (11, 1)
     assert (again.fresh, again.set_aside, again.calls) == (11, 1, 0)
     assert [error.key for error in db.errors()] == [101]
+    db.close()
+
+
+def test_a_row_that_comes_without_a_key_stops_no_listener(tmp_path):
+    db = pinnacle(f"sqlite:///{tmp_path / 'keyless.db'}")
+    with db.engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE docs (id TEXT PRIMARY KEY, body TEXT)")
+        connection.exec_driver_sql("INSERT INTO docs VALUES ('a', 'one')")
+    select = sa.select(DOCS)
+    db.add(Listener(model=length_unless_bad, key="body", select=select, output="length", identifier="lengths"))
+    db.listen()
+    db.drain()
+    with db.engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO docs (id, body) VALUES (NULL, 'x'), (NULL, 'y'), ('b', 'three')")
+    db.drain()
+    assert dict(db.execute(sa.text("SELECT id, length FROM docs WHERE id IS NOT NULL")).all()) == {"a": 3, "b": 5}
+    assert db.errors() == []
     db.close()

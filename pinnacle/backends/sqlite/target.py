@@ -59,6 +59,9 @@ class SqliteTarget(SqlTarget):
         self._held_s = 0.0
         self._moved: set[Key] = set()
         self._salt = (info.parameters,) if info.parameters else ()
+        is_rowid = self.width == 1 and isinstance(source.actual.c[source.key[0].name].type, sa.Integer)
+        # SQLite lets rows in without a key, which nothing finds again; at their place a page would end.
+        self._has_key = [] if is_rowid else [column.is_not(None) for column in source.key]
 
     # -- reading ------------------------------------------------------------------------------------
 
@@ -69,7 +72,7 @@ class SqliteTarget(SqlTarget):
         if with_state:
             joined = self._with_state(within)
             columns += [self._stored_column(), state.c.fingerprint, state.c.version, state.c.failed]
-        statement = source.select(*columns, joined=joined).order_by(*source.key)
+        statement = source.select(*columns, joined=joined).order_by(*source.key).where(*self._has_key)
         if within is not None:
             statement = statement.where(within(source.key))
         return statement if limit is None else statement.limit(limit)
