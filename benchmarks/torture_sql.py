@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from benchmarks.torture_verdict import Look, Row
 from benchmarks.torture_writer import MANY, Change
 from pinnacle.backends.open import open_backend
+from pinnacle.backends.sql.listeners import ATTENDANCE
 from pinnacle.base.rows import OutputInfo, OutputSpec
 from pinnacle.base.settings import Settings
 from pinnacle.db import Database
@@ -160,7 +161,7 @@ def leftovers(db: Database) -> dict[str, int]:
         prefix = "" if _is_sqlite(db) else "pinnacle."
         kept = [name for name in names if name.startswith(("pinnacle_outbox_", "pinnacle_work_"))]
         counts = {name: connection.exec_driver_sql(f"SELECT count(*) FROM {prefix}{name}").scalar() for name in kept}
-        leases = f"SELECT count(*) FROM {prefix}pinnacle_lease WHERE id <> 'worker'"
+        leases = f"SELECT count(*) FROM {prefix}pinnacle_lease WHERE id <> 'worker' AND id NOT LIKE '{ATTENDANCE}%%'"
         counts["pinnacle_lease"] = connection.exec_driver_sql(leases).scalar()
         if not _is_sqlite(db):
             deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pinnacle.base.rows import Fields, Key
+from pinnacle.base.rows import Fields, Key, Page
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,30 @@ class Claim:
     places: Sequence[int]
     revisions: Sequence[int]
     is_range: bool = False
+
+    @property
+    def newest(self) -> int:
+        """No change that came after the claim has a revision up to this one."""
+        return max(max(self.places), max(self.revisions))
+
+
+NOTHING = Claim(lease="", keys=[], places=[], revisions=[])
+"""A claim on no rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taken:
+    """What one look at a listener's changes gave.
+
+    ``claim``: all rows that waited; None where these are many, or others hold some, for a claim to choose of. ``page``:
+    the rows of the claim, read after its changes were. ``is_current``: the listener is not paused, nor of another
+    version than was asked for; else nothing was done.
+    """
+
+    folded: int = 0
+    claim: Claim | None = NOTHING
+    page: Page | None = None
+    is_current: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,8 @@ from pinnacle.backends.protocol import Backend, Capability, Feed, Target
 from pinnacle.base.encoding import dump_key, load_key
 from pinnacle.base.errors import BackendError, ConfigError, Conflict
 from pinnacle.base.failpoints import failpoint
-from pinnacle.base.listeners import Claim, ListenerRecord, next_sweep, sweep_position
+from pinnacle.base.listeners import NOTHING, Claim, ListenerRecord, Taken, next_sweep, sweep_position
+from pinnacle.base.rows import Page
 from pinnacle.components.listener import Listener
 from pinnacle.runtime.listener_prediction import ListenerPrediction
 
@@ -107,42 +108,61 @@ class Keeper:
         if time.monotonic() - self._verified_at > VERIFY_S:
             self._verify()
         limit = min(self._prediction.rows, MAX_CLAIM_ROWS)
-        folded, claim = 0, self._ahead
-        if claim is None:
-            folded = self._feed.fold()
-            failpoint("after-fold")
-            if self._stop.is_set():
-                return False
-            claim = self._feed.claim(self._lease_id, limit, self._ttl)
-        self._ahead = None
+        taken = Taken(claim=None) if self._ahead else self._feed.take(
+            self._lease_id, limit, self._ttl, self.record.version
+        )  # fmt: skip
+        failpoint("after-fold")
+        if not taken.is_current:
+            self._stop.set()
+            return False
+        claim = taken.claim or self._claim(limit)
         if claim.keys:
-            failpoint("after-claim")
-            if self._is_superseded():
-                self._feed.finish(claim, [], [])
-                return False
-            self._work(claim, is_full=len(claim.keys) >= limit)
-            if len(claim.keys) < limit and not self._rest_s:
-                self._sweep()  # nothing else waited: a steady trickle of changes must not hold a sweep up for ever
-            return True
-        self._rest_s = 0.0
-        is_busy = bool(folded) or self._sweep()
+            is_busy = self._work_off(claim, taken, is_full=len(claim.keys) >= limit)
+        else:
+            self._rest_s = 0.0
+            is_busy = bool(taken.folded) or self._sweep()
         if not is_busy:
             self._take_back_error()
         return is_busy
 
-    def _work(self, claim: Claim, *, is_full: bool) -> None:
-        self._holds = True
+    def _work_off(self, claim: Claim, taken: Taken, *, is_full: bool) -> bool:
+        """Work a claim off, unless the listener is another by now; whether there may be more to do at once."""
+        failpoint("after-claim")
+        if taken.claim is None and self._is_superseded():
+            self._feed.finish(claim, [], [])
+            return False
+        is_done = self._work(claim, taken.page, is_full=is_full)
+        if is_full or self._rest_s:
+            return True
+        # Nothing else waited: a steady trickle of changes must not hold a sweep up for ever.
+        return self._sweep() or taken.page is None or not is_done
+
+    def _claim(self, limit: int) -> Claim:
+        """What was claimed ahead, else what many rows there are."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            return ahead
+        self._feed.fold()
+        return NOTHING if self._stop.is_set() else self._feed.claim(self._lease_id, limit, self._ttl)
+
+    def _work(self, claim: Claim, page: Page | None, *, is_full: bool) -> bool:
+        """Work a claim off; whether none of its rows was put back."""
+        self._holds, is_finished = True, False
         began = time.monotonic()
         done: list[int] = []
         again: list[int] = []
         try:
-            worked = self._prediction.work(claim.keys, claim.lease, meanwhile=self._look_ahead if is_full else None)
+            worked = self._prediction.work(
+                claim, page, self._feed.settle, meanwhile=self._look_ahead if is_full else None
+            )
+            is_finished = worked.is_finished
             for position, key in enumerate(claim.keys):
                 (again if key in worked.again else done).append(position)
         finally:
             self._holds = False
             failpoint("before-finish")
-            self._feed.finish(claim, done, again)
+            if not is_finished:
+                self._feed.finish(claim, done, again)
             failpoint("after-finish")
         log.info(
             "listener %s: %d rows in %.2f s: %d written, %d failed, %d put back", self.record.identifier,
@@ -158,6 +178,7 @@ class Keeper:
         if not again and self._has_failed:
             self._backend.listeners.clear_error(self.record.output)
             self._has_failed = False
+        return not again
 
     def _look_ahead(self) -> None:
         """Fold and claim what comes next while outputs are written, where that does not wait for the same lock."""

@@ -11,7 +11,8 @@ from functools import partial
 from typing import Any, Literal
 
 from pinnacle.backends.protocol import Target
-from pinnacle.base.rows import Key, Page
+from pinnacle.base.listeners import Claim
+from pinnacle.base.rows import Key, OutputBatch, Page
 from pinnacle.components.model import CallStyle, Model
 from pinnacle.runtime.computation import Computation
 from pinnacle.runtime.held import Held
@@ -31,9 +32,11 @@ PORTION_ROWS = 2_500
 class WorkReport:
     """What became of a claim: ``again`` holds the keys whose rows wait still.
 
-    ``outage``: why some of these met no answer. ``computed``: inputs that did. ``written``, ``failed``: rows.
+    ``is_finished``: all was written, and the claim finished with it. ``outage``: why some of these met no answer.
+    ``computed``: inputs that did. ``written``, ``failed``: rows.
     """
 
+    is_finished: bool = False
     again: set[Key] = field(default_factory=set)
     outage: BaseException | None = None
     computed: int = 0
@@ -59,7 +62,7 @@ class ListenerPrediction:
         self._scope = scope = Scope.of(model, target, PredictOptions(parameters=parameters), settings, waits=False)
         self._target, self._caller, self._unmatched = target, scope.caller, unmatched
         self._size = PageSize(model, scope.batch_size)
-        outputs = OutputWriter(scope)
+        self._outputs = outputs = OutputWriter(scope)
         self._computation = Computation(
             scope, outputs, Intake(scope, outputs), self._size,
             Patience(model.identifier, settings.outage_patience_s), self.stop, judges=True,
@@ -72,10 +75,26 @@ class ListenerPrediction:
         """How many rows to claim next."""
         return self._size.rows
 
-    def work(self, keys: Sequence[Key], lease: str, *, meanwhile: Callable[[], None] | None = None) -> WorkReport:
-        """Bring claimed rows up to date; commits before it returns. ``meanwhile`` runs once all is computed,
-        while the last outputs are written."""
+    def work(
+        self, claim: Claim, page: Page | None, settle: Callable[[Claim, OutputBatch], bool], *,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> WorkReport:  # fmt: skip
+        """Bring claimed rows up to date; commits before it returns.
+
+        ``page``: the rows as they were read already, if they were. ``settle`` is offered a batch that is all there
+        is to write. ``meanwhile`` runs once all is computed, while the last outputs are written.
+        """
+        keys, lease = claim.keys, claim.lease
         scope, again, pages = self._scope, set[Key](), list[Held]()
+        is_finished = False
+
+        def settle_whole(batch: OutputBatch) -> bool:
+            nonlocal is_finished
+            is_all = page is not None and not again and len(batch.keys) == len(page.keys) and not page.unreadable
+            is_finished = is_all and settle(claim, batch)
+            return is_finished
+
+        self._outputs.write_whole = settle_whole
         scope.later.clear()
         self._caller.outage = self._caller.halted = None
         before = replace(scope.result)
@@ -84,8 +103,8 @@ class ListenerPrediction:
                 portion = keys[start : start + self._portion_rows]
                 if self._outage() is not None:
                     again.update(portion)
-                elif (page := self._read(portion, again)).has_work:
-                    pages.append(Held(page=page, lease=lease, is_retried=True))
+                elif (found := self._read(portion, page, again)).has_work:
+                    pages.append(Held(page=found, lease=lease, is_retried=True))
                     self._computation.compute(pages[-1])
             if meanwhile is not None:
                 meanwhile()
@@ -96,17 +115,18 @@ class ListenerPrediction:
         self._remember([held.page for held in pages], unwritten)
         now = scope.result
         return WorkReport(
-            again, self._outage(), now.computed - before.computed, now.written - before.written,
+            is_finished, again, self._outage(), now.computed - before.computed, now.written - before.written,
             now.failed - before.failed,
         )  # fmt: skip
 
     def _outage(self) -> BaseException | None:
         return self._caller.outage or self._caller.halted
 
-    def _read(self, keys: Sequence[Key], again: set[Key]) -> Page:
-        """The rows that need work now; those that are gone or not selected are settled, else added to ``again``."""
+    def _read(self, keys: Sequence[Key], found: Page | None, again: set[Key]) -> Page:
+        """The rows that need work now, as ``found`` or read now; those that are gone or not selected are settled,
+        else added to ``again``."""
         began = time.perf_counter()
-        page = self._scope.database.run(partial(self._target.reread, keys))
+        page = found or self._scope.database.run(partial(self._target.reread, keys))
         if page.read < len(keys):
             again.update(self._settle_absent(keys))
         if not page.has_work:

@@ -26,6 +26,8 @@ class OutputWriter:
 
     def __init__(self, scope: Scope) -> None:
         self._scope, self._target, self._result = scope, scope.target, scope.result
+        self.write_whole: Callable[[OutputBatch], bool] | None = None
+        """Tried first, where there is one: writes a batch with all that its claim needs, or nothing (False)."""
 
     def settle(self, held: Held, outcomes: Outcomes, *, is_new: bool = True) -> None:
         """Bring outcomes of a page on their way; waits while two batches are queued already.
@@ -128,7 +130,7 @@ class OutputWriter:
         """Write a batch; one that the database refuses is halved until the refused rows are alone and set aside."""
         failpoint("before-write")
         try:
-            unwritten = self._scope.database.run(partial(self._target.write, self._encoded(batch)))
+            unwritten = self._written(self._encoded(batch))
         except RowRejected as error:
             self._refused(batch, error)
             return
@@ -137,6 +139,13 @@ class OutputWriter:
         self._result.written += written
         self._scope.progress(written)
         self._scope.later.extend(batch.keys[i] for i in unwritten)
+
+    def _written(self, batch: OutputBatch) -> Sequence[int]:
+        """Write; the positions that were not."""
+        run = self._scope.database.run
+        if self.write_whole is not None and run(partial(self.write_whole, batch)):
+            return ()
+        return run(partial(self._target.write, batch))
 
     def _encoded(self, batch: OutputBatch) -> OutputBatch:
         """The batch prepared; RowRejected where a value has no form for the database."""

@@ -14,20 +14,21 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import sqlalchemy as sa
 
-from pinnacle.backends.postgres.session import PostgresSession
+from pinnacle.backends.postgres.session import LOCK_NOT_AVAILABLE, NOT_SUPPORTED, PostgresSession, sqlstate
 from pinnacle.backends.postgres.statements import Kind, column_kinds, escaped
 from pinnacle.backends.postgres.target import PostgresTarget
 from pinnacle.backends.postgres.values import key_columns
 from pinnacle.backends.postgres.wake import CHANNEL
 from pinnacle.backends.sql.changes import SqlFeed
-from pinnacle.backends.sql.schema import CHANGED_AT, WORK_PREFIX, listener
-from pinnacle.base.errors import UnsupportedTable
-from pinnacle.base.listeners import new_sweep
-from pinnacle.base.rows import Key
+from pinnacle.backends.sql.schema import CHANGED_AT, WORK_PREFIX, lease, listener, output
+from pinnacle.base.errors import BackendError, UnsupportedTable
+from pinnacle.base.listeners import Claim, Taken, new_sweep
+from pinnacle.base.rows import Key, OutputBatch
 
 SETTINGS = "SECURITY DEFINER SET search_path = pg_catalog, pg_temp"
 BYTEWISE = frozenset(
@@ -336,15 +337,13 @@ class PostgresFeed(SqlFeed):
 
     # -- work --------------------------------------------------------------------------------------
 
-    def _fold_some(self, connection: sa.Connection) -> tuple[int, bool]:
+    def _fold_some(self, connection: sa.Connection, position: str) -> tuple[int, bool]:
         """``position`` holds the snapshot up to which all is folded, and while a large part is folded
         in pieces the snapshot it was begun with and the transaction it has come to."""
-        query = sa.select(listener.c.position).where(listener.c.output_id == self.number)
-        found = connection.scalar(query.with_for_update())
-        position = json.loads(found) if found else {}
+        known = json.loads(position) if position else {}
         keys = ", ".join(f"k{i}" for i in range(len(self.key)))
         typed, work = ", ".join(self._taken(i, name) for i, name in enumerate(self.key)), self._work_name
-        unseen, parameters = self._unseen(position)
+        unseen, parameters = self._unseen(known)
         since = self.session.epoch_s(f"min({CHANGED_AT})")
         count, last, has_marker, snapshot = connection.execute(
             sa.text(
@@ -358,14 +357,11 @@ class PostgresFeed(SqlFeed):
             ),
             parameters,
         ).one()
-        if not count and "begun" not in position:
+        if not count and "begun" not in known:
             return 0, False
-        begun = position.get("begun") or snapshot
-        if count >= self.fold_rows:
-            position |= {"begun": begun, "at": last}
-        else:
-            position = {"seen": begun}
-        connection.execute(self._update(position=json.dumps(position), folded_at=time.time()))
+        begun = known.get("begun") or snapshot
+        known = {**known, "begun": begun, "at": last} if count >= self.fold_rows else {"seen": begun}
+        connection.execute(self._update(position=json.dumps(known), folded_at=time.time()))
         return count, bool(has_marker)
 
     def _taken(self, i: int, name: str) -> str:
@@ -433,6 +429,33 @@ class PostgresFeed(SqlFeed):
                 f"TRUNCATE {work}; INSERT INTO {work} SELECT * FROM unnest(kept); "
                 "EXCEPTION WHEN lock_not_available THEN NULL; END $pinnacle$",
             )
+
+    def _taking(self) -> AbstractContextManager[sa.Connection]:
+        return self.session.writing_unless_locked()
+
+    def take(self, owner: str, limit: int, ttl_s: float, version: int) -> Taken:
+        """Who has locked the whole table, or the listener, for long is waited for by `claim` and what comes after; and
+        a table that is another since its statements were planned is read by statements that are planned anew."""
+        try:
+            return super().take(owner, limit, ttl_s, version)
+        except BackendError as error:
+            if sqlstate(error) not in (LOCK_NOT_AVAILABLE, NOT_SUPPORTED):
+                raise
+            return Taken(claim=None)
+
+    def _settle(self, claim: Claim, batch: OutputBatch) -> bool:
+        work, own = self._work_name, self.session.own
+        done, places = len(claim.keys), list(claim.places)
+        counted = f"UPDATE {own(listener.name)} SET processed = processed + {done} WHERE output_id = {self.number}"
+        return self.target.write_all(
+            batch,
+            before=(counted, ()),
+            after=[
+                (f"DELETE FROM {work} WHERE place = ANY(%b::bigint[]) AND revision <= %b", (places, claim.newest)),
+                (f"UPDATE {own(output.name)} SET released = released + 1 WHERE id = {self.number}", ()),
+                (f"DELETE FROM {own(lease.name)} WHERE id = %s", (claim.lease,)),
+            ],
+        )
 
     def _append(self, connection: sa.Connection, keys: Sequence[Key]) -> None:
         raw: Any = connection.connection.driver_connection

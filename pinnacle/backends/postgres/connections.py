@@ -40,6 +40,15 @@ STALE_PLAN = "RevalidateCachedQuery"
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
 
+def begin_parts(settings: Mapping[str, str]) -> list[str]:
+    """The same as statements that go into a pipeline one by one."""
+    return [BEGIN, f"SELECT {_chosen(settings)}"]
+
+
+def _chosen(settings: Mapping[str, str]) -> str:
+    return ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items())
+
+
 def begin(settings: Mapping[str, str]) -> str:
     """The statements that begin a transaction with these settings, sent as one."""
     return "; ".join([BEGIN, *(f"SET LOCAL {name} = '{value}'" for name, value in settings.items())])
@@ -137,12 +146,12 @@ def _cursor_type(settings: tuple[tuple[str, str], ...]) -> type[Any]:
     from psycopg.errors import FeatureNotSupported
     from psycopg.pq import TransactionStatus
 
-    chosen = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings)
+    chosen = _chosen(dict(settings))
 
     class SettingsCursor(Cursor[Any]):
         def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
             is_within = self.connection.pgconn.transaction_status != TransactionStatus.IDLE
-            if is_within or (isinstance(query, str) and query.startswith(BEGIN)):
+            if is_within or (isinstance(query, str) and query.startswith("BEGIN ")):
                 return super().execute(query, params, **options)
             try:
                 self._send(query, params, options)

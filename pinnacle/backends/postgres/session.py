@@ -21,7 +21,10 @@ from pinnacle.base.settings import Settings
 
 DDL_LOCK_TIMEOUT_MS = 50
 DDL_ATTEMPTS = 40
+LONG_LOCK_MS = 100
 LOCK_NOT_AVAILABLE, DEADLOCK, DUPLICATE_COLUMN, UNDEFINED_COLUMN = "55P03", "40P01", "42701", "42703"
+NOT_SUPPORTED = "0A000"
+"""Also what a statement is refused with that was planned when its table had other types."""
 LIMIT_EXCEEDED = "54"
 """The class of errors of a value too large: for a row, for an index on the column, for an array."""
 MIGRATION_LOCK = 0x70696E6E61636C65
@@ -69,6 +72,12 @@ class PostgresSession(SqlSession):
             yield connection
 
     @contextmanager
+    def writing_unless_locked(self) -> Iterator[sa.Connection]:
+        """`writing` that a power failure may undo, and that waits for no lock for long."""
+        with self._transaction({"synchronous_commit": "off", "lock_timeout": f"{LONG_LOCK_MS}ms"}) as connection:
+            yield connection
+
+    @contextmanager
     def writing_as(self, output: int) -> Iterator[sa.Connection]:
         with self._transaction({"pinnacle.writer": str(output)}) as connection:
             yield connection
@@ -102,7 +111,7 @@ class PostgresSession(SqlSession):
         try:
             self._alter(table, change, f"{column!r} could not be {'dropped' if drops else 'added'}")
         except BackendError as error:
-            if _state(error) not in (DUPLICATE_COLUMN, UNDEFINED_COLUMN):  # not because another process was faster
+            if sqlstate(error) not in (DUPLICATE_COLUMN, UNDEFINED_COLUMN):  # not because another process was faster
                 raise
 
     def alter_all(self, table: sa.TableClause, statements: Sequence[str], *, guard: sa.Update | None = None) -> None:
@@ -125,7 +134,7 @@ class PostgresSession(SqlSession):
                     change(connection)
                 return
             except BackendError as error:
-                if _state(error) not in (LOCK_NOT_AVAILABLE, DEADLOCK):
+                if sqlstate(error) not in (LOCK_NOT_AVAILABLE, DEADLOCK):
                     raise
                 if attempt == DDL_ATTEMPTS - 1:
                     raise BackendError(
@@ -163,6 +172,11 @@ class PostgresSession(SqlSession):
         return PostgresWake(self._writers)
 
 
+def sqlstate(error: BackendError) -> str | None:
+    """The server's code of what it refused; None where it was not the server."""
+    return getattr(getattr(error.__cause__, "orig", None), "sqlstate", None)
+
+
 @contextmanager
 def _raw_errors(connection: sa.Connection) -> Iterator[None]:
     """Turn psycopg's errors into pinnacle's, and have the pool replace a connection that dropped."""
@@ -182,11 +196,6 @@ def _raw_errors(connection: sa.Connection) -> Iterator[None]:
             connection.invalidate()
             raise ConnectionLost(f"the connection to the database dropped: {_first_line(error)}") from error
         raise BackendError(f"the database refused: {_first_line(error)}") from error
-
-
-def _state(error: BackendError) -> str | None:
-    """The code that the server gave the error under it."""
-    return getattr(getattr(error.__cause__, "orig", None), "sqlstate", None)
 
 
 def _is_about_a_row(error: Any) -> bool:

@@ -8,6 +8,7 @@ updates the rows whose inputs still hash the same, records them, and returns the
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -16,6 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from pinnacle.backends.postgres.connections import WRITING, begin_parts
 from pinnacle.backends.postgres.session import PostgresSession
 from pinnacle.backends.postgres.statements import FIRST_CUSTOM_OID, ColumnStatements, Hashes, Statements, column_kinds
 from pinnacle.backends.postgres.values import RowReader, key_columns
@@ -27,10 +29,16 @@ from pinnacle.backends.sql.source import SqlSource, Steps, key_tuple
 from pinnacle.backends.sql.target import SqlTarget, Within
 from pinnacle.base.encoding import dump_key
 from pinnacle.base.errors import BackendError, RowRejected
+from pinnacle.base.failpoints import failpoint
 from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page
+
+log = logging.getLogger(__name__)
 
 JSON_KINDS = ("json", "jsonb")
 NEEDS_WORK, FRESH, SET_ASIDE, MISSING = 0, 1, 2, -1
+
+Statement = tuple[str, Sequence[Any]]
+"""Its text, and its parameters."""
 
 
 class PostgresTarget(SqlTarget):
@@ -240,6 +248,42 @@ class PostgresTarget(SqlTarget):
                 written = [dump_key(key) for i, key in enumerate(keys) if i not in missed]
                 connection.execute(self._upkeep.clear_errors, (written,))
         return unwritten, None if is_last else seconds
+
+    def write_all(self, batch: OutputBatch, before: Statement, after: Sequence[Statement]) -> bool:
+        """Write a small batch between other statements, in one transaction of two round trips; False, and nothing
+        is done, where a row is not as it was read or is locked."""
+        import psycopg
+
+        with self.session.writing_raw() as connection:
+            try:
+                if self._write_between(connection, batch, before, after):
+                    return True
+            except (psycopg.errors.LockNotAvailable, psycopg.errors.FeatureNotSupported) as error:
+                log.debug("a small batch is left to who can wait, and plan anew: %s", error)
+            connection.rollback()
+        return False
+
+    def _write_between(
+        self, connection: Any, batch: OutputBatch, before: Statement, after: Sequence[Statement]
+    ) -> bool:
+        arrays = (*key_columns(batch.keys, self.width), self._encoded(batch.outputs), list(batch.witnesses))
+        with connection.pipeline():
+            for statement in begin_parts(WRITING):
+                connection.execute(statement)
+            connection.execute(*before)
+            written = connection.execute(self._writes.write, ("on", *arrays), binary=True)
+        *unwritten, (_, version, has_errors) = written.fetchall()
+        self._require_newest(version)
+        failpoint("in-write")
+        if unwritten:
+            return False
+        cleared = [(self._upkeep.clear_errors, (list(map(dump_key, batch.keys)),))] if has_errors else []
+        with connection.pipeline():
+            for statement, parameters in (*cleared, *after):
+                connection.execute(statement, parameters)
+            failpoint("in-finish")
+            connection.commit()
+        return True
 
     def _mark_failed(self, connection: sa.Connection, failures: Sequence[Failure]) -> Sequence[Failure]:
         raw: Any = connection.connection.driver_connection

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Sequence
 from typing import Protocol
 
-from pinnacle.base.listeners import Backlog, Claim, ListenerRecord, WorkerStatus
-from pinnacle.base.rows import Key
+from pinnacle.base.listeners import Backlog, Claim, ListenerRecord, Taken, WorkerStatus
+from pinnacle.base.rows import Key, OutputBatch
 
 
 class Listeners(Protocol):
@@ -89,6 +89,18 @@ class Feed(Protocol):
 
     def claim(self, owner: str, limit: int, ttl_s: float) -> Claim:
         """Lease up to ``limit`` rows of work that no live lease holds, longest-waiting first."""
+
+    def take(self, owner: str, limit: int, ttl_s: float, version: int) -> Taken:
+        """`fold`, `claim` and the reading of the claimed rows in one go, where these are few; ``version``: the
+        listener's, as the registry is to have it."""
+
+    def settle(self, claim: Claim, batch: OutputBatch) -> bool:
+        """Write ``batch``, which is all that a claim on few rows has left to do, and `finish` the claim, in one
+        transaction.
+
+        False, and nothing is done, where one of its rows is not as it was read or is locked, or where this
+        database or output has no such way. Raises what `Target.write` does.
+        """
 
     def finish(self, claim: Claim, done: Sequence[int], deferred: Sequence[int]) -> None:
         """Take the rows at ``done`` out of the work, unless a newer change came; put those at ``deferred``

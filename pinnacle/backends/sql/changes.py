@@ -13,6 +13,7 @@ import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
@@ -24,11 +25,13 @@ from pinnacle.backends.sql.side import SideTarget
 from pinnacle.backends.sql.source import input_columns
 from pinnacle.backends.sql.target import SqlTarget
 from pinnacle.base.failpoints import failpoint
-from pinnacle.base.listeners import Claim, Watch, new_sweep
-from pinnacle.base.rows import Key
+from pinnacle.base.listeners import NOTHING, Claim, Taken, Watch, new_sweep
+from pinnacle.base.rows import Key, OutputBatch
 
 FLOOR_S = 5.0
 """How long the lowest place seen may serve as the start of claims: rows that were cleared since are skipped."""
+FEW_ROWS = 100
+"""So many rows are folded, claimed and read in one transaction, and written and finished in another."""
 
 
 class SqlFeed(ABC):
@@ -67,8 +70,9 @@ class SqlFeed(ABC):
         """The names of those of the triggers that are there, switched on, and have what they write to."""
 
     @abstractmethod
-    def _fold_some(self, connection: sa.Connection) -> tuple[int, bool]:
-        """Move up to ``fold_rows`` changes into the work; how many, and whether one asks for a sweep."""
+    def _fold_some(self, connection: sa.Connection, position: str) -> tuple[int, bool]:
+        """Move up to ``fold_rows`` changes into the work, given the ``position`` in the registry; how many, and
+        whether one asks for a sweep."""
 
     @abstractmethod
     def _append(self, connection: sa.Connection, keys: Sequence[Key]) -> None:
@@ -146,10 +150,19 @@ class SqlFeed(ABC):
 
     def fold(self) -> int:
         with self.session.writing(durable=False) as connection:
-            count, wants_sweep = self._fold_some(connection)
-            failpoint("in-fold")
-            if wants_sweep:
-                connection.execute(self._update(sweep=new_sweep()))
+            entry = self._locked(connection)
+            return self._fold(connection, "" if entry is None else entry.position)
+
+    def _locked(self, connection: sa.Connection) -> Any:
+        """The listener in the registry, whose folds and claims' ends wait from now on; None where it was removed."""
+        entry = sa.select(listener.c.position, listener.c.version, listener.c.paused)
+        return connection.execute(entry.where(listener.c.output_id == self.number).with_for_update()).first()
+
+    def _fold(self, connection: sa.Connection, position: str) -> int:
+        count, wants_sweep = self._fold_some(connection, position)
+        failpoint("in-fold")
+        if wants_sweep:
+            connection.execute(self._update(sweep=new_sweep()))
         return count
 
     def enqueue(self, keys: Sequence[Key]) -> None:
@@ -160,7 +173,7 @@ class SqlFeed(ABC):
         """The longest-waiting rows that nobody else holds."""
         with self.session.reading() as connection:  # no write, and so nothing that wakes others, without work
             if connection.execute(self._work_from(connection, self.work.c.place).limit(1)).first() is None:
-                return Claim(lease="", keys=[], places=[], revisions=[])
+                return NOTHING
         chosen: list[Key] = []
         places: list[int] = []
         revisions: list[int] = []
@@ -182,6 +195,42 @@ class SqlFeed(ABC):
         lease = self.target.queue.lease_work(owner, choose, ttl_s)
         return Claim(lease=lease, keys=chosen, places=places, revisions=revisions, is_range=is_range)
 
+    def take(self, owner: str, limit: int, ttl_s: float, version: int) -> Taken:
+        """The rows are read by a statement of their own, so with a newer snapshot than what they are known by."""
+        if not self._has_news():
+            return Taken()
+        with self._taking() as connection:
+            entry = self._locked(connection)
+            if entry is None or entry.paused is not None or entry.version != version:
+                return Taken(is_current=False)
+            folded = self._fold(connection, entry.position)
+            claim = self._claim_few(connection, owner, limit, ttl_s) if folded <= FEW_ROWS else None
+            page = self.target.reread_within(connection, claim.keys) if claim is not None and claim.keys else None
+        return Taken(folded=folded, claim=claim, page=page)
+
+    def _taking(self) -> AbstractContextManager[sa.Connection]:
+        """The transaction of `take`."""
+        return self.session.writing(durable=False)
+
+    def _has_news(self) -> bool:
+        """Whether there may be anything to take."""
+        return True
+
+    def _claim_few(self, connection: sa.Connection, owner: str, limit: int, ttl_s: float) -> Claim | None:
+        """All rows that wait, where these are few and nobody holds any of them. No finish and no fold is between
+        this and the end of the transaction, as the listener is locked."""
+        most = min(limit, FEW_ROWS)
+        query = self._work_from(connection, *self.work_key, self.work.c.place, self.work.c.revision)
+        rows = self.target._fetch(connection, query.order_by(self.work.c.place).limit(most + 1))
+        if not rows:
+            return NOTHING
+        keys = self.target._keys(rows)
+        lease = self.target.queue.lease_few(connection, owner, keys, ttl_s) if len(rows) <= most else None
+        if lease is None:
+            return None
+        failpoint("in-claim")
+        return Claim(lease=lease, keys=keys, places=[row[-2] for row in rows], revisions=[row[-1] for row in rows])
+
     def _work_from(self, connection: sa.Connection, *columns: Any) -> sa.Select[Any]:
         return sa.select(*columns).where(self.work.c.place >= self._lowest(connection))
 
@@ -192,14 +241,20 @@ class SqlFeed(ABC):
             self._floor_at = time.monotonic()
         return self._floor
 
+    def settle(self, claim: Claim, batch: OutputBatch) -> bool:
+        return self.side is None and len(claim.keys) <= FEW_ROWS and self._settle(claim, batch)
+
+    @abstractmethod
+    def _settle(self, claim: Claim, batch: OutputBatch) -> bool:
+        """See `Feed.settle`, for outputs in a column. The registry's row first, as in `finish`."""
+
     def finish(self, claim: Claim, done: Sequence[int], deferred: Sequence[int]) -> None:
         """The registry's row first, as a fold does: in another order the two would wait for each other."""
         with self.session.writing(durable=False) as connection:
             connection.execute(self._update(processed=listener.c.processed + len(done)))
             if done:
-                newest = max(max(claim.places), max(claim.revisions))
                 is_range = claim.is_range and len(done) == len(claim.keys)
-                self._clear_work(connection, [claim.places[i] for i in done], newest, is_range=is_range)
+                self._clear_work(connection, [claim.places[i] for i in done], claim.newest, is_range=is_range)
             if deferred:
                 self._requeue(connection, [claim.places[i] for i in deferred])
             if claim.keys:

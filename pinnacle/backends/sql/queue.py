@@ -95,6 +95,18 @@ class SqlQueue:
                 self._count_release(connection)
         return identifier
 
+    def lease_few(self, connection: sa.Connection, owner: str, keys: Sequence[Key], ttl_s: float) -> str | None:
+        """Lease these keys inside an open transaction; None where a live lease holds one of them."""
+        connection.execute(sa.update(output).where(output.c.id == self._output).values(released=output.c.released))
+        others, freed = self._live_keys(connection, "")
+        if freed:
+            self._count_release(connection)
+        if not others.isdisjoint(keys):
+            return None
+        identifier = uuid.uuid4().hex
+        self._insert(connection, identifier, owner, keys, ttl_s)
+        return identifier
+
     def release_work(self, connection: sa.Connection, identifier: str) -> None:
         """Give up one lease inside an open transaction."""
         self._count_release(connection)

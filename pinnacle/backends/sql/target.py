@@ -93,15 +93,19 @@ class SqlTarget(ABC):
         return connection.scalar(query) is not None
 
     def reread(self, keys: Sequence[Key], *, overwrite: bool = False) -> Page:
-        pages = []
         with_state = self.exists and not overwrite
         generation = self.queue.generation() if self.exists else 0
         with self.session.reading() as connection:
-            for part in self._parts(keys, self.keys_a_read):
-                within = partial(self._among, part)
-                rows = self._fetch(connection, self._page_select(within, None, with_state=with_state))
-                pages.append(self._page(rows, generation, with_state=with_state))
-        return joined(pages)
+            parts = self._parts(keys, self.keys_a_read)
+            return joined([self._read_part(connection, part, generation, with_state=with_state) for part in parts])
+
+    def reread_within(self, connection: sa.Connection, keys: Sequence[Key]) -> Page:
+        """`reread` of few keys by a statement of an open transaction."""
+        return self._read_part(connection, keys, 0, with_state=True)
+
+    def _read_part(self, connection: sa.Connection, keys: Sequence[Key], generation: int, *, with_state: bool) -> Page:
+        rows = self._fetch(connection, self._page_select(partial(self._among, keys), None, with_state=with_state))
+        return self._page(rows, generation, with_state=with_state)
 
     def _chosen(self) -> dict[Key, int]:
         """The keys of a limited query, asked for once, in order: own writes would move its window."""

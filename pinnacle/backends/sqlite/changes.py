@@ -14,10 +14,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from pinnacle.backends.sql.changes import SqlFeed
-from pinnacle.backends.sql.schema import CHANGED_AT, WORK_PREFIX, listener, outbox_name, state_name
+from pinnacle.backends.sql.schema import CHANGED_AT, WORK_PREFIX, lease, listener, outbox_name, output, state_name
 from pinnacle.backends.sqlite.session import SqliteSession
+from pinnacle.backends.sqlite.target import SqliteTarget
 from pinnacle.backends.sqlite.text import bound, is_escaped
-from pinnacle.base.rows import Key
+from pinnacle.base.listeners import Claim
+from pinnacle.base.rows import Key, OutputBatch
 
 TRIGGERS = ("insert", "update", "move", "delete", "clear", "side_insert", "side_update", "side_delete")
 
@@ -36,6 +38,7 @@ class SqliteFeed(SqlFeed):
     """See `SqlFeed`."""
 
     session: SqliteSession
+    target: SqliteTarget
     fold_rows = 5_000
 
     def tables(self) -> list[str]:
@@ -141,13 +144,23 @@ class SqliteFeed(SqlFeed):
     # -- work --------------------------------------------------------------------------------------
 
     def fold(self) -> int:
-        with self.session.reading() as connection:  # an empty outbox needs no lock of the file
-            if connection.exec_driver_sql(f"SELECT 1 FROM {self.outbox} LIMIT 1").first() is None:
-                return 0
+        if not self._has_changes():
+            return 0
         count = super().fold()  # twice, so that a claim is worth its round, and the file's lock is held briefly
         return count if count < self.fold_rows else count + super().fold()
 
-    def _fold_some(self, connection: sa.Connection) -> tuple[int, bool]:
+    def _has_changes(self) -> bool:
+        """An empty outbox needs no lock of the file."""
+        with self.session.reading() as connection:
+            return connection.exec_driver_sql(f"SELECT 1 FROM {self.outbox} LIMIT 1").first() is not None
+
+    def _has_news(self) -> bool:
+        work = self.session.own(f"{WORK_PREFIX}{self.number}")
+        with self.session.reading() as connection:
+            query = f"SELECT 1 WHERE EXISTS (SELECT 1 FROM {self.outbox}) OR EXISTS (SELECT 1 FROM {work})"
+            return connection.exec_driver_sql(query).first() is not None
+
+    def _fold_some(self, connection: sa.Connection, position: str) -> tuple[int, bool]:
         """``position`` holds the last place given out. Places are counted here, as the outbox's own
         numbers begin anew when it is empty: AUTOINCREMENT would cost the user's insert a sixth of its time."""
         run = connection.exec_driver_sql
@@ -156,8 +169,7 @@ class SqliteFeed(SqlFeed):
             last = run(f"SELECT max(id) FROM {self.outbox}").scalar()
         if last is None:
             return 0, False
-        mine = listener.c.output_id == self.number
-        given_out = int(connection.scalar(sa.select(listener.c.position).where(mine)) or 0)
+        given_out = int(position or 0)
         ahead = given_out + 1 - int(run(f"SELECT min(id) FROM {self.outbox}").scalar() or 0)
         work = self.session.own(f"{WORK_PREFIX}{self.number}")
         keys = ", ".join(f"k{i}" for i in range(len(self.key)))
@@ -190,6 +202,21 @@ class SqliteFeed(SqlFeed):
         if is_range:
             chosen, values = "place BETWEEN ? AND ?", [places[0], places[-1]]
         connection.exec_driver_sql(f"DELETE FROM {work} WHERE {chosen} AND revision <= {newest}", tuple(values))
+
+    def _settle(self, claim: Claim, batch: OutputBatch) -> bool:
+        own, work = self.session.own, self.session.own(f"{WORK_PREFIX}{self.number}")
+        places = json.dumps(list(claim.places))
+        return self.target.write_all(
+            batch,
+            after=[
+                (f"UPDATE {own(listener.name)} SET processed = processed + ? WHERE output_id = ?",
+                 (len(claim.keys), self.number)),
+                (f"DELETE FROM {work} WHERE place IN (SELECT value FROM json_each(?)) AND revision <= ?",
+                 (places, claim.newest)),
+                (f"UPDATE {own(output.name)} SET released = released + 1 WHERE id = ?", (self.number,)),
+                (f"DELETE FROM {own(lease.name)} WHERE id = ?", (claim.lease,)),
+            ],
+        )  # fmt: skip
 
     def _requeue(self, connection: sa.Connection, places: Sequence[int]) -> None:
         mine = listener.c.output_id == self.number

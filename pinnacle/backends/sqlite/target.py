@@ -170,33 +170,57 @@ class SqliteTarget(SqlTarget):
         return replace(batch, prepared=self._parameters(replace(batch, outputs=encoded)))
 
     def _write_chunk(self, batch: OutputBatch, start: int, stop: int) -> tuple[Sequence[int], float | None]:
-        sql, width = self._sql, self._sql.width
+        width = self._sql.width
         with self.session.writing_raw() as connection:
-            execute = connection.execute
-            self._fill(execute, batch.prepared[start * width : stop * width])
+            self._fill(connection.execute, batch.prepared[start * width : stop * width])
             self._give_way(connection)
-            execute("BEGIN IMMEDIATE")
+            connection.execute("BEGIN IMMEDIATE")
             began = time.perf_counter()
-            version, has_errors, has_listener, has_triggers = sql.guard(execute)
-            self._require_newest(version)
-            missed: list[int] = []
-            if has_listener:
-                execute(sql.begin_writing)
-            if has_triggers:
-                with lenient(connection):
-                    missed = self._update_beside_triggers(execute, batch.keys[start:stop])
-            elif execute(sql.update).rowcount != stop - start:
-                with lenient(connection):
-                    missed = self._drop_unmatched(execute, batch.keys[start:stop])
-            failpoint("in-write")
-            if has_listener:
-                execute(sql.end_writing)
-            execute(sql.record)
-            if has_errors:
-                written = set(range(start, stop)) - {start + i for i in missed}
-                connection.executemany(sql.clear_error, [(dump_key(batch.keys[i]),) for i in sorted(written)])
+            missed = self._write_filled(connection, batch.keys[start:stop])
             self._held_s = time.perf_counter() - began
         return missed, self._held_s
+
+    def _write_filled(self, connection: Any, keys: Sequence[Key]) -> list[int]:
+        """Write what the temporary table has; the positions of rows that are not as they were read."""
+        sql, execute = self._sql, connection.execute
+        version, has_errors, has_listener, has_triggers = sql.guard(execute)
+        self._require_newest(version)
+        missed: list[int] = []
+        if has_listener:
+            execute(sql.begin_writing)
+        if has_triggers:
+            with lenient(connection):
+                missed = self._update_beside_triggers(execute, keys)
+        elif execute(sql.update).rowcount != len(keys):
+            with lenient(connection):
+                missed = self._drop_unmatched(execute, keys)
+        failpoint("in-write")
+        if has_listener:
+            execute(sql.end_writing)
+        execute(sql.record)
+        if has_errors:
+            written = [key for i, key in enumerate(keys) if i not in set(missed)]
+            connection.executemany(sql.clear_error, [(dump_key(key),) for key in written])
+        return missed
+
+    def write_all(self, batch: OutputBatch, after: Sequence[tuple[str, Sequence[Any]]]) -> bool:
+        """Write a small batch and run other statements after it, in one transaction; False, and nothing is done,
+        where a row is not as it was read, or the user's triggers may have a say."""
+        prepared = batch.prepared if batch.prepared is not None else self.prepare(batch).prepared
+        with self.session.writing_raw() as connection:
+            self._fill(connection.execute, prepared)
+            self._give_way(connection)
+            connection.execute("BEGIN IMMEDIATE")
+            began = time.perf_counter()
+            *_, has_triggers = self._sql.guard(connection.execute)
+            if has_triggers or self._write_filled(connection, batch.keys):
+                connection.rollback()
+                return False
+            for statement, parameters in after:
+                connection.execute(statement, parameters)
+            failpoint("in-finish")
+            self._held_s = time.perf_counter() - began
+        return True
 
     def _give_way(self, connection: Any) -> None:
         """Where others write as well, leave the file alone for as long as it was held.

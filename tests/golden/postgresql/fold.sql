@@ -1,4 +1,4 @@
-SELECT pinnacle.pinnacle_listener.position
+SELECT pinnacle.pinnacle_listener.position, pinnacle.pinnacle_listener.version, pinnacle.pinnacle_listener.paused
   FROM pinnacle.pinnacle_listener
   WHERE pinnacle.pinnacle_listener.output_id = %(output_id_1)s::INTEGER FOR UPDATE;
 

@@ -1,3 +1,5 @@
+SELECT pg_backend_pid();
+
 SELECT set_config('row_security', 'off', true), set_config('extra_float_digits', '1', true), set_config('enable_mergejoin', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('lock_timeout', '20ms', true);
 
 WITH pinnacle_guard AS MATERIALIZED (SELECT version, set_config('pinnacle.writer', '1', true), set_config('synchronous_commit', %s, true)

@@ -2,6 +2,10 @@ SELECT 1
   FROM "pinnacle_outbox_1"
   LIMIT 1;
 
+SELECT main.pinnacle_listener.position, main.pinnacle_listener.version, main.pinnacle_listener.paused
+  FROM main.pinnacle_listener
+  WHERE main.pinnacle_listener.output_id = 1;
+
 SELECT id
   FROM "pinnacle_outbox_1"
   ORDER BY id
@@ -9,10 +13,6 @@ SELECT id
 
 SELECT max(id)
   FROM "pinnacle_outbox_1";
-
-SELECT main.pinnacle_listener.position
-  FROM main.pinnacle_listener
-  WHERE main.pinnacle_listener.output_id = 1;
 
 SELECT min(id)
   FROM "pinnacle_outbox_1";

@@ -23,8 +23,8 @@ from pinnacle.backends.mongodb.target.target import MongoTarget
 from pinnacle.backends.mongodb.wire.keys import key_identity
 from pinnacle.base.errors import ConfigError
 from pinnacle.base.failpoints import failpoint
-from pinnacle.base.listeners import Claim, Watch
-from pinnacle.base.rows import Key
+from pinnacle.base.listeners import Claim, Taken, Watch
+from pinnacle.base.rows import Key, OutputBatch
 
 
 def check_watch(watch: Watch) -> None:
@@ -112,6 +112,20 @@ class MongoFeed(ABC):
         lease = self.target.leases.lease_work(owner, choose, ttl_s, version=self.target.info.version)
         keys, places, revisions = zip(*chosen, strict=True) if chosen else ((), (), ())
         return Claim(lease=lease, keys=keys, places=places, revisions=revisions)
+
+    def take(self, owner: str, limit: int, ttl_s: float, version: int) -> Taken:
+        folded = self.fold()
+        claim = self.claim(owner, limit, ttl_s)
+        if not claim.keys:
+            return Taken(folded=folded)
+        entry = self.listeners.entry(self.number)
+        is_current = entry is not None and entry["paused"] is None and entry["version"] == version
+        if not is_current:
+            self.finish(claim, [], [])
+        return Taken(folded=folded, claim=claim, is_current=is_current)
+
+    def settle(self, claim: Claim, batch: OutputBatch) -> bool:
+        return False
 
     def finish(self, claim: Claim, done: Sequence[int], deferred: Sequence[int]) -> None:
         """Count first: whoever sees the work gone sees as well that outputs were written, which others may read."""
