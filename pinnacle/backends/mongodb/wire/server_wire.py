@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
+from bson.binary import Binary
 from bson.codec_options import DEFAULT_CODEC_OPTIONS, CodecOptions
 from bson.int64 import Int64
 from bson.raw_bson import RawBSONDocument
@@ -83,7 +84,7 @@ class ServerWire:
 
     def uuids(self) -> dict[str, Any]:
         with driver_errors(self.server):
-            return {found["name"]: found["info"].get("uuid") for found in self._database.list_collections()}
+            return {found["name"]: _uuid(found["info"].get("uuid")) for found in self._database.list_collections()}
 
     def described(self, table: str) -> CollectionInfo:
         with driver_errors(self.server):
@@ -246,6 +247,11 @@ class ServerWire:
                 raise
             except AutoReconnect:
                 return self._database.command(command, codec_options=codec)
+
+
+def _uuid(value: Any) -> Any:
+    """As entries of ours have it, in whatever way the user's client reads it."""
+    return value.as_uuid() if isinstance(value, Binary) else value
 
 
 def _all_of(conditions: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
