@@ -145,6 +145,7 @@ VERBS: dict[str, Call] = {
     "outputs.find": lambda w: w.backend.outputs.find(docs, Fields(("q",)), "m"),
     "outputs.forget": lambda w: w.backend.outputs.forget(w.info.id, drop_column=True),
     "errors.newest": lambda w: w.backend.errors.newest(),
+    "errors.counts": lambda w: w.backend.errors.counts(),
     "errors.take": lambda w: w.backend.errors.take(w.info.id),
     "listeners.all": lambda w: w.backend.listeners.all(),
     "listeners.register": lambda w: w.backend.listeners.register(w.info.id, "kept", 1),
@@ -168,6 +169,7 @@ VERBS: dict[str, Call] = {
     "feed.fold": lambda w: w.feed.fold(),
     "feed.enqueue": lambda w: w.feed.enqueue([1]),
     "feed.claim": lambda w: w.feed.claim("run", 1, 5.0),
+    "feed.take": lambda w: w.feed.take("run", 1, 5.0, 0),
     "feed.finish": lambda w: w.feed.finish(w.claim, [0], [1]),
     "target.count": lambda w: w.target.count(),
     "target.read": lambda w: w.target.read(None, 2),
@@ -219,8 +221,8 @@ VERBS: dict[str, Call] = {
 }
 NEED_NO_SERVER = {
     "backend.owns", "backend.default_name", "backend.freeze", "backend.scan", "backend.feed", "backend.wake",
-    "backend.lead", "backend.check", "outputs.column", "outputs.rows", "feed.plan", "target.check_all",
-    "target.prepare",
+    "backend.lead", "backend.check", "outputs.column", "outputs.rows", "feed.plan", "feed.settle",
+    "target.check_all", "target.prepare",
 }  # fmt: skip
 GO_ON = {"wake.wait", "wake.close", "backend.close"}
 NOUNS = {

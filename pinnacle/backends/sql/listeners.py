@@ -100,8 +100,9 @@ class SqlListeners:
             "id": f"{ATTENDANCE}{worker}", "output_id": 0, "owner": worker, "process": this_process(),
             "expires_at": time.time() + ttl_s, "keys": json.dumps([since]),
         }  # fmt: skip
+        dead = sa.and_(lease.c.id.like(f"{ATTENDANCE}%"), lease.c.expires_at < time.time())
         with self._session.writing() as connection:
-            connection.execute(sa.delete(lease).where(lease.c.id == row["id"]))
+            connection.execute(sa.delete(lease).where(sa.or_(lease.c.id == row["id"], dead)))
             if ttl_s:
                 connection.execute(sa.insert(lease).values(row))
 

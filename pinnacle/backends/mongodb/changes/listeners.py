@@ -63,6 +63,7 @@ class MongoListeners:
         workers = self.registry.wire.collection(WORKERS)
         if ttl_s:
             workers.replace_one({"_id": worker}, entry, upsert=True)
+            workers.delete_many({"expires_at": {"$lt": time.time()}})
         else:
             workers.delete_one({"_id": worker})
 
