@@ -160,7 +160,8 @@ def test_components_answer_the_same_in_another_process_also_where_a_stored_adapt
     first, second = json.loads(done.stdout)
     assert first == bare.predict(ASKED[:5])
     assert [answer.strip() for answer in second] == SHIFTED[:5]
-    assert done.stderr == ""
+    # bitsandbytes looks for a package of kernels on some processors, and says so when it is imported without it.
+    assert [line for line in done.stderr.splitlines() if "kernels-community" not in line] == []
 
 
 def test_a_changed_adapter_is_a_new_version(base, adapter, other_adapter, tmp_path):
