@@ -83,9 +83,18 @@ class SqliteSession(SqlSession):
             )
 
     @contextmanager
-    def writing(self, *, durable: bool = True) -> Iterator[sa.Connection]:
+    def _same_file(self) -> Iterator[None]:
+        """A write to the file as it was opened: SQLite calls one read-only that was replaced since it was looked at."""
         self.require_same_file()
-        with wrapped_errors(), self._writers.begin() as connection:
+        try:
+            yield
+        except UnsupportedTable:
+            self.require_same_file()
+            raise
+
+    @contextmanager
+    def writing(self, *, durable: bool = True) -> Iterator[sa.Connection]:
+        with self._same_file(), wrapped_errors(), self._writers.begin() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
 
@@ -93,8 +102,7 @@ class SqliteSession(SqlSession):
     def writing_raw(self) -> Iterator[Any]:
         """The driver's connection, in autocommit; a transaction left open is committed, or rolled back on error."""
         errors = self.dialect.loaded_dbapi
-        self.require_same_file()
-        with self._writers.connect() as connection:
+        with self._same_file(), self._writers.connect() as connection:
             raw: Any = connection.connection.driver_connection
             try:
                 yield raw
