@@ -20,6 +20,7 @@ COUNTERS = {
     "done": "Rows that were worked on", "calls": "Requests to hosted models", "input_tokens": "Tokens sent",
     "output_tokens": "Tokens received", "cost_dollars": "What these cost",
 }  # fmt: skip
+LAST_PORT = 65_535
 
 
 @contextmanager
@@ -33,7 +34,7 @@ def serving(db: Database, address: str | None) -> Iterator[None]:
     except ImportError as error:
         raise MissingPlugin("prometheus-client", with_extra("metrics"), purpose="--metrics") from error
     host, _, port = address.rpartition(":")
-    if not port.isdigit():
+    if not port.isdigit() or int(port) > LAST_PORT:
         raise ConfigError(f"--metrics takes host:port, as in 127.0.0.1:9464, not {address!r}")
     registry = CollectorRegistry()
     registry.register(ListenerCollector(db))

@@ -11,6 +11,9 @@ from pinnacle.base.refusals import require_name
 from pinnacle.base.types import Items, OutputType, output_type_of
 from pinnacle.components.model import Model
 
+RESERVED = ("pinnacle_", "sqlite_", "system.")
+"""How names begin that are not for side tables."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Side:
@@ -35,6 +38,11 @@ class Side:
         if not isinstance(self.table, str) or not self.table:
             raise ConfigError(f"Side() takes the name of a table, not {self.table!r}")
         require_name(self.table)
+        if self.table.lower().startswith(RESERVED):
+            raise ConfigError(
+                f"Side({self.table!r}) would be among the tables of pinnacle or of the database itself; choose a name "
+                f"that does not begin with {', '.join(RESERVED)}"
+            )
 
     def type_for(self, model: Model) -> Items:
         """What the side table holds of ``model``'s outputs."""

@@ -8,6 +8,8 @@ from typing import Any
 MAX_ENTRIES = 100_000
 MAX_BYTES = 32 * 2**20
 SAMPLE = 20
+LEVELS = 12
+"""How deep a value is looked into: one that holds itself has no end."""
 
 
 def bytes_of(values: Sequence[Any]) -> int:
@@ -18,13 +20,13 @@ def bytes_of(values: Sequence[Any]) -> int:
     return sum(_size(value) for value in sample) * len(values) // len(sample)
 
 
-def _size(value: Any) -> int:
+def _size(value: Any, levels: int = LEVELS) -> int:
     if isinstance(value, (str, bytes)):
         return len(value) + 60
     if isinstance(value, dict):
-        return 200 + sum(_size(item) for item in value.values())
+        return 200 + (sum(_size(item, levels - 1) for item in value.values()) if levels else 0)
     if isinstance(value, (list, tuple)):
-        return 60 + sum(_size(item) for item in value)
+        return 60 + (sum(_size(item, levels - 1) for item in value) if levels else 0)
     return int(getattr(value, "nbytes", 0)) + 60
 
 

@@ -354,8 +354,9 @@ def test_metrics_are_served_by_listener(listened):
         "pinnacle_input_tokens_total": 300, "pinnacle_output_tokens_total": 40, "pinnacle_cost_dollars_total": 0.5,
     }  # fmt: skip
     assert float(lines['pinnacle_done_total{listener="broken"}']) >= 2
-    with pytest.raises(pinnacle.ConfigError, match="takes host:port"), serving(db, "9464x"):
-        pass
+    for address in ("9464x", "127.0.0.1:99999"):
+        with pytest.raises(pinnacle.ConfigError, match="takes host:port"), serving(db, address):
+            pass
 
 
 def test_control_characters_of_the_database_do_not_reach_the_terminal(filled):

@@ -105,6 +105,12 @@ def test_a_given_name_that_no_database_keeps_is_refused(backend, db, name):
     assert backend.read_all("docs") == before
 
 
+@pytest.mark.parametrize("name", ["pinnacle_state_2", "Pinnacle_x", "sqlite_stat9", "system.parts"])
+def test_a_side_table_is_never_among_those_of_pinnacle_or_the_database(name):
+    with pytest.raises(ConfigError, match="choose a name that does not begin with"):
+        Side(name)
+
+
 def test_outputs_of_63_bytes_that_differ_at_their_end_keep_apart(backend, db):
     create_docs(backend, "a")
     for the_model, last in ((shout, "A"), (whisper, "B")):

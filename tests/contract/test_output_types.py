@@ -230,3 +230,23 @@ def test_any_json_survives(backend, db, values):
     answer.predict(X="body", db=db, select=backend.query(table))
     assert list(outputs(backend, db, "body", "answer", table).values()) == values
     assert answer.predict(X="body", db=db, select=backend.query(table)).fresh == len(values)
+
+
+@model(max_attempts=1)
+def nested(text: str) -> list:
+    """A list within a list within ..., as deep as the text says; of "itself" one that never ends."""
+    made: list = []
+    if text == "itself":
+        made.append(made)
+    else:
+        for _ in range(int(text)):
+            made = [made]
+    return made
+
+
+@pytest.mark.anywhere
+def test_an_output_without_end_costs_its_row_alone(backend, db):
+    create_docs(backend, "1", "5000", "itself", "2")
+    result = nested.predict(X="body", db=db, select=backend.query("docs"), output="said")
+    assert (result.written, result.failed) == (2, 2)
+    assert sorted(error.key for error in db.errors()) == [2, 3]
