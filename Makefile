@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 SPACE := $(subst ,, )
 PLUGINS := $(sort $(dir $(wildcard plugins/*/pyproject.toml)))
 # Tests wait for servers and timers as much as they compute: more of them at once than a small machine has cores.
-WORKERS ?= 3
+WORKERS ?= 4
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS)
 # Packages into the virtual environment, telling which, and how long it took.
 define install
