@@ -236,6 +236,14 @@ class OutputInfo:
     created_column: bool
     parameters: str = ""
 
+    @classmethod
+    def unmade(cls, table: str, spec: OutputSpec, *, created_column: bool) -> OutputInfo:
+        """What is to be recorded of an output that is not there yet."""
+        return cls(
+            id=0, table=table, name=spec.name, model=spec.model, version=spec.version, fields=spec.fields,
+            type=spec.type, created_column=created_column,
+        )  # fmt: skip
+
     @property
     def side(self) -> str | None:
         """The name of the table of its own that holds the output; None for a column or field."""

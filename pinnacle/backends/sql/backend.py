@@ -129,16 +129,7 @@ class SqlBackend(ABC):
             self.migrate()
             return replace(self.outputs.ensure(source, spec), parameters=spec.parameters), True
         existing = self.outputs.check(source, spec)
-        missing = OutputInfo(
-            id=0,
-            table=source.table,
-            name=spec.name,
-            model=spec.model,
-            version=spec.version,
-            fields=spec.fields,
-            type=spec.type,
-            created_column=False,
-        )
+        missing = OutputInfo.unmade(source.table, spec, created_column=False)
         return replace(existing or missing, parameters=spec.parameters), existing is not None
 
     # -- pinnacle's own tables ----------------------------------------------------------------

@@ -235,16 +235,7 @@ class SqlOutputs:
 
     def _add_column(self, source: SqlSource, spec: OutputSpec) -> str:
         if isinstance(spec.type, Items):
-            info = OutputInfo(
-                id=0,
-                table=source.table,
-                name=spec.name,
-                model=spec.model,
-                version=spec.version,
-                fields=spec.fields,
-                type=spec.type,
-                created_column=True,
-            )
+            info = OutputInfo.unmade(source.table, spec, created_column=True)
             created = CreateTable(side_table(self._session, source, info), if_not_exists=True)
             return self._session.plain(str(created.compile(dialect=self._session.dialect))).strip()
         kind = self._session.columns.declaration(spec.type, source.actual)
