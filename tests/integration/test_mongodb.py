@@ -21,6 +21,7 @@ from pymongo.errors import AutoReconnect
 from pinnacle.backends.mongodb import Collection
 from pinnacle.backends.mongodb.connect import connect
 from pinnacle.backends.mongodb.target.leases import Leases
+from pinnacle.backends.mongodb.target.output_registry import state_table
 from pinnacle.backends.protocol import Capability
 from pinnacle.base.document import Document
 from pinnacle.base.errors import (
@@ -159,6 +160,7 @@ def test_a_row_changed_since_it_was_read_is_not_written(store):
     store.raw.docs.delete_one({"_id": 3})
     assert target.write(OutputBatch(keys=page.keys, outputs=list("abcd"), witnesses=page.witnesses)) == [1, 3]
     assert store.values() == ["a", None, "c"]
+    assert {state["_id"] for state in store.raw[state_table(target.info.id)].find()} == {0, 2}
     again = target.reread([1, 3])
     assert (list(again.keys), list(again.inputs), again.read) == ([1], ["new"], 1)
     assert store.fill(target) == 1
@@ -825,6 +827,30 @@ def test_a_dropped_connection_is_tried_again(served, monkeypatch):
     assert target.write(OutputBatch(keys=page.keys, outputs=list("abcd"), witnesses=page.witnesses)) == []
     assert dropped == {"find", "update", "insert"}
     assert (target.read(None, 10).fresh, served.values()) == (4, list("abcd"))
+
+
+def test_an_output_that_was_written_as_the_server_went_away_is_on_record(served, monkeypatch):
+    served.raw.docs.insert_many([{"_id": n, "q": f"q{n}"} for n in range(4)])
+    target = served.target()
+    page, run, is_gone = target.read(None, 10), Database.command, threading.Event()
+
+    def command(self: Any, command: Any, *args: Any, **kwargs: Any) -> Any:
+        if is_gone.is_set():
+            raise AutoReconnect("no server")
+        reply = run(self, command, *args, **kwargs)
+        if "update" in command:
+            is_gone.set()
+            raise AutoReconnect("the reply was lost")
+        return reply
+
+    batch = OutputBatch(keys=page.keys, outputs=list("abcd"), witnesses=page.witnesses)
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "command", command)
+        with pytest.raises(ConnectionLost):
+            target.write(batch)
+    assert (target.read(None, 10).fresh, served.values()) == (4, list("abcd"))
+    assert target.write(batch) == []
+    assert target.read(None, 10).fresh == 4
 
 
 def test_a_server_that_stops_in_mid_run_keeps_what_is_done():

@@ -21,6 +21,8 @@ from pinnacle.backends.mongodb.target.writer import Writer
 from pinnacle.backends.mongodb.wire.keys import key_identity
 from pinnacle.backends.mongodb.wire.row_bytes import DONE, fingerprint
 from pinnacle.backends.mongodb.wire.wire import Wire
+from pinnacle.base.errors import ConnectionLost, PinnacleError
+from pinnacle.base.failpoints import failpoint
 from pinnacle.base.rows import Key, OutputInfo
 
 
@@ -37,11 +39,23 @@ class SideWriter(Writer):
         mark = fingerprint(after, self._computed_by, DONE)
         return Row(position, key, items, witness.row, after, mark, witness.recorded, False)
 
-    def _write_outputs(self, rows: Sequence[Row]) -> Sequence[Row]:
-        if not rows:
-            return rows
-        self._side.replace([(row.key, row.value) for row in rows])
-        return self._written(rows)
+    def _write_chunk(self, chunk: Sequence[Row]) -> set[int]:
+        self._require_newest()
+        written: Sequence[Row] = []
+        try:
+            as_read, written = self._compared(chunk)
+            self._side.replace([(row.key, row.value) for row in as_read])
+            written = [*written, *self._written(as_read)]
+        except ConnectionLost:
+            raise
+        except PinnacleError:
+            written = self._written(chunk)  # the statements before the one that the server refused
+            raise
+        finally:
+            failpoint("in-write")
+            self._record(written, durable=True)
+            self._failures.forget([row.key for row in written])
+        return {row.position for row in written}
 
 
 class SideTarget(MongoTarget):

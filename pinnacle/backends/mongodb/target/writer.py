@@ -1,9 +1,10 @@
 """Writing outputs and their bookkeeping, only where a row is still as it was read.
 
 No transaction: one that is open locks the user's documents, for a minute if our process
-dies in it. Each update carries its condition, so that the server compares and writes in
-one step; then the fingerprints of the rows written are recorded. A crash in between
-leaves rows without a fingerprint that matches, and they are done anew.
+dies in it. First the fingerprints are recorded of the rows as they will be: they match no
+row before it has its output, and no output stands without one, whoever dies in between.
+Then the outputs are written, by updates that each carry their condition, so that the
+server compares and writes in one step.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pinnacle.backends.mongodb.wire.errors import DuplicateKey
 from pinnacle.backends.mongodb.wire.keys import key_identity
 from pinnacle.backends.mongodb.wire.row_bytes import DONE, SET_ASIDE, fingerprint, stamp, with_output
 from pinnacle.backends.mongodb.wire.wire import Update, Wire
-from pinnacle.base.errors import ConnectionLost, PinnacleError, RowRejected
+from pinnacle.base.errors import RowRejected
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.refusals import require_newest
 from pinnacle.base.rows import Failure, OutputBatch, OutputInfo
@@ -78,31 +79,30 @@ class Writer:
         return Update({"_id": failure.key}, state, upsert=True)
 
     def _write_chunk(self, chunk: Sequence[Row]) -> set[int]:
+        """Write a chunk; the positions of the rows that have their outputs."""
+        self._require_newest()
+        is_new = not any(row.recorded for row in chunk) and self._inserted(chunk)
+        as_read, standing = (chunk, []) if is_new and self._is_exact(chunk) else self._compared(chunk)
+        if standing or not is_new:
+            self._record([*standing, *as_read], durable=bool(standing))
+        self._failures.forget([row.key for row in (*standing, *as_read)])
+        failpoint("in-write")
+        written = {row.position for row in (*standing, *self._write_outputs(as_read))}
+        self._take_back([row for row in chunk if row.position not in written])
+        return written
+
+    def _require_newest(self) -> None:
         registered = self._wire.collection(REGISTRY).find_one({"_id": self._info.id}, {"version": 1})
         require_newest(self._info, self._info.version, None if registered is None else int(registered["version"]))
-        written: Sequence[Row] = []
-        try:
-            as_read, written = self._compared(chunk)
-            written = [*written, *self._write_outputs(as_read)]
-        except ConnectionLost:
-            raise
-        except PinnacleError:
-            written = self._written(chunk)  # the statements before the one that the server refused
-            raise
-        finally:
-            failpoint("in-write")
-            self._record(written)
-        return {row.position for row in written}
+
+    def _is_exact(self, rows: Sequence[Row]) -> bool:
+        """Whether the update's own condition tells all different inputs apart: the server takes 1 for 1.0 and follows
+        collations. What changes after `_compared` looked shows in the fingerprint."""
+        return self._source.is_text_exact and all(row.is_text for row in rows)
 
     def _compared(self, chunk: Sequence[Row]) -> tuple[Sequence[Row], Sequence[Row]]:
         """The rows that are as they were read, by their bytes, and those that have their output: a write of more of
-        them that was refused in its midst got so far.
-
-        The server's own comparison, in the update, takes 1 for 1.0 and follows collations:
-        exact for plain text, and what remains of it elsewhere shows in the fingerprint.
-        """
-        if self._source.is_text_exact and all(row.is_text for row in chunk):
-            return chunk, []
+        them that was refused or cut off in its midst got so far."""
         current = self._current([row.key for row in chunk])
         as_read = [row for row in chunk if row.before in current]
         return as_read, [row for row in chunk if row.after in current and row.before not in current]
@@ -127,10 +127,10 @@ class Writer:
         """
         statements = grouped_updates(rows, self._rows.shape)
         if self.own_writes is None:
-            updated = self._wire.update(self._source.table, statements, durable=False)
+            updated = self._wire.update(self._source.table, statements)
             return rows if updated.matched == len(rows) else None
         with self.own_writes.of(self._info.id, [row.key for row in rows]) as write:
-            updated = self._wire.update(self._source.table, statements, durable=False)
+            updated = self._wire.update(self._source.table, statements)
             write.is_exact = updated.changed == len(rows)
         if updated.matched != len(rows):
             return None
@@ -142,29 +142,35 @@ class Writer:
         left = [row for row in rows if row.before in current]
         if left:
             statements = row_updates(left, self._rows.shape, is_compared=self._wire.has_expressions)
-            self._wire.update(self._source.table, statements, durable=False)
+            self._wire.update(self._source.table, statements)
         return self._written(rows)
 
     def _written(self, rows: Sequence[Row]) -> Sequence[Row]:
         current = self._current([row.key for row in rows])
         return [row for row in rows if row.after in current]
 
-    def _record(self, rows: Sequence[Row]) -> None:
-        """Record fingerprints; once they are durable, so are the outputs written before them."""
-        states = [{"_id": row.key, "h": row.mark, "v": self._info.version} for row in rows]
-        if not states:
-            return
-        if any(row.recorded for row in rows) or not self._inserted(states):
-            self._wire.update(self._state, [Update({"_id": state["_id"]}, state, upsert=True) for state in states])
-        self._failures.forget([row.key for row in rows])
-
-    def _inserted(self, states: Sequence[Mapping[str, Any]]) -> bool:
-        """Insert bookkeeping, the fastest way; False where some was there already."""
+    def _inserted(self, rows: Sequence[Row]) -> bool:
+        """Record fingerprints the fastest way, all or some; False where others have recorded theirs meanwhile."""
         try:
-            self._wire.insert(self._state, states)
+            self._wire.insert(self._state, [self._done(row) for row in rows], durable=False)
         except DuplicateKey:
             return False
         return True
+
+    def _record(self, rows: Sequence[Row], *, durable: bool) -> None:
+        """Record fingerprints in the place of others. Once they are durable, so is what was written before them."""
+        if rows:
+            updates = [Update({"_id": row.key}, self._done(row), upsert=True) for row in rows]
+            self._wire.update(self._state, updates, durable=durable)
+
+    def _done(self, row: Row) -> Mapping[str, Any]:
+        return {"_id": row.key, "h": row.mark, "v": self._info.version}
+
+    def _take_back(self, rows: Sequence[Row]) -> None:
+        """Erase what was recorded of rows that got no output: they may be gone."""
+        if rows:
+            keys, marks = [row.key for row in rows], [row.mark for row in rows]
+            self._wire.delete(self._state, {"_id": {"$in": keys}, "h": {"$in": marks}})
 
     def _current(self, keys: Sequence[Any]) -> set[bytes]:
         return set(self._rows.at(keys, {}))

@@ -160,7 +160,7 @@ class MongomockWire:
             changed += result.modified_count or int(upsert and not result.matched_count)
         return Updated(matched, changed)
 
-    def insert(self, table: str, documents: Sequence[Mapping[str, Any]]) -> None:
+    def insert(self, table: str, documents: Sequence[Mapping[str, Any]], *, durable: bool = True) -> None:
         for document in documents:
             self.collection(table).insert(dict(document))
 

@@ -195,8 +195,8 @@ class ServerWire:
         reply = self._command({"update": table, "updates": updates, "ordered": True}, durable=durable)
         return Updated(int(reply["n"]), int(reply["nModified"]) + len(reply.get("upserted", ())))
 
-    def insert(self, table: str, documents: Sequence[Mapping[str, Any]]) -> None:
-        self._command({"insert": table, "documents": list(documents), "ordered": True})
+    def insert(self, table: str, documents: Sequence[Mapping[str, Any]], *, durable: bool = True) -> None:
+        self._command({"insert": table, "documents": list(documents), "ordered": True}, durable=durable)
 
     def insert_missing(self, table: str, documents: Sequence[Mapping[str, Any]], *, durable: bool = True) -> list[int]:
         concern = {"w": "majority" if durable else 1}

@@ -137,7 +137,7 @@ class Wire(Protocol):
         Not ``durable``: a later durable write makes this one so.
         """
 
-    def insert(self, table: str, documents: Sequence[Mapping[str, Any]]) -> None:
+    def insert(self, table: str, documents: Sequence[Mapping[str, Any]], *, durable: bool = True) -> None:
         """Insert documents, in order; DuplicateKey at the first whose key is there."""
 
     def insert_missing(self, table: str, documents: Sequence[Mapping[str, Any]], *, durable: bool = True) -> list[int]:
