@@ -197,7 +197,7 @@ class Database:
         _check_mode(mode, is_live=listen or dry_run or budget is not None)
         options = _options(limit, batch_size, overwrite, on_error, dry_run, budget)
         parameters = self._predictor.with_queries(parameters, context_select, context_key, example_keys)
-        model = self._predictor.ready(model, store=False)
+        model = self._predictor.asked(model)
         if select is None and context_select is not None:
             return self._predictor.answer(model, X, parameters)
         request = PredictRequest(model, X, select, output, parameters, adopt)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from pinnacle.backends.protocol import Backend, Target
+from pinnacle.backends.protocol import Backend, Source, Target
 from pinnacle.base.errors import ComponentError, ConfigError, Conflict, ModelError
 from pinnacle.base.metering import Meter, meter
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec
@@ -77,14 +77,10 @@ class Predictor:
                 "in US dollars a token"
             )
         place_of(request.output, request.model)  # raises what is wrong with it before anything is made
-        model = self.ready(request.model, store=not options.dry_run)
-        source, spec = self.spec(model, request)
-        if not options.dry_run:
-            refuse_foreign(self._backend, source, spec, request.output, adopt=request.adopt)
-        target = self._backend.bind(source, spec, create=not options.dry_run)
+        model, source, spec, target = self._waiting(partial(self._opened, request, is_dry=options.dry_run))
         if model.is_paid and not options.overwrite and not options.dry_run:
-            self._refuse_beside_batches(target)
-        with progress_bar(spec.name or model.identifier, target.count, progress) as move:
+            self._waiting(partial(self._refuse_beside_batches, target))
+        with progress_bar(spec.name or model.identifier, partial(self._waiting, target.count), progress) as move:
             result = Prediction(model, target, options, self._predict_settings(model, target, move)).execute()
         log.info(
             "predicted %s with model %s version %d: %d rows read, %d written, %d failed in %.2f s", result.output,
@@ -92,15 +88,23 @@ class Predictor:
             extra={"output": target.info.id, "model": model.identifier},
         )  # fmt: skip
         if options.dry_run:
-            result.foreign = foreign_values(self._backend, source, spec, request.output)
+            result.foreign = self._waiting(partial(foreign_values, self._backend, source, spec, request.output))
         else:
             self._tell_failures(result, target.info.id, options, progress)
             self._waiting(partial(self._listeners.after_predict, target.info.id, spec.parameters))
             if isinstance(spec.type, Items):
                 self._waiting(lambda: target.forget(target.orphans(None, None, selected=False)))
         if listen and not options.dry_run:
-            self._listen(replace(request, model=model))
+            self._waiting(partial(self._listen, replace(request, model=model)))
         return result
+
+    def _opened(self, request: PredictRequest, *, is_dry: bool) -> tuple[Model, Source, OutputSpec, Target]:
+        """The model, stored, and the output, made, unless the prediction ``is_dry``."""
+        model = self.ready(request.model, store=not is_dry)
+        source, spec = self.spec(model, request)
+        if not is_dry:
+            refuse_foreign(self._backend, source, spec, request.output, adopt=request.adopt)
+        return model, source, spec, self._backend.bind(source, spec, create=not is_dry)
 
     def _tell_failures(self, result: PredictResult, output: int, options: PredictOptions, shown: bool | None) -> None:
         """Show that rows failed; with ``on_error="raise"`` raise for those that were set aside earlier, too."""
@@ -117,7 +121,8 @@ class Predictor:
             )
 
     def _waiting(self, operation: Callable[[], T]) -> T:
-        """What is left to do of a prediction that has written its rows, which waits for the database as it did."""
+        """What a prediction does before its first row and after its last, which waits for the database as between
+        them. All of it may be done twice."""
         return DatabasePatience(self._settings.outage_patience_s).run(operation)
 
     def _refuse_beside_batches(self, target: Target) -> None:
@@ -134,10 +139,7 @@ class Predictor:
         check_arguments(request.model, Fields.of(request.X), request.parameters)
         if isinstance(request.output, Mapping):
             raise ConfigError('output= as a dict of fields does not go with mode="batch"; name one column')
-        model = self.ready(request.model, store=True)
-        source, spec = self.spec(model, request)
-        refuse_foreign(self._backend, source, spec, request.output, adopt=request.adopt)
-        target = self._backend.bind(source, spec)
+        model, _, _, target = self._waiting(partial(self._opened, request, is_dry=False))
         settings = predict_settings(self._backend, self._settings, model, target)
         return BatchPrediction(self._backend, model, target, options, settings).execute()
 
@@ -158,28 +160,37 @@ class Predictor:
         whole = replace(request, output=None)
         if options.dry_run:
             result = self.predict(whole, options, progress=progress, listen=listen)
-            source, spec = self.spec(self.ready(request.model, store=False), whole)
-            places = [
-                replace(spec, name=column, type=column_type(schema, name)) for name, column in request.output.items()
-            ]
-            result.foreign = sum(self._backend.outputs.foreign(source, place) for place in places)
+            result.foreign = self._waiting(partial(self._foreign_columns, whole, request.output, schema))
             return result
-        source, spec = self.spec(self.ready(request.model, store=True), whole)
-        self._backend.bind(source, spec)
-        parts = [
-            PredictRequest(
-                FieldOf(f"{request.model.identifier}.{name}", field=name, output_type=column_type(schema, name)),
-                spec.name, request.select, column, adopt=request.adopt,
-            )
-            for name, column in request.output.items()
-        ]  # fmt: skip
-        for part in parts:
-            self._check(part)
+        parts = self._waiting(partial(self._parts, whole, request.output, schema))
         result = self.predict(whole, options, progress=progress, listen=listen)
         for part in parts:
             done = self.predict(part, replace(options, parameters={}, budget=None), progress=False, listen=listen)
             result.failed += done.failed
         return result
+
+    def _foreign_columns(self, whole: PredictRequest, columns: Mapping[str, str], schema: Mapping[str, Any]) -> int:
+        """How many values in these columns pinnacle did not write."""
+        source, spec = self.spec(self.ready(whole.model, store=False), whole)
+        places = [replace(spec, name=column, type=column_type(schema, name)) for name, column in columns.items()]
+        return sum(self._backend.outputs.foreign(source, place) for place in places)
+
+    def _parts(
+        self, whole: PredictRequest, columns: Mapping[str, str], schema: Mapping[str, Any]
+    ) -> list[PredictRequest]:
+        """The predicts of the columns, once nothing stands in their way; makes the output that they read."""
+        source, spec = self.spec(self.ready(whole.model, store=True), whole)
+        self._backend.bind(source, spec)
+        parts = [
+            PredictRequest(
+                FieldOf(f"{whole.model.identifier}.{name}", field=name, output_type=column_type(schema, name)),
+                spec.name, whole.select, column, adopt=whole.adopt,
+            )
+            for name, column in columns.items()
+        ]  # fmt: skip
+        for part in parts:
+            self._check(part)
+        return parts
 
     def _listen(self, request: PredictRequest) -> None:
         self._listeners.add(
@@ -232,7 +243,9 @@ class Predictor:
         self, parameters: Mapping[str, Any], context_select: Any, context_key: Any, example_keys: Any
     ) -> dict[str, Any]:
         """The keywords for the model, with context and examples read from the database."""
-        return with_queries(self._backend, parameters, context_select, context_key, example_keys)
+        return self._waiting(
+            partial(with_queries, self._backend, parameters, context_select, context_key, example_keys)
+        )
 
     # -- rows set aside ----------------------------------------------------------------------------
 
@@ -275,6 +288,10 @@ class Predictor:
         return ready, self._backend.bind(*self.spec(ready, request)), {}
 
     # -- parts -------------------------------------------------------------------------------------
+
+    def asked(self, model: Component | str) -> Model:
+        """The model that a predict was asked for, with its version if it is stored; waits for the database."""
+        return self._waiting(partial(self.ready, model, store=False))
 
     def ready(self, model: Component | str | None, *, store: bool) -> Model:
         """The model with its version: stored if it is new or changed; a loaded version stays what it is."""

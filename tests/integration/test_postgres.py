@@ -331,6 +331,15 @@ def terminate_others(url):
     )
 
 
+def others(url):
+    """The connections to the database but the one that asks."""
+    return run_sql(
+        url,
+        "SELECT pid FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'",
+    )
+
+
 def test_connections_cut_in_mid_run_lose_nothing(url, db):
     run_sql(url, "INSERT INTO docs SELECT n, 'text ' || n, 0 FROM generate_series(4, 200) n")
     cut = []
@@ -354,9 +363,14 @@ def test_connections_cut_in_mid_run_lose_nothing(url, db):
     assert predict(db, fragile).fresh == 200
 
 
-def test_connections_cut_between_runs_are_made_again(url, db):
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_connections_cut_between_runs_are_made_again(url, db, monkeypatch, is_seen):
+    """Also where the cut is not seen before the first statement, as the server's word of it is on its way."""
     predict(db, limit=1)
     terminate_others(url)
+    wait_until(lambda: not others(url))
+    if not is_seen:
+        monkeypatch.setattr(connections, "_has_news", lambda socket: False)
     assert predict(db).written == 2
     assert db.errors() == []
 

@@ -111,10 +111,11 @@ def test_predict_goes_on_over_outages_and_computes_nothing_twice(place, server):
     threads = []
     AT_CALL.update(dict.fromkeys((25, 77), lambda: threads.append(outage_beside(server))))
     with place.open() as db:
+        threads.append(outage_beside(server))
         result = predict(place, db)
     for thread in threads:
         thread.join()
-    assert (len(threads), result.written, result.failed) == (2, ROWS, 0)
+    assert (len(threads), result.written, result.failed) == (3, ROWS, 0)
     assert is_all_written(place)
     assert sorted(CALLS) == sorted(f"row {n}" for n in range(ROWS))
 
@@ -135,7 +136,7 @@ def test_an_outage_longer_than_is_waited_for_ends_predict_and_the_next_goes_on(p
 
 
 def test_each_verb_says_that_the_connection_was_lost_and_a_listener_goes_on_afterwards(place, server):
-    with place.open() as db:
+    with pinnacle(place.address, settings=Settings(outage_patience_s=0.2)) as db:
         listener = db.add(Listener(model=shout, key="body", select=place.query("docs"), output="loud"))
         worker = db.listen()
         db.drain()
