@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -39,7 +40,11 @@ class Commands(click.Group):
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name=DISTRIBUTION)
-def main() -> None:
+@click.option(
+    "--import", "modules", multiple=True, metavar="MODULE",
+    help="Import a module first: that of your mapped classes, for columns that they read. May be given again.",
+)  # fmt: skip
+def main(modules: tuple[str, ...]) -> None:
     """Attach AI models to the database you already have.
 
     Models are registered and run from Python: db.add(model), then
@@ -51,6 +56,11 @@ def main() -> None:
     # Python itself does this for `python -m`, and not for an installed script.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise click.ClickException(f"--import {module}: {error}") from error
 
 
 def database_command(*names: str, optional: int = 0, name: str | None = None) -> Callable[[Callable[..., None]], Any]:

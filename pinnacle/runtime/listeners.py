@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from pinnacle.backends.protocol import Backend, Feed, Target
-from pinnacle.base.errors import ConfigError, Conflict, NotDrained, NotFound, PinnacleError
+from pinnacle.base.errors import ComponentError, ConfigError, Conflict, NotDrained, NotFound, PinnacleError
 from pinnacle.base.listeners import Freshness, ListenerRecord, ListenerStatus, Watch
 from pinnacle.base.rows import Fields, OutputSpec
 from pinnacle.base.settings import Settings
@@ -168,10 +168,19 @@ class Listeners:
                     todo.append(record.writes)
 
     def after_predict(self, output: int, parameters: str) -> None:
-        """Have outputs compared that a predict with other keywords than the listener's has written."""
+        """Have outputs compared that a predict has written with other keywords than the listener's, or of inputs that
+        it read otherwise."""
         for record in self._backend.listeners.all():
-            if record.output == output and canonical(self._load(record).parameters) != parameters:
+            if record.output == output and self._parameters_of(record) != parameters:
                 self._backend.listeners.request_sweep(output)
+
+    def _parameters_of(self, record: ListenerRecord) -> str | None:
+        """What a listener's prediction is known by beside its inputs; None where its code is not in this process."""
+        try:
+            _, source, spec = self._stored(self._load(record))
+        except ComponentError:
+            return None
+        return self._backend.bind(source, spec, create=False).info.parameters
 
     def to_retry(self, output: int) -> tuple[Listener, Target] | None:
         """The listener that keeps an output fresh, with the rows it selects; None where there is none."""

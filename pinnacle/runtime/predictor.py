@@ -91,7 +91,7 @@ class Predictor:
             result.foreign = self._waiting(partial(foreign_values, self._backend, source, spec, request.output))
         else:
             self._tell_failures(result, target.info.id, options, progress)
-            self._waiting(partial(self._listeners.after_predict, target.info.id, spec.parameters))
+            self._waiting(partial(self._listeners.after_predict, target.info.id, target.info.parameters))
             if isinstance(spec.type, Items):
                 self._waiting(lambda: target.forget(target.orphans(None, None, selected=False)))
         if listen and not options.dry_run:

@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import sqlite3
+import sys
 import time
 import urllib.request
 from contextlib import closing
@@ -379,3 +380,12 @@ def test_help_reads_well(command):
     said = run(command, "--help")
     assert said.startswith("Usage: main ")
     assert all(len(line) <= 100 for line in said.splitlines())
+
+
+def test_modules_are_imported_that_are_named_and_a_wrong_one_is_said(url, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tables_of_an_app.py").write_text("")
+    monkeypatch.delitem(sys.modules, "tables_of_an_app", raising=False)
+    run("--import", "tables_of_an_app", "status", url)
+    assert "tables_of_an_app" in sys.modules
+    assert "--import none_such: No module named" in run("--import", "none_such", "status", url, exit_code=1)

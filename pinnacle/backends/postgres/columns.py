@@ -17,14 +17,16 @@ class PostgresColumns(SqlColumns):
     def of(self, output: OutputType) -> PostgresColumn:
         return output.on_postgres()
 
-    def decoder(self, column_type: sa.types.TypeEngine[Any], code: int | None = None) -> Encoder | None:
-        """Numbers are converted by what they are, whatever the code says."""
+    def effective(self, column_type: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
+        """Vectors are numpy arrays."""
         from pgvector.sqlalchemy import VECTOR
 
+        return pg_vector(column_type.dim) if isinstance(column_type, VECTOR) else column_type
+
+    def decoder(self, column_type: sa.types.TypeEngine[Any], code: int | None = None) -> Encoder | None:
+        """Numbers are converted by what they are, whatever the code says."""
         if isinstance(column_type, (sa.Numeric, sa.Float)):
             return _as_decimal if column_type.asdecimal else float
-        if isinstance(column_type, VECTOR):
-            column_type = pg_vector(column_type.dim)
         return super().decoder(column_type, code)
 
     def prerequisites(self, output: OutputType) -> list[str]:
@@ -35,7 +37,7 @@ class PostgresColumns(SqlColumns):
         with self._reading() as connection:
             query = sa.text("SELECT 1 FROM pg_extension WHERE extname = :name")
             is_there = connection.execute(query, {"name": extension}).first() is not None
-        name = self._dialect.identifier_preparer.quote(extension)
+        name = self.dialect.identifier_preparer.quote(extension)
         return [] if is_there else [f"CREATE EXTENSION IF NOT EXISTS {name}"]
 
 

@@ -28,8 +28,8 @@ from pinnacle.backends.sql.schema import (
 )
 from pinnacle.backends.sql.session import SqlSession, has_column
 from pinnacle.backends.sql.side import VALUE
-from pinnacle.backends.sql.source import ColumnTypes, SqlSource, own, resolve
-from pinnacle.backends.sql.stored import freeze, thaw
+from pinnacle.backends.sql.source import ColumnTypes, KnownTypes, SqlSource, own, resolve
+from pinnacle.backends.sql.stored import freeze, read_by, thaw
 from pinnacle.base.listeners import Watch
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec
 from pinnacle.base.types import Items, Text
@@ -97,9 +97,10 @@ class SqlBackend(ABC):
         has_outputs = self.session.is_migrated()
         find = thaw if isinstance(query, Mapping) else resolve
         with self.session.reading() as connection:  # one connection: the pool may have no other
-            return find(
-                connection, query, fields, lambda table: self._output_types(connection, table) if has_outputs else {}
+            known = KnownTypes(
+                self.session.columns, lambda table: self._output_types(connection, table) if has_outputs else {}
             )
+            return find(connection, query, fields, known)
 
     def freeze(self, source: Source, *, limited: bool = False) -> dict[str, Any]:
         return freeze(own(source), self.session.dialect, limited=limited)
@@ -125,12 +126,13 @@ class SqlBackend(ABC):
 
     def _open_output(self, source: SqlSource, spec: OutputSpec, *, create: bool) -> tuple[OutputInfo, bool]:
         """The output, and whether it is there: with ``create`` it is, after this."""
+        parameters = read_by(spec.parameters, source)
         if create:
             self.migrate()
-            return replace(self.outputs.ensure(source, spec), parameters=spec.parameters), True
+            return replace(self.outputs.ensure(source, spec), parameters=parameters), True
         existing = self.outputs.check(source, spec)
         missing = OutputInfo.unmade(source.table, spec, created_column=False)
-        return replace(existing or missing, parameters=spec.parameters), existing is not None
+        return replace(existing or missing, parameters=parameters), existing is not None
 
     # -- pinnacle's own tables ----------------------------------------------------------------
 

@@ -52,7 +52,7 @@ class SqlColumns(ABC):
     """
 
     def __init__(self, dialect: sa.Dialect, reading: Callable[[], AbstractContextManager[sa.Connection]]) -> None:
-        self._dialect, self._reading = dialect, reading
+        self.dialect, self._reading = dialect, reading
 
     @abstractmethod
     def of(self, output: OutputType) -> SqlColumn:
@@ -65,7 +65,7 @@ class SqlColumns(ABC):
 
     def declaration(self, output: OutputType, table: sa.Table) -> str:
         """The type in the ADD COLUMN of an output."""
-        return str(self.type_of(output).compile(dialect=self._dialect))
+        return str(self.type_of(output).compile(dialect=self.dialect))
 
     def prerequisites(self, output: OutputType) -> list[str]:
         """Statements that must run once before the database has a type for ``output``."""
@@ -81,9 +81,13 @@ class SqlColumns(ABC):
                 f"{output}; choose another name with output=, or change the column"
             )
 
+    def effective(self, column_type: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
+        """The type by which values of a column are read, where pinnacle has one of its own for that."""
+        return column_type
+
     def decoder(self, column_type: sa.types.TypeEngine[Any], code: int | None = None) -> Encoder | None:
         """How the driver's values become inputs of a model; None where nothing is done.
 
         ``code``: the database's own number of the column's type, where it has numbers.
         """
-        return column_type.dialect_impl(self._dialect).result_processor(self._dialect, code)
+        return self.effective(column_type).dialect_impl(self.dialect).result_processor(self.dialect, code)

@@ -22,6 +22,7 @@ from pinnacle.backends.sql.source import (
     table_named,
     table_of,
 )
+from pinnacle.backends.sql.stored import freeze_rows, stored_readings
 from pinnacle.base.encoding import safe_name
 from pinnacle.base.errors import BackendError, ConfigError
 from pinnacle.base.refusals import foreign_side, no_output, require_name, require_owner, require_same_items
@@ -54,8 +55,12 @@ class SqlOutputs:
             table, name = sa.table(info.name, schema=table_named(table).schema), VALUE
         return sa.sql.expression.ColumnClause(name, self._session.columns.type_of(info.type.stored), _selectable=table)
 
-    def rows(self, info: OutputInfo) -> sa.Select[Any]:
-        return sa.select(self.table_of(info))
+    def rows(self, info: OutputInfo) -> dict[str, Any]:
+        """As a stored query, whose inputs are read as they were last."""
+        place = sa.select(registry.c.table_schema, registry.c.table_name, registry.c.readings)
+        with self._session.reading() as connection:
+            schema, name, readings = connection.execute(place.where(registry.c.id == info.id)).one()
+        return freeze_rows(schema or None, name, json.loads(readings))
 
     def _recorded(self, *conditions: Any) -> list[OutputInfo]:
         if not self._session.is_migrated():
@@ -159,9 +164,19 @@ class SqlOutputs:
                     .where(registry.c.id == recorded.id, registry.c.version < spec.version)
                     .values(version=spec.version, type=json.dumps(spec.type.to_json()))
                 )
+        self._note_readings(recorded.id, json.dumps(stored_readings(source)))
         found = self._recorded(registry.c.id == recorded.id)[0]
         require_owner(found, spec)
         return found
+
+    def _note_readings(self, output: int, readings: str) -> None:
+        """Keep how the inputs are read, for who computes rows again by the output alone."""
+        mine = registry.c.id == output
+        with self._session.reading() as connection:
+            if connection.scalar(sa.select(registry.c.readings).where(mine)) == readings:
+                return
+        with self._session.writing() as connection:
+            connection.execute(sa.update(registry).where(mine).values(readings=readings))
 
     def _create_column(self, source: SqlSource, spec: OutputSpec) -> None:
         for statement in self._session.columns.prerequisites(spec.type.stored):

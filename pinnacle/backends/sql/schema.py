@@ -9,7 +9,7 @@ import sqlalchemy as sa
 SCHEMA = "pinnacle"
 """The schema on databases that have schemas; SQLite has none and the prefix alone separates."""
 
-HEAD = "0008"
+HEAD = "0009"
 """The newest migration; a test checks it against `alembic/`."""
 
 STATE_PREFIX = "pinnacle_state_"
@@ -73,6 +73,7 @@ output = sa.Table(
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("fields", sa.Text, nullable=False),
     sa.Column("type", sa.Text, nullable=False),
+    sa.Column("readings", sa.Text, nullable=False, server_default="{}"),
     sa.Column("created_column", sa.Boolean, nullable=False),
     sa.Column("released", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),

@@ -14,6 +14,8 @@ from sqlalchemy.dialects.postgresql.ranges import AbstractRange
 from sqlalchemy.sql import ColumnElement
 
 from pinnacle.backends.protocol import Source
+from pinnacle.backends.sql.columns import SqlColumns
+from pinnacle.backends.sql.readings import Readings, Type, declared_by, different, place_of, type_for
 from pinnacle.base.encoding import dump_key
 from pinnacle.base.errors import UnknownField, UnsupportedQuery, UnsupportedTable
 from pinnacle.base.refusals import of_another_database
@@ -22,8 +24,21 @@ from pinnacle.base.rows import Fields
 MANY_VALUED = (sa.ARRAY, sa.JSON, AbstractRange)
 """Types that are no keys: their values have parts, and Python's form of them cannot be looked up."""
 
-ColumnTypes = Mapping[str, sa.types.TypeEngine[Any]]
+ColumnTypes = Mapping[str, Type]
 Steps = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class KnownTypes:
+    """What is known of columns beside their declarations: the database's types, and ``outputs``, the types of those of
+    a table's columns that are outputs, which say what a BLOB holds."""
+
+    columns: SqlColumns
+    outputs: Callable[[sa.Table], ColumnTypes]
+
+    def of(self, actual: sa.Table) -> dict[str, Type]:
+        """How values are read where nothing else is declared."""
+        return {column.name: column.type for column in actual.c} | dict(self.outputs(actual))
 
 
 @dataclass(frozen=True)
@@ -37,6 +52,7 @@ class SqlSource:
     is the same table as the database has it.
     ``subquery`` selects the keys when the query is more than a condition on the table
     itself (joins, limits, groups, inheritance); else ``where`` holds that condition.
+    ``readings``: of which columns the user's class or table makes other values than the database's own type.
     """
 
     base: sa.sql.expression.TableClause
@@ -47,6 +63,7 @@ class SqlSource:
     steps: tuple[Steps, ...]
     where: ColumnElement[bool] | None
     subquery: sa.Select[Any] | None
+    readings: Readings
 
     @property
     def table(self) -> str:
@@ -88,13 +105,8 @@ def key_tuple(key: Sequence[ColumnElement[Any]]) -> Any:
     return key[0] if len(key) == 1 else sa.tuple_(*key)
 
 
-def resolve(
-    connection: sa.Connection, query: Any, fields: Fields, output_types: Callable[[sa.Table], ColumnTypes]
-) -> SqlSource:
-    """Check ``query`` and ``fields`` against the database; see `Backend.resolve`.
-
-    ``output_types`` tells the types of a table's columns that are outputs: what a BLOB holds, for example.
-    """
+def resolve(connection: sa.Connection, query: Any, fields: Fields, known: KnownTypes) -> SqlSource:
+    """Check ``query`` and ``fields`` against the database; see `Backend.resolve`."""
     if not isinstance(query, sa.Select):
         raise UnsupportedQuery(
             f"rows are chosen by a sqlalchemy select(), not by {type(query).__name__}; "
@@ -103,29 +115,40 @@ def resolve(
     _refuse_summary(query)
     entity, mapped = _selected(query)
     base, actual = table_named(mapped), _reflect(connection, mapped)
-    lookup = _Lookup(entity, base, actual, output_types(actual))
+    usual, declared = known.of(actual), _declared_types(base, actual)
+    lookup = _Lookup(entity, base, actual, (usual | declared).__getitem__)
     inputs, steps = lookup.places(fields.paths)
     key = tuple(column_on(base, column) for column in _key(connection, actual))
     stored = stored_fields(entity, fields)
-    if _is_plain(query, entity, mapped):
-        source = SqlSource(base, actual, key, stored, inputs, steps, query.whereclause, None)
-    else:
-        source = SqlSource(base, actual, key, stored, inputs, steps, None, _key_subquery(query, entity, mapped, key))
+    where, subquery = query.whereclause, None
+    if not _is_plain(query, entity, mapped):
+        where, subquery = None, _key_subquery(query, entity, mapped, key)
+    differing = different(declared, usual, known.columns)
+    readings = declared_by(differing, actual.name, declared, lambda: place_of(base, _class_of(entity)))
+    source = SqlSource(base, actual, key, stored, inputs, steps, where, subquery, readings)
     _try(connection, source)
     return source
 
 
 def named_source(
-    connection: sa.Connection, table: str, schema: str | None, fields: Fields,
-    output_types: Callable[[sa.Table], ColumnTypes], where: Any,
+    connection: sa.Connection, table: str, schema: str | None, fields: Fields, known: KnownTypes, where: Any,
+    readings: Readings,
 ) -> SqlSource:  # fmt: skip
-    """A source by its table's name and a condition; raises what `resolve` raises."""
+    """A source by its table's name and a condition; raises what `resolve` raises.
+
+    ComponentError where this process has not the types by which its inputs are read.
+    """
     base = sa.table(table, schema=schema)
     actual = _reflect(connection, base)
-    lookup = _Lookup(None, base, actual, output_types(actual))
-    inputs, steps = lookup.places(fields.paths)
+    usual = known.of(actual)
+
+    def kind_of(column: str) -> Type:
+        kept = readings.get(column)
+        return usual[column] if kept is None else type_for(kept, table, column, usual[column], known.columns)
+
+    inputs, steps = _Lookup(None, base, actual, kind_of).places(fields.paths)
     key = tuple(column_on(base, column) for column in _key(connection, actual))
-    source = SqlSource(base, actual, key, fields, inputs, steps, where, None)
+    source = SqlSource(base, actual, key, fields, inputs, steps, where, None, readings)
     _try(connection, source)
     return source
 
@@ -177,6 +200,16 @@ def stored_fields(entity: Any, fields: Fields) -> Fields:
 def column_on(base: Any, column: ColumnElement[Any], kind: Any = None) -> ColumnElement[Any]:
     """``column`` as a column of the table object ``base``, whether or not that declares it."""
     return sa.sql.expression.ColumnClause(column.name, kind or column.type, _selectable=base)
+
+
+def _declared_types(base: Any, actual: sa.Table) -> dict[str, Type]:
+    """The types that the user's table object declares for columns that are there."""
+    columns = getattr(base, "c", ())
+    return {c.name: c.type for c in columns if c.name in actual.c and not isinstance(c.type, sa.types.NullType)}
+
+
+def _class_of(entity: Any) -> type | None:
+    return None if entity is None else sa.inspect(entity).mapper.class_
 
 
 AGGREGATES = frozenset({
@@ -383,9 +416,9 @@ def _user_column(entity: Any, mapped: Any, column: ColumnElement[Any]) -> Any:
 class _Lookup:
     """Finds the place of a field name: an attribute, a column, or a path into JSON."""
 
-    def __init__(self, entity: Any, base: Any, actual: sa.Table, output_types: ColumnTypes) -> None:
+    def __init__(self, entity: Any, base: Any, actual: sa.Table, kind_of: Callable[[str], Type]) -> None:
         self._mapper: orm.Mapper[Any] | None = sa.inspect(entity).mapper if entity is not None else None
-        self._base, self._actual, self._output_types = base, actual, output_types
+        self._base, self._actual, self._kind_of = base, actual, kind_of
 
     def names(self) -> set[str]:
         attributes = {a.key for a in self._mapper.column_attrs} if self._mapper is not None else set()
@@ -413,7 +446,7 @@ class _Lookup:
         raise UnknownField(path, f"table {self._actual.fullname!r}", self.names())
 
     def _column(self, name: str) -> ColumnElement[Any] | None:
-        """The reflected column under ``name``, with the type the user's mapping declares."""
+        """The reflected column under ``name``, with the type by which it is read."""
         declared = None
         if self._mapper is not None and name in self._mapper.column_attrs:
             declared = self._mapper.column_attrs[name].columns[0]
@@ -427,7 +460,4 @@ class _Lookup:
         column_name = declared.name if declared is not None else name
         if column_name not in self._actual.c:
             return None
-        kind = declared.type if declared is not None else None
-        if kind is None or isinstance(kind, sa.types.NullType):
-            kind = self._output_types.get(column_name)
-        return column_on(self._base, self._actual.c[column_name], kind)
+        return column_on(self._base, self._actual.c[column_name], self._kind_of(column_name))

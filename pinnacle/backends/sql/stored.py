@@ -1,18 +1,22 @@
 """Selects at rest: a resolved query as JSON, and back, without any code from the database.
 
 What is kept is the table's name, the condition as SQL text with its parameters apart as
-plain values, and which of the table's columns the condition reads.
+plain values, which of the table's columns the condition reads, and how columns are read that
+the user's class or table declares otherwise than the database.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from hashlib import blake2b
 from typing import Any
 
 import sqlalchemy as sa
 
-from pinnacle.backends.sql.source import ColumnTypes, SqlSource, key_tuple, named_source
+from pinnacle.backends.sql.readings import Reading
+from pinnacle.backends.sql.source import KnownTypes, SqlSource, input_columns, key_tuple, named_source
 from pinnacle.base.errors import ComponentError, UnsupportedQuery
 from pinnacle.base.rows import Fields
 from pinnacle.base.types import dump_json
@@ -28,8 +32,7 @@ def freeze(source: SqlSource, dialect: sa.Dialect, *, limited: bool = False) -> 
             "a listener keeps all rows that meet a condition; a select with LIMIT or OFFSET means other rows whenever "
             "the data changes. Leave it out, or say which rows in the WHERE"
         )
-    schema = source.actual.schema
-    stored: dict[str, Any] = {"schema": schema and str(schema), "table": str(source.actual.name), "where": None}
+    stored = freeze_rows(source.actual.schema, source.actual.name, stored_readings(source))
     condition = _condition(source)
     if condition is not None:
         text, parameters = _text_of(condition, dialect)
@@ -37,18 +40,39 @@ def freeze(source: SqlSource, dialect: sa.Dialect, *, limited: bool = False) -> 
     return stored
 
 
-def thaw(
-    connection: sa.Connection,
-    stored: Mapping[str, Any],
-    fields: Fields,
-    output_types: Callable[[sa.Table], ColumnTypes],
-) -> SqlSource:
-    """The source that `freeze` was given, on the table as it is now."""
+def freeze_rows(schema: str | None, table: str, readings: Mapping[str, Any]) -> dict[str, Any]:
+    """All rows of a table as plain values, with readings as `stored_readings` gives them."""
+    stored: dict[str, Any] = {"schema": schema and str(schema), "table": str(table), "where": None}
+    return stored | {"readings": dict(readings)} if readings else stored
+
+
+def stored_readings(source: SqlSource) -> dict[str, Any]:
+    """How the inputs are read, as plain values; of a source without inputs all columns."""
+    chosen = set(input_columns(source)) or source.readings.keys()
+    return {name: reading.to_json() for name, reading in sorted(source.readings.items()) if name in chosen}
+
+
+def read_by(parameters: str, source: SqlSource) -> str:
+    """A prediction's ``parameters`` with how its inputs are read, as other values of a column make other outputs."""
+    readings = [source.readings.get(str(column.name)) for column in source.inputs]
+    altered = [None if reading is None or not reading.alters else reading.identity for reading in readings]
+    if altered.count(None) == len(altered):
+        return parameters
+    text = json.dumps([parameters, altered])
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def thaw(connection: sa.Connection, stored: Mapping[str, Any], fields: Fields, known: KnownTypes) -> SqlSource:
+    """The source that `freeze` was given, on the table as it is now.
+
+    ComponentError where its inputs are read by code of the user's that this process has not imported.
+    """
     condition = None
     if stored["where"] is not None:
         binds = [sa.bindparam(name, value, type_=sa.types.NullType()) for name, value in stored["parameters"].items()]
         condition = sa.text(stored["where"]).bindparams(*binds)
-    return named_source(connection, stored["table"], stored["schema"], fields, output_types, condition)
+    readings = {name: Reading.of(kept) for name, kept in stored.get("readings", {}).items()}
+    return named_source(connection, stored["table"], stored["schema"], fields, known, condition, readings)
 
 
 def _condition(source: SqlSource) -> Any:
