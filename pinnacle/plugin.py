@@ -1,9 +1,10 @@
 """What the author of a plug-in writes beside the names of `pinnacle`; nothing else of pinnacle is for plug-ins.
 
 - A model behind a provider's API: `BaseLLMAPI` for language models, `EmbedModel` for vectors, `HostedModel` for what
-  both share; `HttpClient`, its `HttpError` and `run_coroutine` to ask, `Request`, `Reply`, `Answered` and `Unreadable`
-  for what was asked and answered, `pinnacle.Usage` for what that cost, `BatchAnswers` for a provider's batch jobs,
-  `listed_price` for what a token costs.
+  both share, `HttpModel` for how those over HTTP connect; `HttpClient`, its `HttpError`, `tls_context` and
+  `run_coroutine` to ask, `Request`, `Reply`, `Answered` and `Unreadable` for what was asked and answered,
+  `pinnacle.Usage` for what that cost, `BatchAnswers` for a provider's batch jobs, `listed_price` for what a token
+  costs.
 - A model in this process: `BaseLLMModel` or `pinnacle.Model`; `loading_lock` is held while weights are loaded.
   `BaseLLM` is what all language models share.
 - The fields of either: `operational` (how it is run), `learned` (what `fit` fills in), `secret` and `resolved_secret`;
@@ -49,10 +50,12 @@ if TYPE_CHECKING:
     from pinnacle.llm.base import BaseLLM as BaseLLM
     from pinnacle.llm.base import BaseLLMAPI as BaseLLMAPI
     from pinnacle.llm.base import BaseLLMModel as BaseLLMModel
+    from pinnacle.llm.certificates import tls_context as tls_context
     from pinnacle.llm.embeddings import EmbedModel as EmbedModel
     from pinnacle.llm.hosted import HostedModel as HostedModel
     from pinnacle.llm.http import HttpClient as HttpClient
     from pinnacle.llm.http import HttpError as HttpError
+    from pinnacle.llm.http_model import HttpModel as HttpModel
     from pinnacle.llm.prices import listed_price as listed_price
     from pinnacle.llm.requests import Reply as Reply
     from pinnacle.llm.requests import Request as Request
@@ -77,9 +80,11 @@ _NAMES = LazyNames(__name__, {
     "pinnacle.components.folder": ("folder_fingerprint",),
     "pinnacle.components.model": ("CallStyle",),
     "pinnacle.llm.base": ("BaseLLM", "BaseLLMAPI", "BaseLLMModel"),
+    "pinnacle.llm.certificates": ("tls_context",),
     "pinnacle.llm.embeddings": ("EmbedModel",),
     "pinnacle.llm.hosted": ("HostedModel",),
     "pinnacle.llm.http": ("HttpClient", "HttpError"),
+    "pinnacle.llm.http_model": ("HttpModel",),
     "pinnacle.llm.prices": ("listed_price",),
     "pinnacle.llm.requests": ("Reply", "Request"),
     "pinnacle.llm.sending": ("Answered", "Unreadable"),

@@ -165,7 +165,8 @@ class BaseLLMAPI(BaseLLM, HostedModel):
     async def apredict_one(self, value: Any, /, **kwargs: Any) -> Any:
         request = self.make_request(value, kwargs)
         for left in range(self.max_reasks, -1, -1):
-            reply = await self.send(partial(self._call, request), self.expected_cost(request))
+            limit_s = self.limit_s(request.parameters)
+            reply = await self.send(partial(self._call, request), self.expected_cost(request), limit_s)
             try:
                 return self.process(reply)
             except InvalidAnswer as error:

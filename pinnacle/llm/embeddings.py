@@ -129,7 +129,7 @@ class EmbedModel(HostedModel):
         )
 
     async def _embedded(self, texts: list[str], given: Mapping[str, Any]) -> Sequence[Any]:
-        return await self.send(partial(self._call, texts, given), self.expected_cost(texts))
+        return await self.send(partial(self._call, texts, given), self.expected_cost(texts), self.limit_s(given))
 
     def _embedder(self) -> Callable[..., Any]:
         """What is called with texts and keywords."""

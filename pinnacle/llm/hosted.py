@@ -8,7 +8,7 @@ import dataclasses
 import inspect
 import os
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from typing import Any, ClassVar, TypeVar
@@ -86,18 +86,31 @@ class HostedModel(MeteredModel):
         except ConfigError as error:
             raise AccountRefused(str(error)) from error
 
+    def secrets(self) -> list[str]:
+        """What is sent and is never to be told."""
+        key = self.key()
+        return [] if key is None else [key]
+
     def hidden(self, error: E) -> E:
-        """The error, without this model's key in its message."""
-        hide(error, self.key())
+        """The error, without this model's secrets in its message."""
+        for hidden in self.secrets():
+            hide(error, hidden)
         return error
+
+    def limit_s(self, parameters: Mapping[str, Any]) -> float:
+        """How long one request with these parameters may take."""
+        return self.timeout_s
 
     def provider(self) -> str:
         """Who limits these requests, by a name that all models of one provider share."""
         return "key" if self.api_key else f"model {self.identifier}"
 
-    async def send(self, attempt: Callable[[], Awaitable[Answered[T]]], expected_cost: float) -> T:
+    async def send(
+        self, attempt: Callable[[], Awaitable[Answered[T]]], expected_cost: float, limit_s: float | None = None
+    ) -> T:
         """The value of an answer, under the account's limits, counted for the prediction and for the model.
 
+        ``limit_s``: how long one request may take, by default ``timeout_s``.
         Runs on pinnacle's own loop, whichever loop asks: clients keep to the loop they began on.
         """
         key, provider = self.key(), self.provider()
@@ -105,11 +118,11 @@ class HostedModel(MeteredModel):
         if self.rate_limit is not None:
             account.declare(_with_margin(self.rate_limit), by=self.identifier)
         gate = gate_of(provider, key, self.identifier, self.max_batch_size)
-        sender = Sender(self.identifier, account, gate, self.timeout_s, self.max_tries)
+        sender = Sender(self.identifier, account, gate, limit_s or self.timeout_s, self.max_tries)
         try:
             return await loop.on_own_loop(sender.send(attempt, self.counting(), expected_cost))
-        except Exception as error:  # whatever it is, the key is taken out of its text; raised again
-            hide(error, key)
+        except Exception as error:  # whatever it is, secrets are taken out of its text; raised again
+            self.hidden(error)
             raise
 
     async def called(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

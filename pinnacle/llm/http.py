@@ -14,14 +14,20 @@ import weakref
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
+from urllib.parse import urlsplit
 
 from pinnacle.base import loop
 from pinnacle.base.distribution import with_extra
 from pinnacle.base.errors import MissingPlugin
+from pinnacle.llm.certificates import Certificate, tls_context
+from pinnacle.llm.proxies import proxy_of
 from pinnacle.llm.sending import Unreadable
 
 MAX_SHOWN = 300
+MAX_ANSWER_BYTES = 32 * 2**20
+MAX_ERROR_BYTES = 2**20
 CLOSE_TIMEOUT_S = 2.0
 
 
@@ -35,37 +41,101 @@ class HttpError(Exception):
 
 @dataclass(frozen=True)
 class HttpClient:
-    """Posts JSON and reads JSON. ``headers`` go with every request and are in no message or repr."""
+    """Posts JSON and reads JSON. ``headers`` go with every request and are in no message or repr, nor is ``query``.
+
+    Proxies are those of the environment (`proxy_of`), authorities and a client's certificate as `tls_context` says.
+    ``max_answer_bytes``: of one answer, unpacked.
+    """
 
     connect_timeout_s: float = 10.0
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    query: Mapping[str, str] = field(default_factory=dict, repr=False)
+    max_answer_bytes: int = MAX_ANSWER_BYTES
+    ca_file: str | None = None
+    certificate: Certificate | None = None
 
-    async def post(self, url: str, body: Any) -> tuple[Any, Mapping[str, str]]:
-        """The answer's JSON, and its headers by lower-case name.
+    async def post(
+        self, url: str, body: Any, *, headers: Mapping[str, str] | None = None, query: Mapping[str, str] | None = None
+    ) -> tuple[Any, Mapping[str, str]]:
+        """The answer's JSON, and its headers by lower-case name; ``headers`` and ``query`` of this request win.
 
-        Raises HttpError for a status from 400, Unreadable for a body that is no JSON, and
-        aiohttp's errors where there was no answer. Cancelling it closes the connection.
+        Raises HttpError for a status from 300 (redirects are not followed), Unreadable for a body that is no JSON or
+        too long, and aiohttp's errors where there was no answer. Cancelling it closes the connection.
         """
         data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
-        headers = {"content-type": "application/json", **self.headers}
+        sent = merged({"content-type": "application/json"}, self.headers, headers or {})
+        options = {"params": asked} if (asked := {**self.query, **(query or {})}) else {}
         async with (
             _session() as session,
-            session.post(url, data=data, headers=headers, timeout=_timeout(self.connect_timeout_s)) as response,
-        ):
-            raw = await response.read()
+            session.post(
+                url, data=data, headers=sent, timeout=_timeout(self.connect_timeout_s), allow_redirects=False,
+                **options, **self._way(url),
+            ) as response,
+        ):  # fmt: skip
             seen = {name.lower(): value for name, value in response.headers.items()}
-            if response.status >= 400:
-                raise _error(response.status, raw, seen)
-            try:
-                return json.loads(raw), seen
-            except ValueError as error:
-                raise Unreadable(f"the answer is no JSON, but {_shown(raw)}") from error
+            if response.status >= 300:
+                raise _error(response.status, await _beginning(response, MAX_ERROR_BYTES), seen)
+            return _json(await self._whole(response)), seen
+
+    def _way(self, url: str) -> dict[str, Any]:
+        """How connections to an address are made."""
+        scheme, proxy = urlsplit(url).scheme, self._proxies.get(url, "")
+        if proxy == "":
+            proxy = self._proxies[url] = proxy_of(url)
+        way: dict[str, Any] = {} if proxy is None else {"proxy": proxy}
+        if scheme == "https" or (proxy or "").startswith("https://"):
+            way["ssl"] = tls_context(self.ca_file, self.certificate)
+        return way
+
+    @cached_property
+    def _proxies(self) -> dict[str, str | None]:
+        """By address: the environment is read once, as by the ``openai`` library."""
+        return {}
+
+    async def _whole(self, response: Any) -> bytes:
+        """An answer's body; what is too long is not read to its end, and its connection is closed."""
+        raw = await _beginning(response, self.max_answer_bytes)
+        if len(raw) > self.max_answer_bytes:
+            raise Unreadable(
+                f"the answer is longer than {self.max_answer_bytes:,} bytes, unpacked; max_answer_bytes= allows more"
+            )
+        return raw
+
+
+def merged(*headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers of which later ones win, whatever their capitals."""
+    named = {name.lower(): (name, value) for some in headers for name, value in some.items()}
+    return dict(named.values())
+
+
+async def _beginning(response: Any, most: int) -> bytes:
+    """A body to its end, or a little more than ``most`` bytes of it, after which the connection is closed."""
+    raw = bytearray()
+    async for piece in response.content.iter_any():
+        raw += piece
+        if len(raw) > most:
+            response.close()
+            break
+    return bytes(raw)
+
+
+def _json(raw: bytes) -> Any:
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(f"the answer is no JSON, but {_shown(raw)}") from error
 
 
 def _error(status: int, raw: bytes, headers: Mapping[str, str]) -> HttpError:
+    if status < 400:
+        host = urlsplit(headers.get("location", "")).hostname
+        told = (
+            f"it leads on to {host or 'another address'}, which is not followed; give the address that answers itself"
+        )
+        return HttpError(status, told, headers, None)
     try:
         body = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return HttpError(status, _shown(raw), headers, raw.decode("utf-8", "replace"))
     told = body.get("error", body) if isinstance(body, dict) else body
     message = told.get("message", told) if isinstance(told, dict) else told

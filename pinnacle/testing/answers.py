@@ -46,8 +46,8 @@ class Reply:
 
     @property
     def text(self) -> str | None:
-        content: str | None = self.message.get("content")
-        return content
+        content = self.message.get("content")
+        return content if content is None else text_of(content)
 
     @property
     def tokens(self) -> int:
@@ -70,7 +70,7 @@ class Script:
         message |= {"content": said} if isinstance(said, str) else said
         reason = message.pop("finish_reason", "tool_calls" if message.get("tool_calls") else "stop")
         limit = request.get("max_completion_tokens") or request.get("max_tokens")
-        if limit and message["content"] and len(words := message["content"].split()) > limit:
+        if limit and isinstance(message["content"], str) and len(words := message["content"].split()) > limit:
             message["content"], reason = " ".join(words[:limit]), "length"
         return Reply(message, reason)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pinnacle.testing.answers import Refuse
 
-ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/chat/completions", "/embeddings")
 OPEN = ("validating", "in_progress", "cancelling")
 
 Run = Callable[[str, dict[str, Any]], dict[str, Any]]

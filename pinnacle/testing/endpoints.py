@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from pinnacle.base.distribution import with_extra
 from pinnacle.base.errors import MissingPlugin
-from pinnacle.testing import bodies
+from pinnacle.testing import azure, bodies
 from pinnacle.testing.answers import Answer, Refuse, Reply, Script, unit_vector
 from pinnacle.testing.batches import Batches
 from pinnacle.testing.faults import Faults
@@ -26,6 +28,7 @@ except ImportError as error:
 
 MAX_BODY_BYTES = 2**30
 SLOW_PIECES = 20
+BOMB_BYTES = 2**26
 JSON = "application/json"
 EVENTS = "text/event-stream"
 GARBAGE = b"<html><body>upstream connect error or disconnect/reset before headers</body>"
@@ -56,6 +59,7 @@ class Options:
     models: Sequence[str] = ("gpt-3.5-turbo",)
     batch_polls: int = 1
     keep_requests: int = 10_000
+    refuses: Sequence[str] = ()
 
 
 class Endpoints:
@@ -112,12 +116,14 @@ class Endpoints:
         content = b"" if is_upload else await request.read()
         body = parse(content)
         if self.options.keep_requests:
-            received = Received(path, body, request.headers, time.monotonic(), self.record.in_flight)
+            received = Received(
+                path, body, request.headers, time.monotonic(), self.record.in_flight, dict(request.query)
+            )
             self.record.requests.append(received)
         if self.outage_status is not None:
             raise Refuse(self.outage_status, "The server is down.", type="server_error")
-        key = self.options.api_key
-        if key is not None and request.headers.get("Authorization") != f"Bearer {key}":
+        path = azure.as_openai(request)
+        if self.options.api_key is not None and self.options.api_key != azure.key_of(request):
             raise Refuse(401, "Incorrect API key provided.", code="invalid_api_key")
         if request.method == "POST" and (path in CALLS or path == EMBEDDINGS):
             if not isinstance(body, dict):
@@ -135,6 +141,9 @@ class Endpoints:
                 raise self._error(int(kind), headers)
             if kind == "hang":
                 await asyncio.Event().wait()  # until the client goes, or the server
+            if kind in ("redirect", "bomb"):
+                return redirect(request) if kind == "redirect" else bomb()
+        self._refuse_parameters(body)
         answer = None if kind == "garbage" else self._answer(path, body, kind)
         latency = self.options.latency_s
         latency_s = latency(body) if callable(latency) else latency
@@ -165,6 +174,13 @@ class Endpoints:
             headers.update(retry_after(self._window.wait_s(now)))
         raise too_many(headers)
 
+    def _refuse_parameters(self, body: Mapping[str, Any]) -> None:
+        """Raises Refuse for a request with a parameter that the options say is not taken."""
+        for refused in self.options.refuses:
+            name, _, value = refused.partition("=")
+            if name in body and (not value or str(body[name]) == value):
+                raise Refuse(400, f"{refused} is not supported", code="unsupported_parameter")
+
     def _error(self, status: int, headers: Mapping[str, str]) -> Refuse:
         if status != 429:
             return Refuse(status, f"A fault with status {status}.", headers, type="server_error")
@@ -182,7 +198,8 @@ class Endpoints:
         return answer.emptied() if kind == "empty" else answer
 
     def _run_in_batch(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        answer = self._answer(path, {**body, "stream": False})
+        whole = path if path.startswith("/v1/") else f"/v1{path}"  # as Azure has them
+        answer = self._answer(whole, {**body, "stream": False})
         self.record.count_tokens(answer.prompt_tokens, answer.completion_tokens)
         return answer.whole
 
@@ -258,6 +275,21 @@ def parse(content: bytes) -> Any:
         return json.loads(content) if content else {}
     except ValueError:
         return None
+
+
+def redirect(request: web.BaseRequest) -> web.Response:
+    """To the same server, whose name is another host to a client."""
+    port = request.url.port
+    return web.Response(status=307, headers={"Location": f"http://localhost:{port}{request.path_qs}"})
+
+
+@cache
+def packed() -> bytes:
+    return gzip.compress(bytes(BOMB_BYTES))
+
+
+def bomb() -> web.Response:
+    return web.Response(body=packed(), headers={"Content-Type": JSON, "Content-Encoding": "gzip"})
 
 
 def too_many(headers: Mapping[str, str]) -> Refuse:

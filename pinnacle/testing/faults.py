@@ -11,7 +11,7 @@ from random import Random
 
 from pinnacle.base.errors import ConfigError
 
-KINDS = ("hang", "garbage", "cut", "slow", "empty", "null")
+KINDS = ("hang", "garbage", "cut", "slow", "empty", "null", "redirect", "bomb")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Faults:
     The kinds: an error status, "400" to "599", sent at once; "hang" never answers; "garbage" is a 200 whose
     body is not JSON; "cut" closes the connection in the middle of the body; "slow" sends the body in pieces
     over ``slow_s`` seconds; "empty" is a 200 without choices (or data, or text), and "null" one whose content
-    is null. A "429" is bare unless ``retry_after_s`` says what its Retry-After and retry-after-ms ask for.
+    is null; "redirect" is a 307 that leads to the same server by another name, and "bomb" a small body that unpacks to
+    64 MB. A "429" is bare unless ``retry_after_s`` says what its Retry-After and retry-after-ms ask for.
 
     Raises ConfigError for a kind that does not exist and for chances that are not.
     """

@@ -13,7 +13,7 @@ MAX_TIMES = 200_000
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One request: its JSON body ({} without one), its headers without regard to case, and when it came.
+    """One request: its JSON body ({} without one), its headers without regard to case, its query, and when it came.
 
     ``at`` is ``time.monotonic()``; ``in_flight`` counts the requests then under way, this one included.
     Headers hold the API key and are left out of the repr.
@@ -24,6 +24,7 @@ class Received:
     headers: Mapping[str, str] = field(repr=False)
     at: float
     in_flight: int
+    query: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 class Record:

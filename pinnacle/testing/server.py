@@ -51,6 +51,10 @@ class FakeOpenAI:
     - ``batch_polls``: a batch is completed when it is looked at for that many times.
     - ``keep_requests``: how many of the last requests ``requests`` holds; 0 keeps none and costs nothing.
     - ``port``: 0 finds a free one.
+    - ``refuses``: parameters that get 400, by name or as "name=value": ``["encoding_format=base64"]``.
+
+    Azure's paths are served too: /openai/deployments/NAME/... with ``api-version`` in the query, and /openai/v1/...;
+    there the header ``api-key`` holds the key.
 
     Raises ConfigError for options that make no sense, and MissingPlugin without aiohttp.
     """
@@ -69,11 +73,12 @@ class FakeOpenAI:
         batch_polls: int = 1,
         keep_requests: int = 10_000,
         port: int = 0,
+        refuses: Sequence[str] = (),
     ) -> None:
         if isinstance(answer, Sequence) and not isinstance(answer, str) and not answer:
             raise ConfigError("answer is an empty list; give at least one text")
         options = Options(
-            answer, embed, latency_s, faults, rate_limit, headers, api_key, models, batch_polls, keep_requests
+            answer, embed, latency_s, faults, rate_limit, headers, api_key, models, batch_polls, keep_requests, refuses
         )
         self._endpoints = Endpoints(options)
         self._port = port

@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import openai
 
@@ -18,7 +18,7 @@ UNANSWERED = frozenset({"batch_expired", "batch_cancelled"})
 BUSY = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses of a line that say nothing of the request itself."""
 
-ENDPOINT: Final = "/v1/chat/completions"
+ENDPOINT = "/v1/chat/completions"
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,17 @@ class Line:
     error: str | None
 
 
-async def submit(client: openai.AsyncOpenAI, bodies: Mapping[str, Mapping[str, Any]], token: str) -> str:
-    """Submit request bodies by name; the batch's id."""
+async def submit(client: openai.AsyncOpenAI, bodies: Mapping[str, Mapping[str, Any]], token: str, path: str) -> str:
+    """Submit request bodies for a path by name; the batch's id."""
     lines = (
-        json.dumps({"custom_id": name, "method": "POST", "url": ENDPOINT, "body": body}, ensure_ascii=False)
+        json.dumps({"custom_id": name, "method": "POST", "url": path, "body": body}, ensure_ascii=False)
         for name, body in bodies.items()
     )
+    endpoint: Any = path  # the library's type lists OpenAI's own
     content = "\n".join(lines).encode("utf-8", "backslashreplace")
     uploaded = await client.files.create(file=(f"{token}.jsonl", io.BytesIO(content)), purpose="batch")
     batch = await client.batches.create(
-        input_file_id=uploaded.id, endpoint=ENDPOINT, completion_window="24h", metadata={TOKEN: token}
+        input_file_id=uploaded.id, endpoint=endpoint, completion_window="24h", metadata={TOKEN: token}
     )
     return batch.id
 

@@ -12,6 +12,7 @@ from pinnacle import AccountRefused, ConfigError, InvalidAnswer, ProviderRefused
 from pinnacle.plugin import Answered, BaseLLMAPI, BatchAnswers, Reply, Request, Unreadable, operational, run_coroutine
 from pinnacle_openai import batches
 from pinnacle_openai.service import OpenAIService
+from pinnacle_openai.settings import split
 
 T = TypeVar("T")
 
@@ -41,16 +42,20 @@ class OpenAI(OpenAIService, BaseLLMAPI):
             raise ConfigError(f"model_name is the name of a model, not {self.model_name!r}")
         self.settle_address()
         super().__post_init__()
-        _refuse_engine_words(self.inference_kwargs)
+        _refuse_engine_words({*self.inference_kwargs, *split(self.inference_kwargs)[1].body})
         self._refuses_schema = False
 
     def check_arguments(self, positional: int, named: Sequence[str]) -> None:
         super().check_arguments(positional, named)
         _refuse_engine_words(set(named) - self.prompting.names())
 
+    def check_parameters(self, parameters: Mapping[str, Any]) -> None:
+        super().check_parameters(parameters)
+        _refuse_engine_words(split(parameters)[1].body)
+
     def make_request(self, value: Any, given: Mapping[str, Any]) -> Request:
         request = super().make_request(value, given)
-        _refuse_engine_words(request.parameters)
+        _refuse_engine_words({*request.parameters, *split(request.parameters)[1].body})
         return request
 
     async def apredict_one(self, value: Any, /, **kwargs: Any) -> Any:
@@ -63,7 +68,9 @@ class OpenAI(OpenAIService, BaseLLMAPI):
         return await super().apredict_one(value, **kwargs)
 
     async def _call(self, request: Request) -> Answered[Reply]:
-        answer, headers = await self.wire().post("/chat/completions", self._body(request))
+        parameters, options = split(request.parameters)
+        body = self._body(dataclasses.replace(request, parameters=parameters))
+        answer, headers = await self.wire().post("/chat/completions", body, options)
         try:
             reply = _reply(answer)
         except (InvalidAnswer, Unreadable) as error:  # the provider charges for these too
@@ -74,8 +81,9 @@ class OpenAI(OpenAIService, BaseLLMAPI):
     # -- batches -----------------------------------------------------------------------------------
 
     def submit_batch(self, requests: Mapping[str, tuple[Any, Mapping[str, Any]]], token: str) -> str:
-        bodies = {name: self._body(self.make_request(value, given)) for name, (value, given) in requests.items()}
-        return run_coroutine(self._with_client(lambda client: batches.submit(client, bodies, token)))
+        endpoint = self._batch_endpoint()
+        bodies = {name: self._line(self.make_request(value, given)) for name, (value, given) in requests.items()}
+        return run_coroutine(self._with_client(lambda client: batches.submit(client, bodies, token, endpoint)))
 
     def find_batch(self, token: str) -> str | None:
         return run_coroutine(self._with_client(lambda client: batches.find(client, token)))
@@ -106,7 +114,7 @@ class OpenAI(OpenAIService, BaseLLMAPI):
     async def _with_client(self, use: Callable[[openai.AsyncOpenAI], Awaitable[T]]) -> T:
         """What ``use`` makes of the library's client, which tries again by itself; its errors as pinnacle's."""
         try:
-            async with self.openai_client(self.key(), max_retries=BATCH_RETRIES) as client:
+            async with self.files_client(max_retries=BATCH_RETRIES) as client:
                 return await use(client)
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
             raise self.hidden(AccountRefused(f"model {self.identifier!r}: {error}")) from self.hidden(error)
@@ -116,6 +124,25 @@ class OpenAI(OpenAIService, BaseLLMAPI):
             raise self.hidden(ProviderRefused(f"model {self.identifier!r}: {error}")) from self.hidden(error)
 
     # -- bodies ------------------------------------------------------------------------------------
+
+    def _batch_endpoint(self) -> str:
+        """The path of a batch's requests. ConfigError where the service has no batches."""
+        found = self.azure()
+        endpoint = batches.ENDPOINT if found is None else found.endpoint
+        if endpoint is None:
+            raise ConfigError(f"model {self.identifier!r}: {self.base_url!r} has no batches; leave mode= out")
+        return endpoint
+
+    def _line(self, request: Request) -> dict[str, Any]:
+        """A request's body in a batch, whose headers and query are those of the whole."""
+        parameters, options = split(request.parameters)
+        if options.headers or options.query:
+            name = "extra_headers" if options.headers else "extra_query"
+            raise ConfigError(
+                f"model {self.identifier!r}: {name}= is for one request, and a batch is one file; pass "
+                "client_kwargs={'default_headers': ..., 'default_query': ...}"
+            )
+        return {**self._body(dataclasses.replace(request, parameters=parameters)), **options.body}
 
     def _body(self, request: Request) -> dict[str, Any]:
         body = {"model": self.model_name, "messages": request.messages, **request.parameters}

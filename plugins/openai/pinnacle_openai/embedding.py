@@ -7,13 +7,15 @@ import base64
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
-from pinnacle import ConfigError
+from pinnacle import ConfigError, ProviderRefused
 from pinnacle.plugin import Answered, EmbedModel, Unreadable, operational
 from pinnacle_openai.service import OpenAIService
+from pinnacle_openai.settings import RequestOptions, split
 
-MADE_HERE = frozenset({"model", "input", "encoding_format"})
+MADE_HERE = frozenset({"model", "input"})
+FORMATS = BASE64, FLOAT = "base64", "float"
 
 
 @dataclasses.dataclass
@@ -22,30 +24,68 @@ class OpenAIEmbedding(OpenAIService, EmbedModel):
 
     ``embed("a")`` is a list of one vector, ``embed(["a", "b"])`` one each; float32 numbers as lists.
     ``dimensions`` is sent where it is given, and shortens the vectors of models that can do that.
+    ``encoding_format``: "base64" or "float"; by default base64, which is a third of the bytes, and float from then on
+    where a service refuses it.
     """
 
     _: dataclasses.KW_ONLY
     model_name: str = "text-embedding-3-small"
     batch_size: int | None = operational(256)
     context_window: int | None = 8191
+    encoding_format: Literal["base64", "float"] | None = operational(None)
 
     def __post_init__(self) -> None:
+        if self.encoding_format not in (None, *FORMATS):
+            raise ConfigError(f"encoding_format is 'base64' or 'float', not {self.encoding_format!r}")
         self.settle_address()
         super().__post_init__()
+        self._refuses_base64 = False
+
+    def check_parameters(self, parameters: Mapping[str, Any]) -> None:
+        super().check_parameters(parameters)
+        _checked(parameters)
 
     async def _call(self, texts: list[str], given: Mapping[str, Any]) -> Answered[Sequence[Any]]:
-        if wrong := sorted(MADE_HERE & set(given)):
-            raise ConfigError(f"a keyword cannot set {wrong[0]!r}: it is made from the model's other fields")
-        body = {"model": self.model_name, "input": texts, "encoding_format": "base64", **given}
+        parameters, options = _checked(given)
+        form = self.encoding_format or (FLOAT if self._refuses_base64 else BASE64)
+        body = {"model": self.model_name, "input": texts, "encoding_format": form, **parameters}
         if self.dimensions is not None:
             body["dimensions"] = self.dimensions
-        answer, headers = await self.wire().post("/embeddings", body)
+        answer, headers = await self.wire().post("/embeddings", body, options)
         vectors = _vectors(answer)
         if len(vectors) != len(texts):
             raise Unreadable(f"the answer holds {len(vectors)} embeddings for {len(texts)} texts")
         usage = answer.get("usage")
         tokens = usage.get("prompt_tokens") if isinstance(usage, Mapping) else None
         return Answered(vectors, self.usage_of(texts, tokens), headers)
+
+    async def _embedded(self, texts: list[str], given: Mapping[str, Any]) -> Sequence[Any]:
+        """The vectors; asked for again as floats where base64 is refused, which is learned from one that is then taken:
+        a text in the refusal may speak of it too."""
+        try:
+            return await super()._embedded(texts, given)
+        except ProviderRefused as error:
+            is_asked_for = self.encoding_format is not None or "encoding_format" in given
+            if is_asked_for or not _is_about_base64(error.__cause__):
+                raise
+        vectors = await super()._embedded(texts, {**given, "encoding_format": FLOAT})
+        self._refuses_base64 = True
+        return vectors
+
+
+def _checked(given: Mapping[str, Any]) -> tuple[dict[str, Any], RequestOptions]:
+    """Keywords as they are sent; ConfigError for what is made of fields, or cannot be sent."""
+    parameters, options = split(given)
+    if wrong := sorted(MADE_HERE.intersection({*parameters, *options.body})):
+        raise ConfigError(f"a keyword cannot set {wrong[0]!r}: it is made from the model's other fields")
+    if parameters.get("encoding_format", FLOAT) not in FORMATS:
+        raise ConfigError(f"encoding_format is 'base64' or 'float', not {parameters['encoding_format']!r}")
+    return parameters, options
+
+
+def _is_about_base64(error: BaseException | None) -> bool:
+    told = str(getattr(error, "body", ""))
+    return getattr(error, "status", None) in (400, 404, 415, 422) and ("encoding_format" in told or BASE64 in told)
 
 
 def _vectors(answer: Any) -> list[list[float]]:

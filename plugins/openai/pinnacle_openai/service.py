@@ -8,6 +8,7 @@ client's CPU a call.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -15,34 +16,42 @@ from urllib.parse import urlsplit
 import openai
 
 from pinnacle import ConfigError, Price
-from pinnacle.plugin import HostedModel, HttpClient, listed_price, operational
+from pinnacle.plugin import HttpClient, HttpModel, listed_price, tls_context
+from pinnacle_openai.azure import AZURE_KEY, Azure, azure_of
+from pinnacle_openai.settings import SECRET_PREFIX, RequestOptions, as_text, check_client_kwargs, split
 
 DEFAULT_KEY = "env:OPENAI_API_KEY"
-SECRET_HEADERS = frozenset({"authorization", "api-key", "x-api-key", "openai-api-key", "cookie"})
 NO_KEY = "none"
 """What is sent to a server of one's own, which asks for no key."""
 
+LEFT_TO_AIOHTTP = frozenset({"content-type", "accept-encoding", "connection", "content-length", "host"})
+
 
 @dataclasses.dataclass
-class OpenAIService(HostedModel):
+class OpenAIService(HttpModel):
     """The address and the account of an OpenAI-compatible service.
 
     ``base_url`` (or ``openai_api_base``): by default OPENAI_BASE_URL, else OpenAI's own.
     ``api_key``: ``"env:NAME"`` or the key, which is then never stored; by default OPENAI_API_KEY.
-    ``client_kwargs``: for ``openai.AsyncOpenAI``, such as ``organization`` or ``default_headers``.
+    ``client_kwargs``: ``organization``, ``project``, ``default_headers``, ``default_query``, as for the ``openai``
+    client; a header or query whose value is ``"env:NAME"`` is sent what that variable holds, and what looks like a
+    secret is taken in no other way.
+    ``api_version``: of Azure; ``base_url`` is then ``https://NAME.openai.azure.com`` with ``model_name`` as the
+    deployment, or the whole path of one; ``https://NAME.openai.azure.com/openai/v1`` needs none. Azure's key goes in
+    the header ``api-key``, by default AZURE_OPENAI_API_KEY.
     """
 
-    unshared: ClassVar[tuple[str, ...]] = (*HostedModel.unshared, "_made")
+    unshared: ClassVar[tuple[str, ...]] = (*HttpModel.unshared, "_made")
 
     _: dataclasses.KW_ONLY
     model_name: str = ""
     base_url: str | None = None
     openai_api_base: str | None = None
+    api_version: str | None = None
     client_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
-    connect_timeout_s: float = operational(10.0)
 
     def settle_address(self) -> None:
-        """One address of the two names it goes by; ConfigError where they differ."""
+        """One address of the two names it goes by; ConfigError where they differ, or for settings that cannot be."""
         if self.openai_api_base is not None and self.base_url not in (None, self.openai_api_base):
             raise ConfigError(
                 f"base_url={self.base_url!r} and openai_api_base={self.openai_api_base!r} are one thing by two names; "
@@ -54,29 +63,58 @@ class OpenAIService(HostedModel):
             raise ConfigError(f"base_url is the address of a service, http://... or https://..., not {self.base_url!r}")
         if self.base_url is not None and ("@" in urlsplit(self.base_url).netloc or urlsplit(self.base_url).query):
             raise ConfigError(
-                "base_url holds a user, a password or a query, and would be stored with it; pass api_key="
+                "base_url holds a user, a password or a query, and would be stored with it; pass api_key=, "
+                "api_version= (Azure), or client_kwargs={'default_query': {...}}"
             )
-        if secrets := sorted(set(self.client_kwargs) & {"api_key", "admin_api_key", "webhook_secret"}):
-            raise ConfigError(f"client_kwargs holds {secrets[0]}, and would be stored with it; pass api_key= instead")
-        headers = {
-            **self.client_kwargs.get("default_headers", {}),
-            **getattr(self, "inference_kwargs", {}).get("extra_headers", {}),
-        }
-        if secrets := sorted(name for name in headers if name.lower() in SECRET_HEADERS):
-            raise ConfigError(f"the header {secrets[0]} would be stored with the model; pass api_key= instead")
+        check_client_kwargs(self.client_kwargs)
+        split(getattr(self, "inference_kwargs", None) or {})
+        self.azure()
 
-    def openai_client(self, key: str | None, *, max_retries: int = 0) -> openai.AsyncOpenAI:
-        """The library's client, for what is not asked row by row."""
+    def openai_client(self, key: str | None, **options: Any) -> openai.AsyncOpenAI:
+        """The library's client. What makes the rest of its settings is not asked: it opens no connection."""
         return openai.AsyncOpenAI(
-            api_key=key or NO_KEY, base_url=self.base_url, max_retries=max_retries, **self.client_kwargs
+            api_key=key or NO_KEY,
+            **{
+                "max_retries": 0,
+                "base_url": self.base_url,
+                "organization": self.client_kwargs.get("organization"),
+                "project": self.client_kwargs.get("project"),
+                **options,
+            },
+        )
+
+    def files_client(self, *, max_retries: int) -> openai.AsyncOpenAI:
+        """The library's client for what is not asked row by row: it follows no redirects either."""
+        key, found = self.key(), self.azure()
+        headers = self.account_headers(key)
+        is_own_way = found is not None and "authorization" not in map(str.lower, headers)
+        return self.openai_client(
+            key, max_retries=max_retries, base_url=self.base_url if found is None else found.files_url,
+            default_headers=headers, default_query=self.account_query(),
+            timeout=openai.Timeout(self.timeout_s, connect=self.connect_timeout_s),
+            http_client=openai.DefaultAsyncHttpxClient(
+                follow_redirects=False, verify=tls_context(self.ca_file, self.client_certificate),
+                event_hooks={"request": [_take_bearer_off] if is_own_way else []},
+            ),
         )  # fmt: skip
 
     def key(self) -> str | None:
-        """The key; where none was given, OPENAI_API_KEY if it is set, which a service of one's own does not need."""
-        return self.resolved_key(DEFAULT_KEY, is_required=self.base_url is None)
+        """The key; where none was given, that of its variable, which a service of one's own does not need."""
+        default = DEFAULT_KEY if self.azure() is None else AZURE_KEY
+        return self.resolved_key(default, is_required=self.base_url is None)
+
+    def secrets(self) -> list[str]:
+        given = [*(self.client_kwargs.get(name) or {} for name in ("default_headers", "default_query"))]
+        named = [str(value) for some in given for value in some.values() if str(value).startswith(SECRET_PREFIX)]
+        return [*super().secrets(), *filter(None, map(self.key_of, named))]
 
     def provider(self) -> str:
         return self.wire().host
+
+    def limit_s(self, parameters: Mapping[str, Any]) -> float:
+        """``timeout`` of the request, where it has one."""
+        timeout = parameters.get("timeout")
+        return self.timeout_s if timeout is None else float(timeout)
 
     def wire(self) -> Wire:
         """The service as it is asked now; made once for as long as the key is the same."""
@@ -88,16 +126,45 @@ class OpenAIService(HostedModel):
 
     def usual_price(self) -> Price | None:
         """What the service's provider charges, from an offline list of prices; None where it is not listed."""
-        return listed_price(self.model_name, self._new_wire(None).url)
+        return listed_price(self.model_name, self._address(self.openai_client(None)))
+
+    def account_headers(self, key: str | None) -> dict[str, str]:
+        """The headers that say who asks, with the user's own, which win."""
+        own = {"api-key": key} if self.azure() is not None and key is not None else {}
+        return {**own, **self._resolved("default_headers")}
+
+    def account_query(self) -> dict[str, str]:
+        """What follows the path of each request."""
+        version = {"api-version": self.api_version} if self.api_version is not None else {}
+        return {**version, **self._resolved("default_query")}
+
+    def azure(self) -> Azure | None:
+        """Azure's address, where the model is there."""
+        return azure_of(self.base_url or os.environ.get("OPENAI_BASE_URL"), self.api_version, self.model_name)
 
     def _new_wire(self, key: str | None) -> Wire:
         """The address and headers that the library would use, on pinnacle's connections."""
         client = self.openai_client(key)
-        headers = {**client.default_headers, **client.auth_headers}
-        shown = {name: str(value) for name, value in headers.items() if isinstance(value, str)}
-        dropped = {"content-type", "accept-encoding", "connection", "content-length", "host"}
-        kept = {name: value for name, value in shown.items() if name.lower() not in dropped}
-        return Wire(str(client.base_url).rstrip("/"), HttpClient(self.connect_timeout_s, kept), key)
+        shown = {name: value for name, value in client.default_headers.items() if isinstance(value, str)}
+        if self.azure() is None:
+            shown |= client.auth_headers
+        usual = {name: value for name, value in shown.items() if name.lower() not in LEFT_TO_AIOHTTP}
+        headers = {**usual, **self.account_headers(key)}  # the last wins, whatever its capitals
+        return Wire(self._address(client), self.http_client(headers, self.account_query()), key)
+
+    def _address(self, client: openai.AsyncOpenAI) -> str:
+        found = self.azure()
+        return str(client.base_url).rstrip("/") if found is None else found.url
+
+    def _resolved(self, name: str) -> dict[str, str]:
+        """Headers or a query of the client's, with what the variables that they name hold."""
+        given = self.client_kwargs.get(name) or {}
+        return {key: self.key_of(as_text(value)) or "" for key, value in given.items()}
+
+
+async def _take_bearer_off(request: Any) -> None:
+    """Azure's key is in a header of its own, and the library adds the usual one."""
+    request.headers.pop("Authorization", None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,8 +175,9 @@ class Wire:
     http: HttpClient = dataclasses.field(repr=False)
     key: str | None = dataclasses.field(default=None, repr=False)
 
-    async def post(self, path: str, body: Any) -> tuple[Any, Mapping[str, str]]:
-        return await self.http.post(f"{self.url}{path}", body)
+    async def post(self, path: str, body: Any, options: RequestOptions) -> tuple[Any, Mapping[str, str]]:
+        query = {name: as_text(value) for name, value in options.query.items()}
+        return await self.http.post(f"{self.url}{path}", {**body, **options.body}, headers=options.headers, query=query)
 
     @property
     def host(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from pinnacle import ConfigError
-from pinnacle.plugin import Answered, BaseLLMAPI, HttpClient, Reply, Request, Unreadable, operational
+from pinnacle.plugin import Answered, BaseLLMAPI, HttpClient, HttpModel, Reply, Request, Unreadable
 from pinnacle_vllm.sampling import near, sorted_out
 
 
@@ -19,14 +19,15 @@ class ParameterDropped(UserWarning):
 
 
 @dataclasses.dataclass
-class VllmAPI(BaseLLMAPI):
+class VllmAPI(HttpModel, BaseLLMAPI):
     """A model behind vLLM's plain server (``python -m vllm.entrypoints.api_server``).
 
     Posts ``{"prompt": ..., sampling parameters}`` to ``api_url`` exactly as it is, and reads ``{"text": [...]}``, the
     first of it. Keywords that are no sampling parameters are dropped with a warning. The server knows no dialogs: one
     is sent as text, a line ``role: content`` for each message, ending with ``assistant:``. That server puts the prompt
     before its answer: ``strip_prompt=True`` takes it off again. ``api_key`` is sent as a bearer token. For limits and
-    retries see `HostedModel`, for prompts `BaseLLM`; vLLM's OpenAI-compatible server is asked by `OpenAI`.
+    retries see `HostedModel`, for connections `HttpModel`, for prompts `BaseLLM`; vLLM's OpenAI-compatible server is
+    asked by `OpenAI`.
     """
 
     unshared: ClassVar[tuple[str, ...]] = (*BaseLLMAPI.unshared, "_http")
@@ -34,7 +35,6 @@ class VllmAPI(BaseLLMAPI):
     _: dataclasses.KW_ONLY
     api_url: str = ""
     strip_prompt: bool = False
-    connect_timeout_s: float = operational(10.0)
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.api_url) if isinstance(self.api_url, str) else None
@@ -52,7 +52,7 @@ class VllmAPI(BaseLLMAPI):
     @cached_property
     def _http(self) -> HttpClient:
         key = self.key()
-        return HttpClient(self.connect_timeout_s, {} if key is None else {"authorization": f"Bearer {key}"})
+        return self.http_client({} if key is None else {"authorization": f"Bearer {key}"})
 
     def make_request(self, value: Any, given: Mapping[str, Any]) -> Request:
         """As for every model, in one text, and with sampling parameters only."""

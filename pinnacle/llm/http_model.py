@@ -1,0 +1,55 @@
+"""What models that are asked over HTTP share: how they connect, and how much of an answer is read."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from pinnacle.base.errors import ConfigError
+from pinnacle.components.component import operational
+from pinnacle.llm.hosted import HostedModel
+from pinnacle.llm.http import MAX_ANSWER_BYTES, HttpClient
+from pinnacle.llm.metered import check_whole
+
+
+@dataclasses.dataclass
+class HttpModel(HostedModel):
+    """A hosted model behind HTTP, whose requests go through the proxies that the environment names.
+
+    ``ca_file``: a PEM file with the only authorities to trust; by default SSL_CERT_FILE or SSL_CERT_DIR, else the
+    machine's. ``client_certificate``: a PEM file with certificate and key, or a pair of files. ``max_answer_bytes``:
+    of one answer, unpacked; a longer one is that row's error.
+    """
+
+    _: dataclasses.KW_ONLY
+    connect_timeout_s: float = operational(10.0)
+    max_answer_bytes: int = operational(MAX_ANSWER_BYTES)
+    ca_file: str | None = operational(None)
+    client_certificate: Any = operational(None)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_whole("max_answer_bytes", self.max_answer_bytes)
+        if not 0 < self.connect_timeout_s < float("inf"):
+            raise ConfigError(f"connect_timeout_s is a number of seconds above 0, not {self.connect_timeout_s!r}")
+        if self.ca_file is not None and not isinstance(self.ca_file, str):
+            raise ConfigError(f"ca_file is the path of a PEM file, not {self.ca_file!r}")
+        files = self.client_certificate
+        if isinstance(files, list):  # as it was stored
+            self.client_certificate = files = tuple(files)
+        if files is not None and not isinstance(files, str) and not _is_pair(files):
+            raise ConfigError(f"client_certificate is the path of a PEM file, or a pair of such, not {files!r}")
+
+    def http_client(
+        self, headers: Mapping[str, str] | None = None, query: Mapping[str, str] | None = None
+    ) -> HttpClient:
+        """A client as these settings say, for an account's headers and query."""
+        return HttpClient(
+            self.connect_timeout_s, headers or {}, query or {}, self.max_answer_bytes, self.ca_file,
+            self.client_certificate,
+        )  # fmt: skip
+
+
+def _is_pair(files: Any) -> bool:
+    return isinstance(files, tuple) and len(files) == 2 and all(isinstance(file, str) for file in files)

@@ -1,0 +1,109 @@
+"""What a user says of the client: which settings do something here, and which hold a secret that would be stored."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pinnacle import ConfigError
+
+SECRET_PREFIX = "env:"
+HONOURED = frozenset({"organization", "project", "default_headers", "default_query"})
+INSTEAD = {
+    "api_key": "it would be stored with the model; pass api_key= instead",
+    "admin_api_key": "it would be stored with the model; pass api_key= instead",
+    "webhook_secret": "it would be stored with the model, and nothing here needs it",
+    "azure_ad_token": "it would be stored with the model; pass default_headers={'Authorization': 'env:NAME'}",
+    "base_url": "pass base_url=",
+    "azure_endpoint": "pass base_url=, with api_version=",
+    "azure_deployment": "pass it as model_name=",
+    "api_version": "pass api_version=",
+    "timeout": "pass timeout_s= and connect_timeout_s=",
+    "max_retries": "pass max_tries=",
+    "http_client": "proxies are those of the environment; pass ca_file= and client_certificate= for certificates",
+}
+REQUEST_OPTIONS = frozenset({"extra_body", "extra_headers", "extra_query", "timeout"})
+"""What goes beside the parameters of a request, as with the ``openai`` library."""
+
+SECRET_WORDS = frozenset({
+    "auth", "authorization", "apikey", "bearer", "cookie", "credential", "credentials", "jwt", "key", "pass", "passwd",
+    "password", "secret", "sig", "signature", "token",
+})  # fmt: skip
+SECRET_VALUE = re.compile(r"(?i)^(bearer|basic|token)\s|^(sk|pk|gh[a-z]|xox[a-z]|hf|tok|glpat|AKIA|eyJ)[-_A-Z0-9]{8,}")
+LONGEST_PLAIN = 24
+"""A value that is longer and of one piece, letters and digits mixed, is taken for a secret too."""
+
+
+def check_client_kwargs(given: Any) -> None:
+    """ConfigError for a setting that does nothing here, is none, or holds a secret."""
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"client_kwargs is a dict of settings of the openai client, not {given!r}")
+    for name in given:
+        if name not in HONOURED:
+            remedy = INSTEAD.get(name, f"it takes {', '.join(sorted(HONOURED))}")
+            raise ConfigError(f"client_kwargs holds {name}, which is not taken from there: {remedy}")
+    for name in ("organization", "project"):
+        if not isinstance(given.get(name), str | None):
+            raise ConfigError(f"{name} in client_kwargs is text, not {given[name]!r}")
+    for name in ("default_headers", "default_query"):
+        check_texts(name, given.get(name) or {})
+
+
+def check_texts(name: str, given: Any) -> None:
+    """ConfigError for headers or a query that are none, or of which one is a secret in plain text."""
+    if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
+        raise ConfigError(f"{name} is a dict of names to text, not {type(given).__name__}")
+    for key, value in given.items():
+        is_scalar = isinstance(value, str | int | float)
+        if not is_scalar or ("headers" in name and not isinstance(value, str)):
+            raise ConfigError(f"{name} has {key!r}, whose value is no text, but a {type(value).__name__}")
+        if isinstance(value, str) and not value.startswith(SECRET_PREFIX) and is_likely_secret(key, value):
+            raise ConfigError(
+                f"{name} has {key!r}, which looks like a secret and would be stored with the model: put it into an "
+                f"environment variable and pass {{{key!r}: 'env:NAME'}}"
+            )
+
+
+def is_likely_secret(name: str, value: str) -> bool:
+    """Whether a header's or a query's value may open a door, by its name or its look."""
+    words = re.split(r"[^a-z0-9]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower())
+    if SECRET_WORDS.intersection(words) or SECRET_VALUE.search(value):
+        return True
+    pieces = re.findall(r"[A-Za-z0-9_+=-]+", value)
+    return any(len(piece) > LONGEST_PLAIN and _is_mixed(piece) for piece in pieces)
+
+
+def _is_mixed(piece: str) -> bool:
+    return any(c.isdigit() for c in piece) and any(c.isalpha() for c in piece)
+
+
+@dataclass(frozen=True)
+class RequestOptions:
+    """What goes beside a request's parameters: fields of the body, headers, query, and a time limit."""
+
+    body: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    query: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    timeout_s: float | None = None
+
+
+def split(parameters: Mapping[str, Any]) -> tuple[dict[str, Any], RequestOptions]:
+    """The parameters of a request, and what goes beside them. ConfigError for what cannot go there."""
+    body = parameters.get("extra_body") or {}
+    if not isinstance(body, Mapping):
+        raise ConfigError(f"extra_body is a dict of fields, not {type(body).__name__}")
+    headers, query = parameters.get("extra_headers") or {}, parameters.get("extra_query") or {}
+    check_texts("extra_headers", headers)
+    check_texts("extra_query", query)
+    timeout = parameters.get("timeout")
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0):
+        raise ConfigError(f"timeout is a number of seconds above 0, not {timeout!r}")
+    sent = {name: value for name, value in parameters.items() if name not in REQUEST_OPTIONS}
+    return sent, RequestOptions(body, headers, query, timeout)
+
+
+def as_text(value: Any) -> str:
+    """A query's value as it is written in an address."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
