@@ -21,11 +21,11 @@ from pinnacle.base.errors import ProviderRefused
 from pinnacle.base.rows import Page
 from pinnacle.base.usage import BatchJob
 from pinnacle.components.model import Model
-from pinnacle.runtime.caller import Failed, Outcomes
 from pinnacle.runtime.held import Held
 from pinnacle.runtime.intake import Intake
 from pinnacle.runtime.memory import OutputMemory
 from pinnacle.runtime.options import PredictOptions, PredictSettings
+from pinnacle.runtime.outcomes import Failed, Outcomes
 from pinnacle.runtime.outputs import OutputWriter
 from pinnacle.runtime.page_size import FixedSize
 from pinnacle.runtime.pages import Pages

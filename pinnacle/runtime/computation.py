@@ -1,26 +1,32 @@
-"""A held page through its model, and its outcomes to the writer as they come."""
+"""Held pages through their model, and its outcomes to the writer as they come."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import CancelledError
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any
 
+from pinnacle.base.errors import ModelError
+from pinnacle.runtime.flow import Flow, Portion, outcomes_of
 from pinnacle.runtime.held import Held
 from pinnacle.runtime.intake import Intake
+from pinnacle.runtime.outcomes import Failed
 from pinnacle.runtime.outputs import OutputWriter
 from pinnacle.runtime.page_size import PageSize
 from pinnacle.runtime.patience import Patience
 from pinnacle.runtime.scope import Scope
 
 PROBE_PAUSES_S = (0.0, 0.7)
+ENDS = (KeyboardInterrupt, SystemExit, CancelledError, ModelError)
+"""After these what has come back is written: it was asked for, and may have been paid for."""
 
 
 class Computation:
-    """Calls the model for what a page needs.
+    """Calls the model for what pages need. As a context, it cancels what is in flight when something is raised.
 
     Inputs that met no answer come back later. ``judges``: where nothing else tells whether the provider answers
     others, an input that was answered before is asked again, so that rows which are themselves to blame are found.
@@ -31,21 +37,70 @@ class Computation:
         stop: threading.Event | None, *, judges: bool,
     ) -> None:  # fmt: skip
         self.judges = judges
-        self._scope, self._caller = scope, scope.caller
+        self._scope, self._caller, self._flow = scope, scope.caller, Flow(scope.caller)
         self._outputs, self._intake, self._size, self._patience, self._stop = outputs, intake, size, patience, stop
+        self._pages: list[Held] = []
         self._answered: list[Any] | None = None
 
+    def __enter__(self) -> Computation:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if kind is None:
+            return
+        try:
+            if issubclass(kind, ENDS):
+                with suppress(ModelError):  # the first one matters
+                    self._settle(self._flow.take_all())
+        finally:
+            self._flow.close()
+            self._pages.clear()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is under way: all outcomes are queued to be written, and what met none is left for later."""
+        return self._flow.is_over
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another page may come, so that no call has to wait for it."""
+        return self._flow.has_room
+
     def compute(self, held: Held) -> None:
-        """Work off a page; when it returns, the outcomes of all inputs that met one are queued to be written."""
-        began = time.perf_counter()
+        """Put a page on its way, and work until the next may come; of a model that is called once at a time, until all
+        of it is done."""
+        began, waits = time.perf_counter(), self._caller.is_serial
         self.check()
         asked = self._intake.sift(held)
         if asked:
-            self._call(held, asked)
-            if left := [position for position in asked if position not in held.settled]:
-                self._leave(held, left)
-        held.is_open = False
-        self._size.after_work(max(1, len(held.page.keys)), time.perf_counter() - began)
+            self._pages = [*(page for page in self._pages if page.is_open), held]
+            if not self._caller.is_serial:
+                self._intake.note(held)
+            self._flow.add(held, asked, held.inputs(asked))
+            while not self._flow.has_room:
+                self._take(or_room=True)
+                waits = True
+        if waits:
+            self._size.after_work(max(1, len(held.page.keys)), time.perf_counter() - began)
+
+    def work(self) -> None:
+        """Settle what comes back within a moment."""
+        self._take(or_room=False)
+
+    def finish(self) -> None:
+        """Work until nothing is under way."""
+        while not self.is_over:
+            self.work()
+
+    def rest(self, seconds: float) -> None:
+        """Let time pass, and settle what comes back meanwhile."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if self.is_over:
+                self.check()
+                time.sleep(min(0.1, left))
+            else:
+                self.work()
 
     def check(self) -> None:
         """Raise what a write failed with, or CancelledError when the caller no longer waits."""
@@ -53,34 +108,53 @@ class Computation:
         if self._stop is not None and self._stop.is_set():
             raise CancelledError("the prediction was cancelled; what was computed is written")
 
-    def _call(self, held: Held, asked: list[int]) -> None:
-        with closing(self._caller.run(held.inputs(asked))) as portions:
-            for portion in portions:
-                outcomes = portion.at(asked)
-                held.met.update((item.position, item) for item in outcomes.unanswered)
-                if outcomes.positions:
-                    self._answered = [held.page.inputs[outcomes.positions[0]]]
+    def _take(self, *, or_room: bool) -> None:
+        self._settle(self._flow.take(or_room=or_room))
+        self.check()
+        if self._flow.is_over:
+            for held in self._pages:
+                for position in held.unsettled():
+                    self._come_back_to(held, position)
+            self._pages.clear()
+
+    def _settle(self, portion: Portion) -> None:
+        """Have all of it written; then raise what the first row failed with, where that is to be raised."""
+        raised: ModelError | None = None
+        for held, outcomes in portion:
+            if outcomes.positions:
+                self._answered = [held.page.inputs[outcomes.positions[0]]]
+            if len(outcomes):
+                self._patience.answered()
+            self._intake.forget(held, [*outcomes.positions, *(item.position for item in outcomes.failed)])
+            try:
                 self._outputs.settle(held, outcomes)
-                self.check()
+            except ModelError as error:
+                raised = raised or error
+        if raised is not None:
+            raise raised
+        self._leave([(held, item) for held, outcomes in portion for item in outcomes.unanswered])
 
     # -- inputs that met no answer -----------------------------------------------------------------------
 
-    def _leave(self, held: Held, left: list[int]) -> None:
+    def _leave(self, unanswered: Sequence[tuple[Held, Failed]]) -> None:
         """Rows that met no answer come back later; those that met none often enough while others did are set aside."""
-        met = [held.met[position] for position in left if position in held.met]
-        is_known = all(item.others_served for item in met)
+        is_known = all(item.others_served for _, item in unanswered)
         answers = not is_known and self.judges and self._provider_answers()
-        to_blame: set[int] = set()
-        for item in met:
-            if item.others_served or answers:
-                rounds = self._patience.rounds_alone(held.page.keys[item.position], item.error)
-                if rounds:
-                    to_blame.add(item.position)
-                    same = held.alike(item.position)
-                    self._outputs.set_aside(held, [replace(item, position=i, attempts=rounds) for i in same])
-        for position in left:
-            if position not in to_blame:
-                self._scope.later.extend(held.page.keys[i] for i in held.alike(position))
+        for held, item in unanswered:
+            is_alone = item.others_served or answers
+            rounds = self._patience.rounds_alone(held.page.keys[item.position], item.error) if is_alone else 0
+            if not rounds:
+                self._come_back_to(held, item.position)
+                continue
+            self._intake.forget(held, [item.position])
+            for page, position in held.rows_alike(item.position):
+                self._outputs.set_aside(page, [replace(item, position=position, attempts=rounds)])
+
+    def _come_back_to(self, held: Held, position: int) -> None:
+        self._intake.forget(held, [position])
+        for page, alike in held.rows_alike(position):
+            page.left.add(alike)
+            self._scope.later.append(page.page.keys[alike])
 
     def _provider_answers(self) -> bool:
         """Whether an input that was answered before is answered now; asked for a while: it may have to wait."""
@@ -89,6 +163,7 @@ class Computation:
         for pause_s in PROBE_PAUSES_S:
             time.sleep(pause_s)
             self.check()
-            if any(outcomes.positions for outcomes in self._caller.run(self._answered)):
-                return True
+            with closing(outcomes_of(self._caller, self._answered)) as portions:
+                if any(outcomes.positions for outcomes in portions):
+                    return True
         return False

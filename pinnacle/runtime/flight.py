@@ -1,4 +1,4 @@
-"""Keeps coroutines in flight on pinnacle's loop, and hands over in portions what has landed.
+"""Keeps calls in flight on pinnacle's loop, and hands over in portions what has landed.
 
 A place that becomes free is taken on the loop itself: the thread that waits for outputs,
 which prepares and writes them, is woken for a portion and not for every one.
@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable, Coroutine, Generator, Iterable
-from dataclasses import dataclass
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from pinnacle.base import loop
 from pinnacle.runtime.memory import bytes_of
+from pinnacle.runtime.outcomes import Landed, Outcomes, Unit
 
 FLUSH_S = 0.2
 MAX_PORTION_BYTES = 8 * 2**20
@@ -22,106 +24,160 @@ WAITING_PORTIONS = 2
 """So many portions wait to be taken; then nothing more is asked, which bounds what a crash can lose."""
 
 
-@dataclass(frozen=True)
-class Landed:
-    """One input's output, or the error that came in its place."""
-
-    position: int
-    output: Any = None
-    error: BaseException | None = None
-    bytes: int = 0
-    is_alarming: bool = False
-
-
 class Flight:
-    """``ask(position)`` for all positions, at most ``places`` at once, in the order they finish.
+    """``ask(unit)`` for all units that are added, at most ``places`` at once, in the order they finish.
 
-    After an error that ``is_alarming`` nothing more is asked until it has been taken.
+    After outcomes that are ``is_alarming`` nothing more is asked until whoever took them asks for more; nothing more
+    at all once ``is_ended``. ``portion``: inputs to hand over at once.
     """
 
     def __init__(
-        self, ask: Callable[[int], Coroutine[Any, Any, Any]], positions: Iterable[int], *, places: int, portion: int,
-        is_alarming: Callable[[BaseException], bool],
+        self, ask: Callable[[Unit], Coroutine[Any, Any, Outcomes]], *, places: int, portion: int,
+        is_ended: Callable[[], bool], on_close: Callable[[], None] | None = None,
     ) -> None:  # fmt: skip
-        self._ask, self._waiting, self._places, self._portion = ask, iter(positions), places, portion
-        self._is_alarming = is_alarming
+        self._ask, self._places, self._portion = ask, places, portion
+        self._is_ended, self._on_close = is_ended, on_close
         self._loop, self._context = loop.own(), contextvars.copy_context()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._in_flight, self._has_started_all = 0, False
-        self._lock, self._worth_taking = threading.Lock(), threading.Event()
-        self._landed: list[Landed] = []
-        self._bytes = self._alarms = 0
+        self._lock, self._ready = threading.Lock(), threading.Event()
+        self._waiting: deque[Unit] = deque()
+        self._landed: deque[Landed] = deque()
+        self._interrupt: BaseException | None = None
+        self._in_flight = self._paused = self._inputs = self._bytes = self._alarms = 0
+        self._wants_units, self._flush_at = False, float("inf")
 
-    def portions(self) -> Generator[list[Landed], None, None]:
-        """What has landed, so many at most, and no later than `FLUSH_S` after the first of them did.
+    @property
+    def has_room(self) -> bool:
+        """Whether there are fewer units that wait for a place than there are places."""
+        return len(self._waiting) < self._places
 
-        Once it is closed nothing more is asked, and what is in flight is cancelled.
-        """
-        try:
-            self._loop.call_soon_threadsafe(self._fill)
-            while not self._is_over():
-                self._worth_taking.wait(FLUSH_S)
-                if portion := self.take():
-                    yield portion
-                    self._loop.call_soon_threadsafe(self._fill)
-        finally:
-            self._loop.call_soon_threadsafe(self._cancel)
-
-    def take(self) -> list[Landed]:
-        """A portion of what has landed, or nothing."""
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is under way any more, and all has been taken."""
         with self._lock:
-            taken, self._landed = self._landed[: self._portion], self._landed[self._portion :]
-            self._bytes -= sum(landed.bytes for landed in taken)
-            self._alarms -= sum(landed.is_alarming for landed in taken)
-            if not self._is_worth_taking():
-                self._worth_taking.clear()
+            return self._has_ended() and not self._landed and self._interrupt is None
+
+    def add(self, units: Iterable[Unit]) -> None:
+        """Ask for these too."""
+        with self._lock:
+            self._waiting.extend(units)
+        self._resume()
+
+    def add_later(self, unit: Unit, pause_s: float) -> None:
+        """Ask for it after a pause, in which it holds no place."""
+        with self._lock:
+            self._paused += 1
+        self._loop.call_soon_threadsafe(self._loop.call_later, pause_s, self._unpause, unit)
+
+    def take(self, *, or_room: bool = False) -> list[Landed]:
+        """A portion of what has landed, no later than `FLUSH_S` after its first did; nothing where nothing lands.
+
+        ``or_room``: also once there is room for more units. Raises an interrupt of a call after all that landed before.
+        """
+        self._resume()
+        with self._lock:
+            self._wants_units = or_room
+            self._tell()
+            rest_s = min(FLUSH_S, max(0.0, self._flush_at - time.monotonic()))
+        self._ready.wait(rest_s)
+        with self._lock:
+            if self._interrupt is not None and not self._landed:
+                interrupt, self._interrupt = self._interrupt, None
+                raise interrupt
+            return self._portion_of_landed() if self._is_due() else []
+
+    def take_all(self) -> list[Landed]:
+        """All that has landed by now."""
+        with self._lock:
+            landed = list(self._landed)
+            self._landed.clear()
+            self._inputs = self._bytes = 0
+        return landed
+
+    def close(self) -> None:
+        """Ask nothing more, and cancel what is in flight."""
+        self._is_ended = lambda: True
+        self._loop.call_soon_threadsafe(self._cancel)
+        if self._on_close is not None:
+            self._on_close()
+
+    # -- under the lock ---------------------------------------------------------------------------
+
+    def _portion_of_landed(self) -> list[Landed]:
+        taken: list[Landed] = []
+        inputs = 0
+        while self._landed and inputs < self._portion:
+            taken.append(self._landed.popleft())
+            outcomes = taken[-1][1]
+            inputs += len(outcomes)
+            self._bytes -= outcomes.bytes
+        self._inputs -= inputs
+        self._flush_at = time.monotonic() + FLUSH_S if self._landed else float("inf")
         return taken
 
-    def _is_over(self) -> bool:
-        with self._lock:
-            return self._has_ended() and not self._landed
-
     def _has_ended(self) -> bool:
-        return self._has_started_all and not self._in_flight
+        is_exhausted = not self._waiting and not self._paused
+        return not self._in_flight and (is_exhausted or self._is_ended())
 
-    def _is_worth_taking(self) -> bool:
-        is_full = len(self._landed) >= self._portion or self._bytes >= MAX_PORTION_BYTES
-        return is_full or self._alarms > 0 or self._has_ended()
+    def _is_full(self, portions: int) -> bool:
+        return self._inputs >= portions * self._portion or self._bytes >= MAX_PORTION_BYTES
+
+    def _is_due(self) -> bool:
+        is_worth_it = self._is_full(1) or self._alarms > 0 or self._has_ended()
+        return is_worth_it or time.monotonic() >= self._flush_at
+
+    def _tell(self) -> None:
+        """Wake who waits to take something, where there is a reason to."""
+        if self._is_due() or self._interrupt is not None or (self._wants_units and self.has_room):
+            self._ready.set()
+        else:
+            self._ready.clear()
 
     # -- on the loop ------------------------------------------------------------------------------
 
+    def _resume(self) -> None:
+        """What alarmed was taken and judged: go on."""
+        with self._lock:
+            self._alarms = 0 if not self._landed else self._alarms
+        self._loop.call_soon_threadsafe(self._fill)
+
+    def _unpause(self, unit: Unit) -> None:
+        with self._lock:
+            self._paused -= 1
+            self._waiting.appendleft(unit)
+        self._fill()
+
     def _fill(self) -> None:
         with self._lock:
-            while self._in_flight < self._places and not self._is_held():
-                position = next(self._waiting, None)
-                if position is None:
-                    self._has_started_all = True
-                    break
-                task = self._loop.create_task(self._fly(position), context=self._context.copy())
+            while self._waiting and self._in_flight < self._places and not self._is_held():
+                task = self._loop.create_task(self._fly(self._waiting.popleft()), context=self._context.copy())
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
                 self._in_flight += 1
-            if self._is_worth_taking():
-                self._worth_taking.set()
+            self._tell()
 
     def _is_held(self) -> bool:
-        is_full = len(self._landed) >= WAITING_PORTIONS * self._portion or self._bytes >= MAX_PORTION_BYTES
-        return self._has_started_all or is_full or self._alarms > 0
+        is_alarmed = self._alarms > 0 or self._interrupt is not None
+        return is_alarmed or self._is_full(WAITING_PORTIONS) or self._is_ended()
 
-    async def _fly(self, position: int) -> None:
+    async def _fly(self, unit: Unit) -> None:
+        outcomes, interrupt = None, None
         try:
-            output = await self._ask(position)
-            landed = Landed(position, output, bytes=bytes_of((output,)))
-        except BaseException as error:  # the unit of work, or an interrupt: told in the thread that waits
-            landed = Landed(position, error=error, is_alarming=self._is_alarming(error))
+            outcomes = await self._ask(unit)
+            outcomes.bytes = bytes_of(outcomes.outputs)
+        except BaseException as error:  # an interrupt, or a cancellation: told in the thread that waits
+            interrupt = error
         with self._lock:
             self._in_flight -= 1
-            self._landed.append(landed)
-            self._bytes += landed.bytes
-            self._alarms += landed.is_alarming
+            if outcomes is not None:
+                self._flush_at = min(self._flush_at, time.monotonic() + FLUSH_S)
+                self._landed.append((unit, outcomes))
+                self._inputs += len(outcomes)
+                self._bytes += outcomes.bytes
+                self._alarms += outcomes.is_alarming
+            self._interrupt = self._interrupt or interrupt
         self._fill()
 
     def _cancel(self) -> None:
-        self._has_started_all = True
         for task in list(self._tasks):
             task.cancel()

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from pinnacle.base.rows import Failure, Key, Page, Unreadable
-from pinnacle.runtime.caller import Failed, message_of, trace_of
+from pinnacle.base.rows import Failure, Key, OutputBatch, Page, Unreadable
+from pinnacle.runtime.outcomes import Failed, Outcomes, message_of, pick, trace_of
 
 
 @dataclass(eq=False, kw_only=True)
 class Held:
     """A claimed page, what is known of its rows by their positions, and the writes that it waits for.
 
-    ``taken``: keys of the page that others hold. ``followers``: of a position whose input goes to the model, the others
-    that have the same input. ``settled``: positions whose output or failure is on its way to the database. ``met``:
-    inputs that met an outage instead. ``is_open``: outcomes are still to come, and the lease is not to be released.
-    ``is_retried``: the outputs that are remembered for its inputs are its rows' own.
+    ``taken``: keys of the page that others hold. ``asked``: positions whose inputs go to the model. ``followers``: of
+    one of these the others that have the same input; ``others``: rows of later pages that have it. ``settled``:
+    positions whose output or failure is on its way to the database; ``left``: those to come back to. ``is_retried``:
+    the outputs that are remembered for its inputs are its rows' own. ``write_whole``: tried first with a batch that may
+    be all of the page; writes it with all that its claim needs, or nothing (False).
     """
 
     page: Page
     lease: str = ""
     taken: Sequence[Key] = ()
     is_retried: bool = False
-    is_open: bool = True
+    write_whole: Callable[[OutputBatch], bool] | None = None
+    asked: Sequence[int] = ()
     followers: dict[int, list[int]] = field(default_factory=dict)
+    others: dict[int, list[tuple[Held, int]]] = field(default_factory=dict)
     settled: set[int] = field(default_factory=set)
-    met: dict[int, Failed] = field(default_factory=dict)
+    left: set[int] = field(default_factory=set)
     writes: list[Future[None]] = field(default_factory=list)
 
     def inputs(self, positions: Sequence[int]) -> Sequence[Any]:
@@ -42,19 +46,36 @@ class Held:
         """The positions of all rows whose input is that of ``position``, which goes to the model for them."""
         return [position, *self.followers.get(position, ())]
 
+    def rows_alike(self, position: int) -> list[tuple[Held, int]]:
+        """The same, with the rows of later pages."""
+        return [*((self, alike) for alike in self.alike(position)), *self.others.get(position, ())]
+
+    def unsettled(self) -> list[int]:
+        """What went to the model and has not come back."""
+        return [position for position in self.asked if position not in self.settled and position not in self.left]
+
+    def shared(self, outcomes: Outcomes) -> dict[Held, Outcomes]:
+        """The outcomes with those of all rows that have the same inputs, by page."""
+        if not self.followers and not self.others:
+            return {self: outcomes}
+        shared: defaultdict[Held, Outcomes] = defaultdict(Outcomes)
+        for position, output in zip(outcomes.positions, outcomes.outputs, strict=True):
+            for held, alike in self.rows_alike(position):
+                shared[held].positions.append(alike)
+                shared[held].outputs.append(output)
+        for item in outcomes.failed:
+            for held, alike in self.rows_alike(item.position):
+                shared[held].failed.append(Failed(alike, item.error, item.attempts))
+        return shared
+
+    @property
+    def is_open(self) -> bool:
+        """Whether outcomes are still to come, and the lease is not to be released."""
+        return len(self.settled) + len(self.left) < len(self.page.keys)
+
     def is_written(self) -> bool:
         """Whether nothing of it is under way any more."""
         return not self.is_open and all(write.done() for write in self.writes)
-
-
-def pick(column: Sequence[Any], positions: Sequence[int]) -> Sequence[Any]:
-    """The values at ``positions``; a slice where these are consecutive."""
-    if not positions:
-        return []
-    first, stop = positions[0], positions[0] + len(positions)
-    if positions[-1] == stop - 1 and list(positions) == list(range(first, stop)):
-        return column[first:stop]
-    return [column[i] for i in positions]
 
 
 def failure_of(row: Unreadable) -> Failure:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pinnacle.runtime.caller import Outcomes
 from pinnacle.runtime.held import Held
 from pinnacle.runtime.memory import OutputMemory
+from pinnacle.runtime.outcomes import Outcomes
 from pinnacle.runtime.outputs import OutputWriter
 from pinnacle.runtime.scope import Scope
 
@@ -17,8 +17,9 @@ class Intake:
 
     def __init__(self, scope: Scope, outputs: OutputWriter, memory: OutputMemory | None = None) -> None:
         self._scope, self._outputs, self._memory = scope, outputs, memory or scope.memory
+        self._under_way: dict[Any, tuple[Held, int]] = {}
 
-    def sift(self, held: Held) -> list[int]:
+    def sift(self, held: Held) -> Sequence[int]:
         """The positions whose inputs go to the model, one of each input; the rows that share it follow it.
 
         What of the page could not be read is set aside.
@@ -26,7 +27,18 @@ class Intake:
         self._outputs.set_aside_unread(held.page)
         needed = self._distinct(held, self._without_nulls(held))
         may_be_bought = self._scope.settings.cache is not None and not self._scope.options.overwrite
-        return self._without_bought(held, needed) if needed and may_be_bought else needed
+        held.asked = self._without_bought(held, needed) if needed and may_be_bought else needed
+        return held.asked
+
+    def note(self, held: Held) -> None:
+        """Inputs of a page went to the model, and pages that come before their outcomes may have the same."""
+        for position, identity in zip(held.asked, held.identities(held.asked), strict=True):
+            self._under_way[identity] = held, position
+
+    def forget(self, held: Held, positions: Sequence[int]) -> None:
+        """These have come back."""
+        for identity in held.identities(positions) if self._under_way else ():
+            self._under_way.pop(identity, None)
 
     def _without_nulls(self, held: Held) -> list[int]:
         """Rows with a NULL input get their NULL output at once."""
@@ -49,7 +61,7 @@ class Intake:
     def _distinct(self, held: Held, needed: list[int]) -> list[int]:
         """One position for each input that is not remembered; rows whose input is get their output at once."""
         identities = held.identities(needed)
-        if self._memory.knows_none_of(list(identities)):
+        if self._memory.knows_none_of(list(identities)) and self._under_way.keys().isdisjoint(identities):
             return needed
         owners: list[int] = []
         owner_of: dict[Any, int] = {}
@@ -59,6 +71,9 @@ class Intake:
             if is_known:
                 known[0].append(position)
                 known[1].append(output)
+            elif identity in self._under_way:
+                leader, place = self._under_way[identity]
+                leader.others.setdefault(place, []).append((held, position))
             elif identity in owner_of:
                 held.followers.setdefault(owner_of[identity], []).append(position)
             else:

@@ -62,7 +62,7 @@ class ListenerPrediction:
         self._scope = scope = Scope.of(model, target, PredictOptions(parameters=parameters), settings, waits=False)
         self._target, self._caller, self._unmatched = target, scope.caller, unmatched
         self._size = PageSize(model, scope.batch_size)
-        self._outputs = outputs = OutputWriter(scope)
+        outputs = OutputWriter(scope)
         self._computation = Computation(
             scope, outputs, Intake(scope, outputs), self._size,
             Patience(model.identifier, settings.outage_patience_s), self.stop, judges=True,
@@ -94,18 +94,18 @@ class ListenerPrediction:
             is_finished = is_all and settle(claim, batch)
             return is_finished
 
-        self._outputs.write_whole = settle_whole
         scope.later.clear()
         self._caller.outage = self._caller.halted = None
         before = replace(scope.result)
-        with brisk, scope.thread, scope.account.open(scope.result):
+        with brisk, scope.thread, scope.account.open(scope.result), self._computation:
             for start in range(0, len(keys), self._portion_rows):
                 portion = keys[start : start + self._portion_rows]
                 if self._outage() is not None:
                     again.update(portion)
                 elif (found := self._read(portion, page, again)).has_work:
-                    pages.append(Held(page=found, lease=lease, is_retried=True))
+                    pages.append(Held(page=found, lease=lease, is_retried=True, write_whole=settle_whole))
                     self._computation.compute(pages[-1])
+            self._computation.finish()
             if meanwhile is not None:
                 meanwhile()
         unwritten = set(scope.take_later())

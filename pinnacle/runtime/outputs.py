@@ -9,8 +9,8 @@ from typing import Any
 from pinnacle.base.errors import ModelError, RowRejected
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.rows import Failure, OutputBatch, Page
-from pinnacle.runtime.caller import Failed, Outcomes, message_of
-from pinnacle.runtime.held import Held, failure_of, failures_of, pick
+from pinnacle.runtime.held import Held, failure_of, failures_of
+from pinnacle.runtime.outcomes import Failed, Outcomes, message_of, pick
 from pinnacle.runtime.scope import Scope
 
 UNREAD_A_WRITE = 500
@@ -26,8 +26,6 @@ class OutputWriter:
 
     def __init__(self, scope: Scope) -> None:
         self._scope, self._target, self._result = scope, scope.target, scope.result
-        self.write_whole: Callable[[OutputBatch], bool] | None = None
-        """Tried first, where there is one: writes a batch with all that its claim needs, or nothing (False)."""
 
     def settle(self, held: Held, outcomes: Outcomes, *, is_new: bool = True) -> None:
         """Bring outcomes of a page on their way; waits while two batches are queued already.
@@ -42,9 +40,12 @@ class OutputWriter:
             self._result.computed += len(outcomes)
             for task in self._scope.account.due(identities, sound.outputs):
                 self._queue(held, task)
-        shared = self._shared(held, sound)
-        self.write(held, shared.positions, shared.outputs)
-        self.set_aside(held, shared.failed)
+        shared = held.shared(sound)
+        self._result.deduplicated += sum(map(len, shared.values())) - len(sound)
+        for page, theirs in shared.items():
+            self.write(page, theirs.positions, theirs.outputs)
+        for page, theirs in shared.items():
+            self.set_aside(page, theirs.failed)
 
     def write(self, held: Held, positions: Sequence[int], outputs: Sequence[Any]) -> None:
         """Queue checked outputs, a batch at a time."""
@@ -55,7 +56,7 @@ class OutputWriter:
             batch = OutputBatch(
                 keys=pick(page.keys, part), outputs=outputs[start : start + size], witnesses=pick(page.witnesses, part)
             )
-            self._queue(held, partial(self._commit, self._prepared(batch)))
+            self._queue(held, partial(self._commit, self._prepared(batch), held.write_whole))
 
     def set_aside(self, held: Held, failed: Sequence[Failed]) -> None:
         """Queue failures; with ``on_error="raise"`` raise the first, which is recorded all the same."""
@@ -99,21 +100,6 @@ class OutputWriter:
         failed = [Failed(positions[i], error, 1) for i, error in misfits.items()]
         return Outcomes([positions[i] for i in sound], [values[i] for i in sound], [*outcomes.failed, *failed])
 
-    def _shared(self, held: Held, outcomes: Outcomes) -> Outcomes:
-        """The outcomes, with those of the rows that have the same inputs."""
-        if not held.followers:
-            return outcomes
-        shared = Outcomes(list(outcomes.positions), list(outcomes.outputs), list(outcomes.failed))
-        for position, output in zip(outcomes.positions, outcomes.outputs, strict=True):
-            followers = held.followers.get(position, ())
-            shared.positions.extend(followers)
-            shared.outputs.extend([output] * len(followers))
-        for item in outcomes.failed:
-            followers = held.followers.get(item.position, ())
-            shared.failed.extend(Failed(position, item.error, item.attempts) for position in followers)
-        self._result.deduplicated += len(shared.positions) - len(outcomes.positions)
-        return shared
-
     def _queue(self, held: Held, task: Callable[[], None]) -> None:
         held.writes.append(self._scope.thread.write(task))
 
@@ -126,11 +112,11 @@ class OutputWriter:
 
     # -- on the writer's thread ------------------------------------------------------------------------
 
-    def _commit(self, batch: OutputBatch) -> None:
+    def _commit(self, batch: OutputBatch, write_whole: Callable[[OutputBatch], bool] | None = None) -> None:
         """Write a batch; one that the database refuses is halved until the refused rows are alone and set aside."""
         failpoint("before-write")
         try:
-            unwritten = self._written(self._encoded(batch))
+            unwritten = self._written(self._encoded(batch), write_whole)
         except RowRejected as error:
             self._refused(batch, error)
             return
@@ -140,10 +126,10 @@ class OutputWriter:
         self._scope.progress(written)
         self._scope.later.extend(batch.keys[i] for i in unwritten)
 
-    def _written(self, batch: OutputBatch) -> Sequence[int]:
+    def _written(self, batch: OutputBatch, write_whole: Callable[[OutputBatch], bool] | None) -> Sequence[int]:
         """Write; the positions that were not."""
         run = self._scope.database.run
-        if self.write_whole is not None and run(partial(self.write_whole, batch)):
+        if write_whole is not None and run(partial(write_whole, batch)):
             return ()
         return run(partial(self._target.write, batch))
 

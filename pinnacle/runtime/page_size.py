@@ -20,8 +20,11 @@ MAX_PAGE_BYTES = 16 * 2**20
 READ_TARGET_S = 0.1
 WORK_TARGET_S = 2.0
 LONG_WORK_TARGET_S = 12.0
-"""Batch models get longer pages: the more rows are sorted by length, the less is padded. So do models that are
-called many at once: the places that the last rows of a page leave idle are a smaller part of it."""
+"""Batch models get longer pages: the more rows are sorted by length, the less is padded."""
+
+FLOW_TARGET_S = 0.25
+"""Models that are called many at once get short ones, as the next page comes before a place is idle: few rows are in
+hand, and leased."""
 
 
 class FixedSize:
@@ -39,7 +42,9 @@ class PageSize:
 
     def __init__(self, model: Model, batch_size: int) -> None:
         self.rows = _first_rows(model)
-        self._target_s = WORK_TARGET_S if model.call_style is CallStyle.VALUE else LONG_WORK_TARGET_S
+        self._target_s = LONG_WORK_TARGET_S if model.call_style is CallStyle.BATCH else WORK_TARGET_S
+        if model.call_style is CallStyle.ASYNC or model.concurrency > 1:
+            self._target_s = FLOW_TARGET_S
         a_call = batch_size if model.call_style is CallStyle.BATCH else 1
         self._least = min(MAX_PAGE_ROWS, max(FIRST_PAGE_ROWS, model.concurrency * LEAST_WAVES, a_call))
 

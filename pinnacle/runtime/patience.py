@@ -22,11 +22,12 @@ class Patience:
         self._rest_s = 0.0
         self._alone: Counter[Key] = Counter()
 
-    def rest_s(self, outage: BaseException | None, now: float) -> float:
+    def answered(self) -> None:
+        """Note that the provider answers: what is met from now on is another outage."""
+        self._since, self._rest_s = None, 0.0
+
+    def rest_s(self, outage: BaseException, now: float) -> float:
         """Seconds to wait before the next call; ProviderUnavailable when an outage has lasted too long."""
-        if outage is None:
-            self._since, self._rest_s = None, 0.0
-            return 0.0
         if self._since is None:
             self._since = now
         if now - self._since > self._patience_s:

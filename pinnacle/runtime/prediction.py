@@ -1,9 +1,10 @@
 """The bulk way: pages of rows -> model -> outputs written beside them.
 
-The caller's thread reads a page ahead and runs the model; one writer thread commits
-outputs batch by batch. Nothing is held during a model call but a lease, which only other
-predictions look at. At most two batches wait to be written, so what a crash can lose is the
-calls of ``batch_size * (concurrency + 2)`` rows.
+The caller's thread reads a page ahead and runs the model, or keeps it busy with many calls
+at once; one writer thread commits outputs batch by batch. Nothing is held during a model
+call but a lease, which only other predictions look at. At most two batches wait to be
+written, and two to be taken, so what a crash can lose is the calls of
+``batch_size * (concurrency + 4)`` rows.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Prediction:
             if scope.options.dry_run:
                 count_only(self._pages.read(), scope.caller, scope.result, scope.progress)
             else:
-                with brisk, self._pages.leased(), scope.thread, scope.account.open(scope.result):
+                with brisk, self._pages.leased(), scope.thread, scope.account.open(scope.result), self._computation:
                     self._predict(keys)
         finally:
             scope.result.calls = scope.caller.calls
@@ -89,11 +90,8 @@ class Prediction:
     def _goes_on(self) -> bool:
         """Rest after an outage; whether more is to be asked. ProviderUnavailable when it takes longer than is waited
         for."""
-        rest_s = self._patience.rest_s(self._scope.caller.outage, time.monotonic())
-        until = time.monotonic() + rest_s
-        while (left := until - time.monotonic()) > 0:
-            self._computation.check()
-            time.sleep(min(0.1, left))
+        if self._scope.caller.outage is not None:
+            self._computation.rest(self._patience.rest_s(self._scope.caller.outage, time.monotonic()))
         return not self._is_halted()
 
     def _is_halted(self) -> bool:
@@ -101,6 +99,7 @@ class Prediction:
         halted = self._scope.caller.halted
         if halted is None:
             return False
+        self._computation.finish()
         if not isinstance(halted, BudgetReached):
             raise halted
         self._scope.result.budget_reached = True

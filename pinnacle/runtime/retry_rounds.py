@@ -35,20 +35,27 @@ class RetryRounds:
             self._scope.thread.drain()
             self._computation.check()
             keys = self._scope.take_later()
-            if not keys:
+            if not keys and self._computation.is_over:
                 return
             done_before = result.written + result.fresh
             if not self._round(keys):
                 return
             self._scope.thread.drain()
             has_moved = result.written + result.fresh > done_before
-            if has_moved or self._waits_for_others:
+            if has_moved or self._waits_for_others or not self._computation.is_over:
                 quiet_since = time.monotonic()
             elif time.monotonic() - quiet_since > PATIENCE_S:
                 result.changed += len(self._scope.later)
                 return
             pause_s = FIRST_PAUSE_S if has_moved else min(LONGEST_PAUSE_S, pause_s * 2)
-            time.sleep(pause_s)
+            if not self._rest(pause_s):
+                return
+
+    def _rest(self, pause_s: float) -> bool:
+        """Let time pass, in which what is under way comes back; whether to go on."""
+        was_over = self._computation.is_over
+        self._computation.rest(pause_s)
+        return was_over or not self._computation.is_over or self._goes_on()
 
     def _round(self, keys: list[Key]) -> bool:
         """All of the rows once, as they are now; whether to go on."""

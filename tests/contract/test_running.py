@@ -209,6 +209,28 @@ def test_what_is_computed_is_committed_while_the_run_goes_on(backend, db):
         assert run(backend, db, model(watching, identifier="m", output_type=str), batch_size=5).written == 30
 
 
+@pytest.mark.anywhere
+@pytest.mark.parametrize("style", ["threads", "async"])
+def test_a_slow_row_holds_one_place_and_no_page_of_others(backend, db, calls, style):
+    """It is answered once all others are written, with a row far away that has the same input."""
+    create_docs(backend, "slow", *(f"text {n}" for n in range(98)), "slow")
+    with backend.open() as reader:
+
+        def answer(body):
+            if note(body) == "slow":
+                wait_until(
+                    lambda: sum(str(v).startswith("TEXT") for v in outputs(backend, reader, "body", "m").values()) == 98
+                )
+            return body.upper()
+
+        async def answer_async(body):
+            return await asyncio.to_thread(answer, body) if body == "slow" else answer(body)
+
+        function = answer_async if style == "async" else answer
+        result = run(backend, db, model(function, identifier="m", output_type=str, concurrency=2), batch_size=5)
+    assert (result.written, result.deduplicated, calls.count("slow")) == (100, 1, 1)
+
+
 def test_a_result_prints_its_counts(backend, db):
     create_docs(backend, "a", None, "a")
     text = str(run(backend, db))

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from pinnacle import MissingPlugin, Model, ModelUnavailable, model
 from pinnacle.base.rows import Failure, Fields
-from pinnacle.runtime.caller import Caller, Failed
+from pinnacle.runtime.caller import Caller
+from pinnacle.runtime.flow import outcomes_of
+from pinnacle.runtime.outcomes import Failed
 
 STYLES: dict[str, dict[str, Any]] = {
     "value": {},
@@ -48,7 +50,7 @@ def results(
     """Outputs and failures by position; fails where a position comes back twice or never."""
     caller = Caller(the_model, fields or Fields(("x",)), parameters, batch_size)
     outputs, failed = {}, {}
-    for done in caller.run(inputs):
+    for done in outcomes_of(caller, inputs):
         for position, output in zip(done.positions, done.outputs, strict=True):
             assert position not in outputs
             outputs[position] = output
@@ -117,7 +119,7 @@ def test_an_interrupt_comes_through_after_what_is_done(style, interrupt):
     done: list[int] = []
 
     def consume():
-        for portion in caller.run(list(range(20))):
+        for portion in outcomes_of(caller, list(range(20))):
             done.extend(portion.positions)
 
     with pytest.raises(interrupt):
@@ -128,7 +130,7 @@ def test_an_interrupt_comes_through_after_what_is_done(style, interrupt):
 
 def test_portions_are_no_larger_than_a_batch():
     caller = Caller(made("value", doubled_or_bad), Fields(("x",)), {}, 7)
-    assert [len(done) for done in caller.run(list(range(20)))] == [7, 7, 6]
+    assert [len(done) for done in outcomes_of(caller, list(range(20)))] == [7, 7, 6]
 
 
 def test_calls_are_counted_one_a_value_or_batch():
@@ -206,7 +208,7 @@ def test_a_model_that_cannot_be_loaded_is_asked_once_and_is_no_rows_fault(style,
         raise error
 
     caller = Caller(made(style, refuse, max_attempts=3, concurrency=1), Fields(("x",)), {}, 4)
-    for done in caller.run(list(range(12))):
+    for done in outcomes_of(caller, list(range(12))):
         assert not done.positions
         assert not done.failed
     assert caller.halted is error
