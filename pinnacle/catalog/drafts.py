@@ -21,7 +21,7 @@ from pinnacle.catalog.references import (
 from pinnacle.components.artifact import Artifact
 from pinnacle.components.component import Component, content_fields, is_learned, is_operational
 from pinnacle.components.function import FunctionModel
-from pinnacle.components.source import FunctionSource, SchemaSource
+from pinnacle.components.source import FORM, FunctionSource, SchemaSource
 
 OLDER_FORM = "the code of its class, which an earlier pinnacle compared by its text"
 
@@ -40,6 +40,8 @@ class Draft:
     operational: frozenset[str]
     learned: frozenset[str]
     sources: Mapping[str, FunctionSource]
+    renewed: Mapping[str, str]
+    """The digests of its functions by those that an earlier form had of the same code."""
 
     @property
     def digest(self) -> str:
@@ -69,7 +71,7 @@ class Draft:
         stored = {**self.defaults, **record.body["fields"]}
         before, now = self._content(stored), self._content(self.fields)
         names = [name for name in sorted(before | now) if canonical(before.get(name)) != canonical(now.get(name))]
-        found = [] if record.body.get("source") == self.type.digest else self._code_changes(record.body)
+        found = [] if self._is_of_class(record) else self._code_changes(record.body)
         for name in names:
             functions = [_function_in(fields.get(name)) for fields in (stored, self.fields)]
             if functions[0] is None or functions[1] is None:
@@ -77,6 +79,15 @@ class Draft:
             elif not self._is_older_form(functions[0], name):
                 found += changed_parts(functions[0].get("parts", ()), functions[1]["parts"]) or [name]
         return found
+
+    def _is_of_class(self, record: Record) -> bool:
+        """Whether the code of the class is as it was; a digest of an earlier form is compared with such a one."""
+        stored = record.body.get("source")
+        return stored == (self.type.earlier_digest if self._is_earlier(record.body) else self.type.digest)
+
+    def _is_earlier(self, stored: Mapping[str, Any]) -> bool:
+        """Whether a class is stored with digests of an earlier form."""
+        return stored.get("source") is not None and self.type.digest is not None and "form" not in stored
 
     def _code_changes(self, body: Mapping[str, Any]) -> list[str]:
         if self.code_version is not None:
@@ -92,7 +103,7 @@ class Draft:
 
     def is_untaught(self, record: Record) -> bool:
         """Whether ``record`` differs only by what it has learned, and this draft has learned nothing."""
-        if record.type != self.type.name or record.body.get("source") != self.type.digest:
+        if record.type != self.type.name or not self._is_of_class(record):
             return False
         if self.code_version is None and record.body["fields"].get("code_version") is not None:
             return False
@@ -119,14 +130,29 @@ class Draft:
             name: value
             for name, value in self.fields.items()
             if is_all or name in self.operational or self._is_older_form(_function_in(fields.get(name)) or {}, name)
-        }
-        body = {**record.body, "fields": {**fields, **news}}
-        if canonical({name: fields.get(name, self.defaults.get(name)) for name in news}) == canonical(news):
+            or has_earlier_form(fields.get(name))
+        }  # fmt: skip
+        code = self._code() if self._is_earlier(record.body) else {}
+        same = canonical({name: fields.get(name, self.defaults.get(name)) for name in news}) == canonical(news)
+        if same and not code:
             return None
+        pickled = {self._renewed_key(key): sha256 for key, sha256 in record.body.get("pickles", {}).items()}
+        body = {**record.body, **code, "fields": {**fields, **news}, **({"pickles": pickled} if pickled else {})}
         return dataclasses.replace(record, body=body)
 
+    def _renewed_key(self, key: str) -> str:
+        """What a pickle is filed under, by the digest that its code has now."""
+        name, mark, digest = key.rpartition("#")
+        return f"{name}{mark}{self.renewed.get(digest, digest)}"
+
+    def _code(self) -> dict[str, Any]:
+        """What is stored of a class's code."""
+        return {"source": self.type.digest, "parts": sorted(self.type.parts.items()), "form": FORM}
+
     def _content(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        content = {name: compared(value) for name, value in fields.items() if name not in self.operational}
+        content = {
+            name: compared(value, self.renewed) for name, value in fields.items() if name not in self.operational
+        }
         if self.code_version is None:
             return content
         return {
@@ -138,8 +164,7 @@ class Draft:
     def record(self, version: int) -> Record:
         body = {
             "fields": self.fields,
-            "source": self.type.digest,
-            "parts": sorted(self.type.parts.items()),
+            **(self._code() if self.type.digest else {}),
             "local": self.type.is_local,
             "distribution": self.type.distribution,
             "pickles": self.pickles,
@@ -164,15 +189,32 @@ class Draft:
             remember(reference, code)
 
 
-def compared(value: Any) -> Any:
-    """An encoded value as it is compared: of functions what names them and their digests, not their texts."""
+def compared(value: Any, renewed: Mapping[str, str]) -> Any:
+    """An encoded value as it is compared: of functions what names them and their digests, not their texts.
+
+    ``renewed`` has the digest of now for one of an earlier form.
+    """
     if isinstance(value, list):
-        return [compared(item) for item in value]
+        return [compared(item, renewed) for item in value]
     if not isinstance(value, dict):
         return value
     if "@function" in value:
-        return {"@function": {name: value["@function"].get(name) for name in ("reference", "digest", "local")}}
-    return {name: compared(item) for name, item in value.items()}
+        function = value["@function"]
+        digest = function.get("digest")
+        digest = digest if "form" in function else renewed.get(digest, digest)
+        return {"@function": {"reference": function.get("reference"), "digest": digest, "local": function.get("local")}}
+    return {name: compared(item, renewed) for name, item in value.items()}
+
+
+def has_earlier_form(value: Any) -> bool:
+    """Whether an encoded value holds a function with a digest of an earlier form."""
+    if isinstance(value, list):
+        return any(map(has_earlier_form, value))
+    if not isinstance(value, dict):
+        return False
+    if "@function" in value:
+        return "form" not in value["@function"]
+    return any(map(has_earlier_form, value.values()))
 
 
 def changed_parts(before: Iterable[Sequence[str]], now: Iterable[Sequence[str]]) -> list[str]:
@@ -200,6 +242,7 @@ class _Drafting:
         self.pickles: dict[str, str] = {}
         self.local_code: list[tuple[Reference, Any]] = []
         self.sources: dict[str, FunctionSource] = {}
+        self.renewed: dict[str, str] = {}
         self.code_version: str | None = getattr(component, "code_version", None)
         self.hooks = Hooks(self._component, self._artifact, self._function, self._schema_class, self._other)
 
@@ -208,11 +251,13 @@ class _Drafting:
         reference = reference_to_class(cls, self.code_version)
         if reference.is_local:
             self._keep_local(reference, cls, f"the class {cls.__qualname__}")
+        if reference.digest is not None and reference.earlier_digest is not None:
+            self.renewed[reference.earlier_digest] = reference.digest
         fields = {name: self._field(name, value) for name, value in self.component.content().items()}
         return Draft(
             self.component, reference, fields, self.artifacts, self.pickles, self.local_code, self._defaults(cls),
             frozenset(field.name for field in content_fields(cls) if is_operational(field)),
-            frozenset(field.name for field in content_fields(cls) if is_learned(field)), self.sources,
+            frozenset(field.name for field in content_fields(cls) if is_learned(field)), self.sources, self.renewed,
         )  # fmt: skip
 
     def _field(self, name: str, value: Any) -> Any:
@@ -246,12 +291,13 @@ class _Drafting:
         source = self.component.source if is_own else FunctionSource(function, self.code_version)  # type: ignore[attr-defined]
         if name is not None:
             self.sources[name] = source
+        self.renewed[source.earlier_digest] = source.digest
         reference = reference_to_function(function, source.digest)
         if reference.is_local:
             self._keep_local(reference, function, path)
         stored = {
             "reference": reference.name, "digest": source.digest, "local": reference.is_local,
-            "parts": sorted(source.parts.items()),
+            "parts": sorted(source.parts.items()), "form": FORM,
         }  # fmt: skip
         return stored | ({"text": source.text} if source.text else {})
 

@@ -49,7 +49,10 @@ class Loading:
 
     def _class(self) -> type[Component]:
         body = self.record.body
-        reference = Reference(self.record.type, body.get("source"), body.get("local", False), body.get("distribution"))
+        reference = Reference(
+            self.record.type, body.get("source"), body.get("local", False), body.get("distribution"),
+            is_earlier="form" not in body,
+        )  # fmt: skip
         cls = self.resolver.component_class(reference) or self._code(reference)
         if not (isinstance(cls, type) and issubclass(cls, Component)) or cls.kind != self.record.kind:
             raise ComponentError(
@@ -84,7 +87,10 @@ class Loading:
 
     def _function(self, stored: Mapping[str, Any]) -> Any:
         older_text = None if "parts" in stored else stored.get("text")
-        reference = Reference(stored["reference"], stored["digest"], stored["local"], older_text=older_text)
+        reference = Reference(
+            stored["reference"], stored["digest"], stored["local"], older_text=older_text,
+            is_earlier="form" not in stored,
+        )  # fmt: skip
         return self.resolver.function(reference) or self._code(reference, _why_no_function(reference))
 
     def _schema_class(self, stored: Mapping[str, Any]) -> type:

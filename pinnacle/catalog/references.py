@@ -42,6 +42,7 @@ class Reference:
 
     ``is_local``: no other process can import it. ``distribution``: the plug-in it comes with. ``parts``: digests of
     what the code consists of, by name. ``older_text``: the source of a function that was stored without these.
+    ``earlier_digest``: what a pinnacle of an earlier form had as the digest. ``is_earlier``: ``digest`` is such a one.
     """
 
     name: str
@@ -50,6 +51,8 @@ class Reference:
     distribution: str | None = None
     parts: Mapping[str, str] = field(default_factory=dict)
     older_text: str | None = None
+    earlier_digest: str | None = None
+    is_earlier: bool = False
 
     @property
     def key(self) -> str:
@@ -67,7 +70,8 @@ def reference_to_class(cls: type[Component], version: str | None = None) -> Refe
     is_local = cls.__module__ in MAIN_MODULES or _walk(sys.modules.get(cls.__module__), cls.__qualname__) is not cls
     if version is not None:
         return Reference(name, None, is_local)
-    return Reference(name, cls.class_source.digest, is_local, parts=cls.class_source.parts)
+    source = cls.class_source
+    return Reference(name, source.digest, is_local, parts=source.parts, earlier_digest=source.earlier_digest)
 
 
 def reference_to_function(function: Any, digest: str) -> Reference:
@@ -118,7 +122,7 @@ class Resolver:
             found = self._by_name(reference)
         elif _is_own(reference.name):
             found = _attribute(reference.name)
-        elif (found := self._find(reference, _class_digest)) is None:
+        elif (found := self._find(reference, lambda found: _class_digest(found, reference))) is None:
             return None
         if not (isinstance(found, type) and issubclass(found, Component)):
             raise _untrusted(reference.name, found)
@@ -266,15 +270,17 @@ def _sources_of(component: Component) -> list[tuple[FunctionSource, Any]]:
 def _function_for(component: Component, reference: Reference) -> Any:
     """The function of a component that ``reference`` was made from; None where it has none with that code."""
     for source, function in _sources_of(component):
-        if source.digest == reference.digest:
+        if reference.digest == (source.earlier_digest if reference.is_earlier else source.digest):
             return function
         if reference.older_text is not None and source.is_written_as(reference.older_text):
             return function
     return None
 
 
-def _class_digest(found: Any) -> str | None:
-    return found.class_source.digest if isinstance(found, type) and issubclass(found, Component) else None
+def _class_digest(found: Any, reference: Reference) -> str | None:
+    if not (isinstance(found, type) and issubclass(found, Component)):
+        return None
+    return found.class_source.earlier_digest if reference.is_earlier else found.class_source.digest
 
 
 def _function_digest(found: Any, reference: Reference) -> str | None:

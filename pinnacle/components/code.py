@@ -17,6 +17,10 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pinnacle.components.acts import EVERYTHING
+from pinnacle.components.effects import Effects
+from pinnacle.components.statements import Statement, bound, statements_of
+
 _SKIPPED = frozenset({"ctx", "kind", "type_comment", "type_ignores", "decorator_list"})
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _CONTAINERS = (ast.Dict, ast.List, ast.Set, ast.DictComp, ast.ListComp, ast.SetComp)
@@ -36,7 +40,11 @@ class ModuleCode:
     @classmethod
     def of(cls, function: types.FunctionType) -> ModuleCode:
         """That of the module a function was made in; empty where there is none to read (a prompt)."""
-        name, values = function.__code__.co_filename, function.__globals__
+        return cls.of_file(function.__code__.co_filename, function.__globals__)
+
+    @classmethod
+    def of_file(cls, name: str, values: dict[str, Any]) -> ModuleCode:
+        """That of a file, whose module has these globals."""
         with _modules_lock:
             stamp = _stamp(name, values)
             known = _modules.get(name)
@@ -46,7 +54,7 @@ class ModuleCode:
             return known[1]
 
     @functools.cached_property
-    def _tree(self) -> ast.Module:
+    def tree(self) -> ast.Module:
         try:
             return ast.parse(self._text)
         except _SOURCE_ERRORS:
@@ -56,7 +64,7 @@ class ModuleCode:
     def _functions(self) -> dict[tuple[str, int], list[Any]]:
         """Functions and lambdas by their name and first line, decorators included."""
         found: dict[tuple[str, int], list[Any]] = {}
-        for node in ast.walk(self._tree):
+        for node in ast.walk(self.tree):
             if isinstance(node, _FUNCTIONS):
                 first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
                 found.setdefault((node.name, first), []).append(node)
@@ -74,19 +82,49 @@ class ModuleCode:
     @functools.cached_property
     def _definitions(self) -> dict[str, list[ast.AST]]:
         found: dict[str, list[ast.AST]] = {}
-        statements = list(_statements(self._tree.body))
-        for statement in statements:
-            for name, part in _bound(statement):
+        for statement in self._statements:
+            for name, part in bound(statement.node):
                 found.setdefault(name, []).append(part)
-        for statement in statements:
-            parts = found.get(_changed_by_call(statement), [])
+        for statement in self._statements:
+            parts = found.get(_changed_by_call(statement.node), [])
             if any(isinstance(getattr(part, "value", None), _CONTAINERS) for part in parts):
-                parts.append(statement)
+                parts.append(statement.node)
         return found
+
+    @functools.cached_property
+    def _statements(self) -> list[Statement]:
+        return list(statements_of(self.tree.body))
+
+    @functools.cached_property
+    def effects(self) -> Effects:
+        """What the statements of this module may change."""
+        return Effects(self._statements, self._definitions)
 
     def definitions(self, name: str) -> list[ast.AST]:
         """What gives a global name its value in this module, in order: assignments, functions, classes, imports."""
         return self._definitions.get(name, [])
+
+    def deciding(self, name: str) -> list[ast.AST]:
+        """What decides which of the statements that bind or change a name are run: flags, loops, ``try``."""
+        binding = [each for each in self._statements if any(name == other for other, _ in bound(each.node))]
+        found = {id(part): part for each in [*binding, *self.changing(name)] for part in each.conditions}
+        return list(found.values())
+
+    def changing(self, name: str) -> list[Statement]:
+        """The statements that may change what a name stands for, and are not among its definitions."""
+        own = {id(each) for each in self.definitions(name)}
+        found = [*self.effects.of.get(name, ()), *self.effects.of.get(EVERYTHING, ())]
+        if not own:
+            found += self.effects.star_imports
+        return [each for each in dict.fromkeys(found) if id(each.node) not in own]
+
+    def classes(self, qualname: str) -> list[ast.ClassDef]:
+        """The classes of this name; none where several are nested somewhere."""
+        path = qualname.split(".")
+        if len(path) == 1:
+            return [each for each in self.definitions(qualname) if isinstance(each, ast.ClassDef)]
+        found = [each for each in ast.walk(self.tree) if isinstance(each, ast.ClassDef) and each.name == path[-1]]
+        return found if len(found) == 1 else []
 
 
 def parsed(text: str) -> ast.AST | None:
@@ -144,57 +182,6 @@ def _holding(lambdas: list[Any], code: types.CodeType) -> list[Any]:
         and max(end for _, end in seen) <= (each.body.end_lineno, each.body.end_col_offset)
     ]  # fmt: skip
     return sorted(holding, key=lambda each: each.body.col_offset)[-1:]
-
-
-def _statements(body: list[Any]) -> Iterator[Any]:
-    """The statements that a module runs itself, those inside of if, try, with and loops too."""
-    for statement in body:
-        yield statement
-        if isinstance(statement, (*_FUNCTIONS, ast.ClassDef)):
-            continue
-        for name in ("body", "orelse", "finalbody"):
-            yield from _statements(getattr(statement, name, []))
-        for part in [*getattr(statement, "handlers", []), *getattr(statement, "cases", [])]:
-            yield from _statements(part.body)
-
-
-def _bound(statement: Any) -> Iterator[tuple[str, ast.AST]]:
-    """The names that a statement gives a value, or changes the value of, each with the code that does."""
-    match statement:
-        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-            yield name, statement
-        case ast.Import(names=aliases):
-            for alias in aliases:
-                yield (alias.asname or alias.name.partition(".")[0]), ast.Import([alias])
-        case ast.ImportFrom(names=aliases, module=module, level=level):
-            for alias in aliases:
-                yield (alias.asname or alias.name), ast.ImportFrom(module, [alias], level)
-        case ast.Assign(targets=targets, value=value):
-            for target in targets:
-                yield from ((name, ast.Assign([target], value)) for name in _targets(target))
-        case ast.AnnAssign(target=target, value=value) if value is not None:
-            yield from ((name, ast.Assign([target], value)) for name in _targets(target))
-        case ast.AugAssign(target=target):
-            yield from ((name, statement) for name in _targets(target))
-        case ast.For(target=target, iter=value):
-            yield from ((name, ast.Assign([target], value)) for name in _targets(target))
-        case ast.With(items=items):
-            for item in items:
-                if item.optional_vars is not None:
-                    part = ast.Assign([item.optional_vars], item.context_expr)
-                    yield from ((name, part) for name in _targets(item.optional_vars))
-
-
-def _targets(target: ast.expr) -> Iterator[str]:
-    """The global names behind what is assigned to: of ``a[0] = 1`` it is a."""
-    if isinstance(target, (ast.Tuple, ast.List)):
-        for element in target.elts:
-            yield from _targets(element)
-        return
-    while isinstance(target, (ast.Subscript, ast.Attribute, ast.Starred)):
-        target = target.value
-    if isinstance(target, ast.Name):
-        yield target.id
 
 
 def _changed_by_call(statement: Any) -> str:

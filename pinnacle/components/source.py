@@ -2,8 +2,8 @@
 
 What counts is the code of the function or of the class's own methods, its defaults, what it
 closes over, and the code of all that it uses of its own module: constants, helper functions,
-classes, and what those use. Comments, docstrings and layout do not count, nor does what is
-imported from elsewhere, but for its name.
+classes, what those use, and all that may change these (`influences`). Comments, docstrings that
+nobody reads and layout do not count, nor does what is imported from elsewhere, but for its name.
 """
 
 from __future__ import annotations
@@ -23,9 +23,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from pinnacle.components.code import ModuleCode, names_in, parsed, plain
+from pinnacle.components.influences import Influences, written
 
 # What pickling an arbitrary object of the user's may raise.
 _PICKLE_ERRORS = (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError, NotImplementedError)
+
+
+FORM = 2
+"""How digests are made. Those of an earlier form lack what has an influence on code; they are `earlier_digest`."""
+
+
+# Where a module lies, which is elsewhere for every process.
+_PLACES = frozenset({"__file__", "__name__", "__path__", "__cached__"})
 
 
 class FunctionSource:
@@ -37,13 +46,25 @@ class FunctionSource:
     def __init__(self, function: Callable[..., Any], version: str | None = None) -> None:
         self._function, self._version = function, version
         self.text = source_text(function)
-        plain = _plain_function(function)
-        self._module = None if plain is None else ModuleCode.of(plain)
+        if (plain := written(function)) is not None:
+            ModuleCode.of(plain)  # read now
         self._defaults = [describe(getattr(function, name, None)) for name in ("__defaults__", "__kwdefaults__")]
 
     @functools.cached_property
     def parts(self) -> dict[str, str]:
         """Digests of what counts, by name: the function itself, what it uses of its module, what it was given."""
+        return {name: part for name, part in self._earlier_parts.items() if name not in _PLACES} | self._influences
+
+    @functools.cached_property
+    def _influences(self) -> dict[str, str]:
+        if self._version is not None:
+            return {}
+        influences = Influences(self._earlier_parts)
+        influences.add_callable(self._function)
+        return {part: _digest(value) for part, value in influences.parts.items()}
+
+    @functools.cached_property
+    def _earlier_parts(self) -> dict[str, str]:
         name = getattr(self._function, "__qualname__", type(self._function).__qualname__)
         if self._version is not None:
             return {f"version of {name}": self._version}
@@ -59,11 +80,16 @@ class FunctionSource:
         """A hex digest that changes when any of the parts does."""
         return _digest(self.parts)
 
+    @functools.cached_property
+    def earlier_digest(self) -> str:
+        """What ``digest`` was of this code before `FORM` 2."""
+        return _digest(self._earlier_parts)
+
     def is_written_as(self, text: str | None) -> bool:
         """Whether the function's own code is that of ``text``, whatever the layout."""
         if text is None or self.text is None:
             return text == self.text
-        values = getattr(_plain_function(self._function), "__globals__", {})
+        values = getattr(written(self._function), "__globals__", {})
         mine, other = parsed(self.text), parsed(text)
         if mine is None or other is None:
             return text == self.text
@@ -78,8 +104,12 @@ class ClassSource:
         self._bases = [base for base in cls.__bases__ if hasattr(base, "class_source")]
         self._methods: dict[str, list[FunctionSource]] = {}
         self._values: dict[str, Any] = {}
+        self._module: ModuleCode | None = None
         if cls.__module__.partition(".")[0] == "pinnacle":
             return
+        self._module = _module_of(cls)
+        self._module_name = cls.__module__
+        self._mixins = frozenset(base.__name__ for base in cls.__bases__ if not hasattr(base, "class_source"))
         for name, value in vars(cls).items():
             if functions := _functions_of(value):
                 self._methods[name] = [FunctionSource(function) for function in functions]
@@ -97,14 +127,30 @@ class ClassSource:
         for sources in self._methods.values():
             for source in sources:
                 found |= source.parts
-        return found
+        return found | self._influences
+
+    @functools.cached_property
+    def _influences(self) -> dict[str, str]:
+        if self._module is None:
+            return {}
+        influences = Influences()
+        values = vars(sys.modules.get(self._module_name, object))
+        influences.add_class(self._name, self._mixins, self._module, values)
+        return {part: _digest(value) for part, value in influences.parts.items()}
 
     @functools.cached_property
     def digest(self) -> str:
         """A hex digest of this class and of those it inherits from, pinnacle's own excepted."""
         methods = {name: [source.digest for source in sources] for name, sources in self._methods.items()}
         inherited = [base.class_source.digest for base in self._bases]
-        return _digest([methods, self._values, inherited])
+        own = [methods, self._values, inherited]
+        return _digest([*own, self._influences] if self._influences else own)
+
+    @functools.cached_property
+    def earlier_digest(self) -> str:
+        """What ``digest`` was of this class before `FORM` 2."""
+        methods = {name: [source.earlier_digest for source in sources] for name, sources in self._methods.items()}
+        return _digest([methods, self._values, [base.class_source.earlier_digest for base in self._bases]])
 
 
 @dataclass(frozen=True)
@@ -153,6 +199,17 @@ def _class_code(cls: type) -> Any:
     text = source_text(cls)
     tree = None if text is None else parsed(text)
     return text if tree is None else plain(tree, vars(sys.modules.get(cls.__module__, object)))
+
+
+def _module_of(cls: type) -> ModuleCode | None:
+    """The code of the module that a class stands in, as it is now."""
+    module = sys.modules.get(cls.__module__)
+    for value in vars(cls).values():
+        for function in _functions_of(value):
+            if function.__module__ == cls.__module__:
+                return ModuleCode.of(function)
+    file = getattr(module, "__file__", None)
+    return None if module is None or file is None else ModuleCode.of_file(file, vars(module))
 
 
 def _method_digests(cls: type) -> dict[str, list[str]]:
@@ -261,22 +318,11 @@ def _parts(function: Any) -> dict[str, Any]:
     return _code_of(kind.__call__) | {f"the {kind.__name__}": describe(function)}
 
 
-def _plain_function(function: Any) -> types.FunctionType | None:
-    """The function that was written, without what decorators have put around it."""
-    if isinstance(function, types.MethodType):
-        function = function.__func__
-    try:
-        function = inspect.unwrap(function)
-    except ValueError:  # it wraps itself
-        return None
-    return function if isinstance(function, types.FunctionType) else None
-
-
 def _code_of(function: Any) -> dict[str, Any]:
     """The code of a function and of all that it uses of its module, by name; empty for what is no plain function."""
     found: dict[str, Any] = {}
-    if isinstance(function, types.FunctionType) and (written := _plain_function(function)) is not None:
-        _add_function(found, written)
+    if isinstance(function, types.FunctionType) and (own := written(function)) is not None:
+        _add_function(found, own)
     return found
 
 
@@ -304,8 +350,8 @@ def _add_names(found: dict[str, Any], names: set[str], module: ModuleCode, value
                 _add_names(found, names_in(definition, values), module, values)
         elif name not in values or name in found:
             continue
-        elif (written := _plain_function(value := values[name])) is not None and written.__globals__ is values:
-            _add_function(found, written)
+        elif (own := written(value := values[name])) is not None and own.__globals__ is values:
+            _add_function(found, own)
         elif value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
             found[name] = describe(value)
 

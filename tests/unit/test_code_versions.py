@@ -133,6 +133,45 @@ def test_a_function_that_was_stored_with_its_text_alone_stays_what_it_is(catalog
     assert catalog.add(imported(("return cut(text)", "return 2 * cut(text)")).short).version == 1
 
 
+EFFECTS = ("LIMIT = 3\n", "LIMIT = 3\nWORDS = list()\nWORDS.append(1)\n")
+READS = ("return text[:LIMIT]", "return text[:LIMIT + len(WORDS)]")
+
+
+def test_code_that_was_stored_before_influences_counted_stays_what_it_is(catalog, store, imported):
+    added = [catalog.add(each) for each in made(imported(EFFECTS, READS))[:2]]
+    for each in added:
+        record = store.get("model", each.identifier)
+        earlier = earlier_form(record, each)
+        assert earlier.body != record.body
+        store.records["model", each.identifier][0] = earlier
+        assert catalog.load("model", each.identifier).predict("abcdef") == "abcd"
+    again = imported(EFFECTS, READS, COMMENT)
+    assert [catalog.changes(each) for each in made(again)[:2]] == [(0, [])] * 2
+    assert [catalog.add(each).version for each in made(again)[:2]] == [0, 0]
+    assert [catalog.load("model", each.identifier).predict("abcdef") for each in added] == ["abcd"] * 2
+    other = imported(EFFECTS, READS, ("append(1)", "append(2)"))
+    assert [catalog.changes(each) for each in made(other)[:2]] == [(1, ["what changes WORDS"])] * 2
+    assert [catalog.add(each).version for each in made(other)[:2]] == [1, 1]
+
+
+def test_code_of_an_earlier_form_that_changed_is_a_new_version(catalog, store, imported):
+    for each in [catalog.add(each) for each in made(imported(EFFECTS, READS))[:2]]:
+        store.records["model", each.identifier][0] = earlier_form(store.get("model", each.identifier), each)
+    assert [catalog.add(each).version for each in made(imported(EFFECTS, READS, CODE))[:2]] == [1, 1]
+
+
+def earlier_form(record: Any, component: Model) -> Any:
+    """The record as a pinnacle wrote it that did not count what has an influence on code."""
+    body = {name: value for name, value in record.body.items() if name != "form"}
+    if "source" in body:
+        body["source"] = type(component).class_source.earlier_digest
+    fields = dict(body["fields"])
+    if "function" in fields:
+        kept = {name: value for name, value in fields["function"]["@function"].items() if name != "form"}
+        fields["function"] = {"@function": kept | {"digest": component.source.earlier_digest}}
+    return dataclasses.replace(record, body=body | {"fields": fields}, digest="of an earlier form")
+
+
 def test_a_class_that_was_stored_without_its_parts_is_a_new_version_and_said_so(catalog, store, imported, caplog):
     catalog.add(imported().Short("class"))
     record = store.get("model", "class")

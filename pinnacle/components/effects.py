@@ -1,0 +1,84 @@
+"""Which statements of a module may change what a name of it stands for, besides those that bind the name.
+
+Told from the code alone, and in doubt a statement does. What it only reads (compares, formats, computes with) it leaves
+alone; what it assigns into, deletes, calls a method of, hands to a call or decorates with it may change, with all
+that this may be another name for, and so may the module's own functions that it calls. What is called on objects of
+pinnacle's (``db.add``, ``f.predict``) changes nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+from collections import defaultdict
+from collections.abc import Mapping
+
+from pinnacle.components.acts import EVERYTHING, Acts
+from pinnacle.components.module_names import BUILTINS, PREDICTING, ModuleNames, names_in_expression
+from pinnacle.components.statements import DEFINITIONS, Statement, bound
+
+
+class Effects:
+    """What each statement of a module may change; ``definitions`` are the nodes that bind each name."""
+
+    def __init__(self, statements: list[Statement], definitions: Mapping[str, list[ast.AST]]) -> None:
+        self._statements, self.names = statements, ModuleNames(definitions)
+
+    @functools.cached_property
+    def of(self) -> Mapping[str, list[Statement]]:
+        """By name the statements that may change it, in order; under `EVERYTHING` those that may change any."""
+        found: dict[str, list[Statement]] = defaultdict(list)
+        for statement in self._statements:
+            own = {name for name, _ in bound(statement.node)}
+            try:
+                reached = self._reach(Acts.of_statement(self.names, statement.node))
+            except RecursionError:  # nested too deeply to be told
+                reached = {EVERYTHING}
+            for name in reached - own:
+                if name in self.names.definitions or name not in BUILTINS:
+                    found[name].append(statement)
+        return found
+
+    @functools.cached_property
+    def star_imports(self) -> list[Statement]:
+        return [
+            each for each in self._statements
+            if isinstance(each.node, ast.ImportFrom) and any(alias.name == "*" for alias in each.node.names)
+        ]  # fmt: skip
+
+    def _reach(self, acts: Acts) -> set[str]:
+        """All that may be changed: by the code, by what it runs, under whatever name."""
+        touched, replaced, aliases = set(acts.touched), set(acts.replaced), [acts.aliases, self.names.aliases]
+        run = set[str]()
+        waiting = set(acts.run)
+        while waiting:
+            run.add(name := waiting.pop())
+            inner = self._acts_of(name)
+            touched |= inner.touched
+            replaced |= inner.replaced
+            aliases.append(inner.aliases)
+            waiting |= inner.run - run
+        return _closed(touched, aliases) | replaced
+
+    @functools.cache  # noqa: B019  (lives as long as the code of its module)
+    def _acts_of(self, name: str) -> Acts:
+        """What running a name of the module does: of functions and classes their code, of others what made them."""
+        acts = Acts(self.names, is_inner=True)
+        for definition in self.names.definitions.get(name, ()):
+            if isinstance(definition, ast.ClassDef) and self.names.is_of_pinnacle(name):
+                acts.visit_all(each for each in definition.body if getattr(each, "name", "") not in PREDICTING)
+            elif isinstance(definition, DEFINITIONS):
+                if not self.names.is_of_pinnacle(name):
+                    acts.visit(definition)
+            elif isinstance(definition, ast.Assign):
+                acts.run |= names_in_expression(definition.value)
+        acts.run.discard(name)
+        return acts
+
+
+def _closed(names: set[str], aliases: list[dict[str, set[str]]]) -> set[str]:
+    waiting, found = set(names), set[str]()
+    while waiting:
+        found.add(name := waiting.pop())
+        waiting |= set[str]().union(*(each.get(name, set()) for each in aliases)) - found
+    return found
