@@ -29,6 +29,7 @@ from a provider, and the engine makes one of these of them.
     ├── BackendError           the database failed
     │   ├── ConnectionLost     the connection dropped (retryable)
     │   ├── DatabaseReplaced   another file is where the open one was
+    │   ├── TableLost          a table of pinnacle's was dropped by hand (retryable: it is made again)
     │   └── RowRejected        the database refused one value (a constraint, a length)
     ├── NotDrained             work was still waiting when the time was over (retryable)
     └── MissingPlugin          a third-party package is not installed
@@ -205,6 +206,19 @@ class DatabaseReplaced(BackendError):
     def __init__(self, message: str, *, path: str) -> None:
         self.path = path
         super().__init__(message)
+
+
+class TableLost(BackendError):
+    """A table of pinnacle's was dropped by hand; the next call makes it again, empty. ``table`` is its name."""
+
+    retryable = True
+
+    def __init__(self, table: str) -> None:
+        self.table = table
+        super().__init__(
+            f"pinnacle's table {table} is gone: it was dropped by hand, perhaps by a migration tool that removes what "
+            "it does not know. Call again: it is made again, empty, and what that means is logged"
+        )
 
 
 class RowRejected(BackendError):

@@ -116,12 +116,14 @@ class Backlog:
     """What waits for a listener: changes not yet looked at, rows of work, rows in workers' hands.
 
     ``oldest_s``: seconds since the oldest waiting change was made, as far as it is known here, 0 where nothing waits.
+    ``lost``: tables of this listener's that somebody dropped.
     """
 
     changes: int
     work: int
     in_flight: int
     oldest_s: float
+    lost: tuple[str, ...] = ()
 
     @property
     def pending(self) -> int:

@@ -72,8 +72,10 @@ class Keeper:
 
     def is_as(self, record: ListenerRecord | None) -> bool:
         """Whether the keeper still is what the registry says, and lives."""
-        is_current = record is not None and record.version == self.record.version and record.paused is None
-        return is_current and self._thread.is_alive()
+        if record is None or record.paused is not None or not self._thread.is_alive():
+            return False
+        mine = self.record
+        return (record.identifier, record.version, record.writes) == (mine.identifier, mine.version, mine.writes)
 
     def update(self, record: ListenerRecord) -> None:
         wakes = record.sweep is not None and self.record.sweep is None

@@ -106,12 +106,15 @@ class Listeners:
     def remove(self, identifier: str, version: int | None = None) -> None:
         """Take away the capture, triggers first, then the component; the output stays."""
         record = self._find(identifier)
-        self._catalog.check_removable(Listener.kind, identifier, version)
+        is_stored = self._catalog.store.get(Listener.kind, identifier) is not None  # and not dropped by hand
+        if is_stored:
+            self._catalog.check_removable(Listener.kind, identifier, version)
         if version in (None, record.version):
             self._backend.listeners.remove(record.output)
             self._standings.keep_only(())
             self._added.pop(identifier, None)
-        self._catalog.remove(Listener.kind, identifier, version)
+        if is_stored:
+            self._catalog.remove(Listener.kind, identifier, version)
 
     def _found(self, model: Model | str | None) -> Any:
         """A model that was given by its name, loaded."""
@@ -261,8 +264,8 @@ class Listeners:
                     identifier=record.identifier, output=f"{record.table}.{record.column}", pending=backlog.pending,
                     in_flight=backlog.in_flight, failed=failed.get(record.output, 0),
                     lag_s=backlog.oldest_s, processed=record.processed,
-                    is_sweeping=record.sweep is not None or record.output in behind,
-                    last_error=record.error, paused=record.paused,
+                    is_sweeping=record.sweep is not None or record.output in behind or bool(backlog.lost),
+                    last_error=_told_of(backlog.lost) or record.error, paused=record.paused,
                     model=standing.model if standing else "", model_version=standing.version if standing else None,
                     follow="latest" if standing and standing.is_following else "pinned",
                 )
@@ -384,6 +387,11 @@ class Listeners:
             worker=worker,
             lease_ttl_s=self._settings.lease_ttl_s,
         )
+
+
+def _told_of(lost: Sequence[str]) -> str | None:
+    """What `status` says of tables of a listener's that somebody dropped."""
+    return f"{', '.join(lost)} was dropped by hand: a worker makes it again, and looks at all rows" if lost else None
 
 
 def _model(listener: Listener) -> Any:

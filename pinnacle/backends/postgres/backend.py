@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -99,6 +100,26 @@ class PostgresBackend(SqlBackend):
 
     def capture_drops(self, number: int) -> list[str]:
         return capture_drops(self.session, number)
+
+    def captures(self, connection: sa.Connection) -> set[int]:
+        query = sa.text("SELECT proname FROM pg_proc WHERE pronamespace = to_regnamespace(:schema)")
+        names = connection.scalars(query, {"schema": self.session.schema})
+        found = (re.fullmatch(r"pinnacle_capture_(\d+)_[a-z]+", name) for name in names)
+        return {int(match[1]) for match in found if match}
+
+    def free_writes(self) -> None:
+        """Functions look first whether what they write to is there."""
+
+    def schema_removal(self, connection: sa.Connection) -> list[str]:
+        """Not one that holds more than what is removed with it: somebody has put it there."""
+        others = sa.text(
+            "SELECT nspname, EXISTS (SELECT FROM pg_class WHERE relnamespace = n.oid "
+            "AND relkind IN ('r', 'v', 'm', 'p', 'f') AND NOT starts_with(relname, 'pinnacle_')) "
+            "OR EXISTS (SELECT FROM pg_proc WHERE pronamespace = n.oid "
+            "AND NOT starts_with(proname, 'pinnacle_capture_')) FROM pg_namespace AS n WHERE nspname = :schema"
+        )
+        found = connection.execute(others, {"schema": self.session.schema}).first()
+        return [] if found is None or found[1] else [f"DROP SCHEMA {self.session.quote(found[0])}"]
 
     def check(self) -> None:
         """A server stays the one it is, and takes a function's triggers away with the function."""

@@ -25,7 +25,7 @@ from pinnacle.backends.postgres.target import PostgresTarget
 from pinnacle.backends.postgres.values import key_columns
 from pinnacle.backends.postgres.wake import CHANNEL
 from pinnacle.backends.sql.changes import SqlFeed
-from pinnacle.backends.sql.schema import CHANGED_AT, WORK_PREFIX, lease, listener, output
+from pinnacle.backends.sql.schema import CHANGED_AT, WORK_PREFIX, lease, listener, output, state_name
 from pinnacle.base.errors import BackendError, UnsupportedTable
 from pinnacle.base.listeners import Claim, Taken, new_sweep
 from pinnacle.base.rows import Key, OutputBatch
@@ -132,9 +132,10 @@ class PostgresFeed(SqlFeed):
         query = sa.text(
             f"SELECT tgname, prosrc FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid "
             f"WHERE tgrelid IN (to_regclass(:t), to_regclass(:s)) AND NOT tgisinternal AND {switched_on} "
-            "AND to_regclass(:o) IS NOT NULL AND to_regclass(:w) IS NOT NULL"
+            "AND to_regclass(:o) IS NOT NULL AND to_regclass(:w) IS NOT NULL AND to_regclass(:k) IS NOT NULL"
         )
-        names = {"t": self.session.quote_table(self.table), "o": self.outbox, "w": self._work_name}
+        state = self.session.own(state_name(self.number))
+        names = {"t": self.session.quote_table(self.table), "o": self.outbox, "w": self._work_name, "k": state}
         side = None if self.side is None else self.session.quote_table(self.side)
         text = "".join(statement for statements in self.triggers().values() for statement in statements)
         return {name for name, body in connection.execute(query, {**names, "s": side}) if f"${body}$" in text}

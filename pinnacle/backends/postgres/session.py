@@ -15,7 +15,7 @@ from pinnacle.backends.postgres.columns import PostgresColumns
 from pinnacle.backends.postgres.connections import PLANNED, WRITING, begin, keep_alive, prepare_pool
 from pinnacle.backends.postgres.wake import PostgresWake
 from pinnacle.backends.sql.schema import SCHEMA
-from pinnacle.backends.sql.session import SqlSession, has_column, is_stopping, wrapped_errors
+from pinnacle.backends.sql.session import SqlSession, has_column, is_stopping, refused
 from pinnacle.base.errors import BackendError, ConnectionLost, RowRejected
 from pinnacle.base.settings import Settings
 
@@ -142,7 +142,11 @@ class PostgresSession(SqlSession):
                     ) from error
             time.sleep(min(0.5, 0.02 * (attempt + 1)))
 
-    def _lock_migration(self, connection: sa.Connection) -> None:
+    def skip_numbers(self, connection: sa.Connection, table: sa.Table, highest: int) -> None:
+        query = sa.text("SELECT setval(pg_get_serial_sequence(:place, 'id'), :highest)")
+        connection.execute(query, {"place": self.own(table.name), "highest": highest})
+
+    def lock_migration(self, connection: sa.Connection) -> None:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
         connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {self.quote(SCHEMA)}")
 
@@ -153,7 +157,7 @@ class PostgresSession(SqlSession):
     @contextmanager
     def writing_raw(self) -> Iterator[Any]:
         """psycopg's connection in autocommit, set up for write-backs."""
-        with wrapped_errors(), self._writers.connect() as connection, _raw_errors(connection):
+        with self.errors(), self._writers.connect() as connection, _raw_errors(connection):
             yield connection.connection.driver_connection
 
     @contextmanager
@@ -195,7 +199,7 @@ def _raw_errors(connection: sa.Connection) -> Iterator[None]:
         if raw.closed or raw.broken or is_stopping(error):
             connection.invalidate()
             raise ConnectionLost(f"the connection to the database dropped: {_first_line(error)}") from error
-        raise BackendError(f"the database refused: {_first_line(error)}") from error
+        raise refused(_first_line(error)) from error
 
 
 def _is_about_a_row(error: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,15 +16,9 @@ from pinnacle.backends.sql.catalog import SqlCatalogStore
 from pinnacle.backends.sql.errors import SqlErrors
 from pinnacle.backends.sql.ledger import SqlLedger
 from pinnacle.backends.sql.listeners import SqlListeners
+from pinnacle.backends.sql.mending import FIXED, Mending, numbered
 from pinnacle.backends.sql.outputs import SqlOutputs, default_name, outputs_on, side_outputs
 from pinnacle.backends.sql.runs import SqlRuns
-from pinnacle.backends.sql.schema import (
-    OUTBOX_PREFIX,
-    STATE_PREFIX,
-    VERSION_TABLE,
-    WORK_PREFIX,
-    metadata,
-)
 from pinnacle.backends.sql.session import SqlSession, has_column
 from pinnacle.backends.sql.side import VALUE
 from pinnacle.backends.sql.source import ColumnTypes, KnownTypes, SqlSource, own, resolve
@@ -44,6 +37,7 @@ class SqlBackend(ABC):
 
     def __init__(self, session: SqlSession) -> None:
         self.session, self.name, self.engine = session, session.name, session.engine
+        session.own_tables = Mending(session, self.captures, self.capture_drops, self.free_writes)
         self.catalog, self.runs = SqlCatalogStore(session, self.artifacts_type(session)), SqlRuns(session)
         self.outputs, self.listeners = SqlOutputs(session), SqlListeners(session, self.capture_drops)
         self.errors, self.ledger = SqlErrors(session), SqlLedger(session)
@@ -63,6 +57,14 @@ class SqlBackend(ABC):
     @abstractmethod
     def capture_drops(self, number: int) -> list[str]:
         """The statements that take a listener's triggers away, whether or not they are there."""
+
+    @abstractmethod
+    def captures(self, connection: sa.Connection) -> set[int]:
+        """The numbers of the listeners that have triggers, known or not."""
+
+    @abstractmethod
+    def free_writes(self) -> None:
+        """Take triggers away that fail the user's writes, because what they write to was dropped by hand."""
 
     @abstractmethod
     def check(self) -> None: ...
@@ -132,7 +134,8 @@ class SqlBackend(ABC):
             return replace(self.outputs.ensure(source, spec), parameters=parameters), True
         existing = self.outputs.check(source, spec)
         missing = OutputInfo.unmade(source.table, spec, created_column=False)
-        return replace(existing or missing, parameters=parameters), existing is not None
+        exists = existing is not None and self.outputs.has_state(existing.id)
+        return replace(existing or missing, parameters=parameters), exists
 
     # -- pinnacle's own tables ----------------------------------------------------------------
 
@@ -143,41 +146,46 @@ class SqlBackend(ABC):
         self.session.migrate()
 
     def removal_plan(self, *, outputs: bool = False) -> list[str]:
-        triggers = [statement for record in self.listeners.all() for statement in self.capture_drops(record.output)]
+        with self.session.reading() as connection:
+            numbers = sorted(self.captures(connection))
+            tables = self._own_removal(connection)
+        triggers = [statement for number in numbers for statement in self.capture_drops(number)]
         columns = [self.outputs.drop_column_sql(info) for info in self._droppable(outputs)]
-        return triggers + columns + self._own_removal()
+        return triggers + columns + tables
 
     def remove_all(self, *, outputs: bool = False) -> None:
         """Triggers first, so that no write meets half of them; then columns one by one, then all else at once:
-        a removal that was cut short can be run again."""
-        for record in self.listeners.all():
-            self.session.alter_all(sa.table(record.table), self.capture_drops(record.output))
+        a removal that was cut short can be run again. What is there is looked for in the database, not in the
+        registry, of which parts may be lost."""
+        with self.session.reading() as connection:
+            numbers = sorted(self.captures(connection))
+        for number in numbers:
+            self.session.alter_all(sa.table(f"the table of output {number}"), self.capture_drops(number))
         for info in self._droppable(outputs):
             self.outputs.drop_column(info)
-        statements = self._own_removal()
         with self.session.writing() as connection:
-            for statement in statements:
+            for statement in self._own_removal(connection):
                 self.session.run_text(connection, statement)
+        self.session.own_tables.expect_none()
         self.session.forget_migration()
 
     def _droppable(self, outputs: bool) -> list[OutputInfo]:
         """The outputs whose columns a removal drops: those that pinnacle made and that are still there."""
-        made = [(info, self.outputs.table_of(info)) for info in self.outputs.all() if outputs and info.created_column]
+        known = self.outputs.all() if outputs else []
+        made = [(info, self.outputs.table_of(info)) for info in known if info.created_column]
         with self.session.reading() as connection:
             return [
                 info for info, table in made if isinstance(info.type, Items) or has_column(connection, table, info.name)
             ]
 
-    def _own_removal(self) -> list[str]:
-        with self.session.reading() as connection:
-            found = sa.inspect(connection).get_table_names(schema=self.session.schema)
-        of_outputs = re.compile(f"({STATE_PREFIX}|{OUTBOX_PREFIX}|{WORK_PREFIX})[0-9]+")
-        fixed = [*(table.name for table in metadata.sorted_tables), VERSION_TABLE]
-        names = [*filter(of_outputs.fullmatch, found), *(name for name in fixed if name in found)]
-        if not names:
-            return []
-        schema = [f"DROP SCHEMA {self.session.quote(self.session.schema)}"] if self.session.schema else []
-        return [f"DROP TABLE {self.session.own(name)}" for name in names] + schema
+    def _own_removal(self, connection: sa.Connection) -> list[str]:
+        found = self.session.own_tables.found(connection)
+        names = [*numbered(found), *(name for name in FIXED if name in found)]
+        return [f"DROP TABLE {self.session.own(name)}" for name in names] + self.schema_removal(connection)
+
+    def schema_removal(self, connection: sa.Connection) -> list[str]:
+        """The statement that drops the schema of pinnacle's tables, where there is one and nobody else uses it."""
+        return []
 
     def close(self) -> None:
         self.session.close()

@@ -13,6 +13,7 @@ from pinnacle.backends.sql.schema import CHANGED_AT, SCHEMA, WORK_PREFIX, lease,
 from pinnacle.backends.sql.session import SqlSession
 from pinnacle.backends.sql.source import full_name
 from pinnacle.base.encoding import load_keys
+from pinnacle.base.errors import TableLost
 from pinnacle.base.listeners import Backlog, ListenerRecord, WorkerStatus, new_sweep
 from pinnacle.base.processes import is_gone, place_of, this_process
 from pinnacle.base.refusals import require_listener
@@ -120,21 +121,38 @@ class SqlListeners:
         """What waits for a listener, counted; see `Backlog`."""
         outbox, work = self._session.own(outbox_name(output)), self._session.own(f"{WORK_PREFIX}{output}")
         first = self._session.epoch_s(f"min({CHANGED_AT})")
+        lost = self._lost(output)
         with self._session.reading() as connection:
-            changes, newer = connection.exec_driver_sql(f"SELECT count(*), {first} FROM {outbox}").one()
-            waiting, older = connection.exec_driver_sql(f"SELECT count(*), min(at) FROM {work}").one()
+            changes = waiting = newer = older = None
+            if outbox not in lost:
+                changes, newer = connection.exec_driver_sql(f"SELECT count(*), {first} FROM {outbox}").one()
+            if work not in lost:
+                waiting, older = connection.exec_driver_sql(f"SELECT count(*), min(at) FROM {work}").one()
             leases = sa.select(lease.c["keys"], lease.c.process, lease.c.expires_at).where(lease.c.output_id == output)
             held = connection.execute(leases).all()
         now = time.time()
         in_flight = sum(len(load_keys(row.keys)) for row in held if row.expires_at >= now and not is_gone(row.process))
         since = min((at for at in (newer, older) if at is not None), default=now)
-        return Backlog(changes=changes, work=waiting, in_flight=in_flight, oldest_s=max(0.0, now - since))
+        return Backlog(
+            changes=changes or 0, work=waiting or 0, in_flight=in_flight, oldest_s=max(0.0, now - since),
+            lost=tuple(sorted(lost)),
+        )  # fmt: skip
+
+    def _lost(self, output: int) -> set[str]:
+        """Those of a listener's tables that somebody dropped; its worker makes them again, and looks at all rows."""
+        with self._session.reading() as connection:
+            found = self._session.own_tables.found(connection)
+        mine = (outbox_name(output), f"{WORK_PREFIX}{output}")
+        return {self._session.own(name) for name in mine if name not in found}
 
     def has_work(self, output: int) -> bool:
-        """Whether anything waits, the cheap way."""
-        with self._session.reading() as connection:
-            tables = (self._session.own(outbox_name(output)), self._session.own(f"{WORK_PREFIX}{output}"))
-            return any(connection.exec_driver_sql(f"SELECT 1 FROM {table} LIMIT 1").first() for table in tables)
+        """Whether anything waits, the cheap way; where a table is lost, nobody knows, and there may."""
+        tables = (self._session.own(outbox_name(output)), self._session.own(f"{WORK_PREFIX}{output}"))
+        try:
+            with self._session.reading() as connection:
+                return any(connection.exec_driver_sql(f"SELECT 1 FROM {table} LIMIT 1").first() for table in tables)
+        except TableLost:
+            return True
 
     def remove(self, output: int) -> None:
         """Take away a listener's triggers, then its tables and its row in the registry.

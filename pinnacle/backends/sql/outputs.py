@@ -110,7 +110,7 @@ class SqlOutputs:
         with self._session.reading() as connection:
             return sa.inspect(connection).has_table(name, schema=schema)
 
-    def _has_state(self, output: int) -> bool:
+    def has_state(self, output: int) -> bool:
         with self._session.reading() as connection:
             return sa.inspect(connection).has_table(state_name(output), schema=self._session.schema)
 
@@ -124,7 +124,7 @@ class SqlOutputs:
         if isinstance(spec.type, Items) or column is None:
             return 0
         existing = self.at(source, spec.name)
-        has_state = existing is not None and self._has_state(existing.id)
+        has_state = existing is not None and self.has_state(existing.id)
         with self._session.reading() as connection:
             if existing is not None and has_state:
                 state = sa.Table(state_name(existing.id), sa.MetaData(schema=registry.schema))
@@ -147,7 +147,7 @@ class SqlOutputs:
         """Record the output, make its state table, create or adopt the column, raise its version."""
         existing = self.check(source, spec)
         recorded = existing or self._record(source, spec)
-        if existing is not None and not self._has_state(existing.id):  # somebody dropped it: all is computed anew
+        if existing is not None and not self.has_state(existing.id):  # somebody dropped it: all is computed anew
             with self._session.writing() as connection:
                 self._session.run_text(connection, create_state(self._session, source, existing.id, if_lost=True))
         if self._is_missing(source, spec):

@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import sqlalchemy as sa
 
 from pinnacle.backends.sql import migrate
 from pinnacle.backends.sql.columns import SqlColumns
-from pinnacle.backends.sql.schema import SCHEMA, listener, metadata
+from pinnacle.backends.sql.schema import SCHEMA, listener
 from pinnacle.backends.sql.source import unknown_types_allowed
-from pinnacle.base.errors import BackendError, ConfigError, ConnectionLost, UnsupportedTable
+from pinnacle.base.errors import BackendError, ConfigError, ConnectionLost, TableLost, UnsupportedTable
 from pinnacle.base.settings import Settings
 
 CONNECTION_EXCEPTION, STOPPING_OR_STARTING = "08", ("57P01", "57P02", "57P03")
+
+
+class OwnTables(Protocol):
+    """pinnacle's tables in one database, some of which may have been dropped by hand."""
+
+    def look(self) -> bool:
+        """Whether they are here and of this version; those that somebody dropped are made again."""
+
+    def expect_none(self) -> None:
+        """They are removed on purpose."""
+
+    def is_behind(self, connection: sa.Connection) -> bool:
+        """Whether migrations are missing, or all; not where only some tables are."""
+
+    def clear_strays(self, connection: sa.Connection) -> None:
+        """Where nothing tells of outputs any more, take away what they had, before others get their numbers."""
+
+    def found(self, connection: sa.Connection) -> set[str]:
+        """The names of all tables where these are kept."""
+
+    def plan(self) -> list[str]:
+        """The statements that make lost tables again."""
 
 
 class SqlSession(ABC):
@@ -31,6 +54,8 @@ class SqlSession(ABC):
     schema: ClassVar[str | None]
     """Where pinnacle's own tables are; None where a database has no schemas."""
     columns_type: ClassVar[type[SqlColumns]]
+    own_tables: OwnTables
+    """Given by the backend, which knows the triggers."""
 
     def __init__(self, engine: sa.Engine, settings: Settings, *, owned: bool) -> None:
         self.engine, self.settings, self._owned = engine, settings, owned
@@ -68,8 +93,12 @@ class SqlSession(ABC):
         return ""
 
     @abstractmethod
-    def _lock_migration(self, connection: sa.Connection) -> None:
+    def lock_migration(self, connection: sa.Connection) -> None:
         """Keep two processes from creating the tables at once."""
+
+    @abstractmethod
+    def skip_numbers(self, connection: sa.Connection, table: sa.Table, highest: int) -> None:
+        """Have the numbers that a table gives out begin above ``highest``."""
 
     # -- connections ------------------------------------------------------------------------
 
@@ -91,7 +120,7 @@ class SqlSession(ABC):
 
         ``durable=False`` lets a power failure undo it, where that is cheaper: leases need no more.
         """
-        with wrapped_errors(), self._work.begin() as connection:
+        with self.errors(), self._work.begin() as connection:
             yield connection
 
     @contextmanager
@@ -105,8 +134,18 @@ class SqlSession(ABC):
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """A connection for short statements that each are their own transaction."""
-        with wrapped_errors(), self._work.connect() as connection:
+        with self.errors(), self._work.connect() as connection:
             yield connection
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """`wrapped_errors`; a table that is lost is looked for, and made again, by the next call."""
+        try:
+            with wrapped_errors():
+                yield
+        except TableLost:
+            self.forget_migration()
+            raise
 
     # -- changes of tables ------------------------------------------------------------------
 
@@ -164,14 +203,15 @@ class SqlSession(ABC):
     # -- pinnacle's own tables ----------------------------------------------------------------
 
     def is_migrated(self) -> bool:
+        """Whether pinnacle's tables are here; those of them that somebody dropped are made again."""
         if not self._is_migrated:
-            with self.reading() as connection:
-                is_current = migrate.check_revision(migrate.current_revision(connection, self.schema))
-                self._is_migrated = is_current and not self._lost_tables(connection)
+            self._is_migrated = self.own_tables.look()
         return self._is_migrated
 
     def migration_plan(self) -> list[str]:
         with self.reading() as connection:
+            if not self.own_tables.is_behind(connection):
+                return self.own_tables.plan()
             current = migrate.current_revision(connection, self.schema)
             outboxes = migrate.outboxes(connection, self.schema)
         return migrate.upgrade_sql(f"{self.name}://", self.schema, current, outboxes)
@@ -180,34 +220,21 @@ class SqlSession(ABC):
         if self._is_migrated:
             return
         with self.reading() as connection:
-            revision = migrate.current_revision(connection, self.schema)
-        if migrate.is_behind(revision):
+            is_behind = self.own_tables.is_behind(connection)
+        if is_behind:
             self._change_own_tables(self._upgrade)
-        self._make_lost_tables()
-        self._is_migrated = True
+        self.is_migrated()
 
     def _upgrade(self, connection: sa.Connection) -> None:
-        self._lock_migration(connection)
-        if migrate.is_behind(migrate.current_revision(connection, self.schema)):
+        self.lock_migration(connection)
+        if self.own_tables.is_behind(connection):
+            self.own_tables.clear_strays(connection)
             migrate.upgrade(connection, self.schema)
 
     def _change_own_tables(self, change: Callable[[sa.Connection], None]) -> None:
         """Change pinnacle's tables, some of which the user's transactions write to, in one transaction."""
         with self.writing() as connection:
             change(connection)
-
-    def _lost_tables(self, connection: sa.Connection) -> list[sa.Table]:
-        """Those that migrations made and somebody dropped."""
-        found = set(sa.inspect(connection).get_table_names(schema=self.schema))
-        return [table for table in metadata.sorted_tables if table.name not in found]
-
-    def _make_lost_tables(self) -> None:
-        with self.reading() as connection:
-            if not self._lost_tables(connection):
-                return
-        with self.writing() as connection:
-            self._lock_migration(connection)
-            metadata.create_all(connection, self._lost_tables(connection), checkfirst=False)
 
     def forget_migration(self) -> None:
         """Look again whether pinnacle's own tables are there: they were removed."""
@@ -236,13 +263,25 @@ def wrapped_errors() -> Iterator[None]:
             raise ConnectionLost(f"the connection to the database dropped: {reason}") from error
         if "readonly database" in reason or "read-only transaction" in reason:
             raise UnsupportedTable(f"the database is read-only, so no output can be written: {reason}") from error
-        raise BackendError(f"the database refused: {reason}") from error
+        raise refused(reason) from error
     except sa.exc.InvalidRequestError as error:
         if "This connection is closed" not in str(error):  # the pool's word for a server that hangs up on each new one
             raise
         raise ConnectionLost(f"the connection to the database dropped: {error}") from error
     except sa.exc.TimeoutError as error:
         raise BackendError(f"no connection to the database was free: {error}") from error
+
+
+def refused(reason: str) -> BackendError:
+    """The error for what a database will not do."""
+    table = lost_table(reason)
+    return BackendError(f"the database refused: {reason}") if table is None else TableLost(table)
+
+
+def lost_table(reason: str) -> str | None:
+    """The table of pinnacle's that a database says it does not have."""
+    match = re.search(r'(?:no such table: (?:main\.)?|relation "pinnacle\.)(pinnacle_\w+)', reason)
+    return match[1] if match else None
 
 
 def is_stopping(error: BaseException | None) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from pinnacle.backends.sql.session import url_of
 from pinnacle.backends.sql.source import SqlSource
 from pinnacle.backends.sql.target import own_target
 from pinnacle.backends.sqlite.changes import SqliteFeed, capture_drops
-from pinnacle.backends.sqlite.repair import take_broken_triggers_away
+from pinnacle.backends.sqlite.repair import own_triggers, take_broken_triggers_away
 from pinnacle.backends.sqlite.session import SqliteSession
 from pinnacle.backends.sqlite.target import SqliteSideTarget, SqliteTarget
 from pinnacle.backends.sqlite.wake import SqliteWake
@@ -29,8 +28,6 @@ from pinnacle.base.processes import is_gone, shown, this_process
 from pinnacle.base.rows import Fields, OutputInfo
 from pinnacle.base.settings import Settings
 from pinnacle.base.types import Items
-
-log = logging.getLogger(__name__)
 
 NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "fuse.sshfs", "9p"}
@@ -103,14 +100,9 @@ class SqliteBackend(SqlBackend):
         self.session.require_same_file()
         if self._schema() == self._checked_schema:
             return
-        was_migrated = self._checked_schema is not None and self.session.is_migrated()
-        take_broken_triggers_away(self.session)
-        self._checked_schema = self._schema()
+        self.free_writes()
         self.session.forget_migration()
-        if was_migrated and not self.session.is_migrated():
-            log.error(
-                "pinnacle's tables, or some, were dropped from %s: add models and listeners again", self.engine.url
-            )
+        self._checked_schema = self._schema()
 
     def _schema(self) -> int:
         with self.session.reading() as connection:
@@ -145,6 +137,12 @@ class SqliteBackend(SqlBackend):
 
     def capture_drops(self, number: int) -> list[str]:
         return capture_drops(self.session, number)
+
+    def captures(self, connection: sa.Connection) -> set[int]:
+        return {number for _, _, number in own_triggers(connection)}
+
+    def free_writes(self) -> None:
+        take_broken_triggers_away(self.session)
 
     def lead(self, worker: str, ttl_s: float) -> str | None:
         """One worker a file: SQLite has one writer, and two would only wait for each other."""

@@ -33,7 +33,7 @@ def take_broken_triggers_away(session: SqliteSession) -> None:
     try:
         with session.writing() as connection:
             broken = {number: table for table in _tables(connection) for number in _broken(session, connection, table)}
-            _drop(session, connection, [name for _, name, number in _triggers(connection) if number in broken])
+            _drop(session, connection, [name for _, name, number in own_triggers(connection) if number in broken])
     except UnsupportedTable as error:  # read-only: nobody's writes come this way
         log.warning("triggers whose tables are gone could not be taken away: %s", error)
         return
@@ -45,7 +45,7 @@ def take_broken_triggers_away(session: SqliteSession) -> None:
         )  # fmt: skip
 
 
-def _triggers(connection: sa.Connection) -> list[tuple[str, str, int]]:
+def own_triggers(connection: sa.Connection) -> list[tuple[str, str, int]]:
     """Table, name and listener's number of each trigger of ours."""
     rows = connection.exec_driver_sql("SELECT tbl_name, name FROM sqlite_master WHERE type = 'trigger'").all()
     found = ((table, name, OURS.fullmatch(name)) for table, name in rows)
@@ -53,12 +53,12 @@ def _triggers(connection: sa.Connection) -> list[tuple[str, str, int]]:
 
 
 def _tables(connection: sa.Connection) -> list[str]:
-    return sorted({table for table, _, _ in _triggers(connection)})
+    return sorted({table for table, _, _ in own_triggers(connection)})
 
 
 def _broken(session: SqliteSession, connection: sa.Connection, table: str) -> list[int]:
     """The listeners each of which alone makes the table refuse a write that it takes without all of them."""
-    ours = [(name, number) for on, name, number in _triggers(connection) if on == table]
+    ours = [(name, number) for on, name, number in own_triggers(connection) if on == table]
     if not _is_writable_without(session, connection, table, [name for name, _ in ours]):
         return []
     return [

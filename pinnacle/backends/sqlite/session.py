@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
-from pinnacle.backends.sql.session import SqlSession, wrapped_errors
+from pinnacle.backends.sql.session import SqlSession, refused
 from pinnacle.backends.sqlite.columns import SqliteColumns
 from pinnacle.backends.sqlite.wake import SqliteWake
-from pinnacle.base.errors import BackendError, DatabaseReplaced, RowRejected, UnsupportedTable
+from pinnacle.base.errors import DatabaseReplaced, RowRejected, UnsupportedTable
 from pinnacle.base.settings import Settings
 
 BUSY_TIMEOUT_MS = 30_000
@@ -94,7 +94,7 @@ class SqliteSession(SqlSession):
 
     @contextmanager
     def writing(self, *, durable: bool = True) -> Iterator[sa.Connection]:
-        with self._same_file(), wrapped_errors(), self._writers.begin() as connection:
+        with self._same_file(), self.errors(), self._writers.begin() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
 
@@ -102,7 +102,7 @@ class SqliteSession(SqlSession):
     def writing_raw(self) -> Iterator[Any]:
         """The driver's connection, in autocommit; a transaction left open is committed, or rolled back on error."""
         errors = self.dialect.loaded_dbapi
-        with self._same_file(), self._writers.connect() as connection:
+        with self._same_file(), self.errors(), self._writers.connect() as connection:
             raw: Any = connection.connection.driver_connection
             try:
                 yield raw
@@ -118,13 +118,18 @@ class SqliteSession(SqlSession):
                     raise UnsupportedTable(
                         f"the database is read-only, so no output can be written: {error}"
                     ) from error
-                raise BackendError(f"the database refused: {error}") from error
+                raise refused(str(error)) from error
             except BaseException:  # the unit of work: one transaction, rolled back; raised again
                 raw.rollback()
                 raise
 
-    def _lock_migration(self, connection: sa.Connection) -> None:
+    def lock_migration(self, connection: sa.Connection) -> None:
         """BEGIN IMMEDIATE has locked the file already."""
+
+    def skip_numbers(self, connection: sa.Connection, table: sa.Table, highest: int) -> None:
+        run = connection.exec_driver_sql
+        run("DELETE FROM sqlite_sequence WHERE name = ?", (table.name,))
+        run("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table.name, highest))
 
     def wake(self) -> SqliteWake:
         """A wait for writes of others, on a connection that makes none."""
