@@ -22,7 +22,7 @@ from benchmarks.ceilings.postgres import connect
 READY = b"Working on"
 """What it prints to stderr once it is told of changes."""
 LOOK_S = 0.005
-"""How often it looks at SQLite's ``data_version``; pinnacle does as often."""
+"""How often it looks at SQLite's ``data_version``; pinnacle does as often while nothing is written."""
 WAIT_S = 5.0
 
 POSTGRES = (

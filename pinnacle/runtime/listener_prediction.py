@@ -97,7 +97,8 @@ class ListenerPrediction:
         scope.later.clear()
         self._caller.outage = self._caller.halted = None
         before = replace(scope.result)
-        with brisk, scope.thread, scope.account.open(scope.result), self._computation:
+        writing = scope.thread if page is None else scope.thread.at_once()
+        with brisk, writing, scope.account.open(scope.result), self._computation:
             for start in range(0, len(keys), self._portion_rows):
                 portion = keys[start : start + self._portion_rows]
                 if self._outage() is not None:

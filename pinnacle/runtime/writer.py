@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -42,6 +43,18 @@ class _Brisk:
 brisk = _Brisk()
 
 
+class _AtOnce(Executor):
+    """Runs what is submitted before it returns."""
+
+    def submit(self, task: Callable[..., T], /, *args: Any, **named: Any) -> Future[T]:
+        done: Future[T] = Future()
+        try:
+            done.set_result(task(*args, **named))
+        except BaseException as error:  # the unit of work: raised to whoever asks for its result
+            done.set_exception(error)
+        return done
+
+
 class WriterThread:
     """One thread that runs writes in order, while it is entered as a context. At most two are waiting or running: a
     third waits for its turn in the caller's thread, which bounds what a crash can lose.
@@ -55,8 +68,18 @@ class WriterThread:
         self._failure: BaseException | None = None
 
     def __enter__(self) -> None:
-        self._failure = None
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="pinnacle-writer")
+        self._enter(ThreadPoolExecutor(1, thread_name_prefix="pinnacle-writer"))
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """In the place of the thread: who queues a write runs it. For few rows, whose writes take no longer than to
+        hand them over."""
+        self._enter(_AtOnce())
+        yield
+        self.raise_failure()
+
+    def _enter(self, pool: Executor) -> None:
+        self._failure, self._pool = None, pool
 
     def __exit__(self, *error: object) -> None:
         """Wait until all that is queued is done; raises what a write failed with where nothing else was raised."""

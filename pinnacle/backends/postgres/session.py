@@ -37,6 +37,8 @@ class PostgresSession(SqlSession):
     schema: ClassVar[str | None] = SCHEMA
     columns: PostgresColumns
     columns_type = PostgresColumns
+    mark: ClassVar[str] = "%s"
+    locking: ClassVar[str] = " FOR UPDATE"
 
     def __init__(self, engine: sa.Engine, settings: Settings, *, owned: bool) -> None:
         super().__init__(engine, settings, owned=owned)
@@ -155,6 +157,20 @@ class PostgresSession(SqlSession):
         return [f"CREATE SCHEMA IF NOT EXISTS {self.quote(SCHEMA)}", *statements] if statements else []
 
     @contextmanager
+    def driver(self, connection: sa.Connection) -> Iterator[Any]:
+        import psycopg
+
+        try:
+            with _raw_errors(connection):
+                yield connection.connection.driver_connection
+        except psycopg.errors.LockNotAvailable as error:
+            raise BackendError(f"the database refused: {_first_line(error)}") from error
+        except BackendError as error:
+            if sqlstate(error) == NOT_SUPPORTED:  # perhaps a statement that was prepared for columns of other types
+                connection.invalidate()
+            raise
+
+    @contextmanager
     def writing_raw(self) -> Iterator[Any]:
         """psycopg's connection in autocommit, set up for write-backs."""
         with self.errors(), self._writers.connect() as connection, _raw_errors(connection):
@@ -178,7 +194,8 @@ class PostgresSession(SqlSession):
 
 def sqlstate(error: BackendError) -> str | None:
     """The server's code of what it refused; None where it was not the server."""
-    return getattr(getattr(error.__cause__, "orig", None), "sqlstate", None)
+    cause = error.__cause__
+    return getattr(getattr(cause, "orig", cause), "sqlstate", None)
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -151,13 +151,18 @@ class PostgresTarget(SqlTarget):
         )  # fmt: skip
         return page.without(errors)
 
-    def _fetch(self, connection: sa.Connection, statement: Any) -> list[Any]:
+    def _fetch(
+        self, connection: sa.Connection, statement: Any, parameters: Mapping[str, Any] | None = None
+    ) -> list[Any]:
         """As the driver gives them; where it cannot, or would change a key, value by value."""
-        result = connection.execute(statement)
+        result = connection.execute(statement, parameters)
         try:
             return self._reader.fetch(result.cursor)
         finally:
             result.close()
+
+    def fetch_raw(self, raw: Any, statement: str, parameters: Sequence[Any]) -> list[Any]:
+        return self._reader.fetch(raw.execute(statement, parameters))
 
     def _keys(self, rows: Sequence[Any]) -> list[Key]:
         return self._reader.exact(super()._keys(rows))
@@ -184,12 +189,22 @@ class PostgresTarget(SqlTarget):
 
     def _among(self, keys: Sequence[Key], key: Sequence[Any]) -> Any:
         """By one array a key column, which psycopg neither expands nor parses."""
-        columns = key_columns(keys, self.width)
+        return self._among_arrays([sa.literal(column, Raw()) for column in key_columns(keys, self.width)], key)
+
+    def _among_arrays(self, columns: Sequence[Any], key: Sequence[Any]) -> Any:
         kinds = [Declared(f"{self.kinds[column.name].declared}[]") for column in self.source.key]
-        arrays = [sa.cast(sa.literal(c, Raw()), kind) for c, kind in zip(columns, kinds, strict=True)]
+        arrays = [sa.cast(column, kind) for column, kind in zip(columns, kinds, strict=True)]
         if self.width == 1:
             return key[0] == sa.func.any(arrays[0])
         return key_tuple(key).in_(sa.select(*map(sa.func.unnest, arrays)))
+
+    def _few_select(self, keys: Sequence[Key]) -> tuple[Any, Mapping[str, Any]]:
+        return self._among_few, {f"pinnacle_k{i}": c for i, c in enumerate(key_columns(keys, self.width))}
+
+    @cached_property
+    def _among_few(self) -> Any:
+        columns = [sa.bindparam(f"pinnacle_k{i}", type_=Raw()) for i in range(self.width)]
+        return self._page_select(partial(self._among_arrays, columns), None, with_state=True)
 
     # -- writing ------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 
 from pinnacle.backends.sql.outputs import create_state
-from pinnacle.backends.sql.schema import listener, outbox_name, work_table
+from pinnacle.backends.sql.schema import WORK_PREFIX, listener, outbox_name, work_table
 from pinnacle.backends.sql.session import SqlSession
 from pinnacle.backends.sql.side import SideTarget
 from pinnacle.backends.sql.source import input_columns
@@ -70,7 +70,7 @@ class SqlFeed(ABC):
         """The names of those of the triggers that are there, switched on, and have what they write to."""
 
     @abstractmethod
-    def _fold_some(self, connection: sa.Connection, position: str) -> tuple[int, bool]:
+    def _fold_some(self, raw: Any, position: str) -> tuple[int, bool]:
         """Move up to ``fold_rows`` changes into the work, given the ``position`` in the registry; how many, and
         whether one asks for a sweep."""
 
@@ -149,21 +149,35 @@ class SqlFeed(ABC):
     # -- work --------------------------------------------------------------------------------------
 
     def fold(self) -> int:
-        with self.session.writing(durable=False) as connection:
-            entry = self._locked(connection)
-            return self._fold(connection, "" if entry is None else entry.position)
+        with self.session.writing(durable=False) as connection, self.session.driver(connection) as raw:
+            entry = self._locked(raw)
+            return self._fold(raw, "" if entry is None else entry[0])
 
-    def _locked(self, connection: sa.Connection) -> Any:
-        """The listener in the registry, whose folds and claims' ends wait from now on; None where it was removed."""
-        entry = sa.select(listener.c.position, listener.c.version, listener.c.paused)
-        return connection.execute(entry.where(listener.c.output_id == self.number).with_for_update()).first()
+    def _locked(self, raw: Any) -> Any:
+        """The listener's position, version and pause, for which its folds and claims' ends wait from now on; None where
+        it was removed."""
+        query = f"SELECT position, version, paused FROM {self._registry} WHERE output_id = {self.number}"
+        return raw.execute(query + self.session.locking).fetchone()
 
-    def _fold(self, connection: sa.Connection, position: str) -> int:
-        count, wants_sweep = self._fold_some(connection, position)
+    def _fold(self, raw: Any, position: str) -> int:
+        count, wants_sweep = self._fold_some(raw, position)
         failpoint("in-fold")
         if wants_sweep:
-            connection.execute(self._update(sweep=new_sweep()))
+            self._note(raw, sweep=new_sweep())
         return count
+
+    def _note(self, raw: Any, **values: Any) -> None:
+        """Set values of the listener in the registry."""
+        changes = ", ".join(f"{name} = {self.session.mark}" for name in values)
+        raw.execute(f"UPDATE {self._registry} SET {changes} WHERE output_id = {self.number}", tuple(values.values()))
+
+    @property
+    def _registry(self) -> str:
+        return self.session.own(listener.name)
+
+    @property
+    def _work_name(self) -> str:
+        return self.session.own(f"{WORK_PREFIX}{self.number}")
 
     def enqueue(self, keys: Sequence[Key]) -> None:
         with self.session.writing() as connection:
@@ -199,12 +213,12 @@ class SqlFeed(ABC):
         """The rows are read by a statement of their own, so with a newer snapshot than what they are known by."""
         if not self._has_news():
             return Taken()
-        with self._taking() as connection:
-            entry = self._locked(connection)
-            if entry is None or entry.paused is not None or entry.version != version:
+        with self._taking() as connection, self.session.driver(connection) as raw:
+            position, found, paused = self._locked(raw) or ("", None, None)
+            if found != version or paused is not None:
                 return Taken(is_current=False)
-            folded = self._fold(connection, entry.position)
-            claim = self._claim_few(connection, owner, limit, ttl_s) if folded <= FEW_ROWS else None
+            folded = self._fold(raw, position)
+            claim = self._claim_few(connection, raw, owner, limit, ttl_s) if folded <= FEW_ROWS else None
             page = self.target.reread_within(connection, claim.keys) if claim is not None and claim.keys else None
         return Taken(folded=folded, claim=claim, page=page)
 
@@ -216,16 +230,18 @@ class SqlFeed(ABC):
         """Whether there may be anything to take."""
         return True
 
-    def _claim_few(self, connection: sa.Connection, owner: str, limit: int, ttl_s: float) -> Claim | None:
+    def _claim_few(self, connection: sa.Connection, raw: Any, owner: str, limit: int, ttl_s: float) -> Claim | None:
         """All rows that wait, where these are few and nobody holds any of them. No finish and no fold is between
         this and the end of the transaction, as the listener is locked."""
         most = min(limit, FEW_ROWS)
-        query = self._work_from(connection, *self.work_key, self.work.c.place, self.work.c.revision)
-        rows = self.target._fetch(connection, query.order_by(self.work.c.place).limit(most + 1))
+        columns, mark = ", ".join(column.name for column in self.work_key), self.session.mark
+        first = f"WHERE place >= {mark} ORDER BY place LIMIT {mark}"
+        query = f"SELECT {columns}, place, revision FROM {self._work_name} {first}"
+        rows = self.target.fetch_raw(raw, query, (self._lowest(connection), most + 1))
         if not rows:
             return NOTHING
         keys = self.target._keys(rows)
-        lease = self.target.queue.lease_few(connection, owner, keys, ttl_s) if len(rows) <= most else None
+        lease = self.target.queue.lease_few(connection, raw, owner, keys, ttl_s) if len(rows) <= most else None
         if lease is None:
             return None
         failpoint("in-claim")
@@ -237,7 +253,8 @@ class SqlFeed(ABC):
     def _lowest(self, connection: sa.Connection) -> int:
         """A place that no row of work is below: what was cleared lately is not walked over again."""
         if time.monotonic() - self._floor_at > FLOOR_S:
-            self._floor = connection.scalar(sa.select(sa.func.min(self.work.c.place))) or 0
+            with self.session.driver(connection) as raw:
+                self._floor = raw.execute(f"SELECT min(place) FROM {self._work_name}").fetchone()[0] or 0
             self._floor_at = time.monotonic()
         return self._floor
 

@@ -95,17 +95,23 @@ class SqlQueue:
                 self._count_release(connection)
         return identifier
 
-    def lease_few(self, connection: sa.Connection, owner: str, keys: Sequence[Key], ttl_s: float) -> str | None:
-        """Lease these keys inside an open transaction; None where a live lease holds one of them."""
-        connection.execute(sa.update(output).where(output.c.id == self._output).values(released=output.c.released))
-        others, freed = self._live_keys(connection, "")
-        if freed:
-            self._count_release(connection)
-        if not others.isdisjoint(keys):
-            return None
-        identifier = uuid.uuid4().hex
-        self._insert(connection, identifier, owner, keys, ttl_s)
-        return identifier
+    def lease_few(
+        self, connection: sa.Connection, raw: Any, owner: str, keys: Sequence[Key], ttl_s: float
+    ) -> str | None:
+        """Lease these keys inside an open transaction, of which ``raw`` is the driver's connection; None where a live
+        lease holds one of them."""
+        registry, leases = self._session.own(output.name), self._session.own(lease.name)
+        raw.execute(f"UPDATE {registry} SET released = released WHERE id = {self._output}")
+        if raw.execute(f"SELECT 1 FROM {leases} WHERE output_id = {self._output} LIMIT 1").fetchone() is not None:
+            others, freed = self._live_keys(connection, "")
+            if freed:
+                self._count_release(connection)
+            if not others.isdisjoint(keys):
+                return None
+        entry = self._entry(uuid.uuid4().hex, owner, keys, ttl_s)
+        marks = ", ".join([self._session.mark] * len(entry))
+        raw.execute(f"INSERT INTO {leases} ({', '.join(entry)}) VALUES ({marks})", tuple(entry.values()))
+        return str(entry["id"])
 
     def release_work(self, connection: sa.Connection, identifier: str) -> None:
         """Give up one lease inside an open transaction."""
@@ -118,12 +124,13 @@ class SqlQueue:
     def _insert(
         self, connection: sa.Connection, identifier: str, owner: str, keys: Sequence[Key], ttl_s: float
     ) -> None:
-        connection.execute(
-            sa.insert(lease).values(
-                id=identifier, output_id=self._output, owner=owner, process=this_process(),
-                expires_at=time.time() + ttl_s, keys=dump_keys(keys),
-            )
-        )  # fmt: skip
+        connection.execute(sa.insert(lease).values(self._entry(identifier, owner, keys, ttl_s)))
+
+    def _entry(self, identifier: str, owner: str, keys: Sequence[Key], ttl_s: float) -> dict[str, Any]:
+        return {
+            "id": identifier, "output_id": self._output, "owner": owner, "process": this_process(),
+            "expires_at": time.time() + ttl_s, "keys": dump_keys(keys),
+        }  # fmt: skip
 
     def renew(self, owner: str, ttl_s: float) -> None:
         with self._write() as connection:

@@ -56,6 +56,10 @@ class SqlSession(ABC):
     columns_type: ClassVar[type[SqlColumns]]
     own_tables: OwnTables
     """Given by the backend, which knows the triggers."""
+    mark: ClassVar[str]
+    """What stands for a parameter in the driver's own statements."""
+    locking: ClassVar[str] = ""
+    """What follows a query whose rows are to stay as they are until the transaction ends."""
 
     def __init__(self, engine: sa.Engine, settings: Settings, *, owned: bool) -> None:
         self.engine, self.settings, self._owned = engine, settings, owned
@@ -83,6 +87,10 @@ class SqlSession(ABC):
     @abstractmethod
     def epoch_s(self, time: str) -> str:
         """SQL of an outbox's time as seconds since 1970."""
+
+    @abstractmethod
+    def driver(self, connection: sa.Connection) -> AbstractContextManager[Any]:
+        """The driver's connection below one of SQLAlchemy's: its plain statements cost a tenth of the time."""
 
     @abstractmethod
     def writing_raw(self) -> AbstractContextManager[Any]:

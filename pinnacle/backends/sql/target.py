@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -101,7 +101,12 @@ class SqlTarget(ABC):
 
     def reread_within(self, connection: sa.Connection, keys: Sequence[Key]) -> Page:
         """`reread` of few keys by a statement of an open transaction."""
-        return self._read_part(connection, keys, 0, with_state=True)
+        rows = self._fetch(connection, *self._few_select(keys))
+        return self._page(rows, 0, with_state=True)
+
+    def _few_select(self, keys: Sequence[Key]) -> tuple[Any, Mapping[str, Any]]:
+        """The query for pages of few keys, which is made once where that is possible, and its parameters."""
+        return self._page_select(partial(self._among, keys), None, with_state=True), {}
 
     def _read_part(self, connection: sa.Connection, keys: Sequence[Key], generation: int, *, with_state: bool) -> Page:
         rows = self._fetch(connection, self._page_select(partial(self._among, keys), None, with_state=with_state))
@@ -142,13 +147,19 @@ class SqlTarget(ABC):
             return sa.literal(key, Raw())
         return sa.tuple_(*(sa.literal(part, Raw()) for part in key))
 
-    def _fetch(self, connection: sa.Connection, statement: Any) -> list[Any]:
+    def _fetch(
+        self, connection: sa.Connection, statement: Any, parameters: Mapping[str, Any] | None = None
+    ) -> list[Any]:
         """The rows as the driver gives them, before SQLAlchemy's types touch them."""
-        result = connection.execute(statement)
+        result = connection.execute(statement, parameters)
         try:
             return list(result.cursor.fetchall())
         finally:
             result.close()
+
+    @abstractmethod
+    def fetch_raw(self, raw: Any, statement: str, parameters: Sequence[Any]) -> list[Any]:
+        """The rows of a query by a plain statement of the driver, their keys first."""
 
     @abstractmethod
     def _page_select(self, within: Within | None, limit: int | None, *, with_state: bool) -> Any:

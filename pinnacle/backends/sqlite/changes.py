@@ -45,7 +45,7 @@ class SqliteFeed(SqlFeed):
         kinds = [f"k{i} {self._declared(name)}" for i, name in enumerate(self.key)]
         filled = [f"{kind} NOT NULL" for kind in kinds]
         listed = ", ".join(f"k{i}" for i in range(len(kinds)))
-        work = self.session.own(f"{WORK_PREFIX}{self.number}")
+        work = self._work_name
         return [
             f"CREATE TABLE IF NOT EXISTS {self.outbox} (id INTEGER PRIMARY KEY, {', '.join(kinds)}, "
             f"{CHANGED_AT} REAL NOT NULL DEFAULT (julianday('now')))",
@@ -155,34 +155,34 @@ class SqliteFeed(SqlFeed):
             return connection.exec_driver_sql(f"SELECT 1 FROM {self.outbox} LIMIT 1").first() is not None
 
     def _has_news(self) -> bool:
-        work = self.session.own(f"{WORK_PREFIX}{self.number}")
-        with self.session.reading() as connection:
-            query = f"SELECT 1 WHERE EXISTS (SELECT 1 FROM {self.outbox}) OR EXISTS (SELECT 1 FROM {work})"
-            return connection.exec_driver_sql(query).first() is not None
+        work = self._work_name
+        query = f"SELECT 1 WHERE EXISTS (SELECT 1 FROM {self.outbox}) OR EXISTS (SELECT 1 FROM {work})"
+        with self.session.reading() as connection, self.session.driver(connection) as raw:
+            return raw.execute(query).fetchone() is not None
 
-    def _fold_some(self, connection: sa.Connection, position: str) -> tuple[int, bool]:
+    def _fold_some(self, raw: Any, position: str) -> tuple[int, bool]:
         """``position`` holds the last place given out. Places are counted here, as the outbox's own
         numbers begin anew when it is empty: AUTOINCREMENT would cost the user's insert a sixth of its time."""
-        run = connection.exec_driver_sql
-        last = run(f"SELECT id FROM {self.outbox} ORDER BY id LIMIT 1 OFFSET {self.fold_rows - 1}").scalar()
-        if last is None:
-            last = run(f"SELECT max(id) FROM {self.outbox}").scalar()
+        run, outbox = raw.execute, self.outbox
+        first, last = run(
+            f"SELECT (SELECT min(id) FROM {outbox}), coalesce((SELECT id FROM {outbox} ORDER BY id LIMIT 1 "
+            f"OFFSET {self.fold_rows - 1}), (SELECT max(id) FROM {outbox}))"
+        ).fetchone()
         if last is None:
             return 0, False
-        given_out = int(position or 0)
-        ahead = given_out + 1 - int(run(f"SELECT min(id) FROM {self.outbox}").scalar() or 0)
-        work = self.session.own(f"{WORK_PREFIX}{self.number}")
+        ahead = int(position or 0) + 1 - first
+        work = self._work_name
         keys = ", ".join(f"k{i}" for i in range(len(self.key)))
         run(
             f"INSERT INTO {work} (place, {keys}, revision, at) SELECT max(id) + {ahead}, {keys}, 0, "
             f"{self.session.epoch_s(f'min({CHANGED_AT})')} "
-            f"FROM {self.outbox} WHERE id <= {last} AND k0 IS NOT NULL GROUP BY {keys} "
+            f"FROM {outbox} WHERE id <= {last} AND k0 IS NOT NULL GROUP BY {keys} "
             f"ON CONFLICT ({keys}) DO UPDATE SET revision = excluded.place"
         )
-        wants_sweep = run(f"SELECT 1 FROM {self.outbox} WHERE id <= {last} AND k0 IS NULL LIMIT 1").first() is not None
-        count = run(f"DELETE FROM {self.outbox} WHERE id <= {last}").rowcount
-        connection.execute(self._update(position=str(last + ahead), folded_at=time.time()))
-        return count, wants_sweep
+        marker = run(f"SELECT 1 FROM {outbox} WHERE id <= {last} AND k0 IS NULL LIMIT 1").fetchone()
+        count = run(f"DELETE FROM {outbox} WHERE id <= {last}").rowcount
+        self._note(raw, position=str(last + ahead), folded_at=time.time())
+        return count, marker is not None
 
     def _append(self, connection: sa.Connection, keys: Sequence[Key]) -> None:
         raw: Any = connection.connection.driver_connection
@@ -196,7 +196,7 @@ class SqliteFeed(SqlFeed):
             raw.execute(f"INSERT INTO {self.outbox} ({listed}) VALUES ({', '.join(casts)})", values)
 
     def _clear_work(self, connection: sa.Connection, places: Sequence[int], newest: int, *, is_range: bool) -> None:
-        work = self.session.own(f"{WORK_PREFIX}{self.number}")
+        work = self._work_name
         values: list[Any]
         chosen, values = "place IN (SELECT value FROM json_each(?))", [json.dumps(list(places))]
         if is_range:
@@ -204,7 +204,7 @@ class SqliteFeed(SqlFeed):
         connection.exec_driver_sql(f"DELETE FROM {work} WHERE {chosen} AND revision <= {newest}", tuple(values))
 
     def _settle(self, claim: Claim, batch: OutputBatch) -> bool:
-        own, work = self.session.own, self.session.own(f"{WORK_PREFIX}{self.number}")
+        own, work = self.session.own, self._work_name
         places = json.dumps(list(claim.places))
         return self.target.write_all(
             batch,
@@ -221,7 +221,7 @@ class SqliteFeed(SqlFeed):
     def _requeue(self, connection: sa.Connection, places: Sequence[int]) -> None:
         mine = listener.c.output_id == self.number
         given_out = int(connection.scalar(sa.select(listener.c.position).where(mine)) or 0)
-        work = self.session.own(f"{WORK_PREFIX}{self.number}")
+        work = self._work_name
         moves = [(given_out + n, place) for n, place in enumerate(places, 1)]
         connection.exec_driver_sql(f"UPDATE {work} SET place = ? WHERE place = ?", moves)
         connection.execute(self._update(position=str(given_out + len(places))))

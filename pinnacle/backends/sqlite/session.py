@@ -30,6 +30,7 @@ class SqliteSession(SqlSession):
     schema: ClassVar[str | None] = None
     columns: SqliteColumns
     columns_type = SqliteColumns
+    mark: ClassVar[str] = "?"
 
     def __init__(self, engine: sa.Engine, settings: Settings, *, owned: bool) -> None:
         super().__init__(engine, settings, owned=owned)
@@ -101,27 +102,27 @@ class SqliteSession(SqlSession):
     @contextmanager
     def writing_raw(self) -> Iterator[Any]:
         """The driver's connection, in autocommit; a transaction left open is committed, or rolled back on error."""
-        errors = self.dialect.loaded_dbapi
-        with self._same_file(), self.errors(), self._writers.connect() as connection:
-            raw: Any = connection.connection.driver_connection
+        with self._same_file(), self.errors(), self._writers.connect() as connection, self.driver(connection) as raw:
             try:
                 yield raw
                 raw.commit()
-            except (errors.IntegrityError, errors.DataError, OverflowError) as error:
-                raw.rollback()
-                raise RowRejected(f"the database refused a value: {error}") from error
-            except errors.Error as error:
-                raw.rollback()
-                if any(words in str(error) for words in ABOUT_A_ROW):
-                    raise RowRejected(f"the database refused a value: {error}") from error
-                if "readonly" in str(error):
-                    raise UnsupportedTable(
-                        f"the database is read-only, so no output can be written: {error}"
-                    ) from error
-                raise refused(str(error)) from error
             except BaseException:  # the unit of work: one transaction, rolled back; raised again
                 raw.rollback()
                 raise
+
+    @contextmanager
+    def driver(self, connection: sa.Connection) -> Iterator[Any]:
+        errors = self.dialect.loaded_dbapi
+        try:
+            yield connection.connection.driver_connection
+        except (errors.IntegrityError, errors.DataError, OverflowError) as error:
+            raise RowRejected(f"the database refused a value: {error}") from error
+        except errors.Error as error:
+            if any(words in str(error) for words in ABOUT_A_ROW):
+                raise RowRejected(f"the database refused a value: {error}") from error
+            if "readonly" in str(error):
+                raise UnsupportedTable(f"the database is read-only, so no output can be written: {error}") from error
+            raise refused(str(error)) from error
 
     def lock_migration(self, connection: sa.Connection) -> None:
         """BEGIN IMMEDIATE has locked the file already."""
@@ -133,7 +134,7 @@ class SqliteSession(SqlSession):
 
     def wake(self) -> SqliteWake:
         """A wait for writes of others, on a connection that makes none."""
-        return SqliteWake(self._work)
+        return SqliteWake(self._work.connect(), self.driver)
 
 
 def _identity(file: str) -> tuple[int, int] | None:

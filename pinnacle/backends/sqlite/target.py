@@ -13,9 +13,9 @@ from __future__ import annotations
 import json
 import operator
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain, compress
 from typing import Any
 
@@ -77,15 +77,24 @@ class SqliteTarget(SqlTarget):
             statement = statement.where(within(source.key))
         return statement if limit is None else statement.limit(limit)
 
-    def _fetch(self, connection: sa.Connection, statement: Any) -> list[Any]:
+    def _fetch(
+        self, connection: sa.Connection, statement: Any, parameters: Mapping[str, Any] | None = None
+    ) -> list[Any]:
+        raw = connection.connection.driver_connection
+        return self._leniently(raw, lambda: super(SqliteTarget, self)._fetch(connection, statement, parameters))
+
+    def fetch_raw(self, raw: Any, statement: str, parameters: Sequence[Any]) -> list[Any]:
+        return self._leniently(raw, lambda: raw.execute(statement, parameters).fetchall())
+
+    def _leniently(self, raw: Any, fetch: Callable[[], list[Any]]) -> list[Any]:
         """The rows; text that is not UTF-8, which other programs store freely, with escapes for its bytes."""
         try:
-            return super()._fetch(connection, statement)
+            return fetch()
         except self.session.dialect.loaded_dbapi.OperationalError as error:
             if "decode to UTF-8" not in str(error):
                 raise
-        with lenient(connection.connection.driver_connection):
-            return super()._fetch(connection, statement)
+        with lenient(raw):
+            return fetch()
 
     def _among(self, keys: Sequence[Key], key: Sequence[Any]) -> Any:
         """Whole numbers by one JSON array, which is taken apart sooner than as many parameters are bound."""
@@ -93,8 +102,28 @@ class SqliteTarget(SqlTarget):
             if any(map(self._is_escaped, keys)):
                 return key_tuple(key).in_([self._raw_literal(each) for each in keys])
             return super()._among(keys, key)
-        listed = sa.func.json_each(sa.literal(json.dumps(list(keys)), Raw())).table_valued("value")
+        return self._among_listed(sa.literal(json.dumps(list(keys)), Raw()), key)
+
+    def _among_listed(self, numbers: Any, key: Sequence[Any]) -> Any:
+        listed = sa.func.json_each(numbers).table_valued("value")
         return key[0].in_(sa.select(listed.c.value))
+
+    def _few_select(self, keys: Sequence[Key]) -> tuple[Any, Mapping[str, Any]]:
+        if self.width > 1 or any(map(self._is_escaped, keys)):
+            return super()._few_select(keys)
+        if set(map(type, keys)) == {int}:
+            return self._among_few_numbers, {"pinnacle_keys": json.dumps(list(keys))}
+        return self._among_few, {"pinnacle_keys": list(keys)}
+
+    @cached_property
+    def _among_few_numbers(self) -> Any:
+        numbers = sa.bindparam("pinnacle_keys", type_=Raw())
+        return self._page_select(partial(self._among_listed, numbers), None, with_state=True)
+
+    @cached_property
+    def _among_few(self) -> Any:
+        keys = sa.bindparam("pinnacle_keys", type_=Raw(), expanding=True)
+        return self._page_select(lambda key: key[0].in_(keys), None, with_state=True)
 
     def _is_escaped(self, key: Key) -> bool:
         return is_escaped(key) if self.width == 1 else any(map(is_escaped, key))
@@ -209,7 +238,6 @@ class SqliteTarget(SqlTarget):
         prepared = batch.prepared if batch.prepared is not None else self.prepare(batch).prepared
         with self.session.writing_raw() as connection:
             self._fill(connection.execute, prepared)
-            self._give_way(connection)
             connection.execute("BEGIN IMMEDIATE")
             began = time.perf_counter()
             *_, has_triggers = self._sql.guard(connection.execute)

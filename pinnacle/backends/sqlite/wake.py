@@ -4,36 +4,41 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
 
 import sqlalchemy as sa
 
-from pinnacle.backends.sql.session import wrapped_errors
-
-POLL_S = 0.005
+POLL_S, BUSY_POLL_S = 0.005, 0.001
+BUSY_S = 0.25
+"""For so long after a write the next one is looked for more often."""
 
 
 class SqliteWake:
     """See `Wake`. ``PRAGMA data_version`` costs microseconds and does not see the connection's own writes."""
 
-    def __init__(self, engine: sa.Engine) -> None:
-        self._connection = engine.connect()
-        self._seen = self._version()
+    def __init__(
+        self, connection: sa.Connection, driver: Callable[[sa.Connection], AbstractContextManager[Any]]
+    ) -> None:
+        self._connection, self._driver = connection, driver
+        self._seen, self._seen_at = self._version(), float("-inf")
 
     def wait(self, timeout_s: float, stop: threading.Event) -> bool:
         until = time.monotonic() + timeout_s
         while not stop.is_set():
-            version = self._version()
+            version, now = self._version(), time.monotonic()
             if version != self._seen:
-                self._seen = version
+                self._seen, self._seen_at = version, now
                 return True
-            if time.monotonic() >= until:
+            if now >= until:
                 return False
-            stop.wait(POLL_S)
+            stop.wait(BUSY_POLL_S if now - self._seen_at < BUSY_S else POLL_S)
         return False
 
     def _version(self) -> int:
-        with wrapped_errors():
-            return int(self._connection.exec_driver_sql("PRAGMA data_version").scalar() or 0)
+        with self._driver(self._connection) as raw:
+            return int(raw.execute("PRAGMA data_version").fetchone()[0])
 
     def close(self) -> None:
         self._connection.close()

@@ -1,7 +1,7 @@
 SELECT set_config('row_security', 'off', true), set_config('extra_float_digits', '1', true), set_config('plan_cache_mode', 'force_custom_plan', true);
 
-SELECT min(pinnacle.pinnacle_work_1.place) AS min_1
-  FROM pinnacle.pinnacle_work_1;
+SELECT min(place)
+  FROM "pinnacle"."pinnacle_work_1";
 
 SELECT set_config('row_security', 'off', true), set_config('extra_float_digits', '1', true), set_config('plan_cache_mode', 'force_custom_plan', true);
 

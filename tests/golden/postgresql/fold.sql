@@ -1,6 +1,6 @@
-SELECT pinnacle.pinnacle_listener.position, pinnacle.pinnacle_listener.version, pinnacle.pinnacle_listener.paused
-  FROM pinnacle.pinnacle_listener
-  WHERE pinnacle.pinnacle_listener.output_id = %(output_id_1)s::INTEGER FOR UPDATE;
+SELECT position, version, paused
+  FROM "pinnacle"."pinnacle_listener"
+  WHERE output_id = 1 FOR UPDATE;
 
 WITH taken AS (DELETE FROM "pinnacle"."pinnacle_outbox_1"
     WHERE ctid = ANY(ARRAY(SELECT ctid
@@ -21,6 +21,6 @@ WITH taken AS (DELETE FROM "pinnacle"."pinnacle_outbox_1"
   SELECT count(*), CAST(max(xid) AS text), bool_or(k0 IS NULL), CAST(pg_current_snapshot() AS text)
   FROM taken;
 
-UPDATE pinnacle.pinnacle_listener
-  SET position=%(position)s::VARCHAR, folded_at=%(folded_at)s
-  WHERE pinnacle.pinnacle_listener.output_id = %(output_id_1)s::INTEGER;
+UPDATE "pinnacle"."pinnacle_listener"
+  SET position = %s, folded_at = %s
+  WHERE output_id = 1;

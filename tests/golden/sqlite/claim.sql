@@ -1,5 +1,5 @@
-SELECT min(main.pinnacle_work_1.place) AS min_1
-  FROM main.pinnacle_work_1;
+SELECT min(place)
+  FROM "pinnacle_work_1";
 
 SELECT main.pinnacle_work_1.place
   FROM main.pinnacle_work_1
