@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +13,9 @@ from pinnacle.base.rows import Fields
 from pinnacle.components.calls import Named, by_length, call_batch
 from pinnacle.components.model import CallStyle, Model
 from pinnacle.runtime.flight import FLUSH_S, MAX_PORTION_BYTES
+from pinnacle.runtime.interrupts import is_interrupt
 from pinnacle.runtime.memory import bytes_of
 from pinnacle.runtime.outcomes import Failed, Outcomes, Unit, is_about_more
-from pinnacle.runtime.serial import INTERRUPTS
 
 BATCH_SIZES = {CallStyle.VALUE: 5000, CallStyle.BATCH: 256, CallStyle.ASYNC: 64}
 
@@ -32,12 +31,14 @@ class Caller:
     """A model bound to how its arguments are filled; counts its calls.
 
     ``outage``: why inputs that were put on their way last met no answer. ``halted``: why nothing more is asked at all.
+    ``is_interruptible``: a Ctrl-C may come up in the model's code; it never does in a worker's threads.
     """
 
     model: Model
     fields: Fields
     parameters: Mapping[str, Any]
     batch_size: int
+    is_interruptible: bool = True
     calls: int = 0
     outage: BaseException | None = None
     halted: BaseException | None = None
@@ -67,6 +68,10 @@ class Caller:
             return self._serial(unit.inputs)
         return iter((self.call(unit),))
 
+    def _ends(self, error: BaseException) -> bool:
+        """Whether an error of the model's is no row's, but somebody's wish that the prediction ends."""
+        return self.is_interruptible and is_interrupt(error)
+
     def _failed(self, position: int, error: BaseException, attempt: int) -> Failed:
         if halts_prediction(error) and self.halted is None:
             self.halted = error
@@ -86,10 +91,11 @@ class Caller:
             try:
                 outputs.extend(map(call, part))  # what was computed before an error stays in the list
                 _require_all(outputs, part)
-            except INTERRUPTS as error:
-                interrupted = error
-            except Exception as error:  # the unit of work: recorded, retried, then set aside
-                done.failed.append(self._failed(start + len(outputs), error, 1))
+            except BaseException as error:  # the unit of work: recorded, retried, then set aside
+                if self._ends(error):
+                    interrupted = error
+                else:
+                    done.failed.append(self._failed(start + len(outputs), error, 1))
             done.positions += range(start, start + len(outputs))
             done.outputs += outputs
             made = bytes_of(outputs)
@@ -163,11 +169,13 @@ class Caller:
         self.calls += 1
         try:
             outputs = self._outputs(unit, inputs)
-        except Exception as error:  # the unit of work: searched, retried, then set aside
+        except BaseException as error:  # the unit of work: searched, retried, then set aside
+            if self._ends(error):
+                raise
             if isinstance(error, ConfigError) and self.model.call_style is CallStyle.BATCH:
                 self.halted = self.halted or error  # it is about the call, and no row's fault
             return Outcomes(failed=[self._failed(position, error, attempt) for position in unit])
-        wrong = {i: output for i, output in enumerate(outputs) if isinstance(output, Exception)}
+        wrong = {i: output for i, output in enumerate(outputs) if isinstance(output, BaseException)}
         if not wrong:
             return Outcomes(unit, outputs)
         sound = [i for i in range(len(unit)) if i not in wrong]
@@ -189,7 +197,9 @@ class Caller:
         try:
             arguments, named = self.arguments(unit.inputs[0])
             return Outcomes([0], [await self.model.apredict_one(*arguments, **named, **self.parameters)])
-        except (Exception, asyncio.CancelledError) as error:  # the unit of work: recorded, retried, then set aside
+        except BaseException as error:  # the unit of work: recorded, retried, then set aside
+            if self._ends(error):
+                raise
             return Outcomes(failed=[self._failed(0, error, unit.attempt)])
 
     # -- arguments ---------------------------------------------------------------------------------

@@ -23,8 +23,9 @@ from pinnacle.base.outages import is_outage
 from pinnacle.components.model import CallStyle
 from pinnacle.runtime.caller import Caller
 from pinnacle.runtime.flight import Flight
+from pinnacle.runtime.interrupts import INTERRUPTS
 from pinnacle.runtime.outcomes import Failed, Landed, Outcomes, Unit, pick
-from pinnacle.runtime.serial import INTERRUPTS, Serial
+from pinnacle.runtime.serial import Serial
 
 OUTAGES_IN_A_ROW = 3
 

@@ -39,13 +39,13 @@ class Scope:
     def of(
         cls, model: Model, target: Target, options: PredictOptions, settings: PredictSettings, *, waits: bool = True
     ) -> Scope:
-        """The scope of a prediction that begins; one that ``waits`` has as much patience with its database as with a
-        provider."""
+        """The scope of a prediction that begins; one that ``waits`` does so in its user's thread, which a Ctrl-C may
+        interrupt, and has as much patience with its database as with a provider."""
         batch_size = options.batch_size or model.batch_size or BATCH_SIZES[model.call_style]
         info, database = target.info, DatabasePatience(settings.outage_patience_s) if waits else DatabasePatience()
         return cls(
             model=model, target=target, options=options, settings=settings,
-            caller=Caller(model, info.fields, options.parameters, batch_size),
+            caller=Caller(model, info.fields, options.parameters, batch_size, is_interruptible=waits),
             result=PredictResult(f"{info.table}.{info.name}", dry_run=options.dry_run),
             account=Account(settings, options.budget, database), database=database,
         )  # fmt: skip

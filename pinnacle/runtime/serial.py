@@ -9,10 +9,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 from pinnacle.runtime.flight import FLUSH_S, MAX_PORTION_BYTES
+from pinnacle.runtime.interrupts import INTERRUPTS
 from pinnacle.runtime.memory import bytes_of
 from pinnacle.runtime.outcomes import Landed, Outcomes, Unit
-
-INTERRUPTS = (KeyboardInterrupt, SystemExit)
 
 
 class Serial:

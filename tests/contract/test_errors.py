@@ -8,6 +8,7 @@ import pytest
 
 from pinnacle import ModelError, OutputCountMismatch, model
 from tests.contract.documents import blank, create_docs, outputs
+from tests.contract.listening import add, values
 from tests.models import note, picky, picky_batch
 
 
@@ -214,6 +215,39 @@ def test_exceptions_that_steer_python_itself_are_errors_of_their_row(backend, db
     result = run(backend, db, model(function, identifier="m", output_type=str, retry_delay_s=0, **options))
     assert (result.written, result.failed) == (2, 1)
     assert outputs(backend, db, "body", "m") == {1: "A", 2: blank(backend), 3: "C"}
+
+
+STYLES = {"threads": {"concurrency": 2}, "batch": {"batch": True}}
+
+
+@pytest.mark.anywhere
+@pytest.mark.parametrize("is_listener", [False, True], ids=["predict", "listener"])
+@pytest.mark.parametrize("style", ["value", "threads", "batch", "async"])
+def test_a_model_that_ends_the_process_has_failed_on_its_row(backend, db, style, is_listener):
+    create_docs(backend, *"abcde")
+    raised = {"b": SystemExit(3), "c": asyncio.CancelledError(), "d": GeneratorExit(), "e": KeyboardInterrupt()}
+
+    def ending(body):
+        if body in raised and (is_listener or body != "e"):
+            raise raised[body]
+        return body.upper()
+
+    async def ending_async(body):
+        return ending(body)
+
+    function = {"batch": lambda batch: list(map(ending, batch)), "async": ending_async}.get(style, ending)
+    ended = model(function, identifier="m", output_type=str, retry_delay_s=0, **STYLES.get(style, {}))
+    if is_listener:
+        add(backend, db, ended)
+        db.listen()
+        db.drain()
+    else:
+        assert (run(backend, db, ended, output="loud").failed) == 3
+    assert {error.key: error.error for error in db.errors()} == {
+        2: "SystemExit", 3: "CancelledError", 4: "GeneratorExit", **({5: "KeyboardInterrupt"} if is_listener else {})
+    }  # fmt: skip
+    fine = {1: "A"} if is_listener else {1: "A", 5: "E"}
+    assert {key: value for key, value in values(backend).items() if value} == fine
 
 
 class Unprintable(Exception):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import signal
+import sys
 import threading
 from typing import Any
 
@@ -107,12 +110,81 @@ def test_a_stop_iteration_is_a_failure_and_not_the_end(style):
     assert (sorted(outputs), sorted(failed)) == ([0, 1, 2, 4, 5, 6, 7], [3])
 
 
+class Ended(BaseException):
+    """An exception of a user's own that ``except Exception`` does not catch."""
+
+
+ODD = [SystemExit(3), asyncio.CancelledError(), GeneratorExit(), Ended("no"), BaseExceptionGroup("two", [Ended()])]
+
+
 @pytest.mark.parametrize("style", STYLES)
-@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
-def test_an_interrupt_comes_through_after_what_is_done(style, interrupt):
+@pytest.mark.parametrize("raised", ODD, ids=lambda error: type(error).__name__)
+def test_an_exception_of_any_class_is_its_inputs_failure(style, raised):
+    def odd(value):
+        if value == 3:
+            raise raised
+        return value
+
+    outputs, failed, caller = results(made(style, odd, max_attempts=2), list(range(8)))
+    assert (sorted(outputs), sorted(failed)) == ([0, 1, 2, 4, 5, 6, 7], [3])
+    assert (failed[3].error, failed[3].attempts, caller.halted) == (raised, 2, None)
+
+
+def test_a_batch_may_answer_with_an_exception_of_any_class():
+    @model(batch=True, output_type=int, max_attempts=1)
+    def m(values):
+        return [SystemExit() if value == 1 else value for value in values]
+
+    outputs, failed, _ = results(m, [0, 1, 2])
+    assert (outputs, sorted(failed)) == ({0: 0, 2: 2}, [1])
+
+
+def ctrl_c():
+    raise KeyboardInterrupt
+
+
+class Ending:
+    def __call__(self, *_):
+        sys.exit(143)
+
+    def end(self, *_):
+        self()
+
+
+def terminate():
+    signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("style", "interrupt", "raised"),
+    [*((style, ctrl_c, KeyboardInterrupt) for style in STYLES),
+     *((style, terminate, SystemExit) for style in ("value", "batch"))],
+)  # fmt: skip
+def test_an_interrupt_comes_through_after_what_is_done(style, interrupt, raised):
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        done = interrupted_at_12(style, interrupt, raised)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert len(done) >= 8
+    assert 12 not in done
+
+
+@pytest.mark.parametrize("handler", [Ending(), Ending().end, functools.partial(Ending(), 1)])
+def test_any_handler_of_a_signal_may_end_a_run(handler):
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        assert len(interrupted_at_12("value", terminate, SystemExit)) >= 8
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def interrupted_at_12(style, interrupt, raised):
+    """What came back before the error that was raised."""
+
     def interrupted(value):
         if value == 12:
-            raise interrupt
+            interrupt()
         return value
 
     caller = Caller(made(style, interrupted), Fields(("x",)), {}, 4)
@@ -122,10 +194,22 @@ def test_an_interrupt_comes_through_after_what_is_done(style, interrupt):
         for portion in outcomes_of(caller, list(range(20))):
             done.extend(portion.positions)
 
-    with pytest.raises(interrupt):
+    with pytest.raises(raised):
         consume()
-    assert len(done) >= 8
-    assert 12 not in done
+    return done
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_where_nobody_can_interrupt_it_an_interrupt_is_the_inputs_failure(style):
+    def interrupted(value):
+        if value == 3:
+            raise KeyboardInterrupt
+        return value
+
+    caller = Caller(made(style, interrupted, max_attempts=1), Fields(("x",)), {}, 4, is_interruptible=False)
+    found = list(outcomes_of(caller, list(range(8))))
+    assert sorted(position for done in found for position in done.positions) == [0, 1, 2, 4, 5, 6, 7]
+    assert [item.position for done in found for item in done.failed] == [3]
 
 
 def test_portions_are_no_larger_than_a_batch():
