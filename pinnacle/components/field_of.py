@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from pinnacle.base.errors import ConfigError
 from pinnacle.base.types import Boolean, Float, Integer, Json, OutputType, Text
+from pinnacle.components.json_schema import ANY, kinds_of, properties_of
 from pinnacle.components.model import Model
 
 
@@ -18,35 +20,33 @@ class FieldOf(Model):
 
     def predict_one(self, value: Any) -> Any:
         found = value.get(self.field) if isinstance(value, dict) else None
-        return float(found) if isinstance(self.output_type, Float) and isinstance(found, int) else found
+        if isinstance(self.output_type, Float) and isinstance(found, int) and not isinstance(found, bool):
+            return float(found)
+        if isinstance(self.output_type, Integer) and isinstance(found, float) and found.is_integer():
+            return int(found)  # 3.0 is an integer to JSON Schema
+        return found
 
 
 def column_type(schema: Any, field: str) -> OutputType:
-    """The type of the column that a schema's property fills: text, a number or a boolean; JSON for all else."""
-    properties = schema.get("properties", {})
-    declared = _followed(properties.get(field, {}), schema)
-    options = [_followed(option, schema) for option in declared.get("anyOf", [declared])]
-    kinds = {_kind(option) for option in options} - {"null"}
-    return _TYPES.get(kinds.pop(), Json)() if len(kinds) == 1 else Json()
+    """The type of the column that a schema's property fills: text, a number, a boolean, or JSON for objects and lists.
+
+    ConfigError for a property whose values no column holds all of.
+    """
+    kinds = kinds_of(properties_of(schema).get(field), schema) - {"null"}
+    for held, made in _TYPES:
+        if kinds <= held:
+            return made()
+    told = "of any type" if ANY in kinds else f"of several types ({', '.join(sorted(kinds))})"
+    raise ConfigError(
+        f"the field {field!r} has values {told}, and no column holds them all: give it one type, or read it from the "
+        "column of the whole answer"
+    )
 
 
-def _followed(declared: Any, schema: Any) -> Any:
-    """What a reference within a schema leads to; a schema of one reference is that."""
-    alone = declared.get("allOf", [None])
-    if len(alone) == 1 and alone[0]:
-        declared = alone[0]
-    _, _, name = declared.get("$ref", "").rpartition("/")
-    return schema.get("$defs", schema.get("definitions", {})).get(name, declared) if name else declared
-
-
-def _kind(declared: Any) -> str:
-    """The JSON type that a schema names, or that all its constants have."""
-    if isinstance(declared.get("type"), str):
-        return str(declared["type"])
-    constants = declared.get("enum", [declared["const"]] if "const" in declared else [])
-    kinds = {_NAMES.get(type(constant), "") for constant in constants}
-    return kinds.pop() if len(kinds) == 1 else ""
-
-
-_NAMES = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
-_TYPES: dict[str, type[OutputType]] = {"string": Text, "integer": Integer, "number": Float, "boolean": Boolean}
+_TYPES: tuple[tuple[frozenset[str], type[OutputType]], ...] = (
+    (frozenset({"string"}), Text),
+    (frozenset({"integer"}), Integer),
+    (frozenset({"integer", "number"}), Float),
+    (frozenset({"boolean"}), Boolean),
+    (frozenset({"object", "array"}), Json),
+)

@@ -41,7 +41,8 @@ class BaseLLM(MeteredModel):
     result goes into the template. ``examples``: (input, answer) pairs. Keywords that neither
     names are sent to the model; ``inference_kwargs`` are sent with every call, and `predict`'s win.
     ``output_schema`` (a Pydantic model, or a JSON Schema) or ``choices`` give the answer a form: an answer that
-    does not fit is asked for again, ``max_reasks`` times. ``context_window``: tokens that prompt and
+    does not fit is asked for again, ``max_reasks`` times. It may stand after thoughts (``<think>``), in a fence, or
+    among prose, unless ``strict_answers=True`` wants it and nothing else. ``context_window``: tokens that prompt and
     answer may have together; longer input is cut with a warning, or refused with ``overflow="error"``.
     """
 
@@ -59,11 +60,12 @@ class BaseLLM(MeteredModel):
     output_schema: Any = None
     choices: list[str] | None = None
     max_reasks: int = 2
+    strict_answers: bool = False
     context_window: int | None = None
     overflow: Literal["cut", "error"] = "cut"
 
     def __post_init__(self) -> None:
-        self.form: AnswerForm | None = answer_form(self.output_schema, self.choices)
+        self.form: AnswerForm | None = answer_form(self.output_schema, self.choices, is_strict=self.strict_answers)
         if isinstance(self.output_schema, Mapping):
             self.output_schema = dict(self.output_schema)
         super().__post_init__()
@@ -327,6 +329,8 @@ def _check_fields(model: BaseLLM) -> None:
         raise ConfigError(f"inference_kwargs is a dict of keywords for the model, not {model.inference_kwargs!r}")
     if model.overflow not in ("cut", "error"):
         raise ConfigError(f"overflow= is 'cut' or 'error', not {model.overflow!r}")
+    if not isinstance(model.strict_answers, bool):
+        raise ConfigError(f"strict_answers is True or False, not {model.strict_answers!r}")
     if model.context_window is not None:
         check_whole("context_window", model.context_window)
     if isinstance(model.max_reasks, bool) or not isinstance(model.max_reasks, int) or model.max_reasks < 0:

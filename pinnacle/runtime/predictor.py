@@ -17,6 +17,7 @@ from pinnacle.base.types import Items
 from pinnacle.catalog.catalog import Catalog
 from pinnacle.components.component import Component
 from pinnacle.components.field_of import FieldOf, column_type
+from pinnacle.components.json_schema import properties_of
 from pinnacle.components.listener import Listener
 from pinnacle.components.model import Model
 from pinnacle.components.side import Side, place_of
@@ -154,7 +155,7 @@ class Predictor:
                 f"{request.model.identifier!r} has not; name one column"
             )
         _check_columns(request)
-        known = schema.get("properties", {})
+        known = properties_of(schema)
         if unknown := [name for name in request.output if name not in known]:
             raise ConfigError(f"the schema has no field {unknown[0]!r}; it has {', '.join(map(repr, known))}")
         whole = replace(request, output=None)
@@ -345,6 +346,6 @@ def _check_columns(request: PredictRequest) -> None:
 
 
 def _answer_schema(model: Model) -> Mapping[str, Any] | None:
-    """The JSON Schema that a model's answers fit, where it has an output_schema."""
+    """The JSON Schema of a model's outputs, where it has an output_schema."""
     form: Any = getattr(model, "form", None)
-    return None if form is None or getattr(model, "output_schema", None) is None else form.schema
+    return None if form is None or getattr(model, "output_schema", None) is None else form.output_schema
