@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from pinnacle.base import forks
 
-loading_lock = threading.RLock()
+loading_lock = forks.rlock()
 """Held by whoever loads weights or makes a model of them, also to train it."""

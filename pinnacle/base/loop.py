@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import os
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, wait
 from typing import Any, Generic, TypeVar
+
+from pinnacle.base import forks
 
 T = TypeVar("T")
 
@@ -23,8 +24,10 @@ WAKE_S = 0.1
 stop_requested: contextvars.ContextVar[threading.Event | None] = contextvars.ContextVar("stop_requested", default=None)
 """Set where somebody may ask a blocking function to stop."""
 
-_lock = threading.Lock()
-_threads: dict[int, LoopThread] = {}
+_lock = forks.lock()
+_threads: list[LoopThread] = []
+"""The one that runs, if it was needed yet."""
+
 _passing: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 
 
@@ -166,13 +169,20 @@ class Call(Generic[T]):
 
 
 def _background() -> LoopThread:
-    """This process's loop; a forked child gets its own, as threads do not survive a fork."""
-    pid = os.getpid()
+    """This process's loop; a forked child gets its own."""
     with _lock:
-        if pid not in _threads:
-            _threads.clear()
-            _threads[pid] = LoopThread()
-        return _threads[pid]
+        if not _threads:
+            _threads.append(LoopThread())
+        return _threads[0]
+
+
+def _renew() -> None:
+    """The parent's loop is left as it is: to close it here would take its wakeups away there."""
+    forks.leave_to_parent(*_threads, *_passing)
+    _threads.clear()
+
+
+forks.renew_in_child(_renew)
 
 
 def _run_beside(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -7,9 +7,9 @@ coroutines or threads, counts there.
 from __future__ import annotations
 
 import contextvars
-import threading
 from dataclasses import dataclass, fields
 
+from pinnacle.base import forks
 from pinnacle.base.errors import BudgetReached
 
 ROUNDING = 1e-9
@@ -48,7 +48,7 @@ class Meter:
         self.budget = budget
         self.total = Usage()
         self._untaken, self._reserved, self._most = Usage(), 0.0, 0.0
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
 
     def reserve(self, expected: float) -> float | None:
         """Set aside what a call is expected to cost, and return it; BudgetReached where that is not left.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from pinnacle.base import limits
+from pinnacle.base import forks, limits
 
 _MAX_PORTION_BYTES = 8 * 1024 * 1024
 _COUNTERS = ("calls", "failed", "retried", "input_tokens", "output_tokens", "cached", "cost")
@@ -107,7 +106,7 @@ class TrimSchedule:
     """When a process trims a cache: at its first put, and whenever it has put `TRIM_EVERY` entries since."""
 
     def __init__(self) -> None:
-        self._put, self._lock = limits.TRIM_EVERY, threading.Lock()
+        self._put, self._lock = limits.TRIM_EVERY, forks.lock()
 
     def due(self, put: int) -> int:
         """Count ``put`` entries; how many may be deleted now, 0 where it is too early.

@@ -13,7 +13,6 @@ import importlib.util
 import re
 import sys
 import sysconfig
-import threading
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
+from pinnacle.base import forks
 from pinnacle.base.errors import ComponentError, MissingPlugin, UntrustedReference
 from pinnacle.components.component import Component, content_fields
 from pinnacle.components.function import FunctionModel
@@ -33,7 +33,7 @@ MAIN_MODULES = ("__main__", "__mp_main__")
 
 _MODULE_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _live: dict[tuple[str, str], Any] = {}
-_live_lock = threading.Lock()
+_live_lock = forks.lock()
 
 
 @dataclass(frozen=True)

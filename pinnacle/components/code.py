@@ -12,11 +12,11 @@ import linecache
 import os
 import symtable
 import sys
-import threading
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pinnacle.base import forks
 from pinnacle.components.acts import EVERYTHING
 from pinnacle.components.effects import Effects
 from pinnacle.components.statements import Statement, bound, statements_of
@@ -28,7 +28,7 @@ _CONTAINERS = (ast.Dict, ast.List, ast.Set, ast.DictComp, ast.ListComp, ast.SetC
 _SOURCE_ERRORS = (SyntaxError, ValueError, RecursionError, MemoryError, OSError)
 
 _modules: dict[str, tuple[Any, ModuleCode]] = {}
-_modules_lock = threading.Lock()
+_modules_lock = forks.lock()
 
 
 class ModuleCode:

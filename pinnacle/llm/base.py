@@ -7,11 +7,11 @@ guard (`prompts`) -> call (`sending`: limit, retry, record) -> process (`schemas
 from __future__ import annotations
 
 import dataclasses
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, ClassVar, Literal
 
+from pinnacle.base import forks
 from pinnacle.base.errors import ConfigError, InvalidAnswer, ModelError, OutputCountMismatch, halts_prediction
 from pinnacle.base.metering import Usage
 from pinnacle.base.outages import is_outage
@@ -302,7 +302,7 @@ class BaseLLMModel(BaseLLM):
                     self._is_ready = True
 
 
-_getting_ready = threading.RLock()
+_getting_ready = forks.rlock()
 
 
 def _reply_or_error(answer: Any) -> Reply | Exception:

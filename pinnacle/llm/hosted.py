@@ -7,13 +7,12 @@ import contextvars
 import dataclasses
 import inspect
 import os
-import threading
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from typing import Any, ClassVar, TypeVar
 
-from pinnacle.base import loop
+from pinnacle.base import forks, loop
 from pinnacle.base.errors import AccountRefused, ConfigError
 from pinnacle.components.component import SECRET_PREFIX, operational, resolved_secret, secret
 from pinnacle.llm.limiter import RateLimit, account_of, check_rate_limit, gate_of
@@ -134,9 +133,14 @@ class HostedModel(MeteredModel):
         answer = await asyncio.get_running_loop().run_in_executor(self.threads, call)
         return await answer if inspect.isawaitable(answer) else answer
 
+    def _renew(self) -> None:
+        """In a forked child, threads and a client of its own."""
+        forks.leave_to_parent(*(vars(self).pop(name, None) for name in ("threads", "client")))
+
     @cached_property
     def threads(self) -> ThreadPoolExecutor:
         """One thread for each request that may be in flight."""
+        forks.renew_in_child(self._renew)
         return ThreadPoolExecutor(self.max_batch_size, thread_name_prefix="pinnacle-llm")
 
 
@@ -172,12 +176,13 @@ class ByFunction(HostedModel):
         """What ``setup_fn(api_key)`` returned; called once, at the first call. None without one."""
         with _setting_up:
             if "client" not in vars(self):
+                forks.renew_in_child(self._renew)
                 key = resolved_secret(self.api_key, f"model {self.identifier!r}")
                 vars(self)["client"] = None if self.setup_fn is None else self.setup_fn(key)
             return vars(self)["client"]
 
 
-_setting_up = threading.RLock()
+_setting_up = forks.rlock()
 
 
 def _with_margin(limit: RateLimit) -> RateLimit:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import json
-import threading
 import weakref
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -18,7 +17,7 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
-from pinnacle.base import loop
+from pinnacle.base import forks, loop
 from pinnacle.base.distribution import with_extra
 from pinnacle.base.errors import MissingPlugin
 from pinnacle.llm.certificates import Certificate, tls_context
@@ -149,7 +148,7 @@ def _shown(raw: bytes) -> str:
 
 
 _sessions: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = weakref.WeakKeyDictionary()
-_making = threading.Lock()
+_making = forks.lock()
 
 
 @asynccontextmanager
@@ -177,6 +176,15 @@ def _close_all() -> None:
     """Close connections while the loop still runs, so that none is left to be warned of."""
     for session in list(_sessions.values()):
         loop.start(session.close()).outcome.exception(timeout=CLOSE_TIMEOUT_S)
+
+
+def _renew() -> None:
+    """The parent's connections are not closed here, also not at the end."""
+    forks.leave_to_parent(*_sessions.values())
+    _sessions.clear()
+
+
+forks.renew_in_child(_renew)
 
 
 def _timeout(connect_s: float) -> Any:

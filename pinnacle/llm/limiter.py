@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 
+from pinnacle.base import forks
 from pinnacle.base.errors import ConfigError, ProviderUnavailable
 from pinnacle.llm.pace import Pace
 
@@ -252,7 +253,17 @@ class Gate:
 
 _accounts: dict[tuple[str, str], Account] = {}
 _gates: dict[tuple[str, str, str], Gate] = {}
-_registry = threading.Lock()
+_registry = forks.lock()
+
+
+def _renew() -> None:
+    """Who waits in the parent does not wait here."""
+    forks.leave_to_parent(*_accounts.values(), *_gates.values())
+    _accounts.clear()
+    _gates.clear()
+
+
+forks.renew_in_child(_renew)
 
 
 def account_of(provider: str, secret: str | None) -> Account:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
+from pinnacle.base import forks
 from pinnacle.runtime.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -19,6 +20,11 @@ class LocalWorker:
         """What ended it, where nobody stopped it."""
         self._thread = threading.Thread(target=self._run, name="pinnacle-worker", daemon=True)
         self._thread.start()
+        forks.renew_in_child(self._renew)
+
+    def _renew(self) -> None:
+        """It works in the parent, and not in a forked child, where `stop` has nothing to wait for."""
+        self._stop = threading.Event()
 
     def _run(self) -> None:
         try:

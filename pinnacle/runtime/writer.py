@@ -9,7 +9,10 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from pinnacle.base import forks
+
 T = TypeVar("T")
+
 
 WAITING_BATCHES = 2
 SWITCH_INTERVAL_S = 0.0005
@@ -24,7 +27,14 @@ class _Brisk:
     """
 
     def __init__(self) -> None:
-        self._lock, self._users, self._usual_s = threading.Lock(), 0, 0.0
+        self._lock, self._users, self._usual_s = forks.lock(), 0, 0.0
+        forks.renew_in_child(self._renew)
+
+    def _renew(self) -> None:
+        """The parent's predictions are not at work in a forked child."""
+        if self._users:
+            self._users = 0
+            sys.setswitchinterval(self._usual_s)
 
     def __enter__(self) -> None:
         with self._lock:

@@ -12,6 +12,7 @@ import threading
 import pytest
 
 from pinnacle.base import loop
+from tests.forked import in_child
 
 variable = contextvars.ContextVar("variable", default="unset")
 
@@ -103,3 +104,29 @@ def test_a_forked_child_has_a_loop_of_its_own():
     child.join(timeout=600)
     assert child.exitcode == 0
     assert queue.get() == 42
+
+
+class OwnLoop(asyncio.SelectorEventLoop):
+    """A loop as uvloop's policy brings one."""
+
+
+class OwnPolicy(asyncio.DefaultEventLoopPolicy):
+    def new_event_loop(self) -> asyncio.AbstractEventLoop:
+        return OwnLoop()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_the_loop_is_that_of_the_programs_policy():
+    async def look() -> str:
+        return type(asyncio.get_running_loop()).__name__
+
+    def child() -> list[str]:
+        asyncio.set_event_loop_policy(OwnPolicy())
+
+        async def nested() -> str:
+            return loop.run(look())
+
+        return [loop.run(look()), loop.run(nested()), asyncio.run(nested())]
+
+    loop.run(look())
+    assert in_child(child) == ["OwnLoop"] * 3

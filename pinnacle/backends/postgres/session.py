@@ -44,6 +44,9 @@ class PostgresSession(SqlSession):
         super().__init__(engine, settings, owned=owned)
         self._writers = self._prepared(engine, WRITING)
 
+    def _engines(self) -> Sequence[sa.Engine]:
+        return [*super()._engines(), self._writers]
+
     def _sibling(self, engine: sa.Engine) -> sa.Engine:
         return self._prepared(engine, PLANNED)
 

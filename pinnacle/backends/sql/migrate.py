@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,12 +11,13 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from pinnacle.backends.sql.schema import HEAD, OUTBOX_PREFIX, VERSION_TABLE
+from pinnacle.base import forks
 from pinnacle.base.errors import ConfigError
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
-_one_at_a_time = threading.Lock()
+_one_at_a_time = forks.lock()
 """Alembic's environment is global to a process: two databases opened from two threads would run each other's."""
 
 

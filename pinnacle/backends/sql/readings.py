@@ -9,7 +9,6 @@ what this process has imported already. Nothing is imported, unpickled or called
 from __future__ import annotations
 
 import sys
-import threading
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pinnacle.backends.sql.columns import Raw, SqlColumns
+from pinnacle.base import forks
 from pinnacle.base.errors import ComponentError
 
 Type = sa.types.TypeEngine[Any]
@@ -25,7 +25,7 @@ Readings = Mapping[str, "Reading"]
 """By the database's name of the column; those alone that are read otherwise than by the database's own type."""
 
 _live: dict[tuple[str, str, str, str], Type] = {}
-_live_lock = threading.Lock()
+_live_lock = forks.lock()
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pinnacle.backends.sql import migrate
 from pinnacle.backends.sql.columns import SqlColumns
 from pinnacle.backends.sql.schema import SCHEMA, listener
 from pinnacle.backends.sql.source import unknown_types_allowed
+from pinnacle.base import forks
 from pinnacle.base.errors import BackendError, ConfigError, ConnectionLost, TableLost, UnsupportedTable
 from pinnacle.base.settings import Settings
 
@@ -73,6 +74,17 @@ class SqlSession(ABC):
         self._work = self._sibling(engine).execution_options(schema_translate_map=self.translate)
         self._is_migrated = False
         self.columns = self.columns_type(self.dialect, self.reading)
+        forks.renew_in_child(self._renew)
+
+    def _engines(self) -> Sequence[sa.Engine]:
+        """All whose connections are made here, the application's included."""
+        return [self.engine, self._work]
+
+    def _renew(self) -> None:
+        """In a forked child: connections of its own; the parent's are not closed, which their server would be told."""
+        for engine in self._engines():
+            forks.leave_to_parent(engine.pool)
+            engine.dispose(close=False)
 
     # -- what the dialects say differently ------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ from sqlalchemy.dialects import sqlite
 from pinnacle.backends.sql.session import SqlSession, refused
 from pinnacle.backends.sqlite.columns import SqliteColumns
 from pinnacle.backends.sqlite.wake import SqliteWake
+from pinnacle.base import forks
 from pinnacle.base.errors import DatabaseReplaced, RowRejected, UnsupportedTable
 from pinnacle.base.settings import Settings
 
@@ -42,6 +43,19 @@ class SqliteSession(SqlSession):
     def close(self) -> None:
         self._writers.dispose()
         super().close()
+
+    def _engines(self) -> Sequence[sa.Engine]:
+        return [*super()._engines(), self._writers]
+
+    def _renew(self) -> None:
+        """In a forked child: what rests in the pools is closed, as SQLite would take the locks of the parent's
+        connections for those of new ones. One that another thread works with is left as it is."""
+        for engine in self._engines():
+            waiting: Any = getattr(engine.pool, "_pool", None)
+            if waiting is not None:  # whose lock a thread of the parent's may hold
+                waiting.mutex._at_fork_reinit()
+            forks.leave_to_parent(engine.pool)
+            engine.dispose()
 
     def _sibling(self, engine: sa.Engine) -> sa.Engine:
         sibling = super()._sibling(engine)

@@ -12,7 +12,6 @@ renamed: then all rows are looked at, from a position that was taken before.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +34,7 @@ from pinnacle.backends.mongodb.wire.keys import key_identity
 from pinnacle.backends.mongodb.wire.row_bytes import stale_among
 from pinnacle.backends.mongodb.wire.stored_collection import StoredCollection
 from pinnacle.backends.mongodb.wire.wire import Wire
+from pinnacle.base import forks
 from pinnacle.base.errors import PinnacleError
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.processes import is_gone, this_process
@@ -68,7 +68,7 @@ class ChangeReader:
         self._wire, self._clock = wire, clock
         self._outputs, self._listeners = outputs, listeners
         self.own_writes = OwnWrites()
-        self._turn, self._counting = threading.Lock(), threading.Lock()
+        self._turn, self._counting = forks.lock(), forks.lock()
         self._stream: ChangeStream | None = None
         self._epoch: int | None = None
         self._position = self._passed = Timestamp(0, 0)
@@ -79,6 +79,14 @@ class ChangeReader:
         self._unsaved = 0
         self._has_read = self._has_news = False
         self._rests_until = 0.0
+
+        forks.renew_in_child(self._renew)
+
+    def _renew(self) -> None:
+        """The stream and the lease are the parent's."""
+        forks.leave_to_parent(self._stream)
+        self._stream, self._epoch = None, None
+        self.own_writes.begin_era(is_reading=False)
 
     # -- what feeds and wakes ask for ----------------------------------------------------------------
 

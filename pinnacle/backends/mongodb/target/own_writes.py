@@ -9,13 +9,13 @@ the work: until the write has ended, what the stream told of its rows is in memo
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from pinnacle.backends.mongodb.wire.keys import key_identity
+from pinnacle.base import forks
 from pinnacle.base.rows import Key
 
 MAX_AWAITED = 1_000_000
@@ -40,7 +40,7 @@ class OwnWrites:
     """The outputs that this process wrote, and whose events its reader has yet to meet."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
         self._era, self._is_reading = 0, False
         self._awaited: dict[tuple[int, Any], int] = {}
         self._under_way: list[OwnWrite] = []

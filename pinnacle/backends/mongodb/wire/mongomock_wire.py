@@ -6,7 +6,6 @@ place: threads take turns, or a reader meets documents that a writer has half ch
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,10 +24,11 @@ from pinnacle.backends.mongodb.wire.shape import Shape, parents_of
 from pinnacle.backends.mongodb.wire.stored_collection import Order, StoredCollection
 from pinnacle.backends.mongodb.wire.wire import CollectionInfo, Update, Updated
 from pinnacle.backends.protocol import Capability
+from pinnacle.base import forks
 from pinnacle.base.document import MISSING, value_at
 from pinnacle.base.errors import BackendError
 
-_turn = threading.RLock()
+_turn = forks.rlock()
 
 
 class MongomockCollection(StoredCollection):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -16,6 +17,7 @@ from pinnacle.backends.mongodb.wire.mongomock_wire import MongomockWire
 from pinnacle.backends.mongodb.wire.server_wire import ServerWire
 from pinnacle.backends.mongodb.wire.wire import Wire
 from pinnacle.backends.protocol import Capability
+from pinnacle.base import forks
 from pinnacle.base.distribution import with_extra
 from pinnacle.base.errors import ConfigError, MissingPlugin, PinnacleError, UnsupportedTable
 
@@ -24,7 +26,7 @@ MIN_WIRE_VERSION = 13
 """MongoDB 5.0: computed projections, and ``$expr`` comparisons by index."""
 
 _mongomock_clients: dict[str, Any] = {}
-_lock = threading.Lock()
+_lock = forks.lock()
 
 
 def open_wire(target: Any, application: str = "pinnacle") -> Wire:
@@ -35,10 +37,11 @@ def open_wire(target: Any, application: str = "pinnacle") -> Wire:
     """
     if not isinstance(target, str):
         is_mock = type(target).__module__.partition(".")[0] == "mongomock"
-        return _mongomock_wire(target) if is_mock else _server_wire(target, owns_client=False)
+        return _mongomock_wire(target) if is_mock else _server_wire(target)
     if target.partition("://")[0] == "mongomock":
         return _mongomock_wire(_mongomock_database(target))
-    return _server_wire(_server_database(target, application), owns_client=True)
+    reopen = partial(_server_database, target, application)
+    return _server_wire(reopen(), reopen)
 
 
 def _mongomock_database(url: str) -> Any:
@@ -70,13 +73,13 @@ def _server_database(url: str, application: str) -> Any:
         raise ConfigError("the MongoDB URL names no database; write mongodb://host:port/database") from error
 
 
-def _server_wire(database: Any, *, owns_client: bool) -> Wire:
+def _server_wire(database: Any, reopen: Callable[[], Any] | None = None) -> Wire:
     server = server_name(database)
     try:
         with driver_errors(server):
             hello = database.command("hello")
     except PinnacleError:
-        if owns_client:
+        if reopen is not None:
             database.client.close()
         raise
     if hello["maxWireVersion"] < MIN_WIRE_VERSION:
@@ -85,7 +88,7 @@ def _server_wire(database: Any, *, owns_client: bool) -> Wire:
     if "setName" in hello or hello.get("msg") == "isdbgrid":
         capabilities.add(Capability.TRANSACTIONS)
     codec = with_uuids(database.codec_options).with_options(**FORGIVING)
-    return ServerWire(database, codec, server, frozenset(capabilities), owns_client)
+    return ServerWire(database, codec, server, frozenset(capabilities), reopen)
 
 
 def _mongomock_wire(database: Any) -> Wire:

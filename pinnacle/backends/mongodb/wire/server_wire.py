@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -35,20 +35,39 @@ from pinnacle.backends.mongodb.wire.shape import Shape, parents_of
 from pinnacle.backends.mongodb.wire.stored_collection import Order, StoredCollection
 from pinnacle.backends.mongodb.wire.wire import CollectionInfo, Update, Updated
 from pinnacle.backends.protocol import Capability
+from pinnacle.base import forks
 
 
 @dataclass
 class ServerWire:
-    """See `Wire`. ``server`` is its name in messages, without user and password."""
+    """See `Wire`. ``server`` is its name in messages, without user and password.
 
-    _database: Any
+    ``_reopen`` gives the same database by a client of its own, where the client is not the user's.
+    """
+
+    _opened: Any
     codec: CodecOptions[Any]
     server: str
     capabilities: frozenset[Capability]
-    _owns_client: bool
+    _reopen: Callable[[], Any] | None = None
     name: str = "mongodb"
     in_process: bool = False
     has_expressions: bool = True
+
+    def __post_init__(self) -> None:
+        if self._reopen is not None:
+            forks.renew_in_child(self._renew)
+
+    def _renew(self) -> None:
+        forks.leave_to_parent(self._opened)
+        self._opened = None
+
+    @property
+    def _database(self) -> Any:
+        """The database; in a forked child by a client of its own, from the first use on."""
+        if self._opened is None and self._reopen is not None:
+            self._opened = self._reopen()
+        return self._opened
 
     @cached_property
     def _raw(self) -> CodecOptions[Any]:
@@ -222,8 +241,8 @@ class ServerWire:
         return ChangeStream(self._database, self.codec, self.server, tables, start)
 
     def close(self) -> None:
-        if self._owns_client:
-            self._database.client.close()
+        if self._reopen is not None and self._opened is not None:
+            self._opened.client.close()
 
     def _command(self, command: dict[str, Any], *, durable: bool = True) -> Mapping[str, Any]:
         command["writeConcern"] = {"w": "majority" if durable else 1}
