@@ -239,9 +239,8 @@ class Database:
         """Rows set aside with their errors, newest first."""
         if model is None:
             return self._backend.errors.newest(None, limit)
-        return [error for info in self._outputs_of(model) for error in self._backend.errors.newest(info.id, limit)][
-            :limit
-        ]
+        found = [error for info in self._outputs_of(model) for error in self._backend.errors.newest(info.id, limit)]
+        return sorted(found, key=lambda error: error.failed_at, reverse=True)[:limit]
 
     def retry_errors(self, model: str | Model | None = None, *, progress: bool | None = None) -> list[PredictResult]:
         """Compute set-aside rows again, of one model or of all; one result an output that had any.

@@ -8,13 +8,13 @@ by the package of its driver's objects.
 from __future__ import annotations
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
 from pinnacle.backends.protocol import Backend
 from pinnacle.base.errors import ConfigError, MissingPlugin
+from pinnacle.base.near import near_names
 from pinnacle.base.settings import Settings
 
 GROUP = "pinnacle.backends"
@@ -95,7 +95,7 @@ def _unknown(target: Any, name: str, known: list[str]) -> ConfigError:
     if not isinstance(target, str) and _package_of(target) == name:
         kind = type(target).__name__
         return ConfigError(f"pinnacle() takes a URL, a SQLAlchemy Engine or a pymongo Database, not {kind}")
-    near = get_close_matches(name, known, n=3, cutoff=0.5)
+    near = near_names(name, known)
     meant = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
     return ConfigError(
         f"pinnacle has no backend for {name!r}; {meant}there are {', '.join(known) or 'none'}; "

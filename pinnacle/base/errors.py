@@ -38,8 +38,9 @@ from a provider, and the engine makes one of these of them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from typing import Any, ClassVar
+
+from pinnacle.base.near import near_names
 
 
 class PinnacleError(Exception):
@@ -68,7 +69,7 @@ class UnknownField(ConfigError):
     def __init__(self, field: str, where: str, known: Iterable[str]) -> None:
         self.field, self.where = field, where
         known = sorted(known)
-        self.near = get_close_matches(field, known, n=3, cutoff=0.5)
+        self.near = near_names(field, known)
         hint = (
             f"did you mean {' or '.join(map(repr, self.near))}?"
             if self.near
@@ -96,7 +97,11 @@ class NotFound(PinnacleError):
 
 
 class Conflict(PinnacleError):
-    """Something else owns the name, or still depends on what would be removed."""
+    """Something else owns the name, or still depends on what would be removed; ``outputs``: which outputs do."""
+
+    def __init__(self, message: str, *, outputs: Sequence[str] = ()) -> None:
+        self.outputs = tuple(outputs)
+        super().__init__(message)
 
 
 class OutputTypeConflict(Conflict):

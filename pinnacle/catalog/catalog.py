@@ -6,11 +6,11 @@ import contextlib
 import logging
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from pinnacle.backends.protocol import CatalogStore
 from pinnacle.base.errors import ComponentError, ConfigError, Conflict, NotFound
+from pinnacle.base.near import did_you_mean
 from pinnacle.base.rows import Record
 from pinnacle.base.settings import Settings
 from pinnacle.catalog.drafts import OLDER_FORM, Draft, draft_of
@@ -161,11 +161,12 @@ class Catalog:
             raise NotFound(f"{kind} {identifier!r} has no version {version}; it has {', '.join(map(str, versions))}")
         known = self.store.identifiers()
         if kind not in KINDS and kind not in {k for k, _ in known}:
-            raise NotFound(f"there is no kind {kind!r}{_did_you_mean(kind, KINDS)}")
+            raise NotFound(f"there is no kind {kind!r}; {did_you_mean(kind, KINDS, none='')}")
         if other := [k for k, name in known if name == identifier]:
             raise NotFound(f"there is no {kind} {identifier!r}, but a {' and a '.join(other)} of that name")
         raise NotFound(
-            f"there is no {kind} {identifier!r}{_did_you_mean(identifier, [n for k, n in known if k == kind])}"
+            f"there is no {kind} {identifier!r}; "
+            + did_you_mean(identifier, [n for k, n in known if k == kind], none=f"there is none yet{_storing(kind)}")
         )
 
     def newest(self, kind: str, identifiers: Collection[str]) -> dict[str, int]:
@@ -182,7 +183,7 @@ class Catalog:
         if identifier is None:
             found = [name for _, name in self.store.identifiers(kind)]
             if not found and kind not in KINDS:
-                raise NotFound(f"there is no kind {kind!r}{_did_you_mean(kind, KINDS)}")
+                raise NotFound(f"there is no kind {kind!r}; {did_you_mean(kind, KINDS, none='')}")
             return found
         self.record(kind, identifier)
         versions = [_describe(record) for record in self.store.versions(kind, identifier)]
@@ -360,11 +361,8 @@ class _NotHeld(Exception):
     """A nested component is not stored as it is now."""
 
 
-def _did_you_mean(name: str, known: Any) -> str:
-    near = get_close_matches(name, known, n=3, cutoff=0.5)
-    if near:
-        return f"; did you mean {' or '.join(map(repr, near))}?"
-    return f"; there is {', '.join(map(repr, known))}" if known else "; there is none yet: db.add(...) stores one"
+def _storing(kind: str) -> str:
+    return ": fit(...) stores one" if kind == Run.kind else ": db.add(...) stores one"
 
 
 def _describe(record: Record) -> dict[str, Any]:

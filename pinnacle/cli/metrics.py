@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pinnacle.base.distribution import with_extra
 from pinnacle.base.errors import ConfigError, MissingPlugin
+from pinnacle.cli.numbers import Address
 
 if TYPE_CHECKING:
     from pinnacle.base.listeners import ListenerStatus
@@ -20,12 +21,11 @@ COUNTERS = {
     "done": "Rows that were worked on", "calls": "Requests to hosted models", "input_tokens": "Tokens sent",
     "output_tokens": "Tokens received", "cost_dollars": "What these cost",
 }  # fmt: skip
-LAST_PORT = 65_535
 
 
 @contextmanager
-def serving(db: Database, address: str | None) -> Iterator[None]:
-    """Serve the figures on ``host:port`` meanwhile; without one serve nothing."""
+def serving(db: Database, address: Address | None) -> Iterator[None]:
+    """Serve the figures at an address meanwhile; without one serve nothing."""
     if address is None:
         yield
         return
@@ -33,15 +33,12 @@ def serving(db: Database, address: str | None) -> Iterator[None]:
         from prometheus_client import CollectorRegistry, start_http_server
     except ImportError as error:
         raise MissingPlugin("prometheus-client", with_extra("metrics"), purpose="--metrics") from error
-    host, _, port = address.rpartition(":")
-    if not port.isdigit() or int(port) > LAST_PORT:
-        raise ConfigError(f"--metrics takes host:port, as in 127.0.0.1:9464, not {address!r}")
     registry = CollectorRegistry()
     registry.register(ListenerCollector(db))
     try:
-        server, thread = start_http_server(int(port), host or "127.0.0.1", registry)
+        server, thread = start_http_server(address.port, address.host, registry)
     except OSError as error:
-        raise ConfigError(f"nothing can be served on {address}: {error.strerror}") from error
+        raise ConfigError(f"nothing can be served on {address.host}:{address.port}: {error.strerror}") from error
     try:
         yield
     finally:

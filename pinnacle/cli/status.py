@@ -17,6 +17,8 @@ from pinnacle.base.listeners import ListenerStatus
 from pinnacle.base.rows import RowError
 from pinnacle.base.usage import UsageRow, utc_day
 from pinnacle.cli.group import database_command, opened
+from pinnacle.cli.names import check_model
+from pinnacle.cli.numbers import Seconds
 from pinnacle.cli.tables import plain, table
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ MAX_LAG_S = 300.0
 @database_command()
 @click.option("--json", "as_json", is_flag=True, help="Print it as one JSON object, for programs.")
 @click.option(
-    "--watch", type=click.FloatRange(min=0.1), is_flag=False, flag_value=WATCH_S, default=None,
+    "--watch", type=Seconds(0.1), is_flag=False, flag_value=WATCH_S, default=None,
     help="Show it again every so many seconds (2 where none are said), until Ctrl-C.",
 )  # fmt: skip
 def status(url: str, as_json: bool, watch: float | None) -> None:
@@ -71,7 +73,7 @@ def show(db: Database, *, as_json: bool) -> None:
 
 @database_command()
 @click.option(
-    "--max-lag", type=click.FloatRange(min=0), default=MAX_LAG_S, show_default=True, metavar="SECONDS",
+    "--max-lag", type=Seconds(), default=MAX_LAG_S, show_default=True, metavar="SECONDS",
     help="How old the oldest change that waits may be.",
 )  # fmt: skip
 def check(url: str, max_lag: float) -> None:
@@ -105,6 +107,7 @@ def check(url: str, max_lag: float) -> None:
 def usage(url: str, model: str | None) -> None:
     """Show what model calls cost, by day, model and output."""
     with opened(url) as db:
+        check_model(db, model)
         click.echo(usage_table(db.usage(model)))
 
 

@@ -13,6 +13,8 @@ import click
 
 from pinnacle.cli.group import database_command, opened
 from pinnacle.cli.metrics import serving
+from pinnacle.cli.names import check_model
+from pinnacle.cli.numbers import MOST_ROWS, Address, AddressType, Seconds
 from pinnacle.cli.tables import plain, table
 
 if TYPE_CHECKING:
@@ -21,8 +23,10 @@ if TYPE_CHECKING:
 
 @database_command()
 @click.option("--verbose", "-v", is_flag=True, help="Also say what is done, a line a batch, not only what goes wrong.")
-@click.option("--metrics", metavar="HOST:PORT", help="Serve figures of each listener to Prometheus there.")
-def worker(url: str, verbose: bool, metrics: str | None) -> None:
+@click.option(
+    "--metrics", type=AddressType(), metavar="HOST:PORT", help="Serve figures of each listener to Prometheus there."
+)
+def worker(url: str, verbose: bool, metrics: Address | None) -> None:
     """Keep the outputs of all listeners of a database fresh, until stopped.
 
     Any number of workers may run on one PostgreSQL or MongoDB and share the work; on one
@@ -50,7 +54,7 @@ def stopped_by_signals() -> Iterator[threading.Event]:
 
 
 @database_command()
-@click.option("--timeout", type=click.FloatRange(min=0), default=30.0, show_default=True, metavar="SECONDS")
+@click.option("--timeout", type=Seconds(), default=30.0, show_default=True, metavar="SECONDS")
 def drain(url: str, timeout: float) -> None:
     """Wait until nothing is pending for any listener that is not paused; exit with 1 where that takes too long."""
     with opened(url) as db:
@@ -94,10 +98,13 @@ def resume(url: str, listener: str) -> None:
 
 @database_command()
 @click.option("--model", help="Of one model alone.")
-@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="So many, the newest first.")
+@click.option(
+    "--limit", type=click.IntRange(1, MOST_ROWS), default=100, show_default=True, help="So many, the newest first."
+)
 def errors(url: str, model: str | None, limit: int) -> None:
     """List rows that were set aside, with their errors."""
     with opened(url) as db:
+        check_model(db, model)
         found = db.errors(model, limit=limit)
     rows = [(e.output, repr(e.key), e.model, e.version, e.attempts, f"{e.error}: {e.message}") for e in found]
     click.echo(table(("output", "key", "model", "version", "attempts", "error"), rows))
@@ -108,6 +115,7 @@ def errors(url: str, model: str | None, limit: int) -> None:
 def retry(url: str, model: str | None) -> None:
     """Compute rows that were set aside again. Modules of your models are imported from the working directory."""
     with opened(url) as db:
+        check_model(db, model)
         results = db.retry_errors(model)
     for result in results:
         click.echo(plain(str(result).replace("\n", ";")))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from pinnacle.base.errors import ConfigError
+from pinnacle.base.errors import ConfigError, Conflict
+from pinnacle.base.near import did_you_mean
 from pinnacle.cli.group import database_command, main, opened
+from pinnacle.cli.numbers import MOST_ROWS
 from pinnacle.cli.tables import plain, show_statements, table
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 @main.command()
 @click.argument("path", type=click.Path(dir_okay=False, path_type=Path), required=False)
-@click.option("--rows", type=click.IntRange(min=20), help="Use only the first N docstrings (default: all).")
+@click.option("--rows", type=click.IntRange(20, MOST_ROWS), help="Use only the first N docstrings (default: all).")
 def demo(path: Path | None, rows: int | None) -> None:
     """Run the main job on real text, a kill -9 included.
 
@@ -72,12 +74,18 @@ def migrate(url: str) -> None:
 @database_command("KIND", "NAME", optional=2)
 @click.option("--all", "everything", is_flag=True, help="Everything of pinnacle's, instead of one component.")
 @click.option("--outputs", is_flag=True, help="Also the output columns and fields that pinnacle created.")
+@click.option("--keep-outputs", is_flag=True, help="Of a model, leave these as they are, and forget who made them.")
 @click.option("--yes", is_flag=True, help="With --all: do it. Without this the statements are only printed.")
-def remove(url: str, kind: str | None, name: str | None, everything: bool, outputs: bool, yes: bool) -> None:
+def remove(
+    url: str, kind: str | None, name: str | None, everything: bool, outputs: bool, keep_outputs: bool, yes: bool
+) -> None:
     """Take a component away (listener NAME, model NAME), or everything of pinnacle's.
 
-    The data stays. Output columns are data and stay, unless --outputs is given.
+    The data stays. Output columns are data and stay, unless --outputs is given; a model that
+    has any is removed only when it is said what becomes of them.
     """
+    if keep_outputs and (outputs or kind != "model"):
+        raise click.UsageError("--keep-outputs goes with a model, and not with --outputs")
     if everything == bool(kind):
         raise click.UsageError(
             "say --all, which removes the models, their bookkeeping and their errors; or what to remove: listener NAME"
@@ -86,10 +94,22 @@ def remove(url: str, kind: str | None, name: str | None, everything: bool, outpu
         if everything:
             _remove_all(db, outputs=outputs, yes=yes)
         elif kind and name:
-            db.remove(kind, name, outputs="drop" if outputs else "refuse")
-            click.echo(f"Removed {kind} {plain(name)}.")
+            _remove_one(db, kind, name, "drop" if outputs else "keep" if keep_outputs else "refuse")
         else:
             raise click.UsageError("name the component after its kind: listener NAME")
+
+
+def _remove_one(db: Database, kind: str, name: str, outputs: Literal["refuse", "keep", "drop"]) -> None:
+    try:
+        db.remove(kind, name, outputs=outputs)
+    except Conflict as error:
+        if not error.outputs:
+            raise
+        raise Conflict(
+            f"{kind} {name!r} keeps {', '.join(error.outputs)}; add --keep-outputs to leave the values and forget how "
+            "they were made, or --outputs to drop them too"
+        ) from error
+    click.echo(f"Removed {kind} {plain(name)}.")
 
 
 def _remove_all(db: Database, *, outputs: bool, yes: bool) -> None:
@@ -128,4 +148,6 @@ def rows_of(db: Database, name: str) -> Any:
     try:
         return sa.select(sa.Table(table_name, sa.MetaData(), schema=schema or None, autoload_with=db.engine))
     except sa.exc.NoSuchTableError as error:
-        raise ConfigError(f"the database has no table {name!r}") from error
+        known = sa.inspect(db.engine).get_table_names(schema=schema or None)
+        hint = did_you_mean(table_name, known, none="there is none")
+        raise ConfigError(f"the database has no table {name!r}; {hint}") from error

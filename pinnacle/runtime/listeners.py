@@ -10,6 +10,7 @@ from typing import Any
 from pinnacle.backends.protocol import Backend, Feed, Target
 from pinnacle.base.errors import ComponentError, ConfigError, Conflict, NotDrained, NotFound, PinnacleError
 from pinnacle.base.listeners import Freshness, ListenerRecord, ListenerStatus, Watch
+from pinnacle.base.near import did_you_mean
 from pinnacle.base.rows import Fields, OutputSpec
 from pinnacle.base.settings import Settings
 from pinnacle.base.types import Items
@@ -277,7 +278,7 @@ class Listeners:
         records = {record.identifier: record for record in self._backend.listeners.all()}
         if identifier not in records:
             raise NotFound(
-                f"there is no listener {identifier!r}; there is {', '.join(map(repr, records)) or 'none yet'}"
+                f"there is no listener {identifier!r}; {did_you_mean(identifier, records, none='there is none yet')}"
             )
         return records[identifier]
 
@@ -326,6 +327,8 @@ class Listeners:
         or by a sweep. The registry then shows another state than before, and it is asked again. What is
         done counts as of the first question: a backend may answer later for all up to then.
         """
+        if not timeout_s >= 0:  # so that NaN is refused too
+            raise ConfigError(f"timeout_s is a number of seconds from 0, not {timeout_s!r}")
         until = time.monotonic() + timeout_s
         quiet: dict[int, Any] = {}
         asked: dict[int, int] = {}

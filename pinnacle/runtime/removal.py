@@ -46,7 +46,8 @@ class Removal:
             named = ", ".join(f"{info.table}.{info.name}" for info in made)
             raise Conflict(
                 f"model {identifier!r} keeps {named}; pass outputs='keep' to leave the values and forget how they were "
-                "made, or outputs='drop' to drop them too"
+                "made, or outputs='drop' to drop them too",
+                outputs=[f"{info.table}.{info.name}" for info in made],
             )
         for info in made:
             self.backend.outputs.forget(info.id, drop_column=outputs == "drop")

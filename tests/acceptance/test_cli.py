@@ -27,6 +27,7 @@ from pinnacle.backends.sqlite.backend import open_sqlite
 from pinnacle.base.usage import utc_day
 from pinnacle.cli import main
 from pinnacle.cli.metrics import serving
+from pinnacle.cli.numbers import AddressType
 from pinnacle.demo.models import word_count
 from tests.contract.documents import wait_until
 from tests.databases import DocumentDatabase, SqlDatabase
@@ -288,7 +289,7 @@ def test_an_operator_sees_and_retries_rows_that_were_set_aside(filled, listened)
 def test_an_operator_lists_what_is_stored_and_what_it_cost(filled):
     spend(filled, 30)
     assert "$0.0013" in run("usage", filled)
-    assert run("usage", filled, "--model", "nobody").strip() == "-"
+    assert run("usage", filled, "--model", "word_count").strip() == "-"
     assert ["model", "word_count"] in [line.split() for line in run("show", filled).splitlines()]
     assert json.loads(run("show", filled, "model", "word_count"))["versions"][0]["version"] == 0
 
@@ -347,7 +348,7 @@ def test_metrics_are_served_by_listener(listened):
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
         free.close()
-        with serving(db, address), urllib.request.urlopen(f"http://{address}/metrics") as answer:
+        with serving(db, AddressType()(address)), urllib.request.urlopen(f"http://{address}/metrics") as answer:
             lines = dict(line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if line[0] != "#")
     assert {name.partition("{")[0]: float(value) for name, value in lines.items()} == {
         "pinnacle_pending": 0, "pinnacle_lag_seconds": 0, "pinnacle_failed": 2,
@@ -355,9 +356,45 @@ def test_metrics_are_served_by_listener(listened):
         "pinnacle_input_tokens_total": 300, "pinnacle_output_tokens_total": 40, "pinnacle_cost_dollars_total": 0.5,
     }  # fmt: skip
     assert float(lines['pinnacle_done_total{listener="broken"}']) >= 2
-    for address in ("9464x", "127.0.0.1:99999"):
-        with pytest.raises(pinnacle.ConfigError, match="takes host:port"), serving(db, address):
-            pass
+
+
+SECONDS = [("check", "--max-lag"), ("drain", "--timeout")]
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "value", "said"),
+    [*((*verb, value, "is no number of seconds from") for verb in SECONDS
+       for value in ("nan", "inf", "-inf", "-1", "1e300")),
+     *(("status", "--watch", value, "is no number of seconds from 0.1") for value in ("nan", "inf", "0", "1e300")),
+     *(("errors", "--limit", value, "1<=x<=1000000") for value in ("0", "-1", "9" * 30)),
+     *(("errors", "--limit", value, "not a valid integer") for value in ("nan", "1.5")),
+     *(("worker", "--metrics", value, "takes host:port") for value in
+       ("9464x", "127.0.0.1:99999", "h:0", "h:-1", "h:", "h:nan", "h:" + "9" * 30)),
+     *(("demo", "--rows", value, "is not in the range") for value in ("0", "-1", "9" * 30))],
+)  # fmt: skip
+def test_a_number_that_cannot_be_meant_is_refused_before_anything_is_opened(tmp_path, command, option, value, said):
+    target = tmp_path / "none.db"
+    assert said in run(command, str(target), option, value, exit_code=2)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("command", ["errors", "retry", "usage"])
+def test_a_model_that_is_not_there_is_an_error_that_names_a_near_one(filled, command):
+    assert "there is no model 'wordcount'; did you mean 'word_count'?" in run(
+        command, filled, "--model", "wordcount", exit_code=1
+    )
+
+
+def test_a_model_with_outputs_is_removed_as_the_command_says(filled):
+    said = run("remove", filled, "model", "word_count", exit_code=1)
+    assert "add --keep-outputs to leave the values" in said
+    assert "outputs=" not in said
+    assert "goes with a model" in run("remove", filled, "listener", "l", "--keep-outputs", exit_code=2)
+    assert "Removed model word_count." in run("remove", filled, "model", "word_count", "--keep-outputs")
+    assert "Outputs (0)" in run("status", filled)
+    with sqlite3.connect(filled.removeprefix("sqlite:///")) as connection:
+        assert connection.execute("SELECT count(words) FROM docs").fetchone() != (0,)
+    connection.close()
 
 
 def test_control_characters_of_the_database_do_not_reach_the_terminal(filled):

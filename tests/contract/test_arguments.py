@@ -109,3 +109,10 @@ def test_a_query_that_cannot_run_is_refused_before_anything_is_written(backend, 
     with pytest.raises(UnsupportedQuery, match="never_given"):
         first_letter.predict(X="body", db=db, select=unbound)
     assert backend.read_all("docs") == before
+
+
+@pytest.mark.anywhere
+@pytest.mark.parametrize("timeout_s", [float("nan"), -1])
+def test_drain_refuses_a_time_that_cannot_be_meant(db, timeout_s):
+    with pytest.raises(ConfigError, match="number of seconds from 0"):
+        db.drain(timeout_s)
