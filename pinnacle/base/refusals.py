@@ -10,6 +10,7 @@ from pinnacle.base.errors import (
     Conflict,
     NotFound,
     OutputTypeConflict,
+    RowRejected,
     UnsupportedQuery,
 )
 from pinnacle.base.rows import OutputInfo, OutputSpec
@@ -62,6 +63,22 @@ def require_newest(info: OutputInfo, version: int, found: int | None) -> None:
             f"{where} is now computed by version {found}, not {version}; what was written before is kept. Load the "
             "newest version and predict again"
         )
+
+
+def input_changed_by_trigger(info: OutputInfo) -> RowRejected:
+    """For a row whose input the user's own trigger changes in each write of its output: it would never be fresh."""
+    return RowRejected(
+        f"a trigger of {info.table} changes what the model reads whenever its output is written; leave "
+        "that column out of X, or keep the output in a table of its own with Side()"
+    )
+
+
+def output_kept_out(info: OutputInfo) -> RowRejected:
+    """For a row whose output the user's own trigger does not let into the table."""
+    return RowRejected(
+        f"a trigger of {info.table} keeps {info.name!r} from being written; change it, or keep the output in a table "
+        "of its own with Side()"
+    )
 
 
 def require_listener(found: str, identifier: str) -> None:

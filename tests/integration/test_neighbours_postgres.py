@@ -6,9 +6,9 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from pinnacle import Listener, UnsupportedTable, pinnacle
+from pinnacle import Listener, Side, UnsupportedTable, pinnacle
 from tests.contract.documents import wait_until
-from tests.models import shout
+from tests.models import CALLS, shout, words
 from tests.servers import start_pgbouncer
 
 DOCS = sa.table("docs", sa.column("id"), sa.column("body"))
@@ -233,20 +233,72 @@ def test_a_parent_by_inherits_is_refused_and_one_that_becomes_it_pauses(url):
         assert db.listeners() == []
 
 
-def test_an_output_is_fresh_only_for_the_input_that_a_trigger_left(url):
+def add_trigger(url, when, does):
+    """A trigger of the user's on each update of the row with key 1."""
+    body = f"BEGIN {does} RETURN NEW; END"
     run_sql(
         url,
-        "CREATE FUNCTION bump() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$ BEGIN NEW.body = NEW.body || '+'; RETURN NEW; END $$",
-        "CREATE TRIGGER bump BEFORE UPDATE ON docs FOR EACH ROW WHEN (old.id = 1) EXECUTE FUNCTION bump()",
+        f"CREATE FUNCTION theirs() RETURNS trigger LANGUAGE plpgsql AS $$ {body} $$",
+        f"CREATE TRIGGER theirs {when} UPDATE ON docs FOR EACH ROW WHEN (old.id = 1) EXECUTE FUNCTION theirs()",
     )
+
+
+BUMPS = "NEW.body = OLD.body || '+';"
+BUMPS_AFTER = "IF pg_trigger_depth() = 1 THEN UPDATE docs SET body = body || '+' WHERE id = 1; END IF;"
+RAISES_TO_X = "NEW.body = 'x';"
+KEEPS_OUT, BLANKS = "RETURN NULL;", "NEW.loud = NULL;"
+TAGS = "NEW.loud = rtrim(NEW.loud, '!') || '!';"
+TAGS_AFTER = "IF NEW.loud NOT LIKE '%!' THEN UPDATE docs SET loud = NEW.loud || '!' WHERE id = 1; END IF;"
+IS_OUT, IS_MOVED = "keeps 'loud' from being written", "changes what the model reads"
+
+
+@pytest.mark.parametrize(
+    ("when", "does", "left", "error", "calls"),
+    [
+        ("BEFORE", BUMPS, ("a+", None), IS_MOVED, 4),
+        ("AFTER", BUMPS_AFTER, ("a+", None), IS_MOVED, 4),
+        ("BEFORE", RAISES_TO_X, ("x", "X"), None, 4),
+        ("BEFORE", KEEPS_OUT, ("a", None), IS_OUT, 3),
+        ("BEFORE", BLANKS, ("a", None), IS_OUT, 3),
+        ("BEFORE", TAGS, ("a", "A!"), None, 3),
+        ("AFTER", TAGS_AFTER, ("a", "A!"), None, 3),
+    ],
+    ids=["bumps", "bumps after", "raises", "keeps out", "blanks", "tags", "tags after"],
+)
+def test_what_a_trigger_of_the_users_does_to_a_write_is_seen_and_paid_for_no_more(url, when, does, left, error, calls):
+    run_sql(
+        url, "ALTER TABLE docs ADD COLUMN loud text, ADD COLUMN n int, ADD COLUMN h text, ADD COLUMN fingerprint text"
+    )
+    add_trigger(url, when, does)
+    CALLS.clear()
     with pinnacle(url) as db:
         kept = db.add(listener())
         db.listen()
         db.drain()
+        db.sweep(kept)
+        db.drain()
         found = db.fresh(kept)
-    assert run_sql(url, "SELECT body, loud FROM docs WHERE id = 1") == [("a+", "A")]
-    assert (found.fresh, found.stale) == (2, 1)
+        assert [row.key for row in db.errors() if error and error in row.message] == ([1] if error else [])
+        assert shout.predict(X="body", db=db, select=sa.select(DOCS), output="loud").calls == 0
+    assert (found.fresh, found.failed) == ((2, 1) if error else (3, 0))
+    assert len(CALLS) == calls
+    (body, loud), *_ = run_sql(url, "SELECT body, loud FROM docs ORDER BY id")
+    assert (body, loud if error is None or error == IS_OUT else None) == left
+
+
+def test_a_rule_for_updates_is_refused_and_one_that_comes_later_pauses(url):
+    rule = "CREATE RULE theirs AS ON UPDATE TO docs DO INSTEAD NOTHING"
+    with pinnacle(url) as db:
+        db.add(listener())
+        db.listen()
+        db.drain()
+        run_sql(url, rule)
+        wait_until(lambda: db.listeners()[0].paused is not None)
+        assert "rule 'theirs'" in db.listeners()[0].paused
+        with pytest.raises(UnsupportedTable, match=r"rule 'theirs'.*Side"):
+            shout.predict(X="body", db=db, select=sa.select(DOCS), output="again")
+        assert words.predict(X="body", db=db, select=sa.select(DOCS), output=Side("parts")).written == 3
+    assert "again" not in str(run_sql(url, "SELECT array_agg(attname::text) FROM pg_attribute WHERE attnum > 0"))
 
 
 # -- tenants ----------------------------------------------------------------------------------------------------

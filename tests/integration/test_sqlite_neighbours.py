@@ -320,6 +320,27 @@ def test_predict_sets_a_row_aside_whose_input_a_trigger_changes_with_each_write(
         assert numbered.predict(X=("body", "rev"), db=db, select=sa.select(table), output="o").calls == 0
 
 
+@pytest.mark.parametrize(
+    "trigger",
+    ["BEFORE UPDATE OF loud ON docs WHEN old.id = 1 BEGIN SELECT RAISE(IGNORE); END",
+     "AFTER UPDATE OF loud ON docs WHEN old.id = 1 AND new.loud IS NOT NULL "
+     "BEGIN UPDATE docs SET loud = NULL WHERE id = 1; END"],
+)  # fmt: skip
+def test_a_row_whose_output_a_trigger_keeps_out_is_set_aside_and_paid_for_once(path, trigger):
+    run_sql(path, "ALTER TABLE docs ADD COLUMN loud TEXT", f"CREATE TRIGGER theirs {trigger}")
+    CALLS.clear()
+    with opened(path) as db:
+        listener = db.add(loud())
+        db.listen()
+        db.drain()
+        db.sweep(listener)
+        db.drain()
+        assert [(error.key, "keeps 'loud' from being written" in error.message) for error in db.errors()] == [(1, True)]
+        assert (db.fresh(listener).fresh, db.fresh(listener).failed) == (1, 1)
+        assert shout.predict(X="body", db=db, select=sa.select(DOCS), output="loud").calls == 0
+    assert (len(CALLS), outputs(path)) == (2, [None, "B"])
+
+
 def test_an_output_that_a_trigger_of_the_users_rewrites_is_recorded_as_it_is_stored(path):
     run_sql(path, "ALTER TABLE docs ADD COLUMN loud TEXT")
     tags = "UPDATE docs SET loud = new.loud || '!' WHERE id = new.id"

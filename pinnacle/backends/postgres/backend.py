@@ -15,15 +15,15 @@ from pinnacle.backends.postgres.changes import PostgresFeed, capture_drops
 from pinnacle.backends.postgres.connections import prepare_nothing_behind_a_pooler
 from pinnacle.backends.postgres.keys import follow_key
 from pinnacle.backends.postgres.session import PostgresSession
-from pinnacle.backends.postgres.target import PostgresSideTarget, PostgresTarget
+from pinnacle.backends.postgres.target import PostgresSideTarget, PostgresTarget, update_rule
 from pinnacle.backends.postgres.wake import PostgresWake
-from pinnacle.backends.protocol import Capability, Target
+from pinnacle.backends.protocol import NO_OUTPUT, Capability, Target
 from pinnacle.backends.sql.backend import SqlBackend
 from pinnacle.backends.sql.session import url_of
 from pinnacle.backends.sql.source import SqlSource
 from pinnacle.backends.sql.target import own_target
 from pinnacle.base.distribution import with_extra
-from pinnacle.base.errors import ConfigError, MissingPlugin
+from pinnacle.base.errors import ConfigError, MissingPlugin, UnsupportedTable
 from pinnacle.base.listeners import Watch
 from pinnacle.base.rows import OutputInfo, OutputSpec
 from pinnacle.base.settings import Settings
@@ -86,6 +86,12 @@ class PostgresBackend(SqlBackend):
     server: Any = None
 
     def _open_output(self, source: SqlSource, spec: OutputSpec, *, create: bool) -> tuple[OutputInfo, bool]:
+        if (
+            not isinstance(spec.type, Items)
+            and spec.name != NO_OUTPUT
+            and (reason := update_rule(self.session, source))
+        ):
+            raise UnsupportedTable(reason)
         info, exists = super()._open_output(source, spec, create=create)
         if create:
             follow_key(self.session, source, info)

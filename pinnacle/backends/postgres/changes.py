@@ -20,8 +20,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from pinnacle.backends.postgres.session import LOCK_NOT_AVAILABLE, NOT_SUPPORTED, PostgresSession, sqlstate
-from pinnacle.backends.postgres.statements import Kind, column_kinds, escaped
-from pinnacle.backends.postgres.target import PostgresTarget
+from pinnacle.backends.postgres.statements import Kind, column_kinds, escaped, quoted
+from pinnacle.backends.postgres.target import PostgresTarget, update_rule
 from pinnacle.backends.postgres.values import key_columns
 from pinnacle.backends.postgres.wake import CHANNEL
 from pinnacle.backends.sql.changes import SqlFeed
@@ -48,11 +48,6 @@ FUNCTIONS = ("row", "insert", "delete", "truncate", "clear", "never")
 def capture_function(number: int, kind: str) -> str:
     """The name of one of the functions that a listener's triggers run."""
     return f"pinnacle_capture_{number}_{kind}"
-
-
-def quoted(text: str) -> str:
-    """Text as a literal of SQL."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def capture_drops(session: PostgresSession, number: int) -> list[str]:
@@ -158,6 +153,9 @@ class PostgresFeed(SqlFeed):
                 "fire no trigger of it; add a listener to each table by itself, or make it a partitioned table"
             )
         return None
+
+    def _refused_by_rule(self) -> str | None:
+        return None if self.side is not None else update_rule(self.session, self.source)
 
     def _ask_catalog(self, question: str) -> bool:
         with self.session.reading() as connection:
@@ -396,7 +394,7 @@ class PostgresFeed(SqlFeed):
             is_of_another_server = connection.scalar(is_ahead, {"number": self.number})
         if is_of_another_server:
             self._set(position="", sweep=new_sweep())
-        reason = self._unseen_children() or super().verify()
+        reason = self._unseen_children() or self._refused_by_rule() or super().verify()
         if reason is None:
             self._renew_work()
         return reason

@@ -88,6 +88,12 @@ class Statements:
             f"ON CONFLICT ({listed}) DO UPDATE SET fingerprint = excluded.fingerprint, version = excluded.version, "
             "failed = excluded.failed"
         )
+        on = f"to_regclass({escaped(quoted(session.quote_table(source.actual)))})"
+        self.has_triggers = (
+            f"EXISTS (SELECT FROM pg_trigger WHERE (tgrelid = {on} OR tgrelid IN (SELECT relid "
+            f"FROM pg_partition_tree({on}))) AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype & 16 <> 0 "
+            "AND NOT tgname ~ '^~?pinnacle_[0-9]+_')"
+        )
         self.clear_errors = f"DELETE FROM {self.errors} WHERE output_id = {info.id} AND key = ANY(%s)"
         chosen = " AND ".join(f"{o} = %s::{kind}" for o, kind in zip(self.own, self.kinds, strict=True))
         self.mark_failed = (
@@ -118,16 +124,20 @@ class ColumnStatements(Statements):
             "FOR KEY SHARE), "
         )
         allowed = f"(SELECT version FROM pinnacle_guard) <= {version}"
-        tail = (
+        written = (
             f"RETURNING pinnacle_b.n, {returned}, "
             f"CASE WHEN {unchanged} THEN {_text(hashes.full, session)} ELSE {NEVER} END AS fingerprint), "
             f"pinnacle_recorded AS (INSERT INTO {self.state} ({listed}, fingerprint, version, failed) "
             f"SELECT {', '.join(f'pinnacle_u.{k}' for k in self.keys)}, pinnacle_u.fingerprint, {version}, "
             f"false FROM pinnacle_u {self.upsert}) "
-            "(SELECT n, NULL::integer, NULL::boolean FROM pinnacle_b "
-            "EXCEPT ALL SELECT n, NULL, NULL FROM pinnacle_u) UNION ALL "
+        )
+        known = (
             "SELECT NULL, (SELECT version FROM pinnacle_guard), "
-            f"EXISTS (SELECT 1 FROM {self.errors} WHERE output_id = {info.id})"
+            f"EXISTS (SELECT 1 FROM {self.errors} WHERE output_id = {info.id}), {self.has_triggers}"
+        )
+        tail = (
+            f"{written}(SELECT n, NULL::integer, NULL::boolean, NULL::boolean FROM pinnacle_b "
+            f"EXCEPT ALL SELECT n, NULL, NULL, NULL FROM pinnacle_u) UNION ALL {known}"
         )
         updated = f"pinnacle_u (n, {listed}, fingerprint) AS (UPDATE {self.table} SET {name} = pinnacle_b.o FROM "
         matching = f"WHERE {same_row} AND {unchanged} AND {allowed}"
@@ -138,6 +148,27 @@ class ColumnStatements(Statements):
             f"FOR NO KEY UPDATE OF {escaped(session.quote(source.actual.name))} SKIP LOCKED), "
         )
         self.write_unlocked = f"WITH {guard}{batch}{locked}{updated}pinnacle_free AS pinnacle_b {matching} {tail}"
+        self.ways = self.write, self.write_unlocked
+        # Rows that were there as they were read, locked, and not updated all the same: a trigger has a say in it.
+        telling = (
+            f"{written}SELECT n, NULL::integer, NULL::boolean, n IN (SELECT n FROM pinnacle_free) FROM pinnacle_b "
+            f"WHERE n NOT IN (SELECT n FROM pinnacle_u) UNION ALL {known}"
+        )
+        self.write_telling = f"WITH {guard}{batch}{locked}{updated}pinnacle_free AS pinnacle_b {matching} {telling}"
+        full, state_key = (
+            _text(hashes.full, session),
+            " AND ".join(f"pinnacle_s.{k} = pinnacle_b.{k}" for k in self.keys),
+        )
+        joined = f"pinnacle_b JOIN {self.table} ON {same_row}"
+        # What triggers have changed after the statement that wrote: inputs, or an output, which is recorded as it is.
+        self.settle_altered = (
+            f"WITH pinnacle_b ({listed}, h, n) AS MATERIALIZED (SELECT * FROM unnest("
+            f"{', '.join([*(f'%b::{kind}[]' for kind in self.kinds), '%b::bytea[]'])}) WITH ORDINALITY), "
+            f"pinnacle_recorded AS (UPDATE {self.state} AS pinnacle_s SET fingerprint = {full} FROM {joined} "
+            f"WHERE {state_key} AND {unchanged} AND pinnacle_s.fingerprint <> {full}) "
+            f"SELECT pinnacle_b.n, {unchanged}, {self.table}.{name} IS NULL FROM {joined} "
+            f"WHERE NOT {unchanged} OR {self.table}.{name} IS NULL"
+        )
 
 
 def _text(expression: Any, session: PostgresSession) -> str:
@@ -145,6 +176,11 @@ def _text(expression: Any, session: PostgresSession) -> str:
         dialect=session.dialect, compile_kwargs={"literal_binds": True, "include_table": True}
     )
     return escaped(session.plain(str(compiled)))
+
+
+def quoted(text: str) -> str:
+    """Text as a literal of SQL."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def escaped(text: str) -> str:

@@ -30,6 +30,7 @@ from pinnacle.backends.sql.target import SqlTarget, Within
 from pinnacle.base.encoding import dump_key
 from pinnacle.base.errors import BackendError, RowRejected
 from pinnacle.base.failpoints import failpoint
+from pinnacle.base.refusals import input_changed_by_trigger, output_kept_out
 from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ class PostgresTarget(SqlTarget):
 
     session: PostgresSession
     keys_a_read = 5_000
+    _has_triggers: bool | None = None
+    """Whether triggers of the user's run when outputs are written; each write tells of it for the next."""
 
     def __init__(
         self, session: PostgresSession, source: SqlSource, info: OutputInfo, version: int, *, exists: bool
@@ -53,6 +56,7 @@ class PostgresTarget(SqlTarget):
         with session.reading() as connection:
             self.kinds = column_kinds(connection, session.quote_table(source.actual))
         super().__init__(session, source, info, version, exists=exists)
+        self._moved: set[Key] = set()
         self.encode = None  # psycopg takes Python's own values; `_encoded` makes arrays of them
         key, inputs = ([self.kinds[c.name] for c in columns] for columns in (source.key, source.inputs))
         self._reader = RowReader(key, inputs)
@@ -223,9 +227,12 @@ class PostgresTarget(SqlTarget):
         )
         arrays = (*key_columns(part.keys, self.width), self._encoded(part.outputs), list(part.witnesses))
         is_last = stop == len(batch.keys)
-        for statement in (self._writes.write, self._writes.write_unlocked):
+        ways = [partial(self._run, each, arrays, part.keys, is_last) for each in self._writes.ways]
+        if self._must_tell():
+            ways = [partial(self._write_beside_triggers, arrays, part)]
+        for write in ways:
             try:
-                return self._run(statement, arrays, part.keys, is_last)
+                return write()
             except psycopg.errors.LockNotAvailable:
                 continue
             except BackendError:
@@ -242,7 +249,7 @@ class PostgresTarget(SqlTarget):
 
     def _run(
         self, statement: str, arrays: tuple[Any, ...], keys: Sequence[Key], is_last: bool
-    ) -> tuple[list[int], float | None]:
+    ) -> tuple[Sequence[int], float | None]:
         """One statement that is its own transaction, in one round trip: each wait for the server
         is also a wait for the interpreter lock, which a busy model may hold for milliseconds.
 
@@ -252,17 +259,57 @@ class PostgresTarget(SqlTarget):
         """
         with self.session.writing_raw() as connection:
             began = time.perf_counter()
-            *rows, (_, version, has_errors) = connection.execute(
+            *rows, (_, version, has_errors, self._has_triggers) = connection.execute(
                 statement, ("on" if is_last else "off", *arrays), binary=True
             ).fetchall()
             seconds = time.perf_counter() - began
             self._require_newest(version)
             unwritten = [row[0] - 1 for row in rows]
             if has_errors:
-                missed = set(unwritten)
-                written = [dump_key(key) for i, key in enumerate(keys) if i not in missed]
-                connection.execute(self._upkeep.clear_errors, (written,))
+                self._clear_written(connection, keys, unwritten)
         return unwritten, None if is_last else seconds
+
+    def _clear_written(self, connection: Any, keys: Sequence[Key], unwritten: Sequence[int]) -> None:
+        missed = set(unwritten)
+        written = [dump_key(key) for i, key in enumerate(keys) if i not in missed]
+        connection.execute(self._upkeep.clear_errors, (written,))
+
+    def _must_tell(self) -> bool:
+        """Whether the user's triggers may have a say in a write, so that what came of it is to be looked at."""
+        if self._has_triggers is None:
+            with self.session.writing_raw() as connection:
+                self._has_triggers = bool(connection.execute(f"SELECT {self._writes.has_triggers}", ()).fetchone()[0])
+        return self._has_triggers
+
+    def _write_beside_triggers(self, arrays: tuple[Any, ...], batch: OutputBatch) -> tuple[Sequence[int], float | None]:
+        """Write where triggers of the user's may change the row in the same transaction: what is recorded is what is
+        there afterwards. The positions that were changed or locked before, or whose inputs a trigger changed.
+
+        These are computed anew, once: RowRejected where the next write changes them again, and so would each; and
+        where a trigger keeps an output from being written. Nothing is written then.
+        """
+        keys, (*key_arrays, _, hashes) = batch.keys, arrays
+        with self.session.writing_raw() as connection, connection.transaction():
+            for statement in ("SET TRANSACTION ISOLATION LEVEL READ COMMITTED", *begin_parts(WRITING)[1:]):
+                connection.execute(statement)
+            *rows, (_, version, has_errors, self._has_triggers) = connection.execute(
+                self._writes.write_telling, ("on", *arrays), binary=True
+            ).fetchall()
+            self._require_newest(version)
+            unwritten = [n - 1 for n, _, _, _ in rows]
+            altered = connection.execute(self._writes.settle_altered, (*key_arrays, hashes), binary=True).fetchall()
+            found = [(n - 1, is_same, is_null) for n, is_same, is_null in altered if n - 1 not in set(unwritten)]
+            moved = [i for i, is_same, _ in found if not is_same]
+            if any(keys[i] in self._moved for i in moved):
+                raise input_changed_by_trigger(self.info)
+            is_void = any(is_same and is_null and batch.outputs[i] is not None for i, is_same, is_null in found)
+            if is_void or any(is_kept_out for *_, is_kept_out in rows):
+                raise output_kept_out(self.info)
+            if has_errors:
+                self._clear_written(connection, keys, [*unwritten, *moved])
+        self._moved.difference_update(keys)
+        self._moved.update(keys[i] for i in moved)
+        return sorted([*unwritten, *moved]), None
 
     def write_all(self, batch: OutputBatch, before: Statement, after: Sequence[Statement]) -> bool:
         """Write a small batch between other statements, in one transaction of two round trips; False, and nothing
@@ -287,10 +334,10 @@ class PostgresTarget(SqlTarget):
                 connection.execute(statement)
             connection.execute(*before)
             written = connection.execute(self._writes.write, ("on", *arrays), binary=True)
-        *unwritten, (_, version, has_errors) = written.fetchall()
+        *unwritten, (_, version, has_errors, self._has_triggers) = written.fetchall()
         self._require_newest(version)
         failpoint("in-write")
-        if unwritten:
+        if unwritten or self._has_triggers:
             return False
         cleared = [(self._upkeep.clear_errors, (list(map(dump_key, batch.keys)),))] if has_errors else []
         with connection.pipeline():
@@ -335,6 +382,19 @@ class PostgresSideTarget(SideTarget, PostgresTarget):
             new = {name: insert.excluded[name] for name in names[self.width :]}
             connection.execute(insert.on_conflict_do_update(index_elements=names[: self.width], set_=new))
         self._clear_errors(connection, keys)
+
+
+def update_rule(session: PostgresSession, source: SqlSource) -> str | None:
+    """Why no output can be written into the table, where a rule of the user's rewrites each UPDATE."""
+    query = sa.text("SELECT min(rulename) FROM pg_rewrite WHERE ev_class = to_regclass(:table) AND ev_type = '2'")
+    with session.reading() as connection:
+        rule = connection.scalar(query, {"table": session.quote_table(source.actual)})
+    if rule is None:
+        return None
+    return (
+        f"{source.table} has a rule {rule!r} for UPDATE, with which no output can be written into it; keep the output "
+        "in a table of its own with Side(), or make a trigger of the rule"
+    )
 
 
 def _ordered(statement: sa.Select[Any], source: SqlSource, within: Within | None, limit: int | None) -> sa.Select[Any]:

@@ -52,6 +52,7 @@ class Statements:
             f"UPDATE {table} SET {name} = (SELECT b.o FROM {batch} AS b WHERE {same_row}) "
             f"WHERE {own_key} IN (SELECT {chosen} {matching})"
         )
+        self.update_telling = f"{self.update} RETURNING {', '.join(quote(column.name) for column in source.key)}"
         self.drop_unmatched = (
             f"DELETE FROM {batch} WHERE ({listed}) NOT IN (SELECT {chosen} {matching}) RETURNING {listed}"
         )

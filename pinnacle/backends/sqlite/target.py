@@ -31,8 +31,8 @@ from pinnacle.backends.sqlite.session import SqliteSession
 from pinnacle.backends.sqlite.statements import Statements
 from pinnacle.backends.sqlite.text import bound, bytes_of, is_escaped, lenient
 from pinnacle.base.encoding import digest, dump_key, fingerprint, fingerprints, tag
-from pinnacle.base.errors import RowRejected
 from pinnacle.base.failpoints import failpoint
+from pinnacle.base.refusals import input_changed_by_trigger, output_kept_out
 from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page
 
 ROWS_A_STATEMENT = 500
@@ -265,21 +265,21 @@ class SqliteTarget(SqlTarget):
         """Write where triggers of the user's may change the row in the same statement: what is recorded is what is
         there afterwards. The positions that were changed before, or whose inputs a trigger changed.
 
-        These are computed anew, once: RowRejected where the next write changes them again, and so would each.
+        These are computed anew, once: RowRejected where the next write changes them again, and so would each; and
+        where a trigger keeps an output from being written.
         """
         missed = self._drop_unmatched(execute, keys)
-        execute(self._sql.update)
+        updated = set(self._keys(execute(self._sql.update_telling).fetchall()))
         moved = self._drop_unmatched(execute, keys)
         if any(keys[i] in self._moved for i in moved):
-            raise RowRejected(
-                f"a trigger of {self.info.table} changes what the model reads whenever its output is written; leave "
-                "that column out of X, or keep the output in a table of its own with Side()"
-            )
+            raise input_changed_by_trigger(self.info)
         left = [*missed, *moved]
         self._moved.difference_update(keys)
         self._moved.update(keys[i] for i in moved)
         width = self.width
         rows = execute(self._sql.altered).fetchall()
+        if any(row[width] is None for row in rows) or not updated.issuperset(self._keys(rows)):
+            raise output_kept_out(self.info)
         columns = [[row[i] for row in rows] for i in range(width, width + 1 + len(self.source.inputs))]
         hashes = fingerprints(*self._salted(len(rows)), columns[0], *self._told(columns[1:])) if rows else []
         for row, found in zip(rows, hashes, strict=True):
