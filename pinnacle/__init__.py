@@ -16,6 +16,7 @@ from pinnacle.base.lazy import LazyNames
 if TYPE_CHECKING:
     from pinnacle.base.document import Document as Document
     from pinnacle.base.errors import AccountRefused as AccountRefused
+    from pinnacle.base.errors import AnswerCut as AnswerCut
     from pinnacle.base.errors import BackendError as BackendError
     from pinnacle.base.errors import BudgetReached as BudgetReached
     from pinnacle.base.errors import ComponentError as ComponentError
@@ -27,11 +28,13 @@ if TYPE_CHECKING:
     from pinnacle.base.errors import MissingPlugin as MissingPlugin
     from pinnacle.base.errors import ModelError as ModelError
     from pinnacle.base.errors import ModelUnavailable as ModelUnavailable
+    from pinnacle.base.errors import NoAnswer as NoAnswer
     from pinnacle.base.errors import NotDrained as NotDrained
     from pinnacle.base.errors import NotFound as NotFound
     from pinnacle.base.errors import OutputCountMismatch as OutputCountMismatch
     from pinnacle.base.errors import OutputTypeConflict as OutputTypeConflict
     from pinnacle.base.errors import OutputTypeMismatch as OutputTypeMismatch
+    from pinnacle.base.errors import ParameterRefused as ParameterRefused
     from pinnacle.base.errors import PinnacleError as PinnacleError
     from pinnacle.base.errors import ProviderRefused as ProviderRefused
     from pinnacle.base.errors import ProviderUnavailable as ProviderUnavailable
@@ -67,11 +70,11 @@ if TYPE_CHECKING:
 _NAMES = LazyNames(__name__, {
     "pinnacle.base.document": ("Document",),
     "pinnacle.base.errors": (
-        "AccountRefused", "BackendError", "BudgetReached", "ComponentError", "ConfigError", "Conflict",
+        "AccountRefused", "AnswerCut", "BackendError", "BudgetReached", "ComponentError", "ConfigError", "Conflict",
         "ConnectionLost", "ContextOverflow", "InvalidAnswer", "MissingPlugin", "ModelError", "ModelUnavailable",
-        "NotDrained", "NotFound", "OutputCountMismatch", "OutputTypeConflict", "OutputTypeMismatch", "PinnacleError",
-        "ProviderRefused", "ProviderUnavailable", "RowRejected", "TrainingError", "UnknownField", "UnsupportedQuery",
-        "UnsupportedTable", "UntrustedReference",
+        "NoAnswer", "NotDrained", "NotFound", "OutputCountMismatch", "OutputTypeConflict", "OutputTypeMismatch",
+        "ParameterRefused", "PinnacleError", "ProviderRefused", "ProviderUnavailable", "RowRejected", "TrainingError",
+        "UnknownField", "UnsupportedQuery", "UnsupportedTable", "UntrustedReference",
     ),
     "pinnacle.base.metering": ("Usage",),
     "pinnacle.base.settings": ("Settings",),

@@ -4,7 +4,8 @@
   both share, `HttpModel` for how those over HTTP connect; `HttpClient`, its `HttpError`, `tls_context` and
   `run_coroutine` to ask, `Request`, `Reply`, `Answered` and `Unreadable` for what was asked and answered,
   `pinnacle.Usage` for what that cost, `BatchAnswers` for a provider's batch jobs, `listed_price` for what a token
-  costs.
+  costs; `chat_reply`, `told_text`, `error_object`, `token_count` and `sane_counts` read what came, and
+  `pinnacle.NoAnswer` says that it is no answer.
 - A model in this process: `BaseLLMModel` or `pinnacle.Model`; `loading_lock` is held while weights are loaded.
   `BaseLLM` is what all language models share.
 - The fields of either: `operational` (how it is run), `learned` (what `fit` fills in), `secret` and `resolved_secret`;
@@ -60,7 +61,12 @@ if TYPE_CHECKING:
     from pinnacle.llm.requests import Reply as Reply
     from pinnacle.llm.requests import Request as Request
     from pinnacle.llm.sending import Answered as Answered
-    from pinnacle.llm.sending import Unreadable as Unreadable
+    from pinnacle.llm.verdict import Unreadable as Unreadable
+    from pinnacle.llm.verdict import chat_reply as chat_reply
+    from pinnacle.llm.verdict import error_object as error_object
+    from pinnacle.llm.verdict import sane_counts as sane_counts
+    from pinnacle.llm.verdict import token_count as token_count
+    from pinnacle.llm.verdict import told_text as told_text
     from pinnacle.runtime.training import DataFacts as DataFacts
     from pinnacle.runtime.training import SavedWeights as SavedWeights
     from pinnacle.runtime.training import Start as Start
@@ -87,7 +93,8 @@ _NAMES = LazyNames(__name__, {
     "pinnacle.llm.http_model": ("HttpModel",),
     "pinnacle.llm.prices": ("listed_price",),
     "pinnacle.llm.requests": ("Reply", "Request"),
-    "pinnacle.llm.sending": ("Answered", "Unreadable"),
+    "pinnacle.llm.sending": ("Answered",),
+    "pinnacle.llm.verdict": ("Unreadable", "chat_reply", "error_object", "sane_counts", "token_count", "told_text"),
     "pinnacle.runtime.training": ("DataFacts", "SavedWeights", "Start", "TrainingJob"),
 })  # fmt: skip
 

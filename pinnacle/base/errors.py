@@ -20,9 +20,12 @@ from a provider, and the engine makes one of these of them.
     │   ├── OutputTypeMismatch a value that does not fit its output type
     │   ├── OutputCountMismatch a batch call gave too few or too many outputs
     │   ├── InvalidAnswer      a language model's answer does not fit its schema or choices
+    │   ├── NoAnswer           the provider answered, and it is no answer: empty, declined, an error
+    │   │   └── AnswerCut      it ended at the limit of tokens
     │   ├── ContextOverflow    an input longer than the model's context window
     │   ├── ProviderRefused    the provider answered that it will not take this request
-    │   │   └── AccountRefused takes none: a wrong key, no such model, nothing left to spend
+    │   │   ├── AccountRefused takes none: a wrong key, no such model, nothing left to spend
+    │   │   └── ParameterRefused takes none with a keyword that all rows are sent with
     │   └── ProviderUnavailable no answer was to be had from the provider (retryable)
     ├── TrainingError          a fit that cannot go on: no rows, memory, disk, a loss that is no number
     ├── BudgetReached          the next call would cost more than the budget leaves
@@ -126,6 +129,9 @@ class ModelError(PinnacleError):
     billed: Any = None
     """What the call cost all the same, as a `Usage`, where that is known."""
 
+    tries: int = 1
+    """How often it was asked for."""
+
     def __init__(self, message: str, *, keys: Sequence[Any] = ()) -> None:
         self.keys = tuple(keys)
         super().__init__(message)
@@ -143,6 +149,23 @@ class InvalidAnswer(ModelError):
     """A language model's answer does not fit the schema or the choices it was asked for."""
 
     is_final = True
+
+
+class NoAnswer(ModelError):
+    """The provider answered, and what it answered is no answer: no text, a refusal, an error, half a sentence.
+
+    Asked for ``max_attempts`` times, each of which is billed. ``finish_reason`` is the provider's, where it told one.
+    """
+
+    is_final = True
+
+    def __init__(self, message: str, *, finish_reason: str | None = None, keys: Sequence[Any] = ()) -> None:
+        self.finish_reason = finish_reason
+        super().__init__(message, keys=keys)
+
+
+class AnswerCut(NoAnswer):
+    """An answer ended at the limit of tokens; the same request would be cut again, and is not sent again."""
 
 
 class ContextOverflow(ModelError):
@@ -168,6 +191,18 @@ class AccountRefused(ProviderRefused):
     """
 
     halts_prediction = True
+
+
+class ParameterRefused(ProviderRefused):
+    """The provider refused the first rows of a prediction for one ``parameter`` that all are sent with: it stops."""
+
+    halts_prediction = True
+
+    def __init__(
+        self, message: str, *, parameter: str = "", status: int | None = None, keys: Sequence[Any] = ()
+    ) -> None:
+        self.parameter = parameter
+        super().__init__(message, status=status, keys=keys)
 
 
 class ProviderUnavailable(ModelError):

@@ -16,6 +16,10 @@ ROUNDING = 1e-9
 """Of a budget: sums of prices are not exact, and a budget that is just enough is enough."""
 
 
+MOST_TOKENS = 2**53
+"""More in one answer cannot be, and is no count."""
+
+
 @dataclass(frozen=True)
 class Usage:
     """What calls cost: requests sent, of these failed ones and repeats; tokens; US dollars.
@@ -48,6 +52,7 @@ class Meter:
         self.budget = budget
         self.total = Usage()
         self._untaken, self._reserved, self._most = Usage(), 0.0, 0.0
+        self._refusal, self._refusals = "", 0
         self._lock = forks.lock()
 
     def reserve(self, expected: float) -> float | None:
@@ -81,6 +86,15 @@ class Meter:
     def count(self, usage: Usage) -> None:
         """Count what nothing was set aside for."""
         self.settle(0.0, usage)
+
+    def refused(self, what: str) -> int:
+        """Note a refusal of ``what``; how often in a row it was met while no call was answered yet, 0 once one was."""
+        with self._lock:
+            if self.total.calls > self.total.failed:
+                return 0
+            self._refusals = self._refusals + 1 if what == self._refusal else 1
+            self._refusal = what
+            return self._refusals
 
     def has_untaken(self) -> bool:
         """Whether anything was counted since the last `take`."""

@@ -12,7 +12,16 @@ from functools import cached_property, partial
 from typing import Any, ClassVar, Literal
 
 from pinnacle.base import forks
-from pinnacle.base.errors import ConfigError, InvalidAnswer, ModelError, OutputCountMismatch, halts_prediction
+from pinnacle.base.answers import CutText
+from pinnacle.base.errors import (
+    AnswerCut,
+    ConfigError,
+    InvalidAnswer,
+    ModelError,
+    NoAnswer,
+    OutputCountMismatch,
+    halts_prediction,
+)
 from pinnacle.base.metering import Usage
 from pinnacle.base.outages import is_outage
 from pinnacle.base.types import Json, OutputType, Text
@@ -153,8 +162,18 @@ class BaseLLMAPI(BaseLLM, HostedModel):
 
     ``_generate`` is a function or a coroutine function. It gets the templated string, or the
     messages of a dialog, and what is to be sent as keywords; it returns the answer, or (answer,
-    (input tokens, output tokens)). For limits, price and key see `HostedModel`.
+    (input tokens, output tokens)), and raises NoAnswer where the provider answered without one. ``on_length``: an
+    answer that ended at the limit of tokens is that row's error (``"error"``), or stored, counted in the result as
+    ``cut``, and asked for again where it is needed again (``"keep"``). For limits, price and key see `HostedModel`.
     """
+
+    _: dataclasses.KW_ONLY
+    on_length: Literal["error", "keep"] = operational("error")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.on_length not in ("error", "keep"):
+            raise ConfigError(f"on_length= is 'error' or 'keep', not {self.on_length!r}")
 
     @property
     def call_style(self) -> CallStyle:
@@ -167,19 +186,47 @@ class BaseLLMAPI(BaseLLM, HostedModel):
     async def apredict_one(self, value: Any, /, **kwargs: Any) -> Any:
         request = self.make_request(value, kwargs)
         for left in range(self.max_reasks, -1, -1):
-            limit_s = self.limit_s(request.parameters)
-            reply = await self.send(partial(self._call, request), self.expected_cost(request), limit_s)
+            reply = await self.send(
+                partial(self._answered, request), self.expected_cost(request), self.limit_s(request.parameters),
+                parameters=request.parameter_names,
+            )  # fmt: skip
             try:
-                return self.process(reply)
+                return self.output_of(reply)
             except InvalidAnswer as error:
                 if not left:
                     raise
                 request = self.ask_again(request, reply, error)
         return None
 
+    def output_of(self, reply: Reply) -> Any:
+        """What an answer is stored as, where it is one; AnswerCut for one that was cut and is not to be kept."""
+        self._refuse_cut(reply)
+        output = self.process(reply)
+        return CutText(output) if reply.is_cut and isinstance(output, str) else output
+
+    def _refuse_cut(self, reply: Reply) -> None:
+        if reply.is_cut and (self.on_length == "error" or self.form is not None):
+            raise AnswerCut(
+                f"the answer was cut at its limit of tokens, with finish_reason {reply.finish_reason!r}: allow more, "
+                "or keep such answers by on_length='keep'",
+                finish_reason=reply.finish_reason,
+            )
+
     def _generator(self) -> Callable[..., Any]:
         """What is called with a prompt and keywords."""
         return self._generate
+
+    async def _answered(self, request: Request) -> Answered[Reply]:
+        """One request that brings an answer; NoAnswer, billed, where it brings none."""
+        answered: Answered[Reply] | None = None
+        try:
+            answered = await self._call(request)
+            self._refuse_cut(answered.value)
+        except NoAnswer as error:
+            if error.billed is None:
+                error.billed = self.usage_of(request, Reply("")) if answered is None else answered.usage
+            raise
+        return answered
 
     async def _call(self, request: Request) -> Answered[Reply]:
         """One request, with what it cost. Subclasses that see headers override this."""

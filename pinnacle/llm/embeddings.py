@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+import random
+import re
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, ClassVar, Literal
 
 from pinnacle.base import loop
-from pinnacle.base.errors import ConfigError, ContextOverflow, OutputCountMismatch
-from pinnacle.base.metering import Usage
+from pinnacle.base.errors import (
+    BudgetReached,
+    ConfigError,
+    ContextOverflow,
+    NoAnswer,
+    OutputCountMismatch,
+    ProviderRefused,
+    ProviderUnavailable,
+)
+from pinnacle.base.metering import MOST_TOKENS, Usage
+from pinnacle.base.outages import status_of
 from pinnacle.base.types import OutputType, Vector
 from pinnacle.components.calls import Named
 from pinnacle.components.component import operational
@@ -19,6 +32,10 @@ from pinnacle.components.model import CallStyle
 from pinnacle.llm.hosted import ByFunction, HostedModel
 from pinnacle.llm.overflow import estimated_cut, estimated_tokens
 from pinnacle.llm.sending import Answered
+from pinnacle.llm.verdict import message_of
+
+REFUSED_SIZES = frozenset({400, 413, 422})
+"""With these providers refuse more texts than they take at once."""
 
 
 @dataclasses.dataclass
@@ -44,6 +61,7 @@ class EmbedModel(HostedModel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._most_texts = sys.maxsize  # as the provider's refusals teach
         if self.text_overflow_mode not in ("FAIL", "TRUNCATE"):
             raise ConfigError(f"text_overflow_mode= is 'FAIL' or 'TRUNCATE', not {self.text_overflow_mode!r}")
 
@@ -80,7 +98,7 @@ class EmbedModel(HostedModel):
         outputs: list[Any] = [self._checked(_only_input(item)) for item in inputs]
         sound = [i for i, text in enumerate(outputs) if isinstance(text, str)]
         if sound:
-            vectors = loop.run(self._embedded([outputs[i] for i in sound], kwargs))
+            vectors = loop.run(self._searched([outputs[i] for i in sound], kwargs))
             for position, vector in zip(sound, vectors, strict=True):
                 outputs[position] = vector
         return outputs
@@ -128,8 +146,42 @@ class EmbedModel(HostedModel):
             "shorten it, or let text_overflow_mode='TRUNCATE' cut its end off"
         )
 
+    async def _searched(self, texts: list[str], given: Mapping[str, Any]) -> list[Any]:
+        """A vector for each text, or the error in its place: a batch that is refused, or alone meets no answer, is cut
+        until the texts that spoil it are alone."""
+        if len(texts) > self._most_texts:
+            return await self._in_parts(texts, self._most_texts, given)
+        try:
+            return list(await self._embedded(texts, given))
+        except (ProviderRefused, NoAnswer, ProviderUnavailable, BudgetReached) as error:
+            is_theirs = isinstance(error, (ProviderRefused, NoAnswer)) and not error.halts_prediction
+            if len(texts) == 1 or not is_theirs:
+                return [error] * len(texts)
+            limit = told_limit(error.__cause__, len(texts))
+        size = limit or len(texts) // 2
+        found = await self._in_parts(texts, size, given)
+        if limit is not None and not any(isinstance(vector, Exception) for vector in found):
+            self._most_texts = min(self._most_texts, size)  # they were only too many
+        return found
+
+    async def _in_parts(self, texts: list[str], size: int, given: Mapping[str, Any]) -> list[Any]:
+        parts = [texts[start : start + size] for start in range(0, len(texts), size)]
+        found = await asyncio.gather(*(self._searched(part, given) for part in parts), return_exceptions=True)
+        if failed := [part for part in found if isinstance(part, BaseException)]:
+            raise failed[0]
+        return [vector for part in found if isinstance(part, list) for vector in part]
+
     async def _embedded(self, texts: list[str], given: Mapping[str, Any]) -> Sequence[Any]:
-        return await self.send(partial(self._call, texts, given), self.expected_cost(texts), self.limit_s(given))
+        is_many = len(texts) > 1
+        return await self.send(
+            partial(self._call, texts, given), self.expected_cost(texts), self.limit_s(given),
+            parameters={*given, *self._sent_along()}, is_divisible=is_many,
+            witness=partial(self._call, [random.choice(texts)], given) if is_many else None,
+        )  # fmt: skip
+
+    def _sent_along(self) -> Collection[str]:
+        """The names of what is sent with every request beside the texts and keywords."""
+        return ("dimensions",) if self.dimensions is not None else ()
 
     def _embedder(self) -> Callable[..., Any]:
         """What is called with texts and keywords."""
@@ -178,6 +230,15 @@ def _numbers(vector: Any) -> list[float]:
         raise ConfigError("cos_sim takes two vectors, and embed() gives a list of them: take one by [0]") from None
 
 
+def told_limit(refusal: BaseException | None, count: int) -> int | None:
+    """How many texts a provider may take that refused so many: the largest smaller number that its message names, else
+    half; None where it was no refusal of the request."""
+    if refusal is None or status_of(refusal) not in REFUSED_SIZES:
+        return None
+    named = [int(number) for number in re.findall(r"\b\d{1,6}\b", message_of(refusal))]
+    return max((number for number in named if 1 <= number < count), default=count // 2)
+
+
 def _only_input(item: Any) -> Any:
     """A row's text, where X is a dict of it alone."""
     return item["input"] if isinstance(item, Named) and set(item) == {"input"} else item
@@ -185,5 +246,7 @@ def _only_input(item: Any) -> Any:
 
 def _pair(answer: Any) -> tuple[Sequence[Any], int | None]:
     if isinstance(answer, tuple) and len(answer) == 2 and (answer[1] is None or hasattr(answer[1], "__index__")):
-        return answer[0], None if answer[1] is None else operator.index(answer[1])
+        tokens = None if answer[1] is None else operator.index(answer[1])
+        if tokens is None or 0 <= tokens <= MOST_TOKENS:
+            return answer[0], tokens
     raise TypeError(f"an embedder returns (vectors, tokens), tokens an int or None, not {type(answer).__name__}")

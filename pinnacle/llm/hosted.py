@@ -7,7 +7,7 @@ import contextvars
 import dataclasses
 import inspect
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from typing import Any, ClassVar, TypeVar
@@ -19,7 +19,7 @@ from pinnacle.llm.limiter import RateLimit, account_of, check_rate_limit, gate_o
 from pinnacle.llm.metered import MeteredModel, check_whole
 from pinnacle.llm.prices import Price, price_of
 from pinnacle.llm.redaction import hide
-from pinnacle.llm.sending import Answered, Sender
+from pinnacle.llm.sending import Answered, Call, Sender
 
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
@@ -105,21 +105,27 @@ class HostedModel(MeteredModel):
         return "key" if self.api_key else f"model {self.identifier}"
 
     async def send(
-        self, attempt: Callable[[], Awaitable[Answered[T]]], expected_cost: float, limit_s: float | None = None
-    ) -> T:
+        self, attempt: Callable[[], Awaitable[Answered[T]]], expected_cost: float, limit_s: float | None = None, *,
+        parameters: Collection[str] = (), witness: Callable[[], Awaitable[Answered[Any]]] | None = None,
+        is_divisible: bool = False,
+    ) -> T:  # fmt: skip
         """The value of an answer, under the account's limits, counted for the prediction and for the model.
 
-        ``limit_s``: how long one request may take, by default ``timeout_s``.
-        Runs on pinnacle's own loop, whichever loop asks: clients keep to the loop they began on.
+        ``limit_s``: how long one request may take, by default ``timeout_s``. ``parameters``: the names of what is sent
+        along; a prediction whose first rows are refused for one of them stops. For ``witness`` and ``is_divisible``
+        see `Call`. Runs on pinnacle's own loop, whichever loop asks: clients keep to the loop they began on.
         """
         key, provider = self.key(), self.provider()
         account = account_of(provider, key)
         if self.rate_limit is not None:
             account.declare(_with_margin(self.rate_limit), by=self.identifier)
         gate = gate_of(provider, key, self.identifier, self.max_batch_size)
-        sender = Sender(self.identifier, account, gate, limit_s or self.timeout_s, self.max_tries)
+        sender = Sender(
+            self.identifier, account, gate, limit_s or self.timeout_s, self.max_tries, self.max_attempts
+        )  # fmt: skip
+        call = Call(attempt, expected_cost, parameters, witness, is_divisible)
         try:
-            return await loop.on_own_loop(sender.send(attempt, self.counting(), expected_cost))
+            return await loop.on_own_loop(sender.send(call, self.counting()))
         except Exception as error:  # whatever it is, secrets are taken out of its text; raised again
             self.hidden(error)
             raise

@@ -22,7 +22,7 @@ from pinnacle.base.distribution import with_extra
 from pinnacle.base.errors import MissingPlugin
 from pinnacle.llm.certificates import Certificate, tls_context
 from pinnacle.llm.proxies import proxy_of
-from pinnacle.llm.sending import Unreadable
+from pinnacle.llm.verdict import Unreadable
 
 MAX_SHOWN = 300
 MAX_ANSWER_BYTES = 32 * 2**20

@@ -2,7 +2,8 @@
 
 Every model, thread and listener that shares an account waits in one queue, first come
 first served. Declared limits are exact; without any the pace is learned. While a provider
-is down nothing is sent to it but one probe now and then.
+is down nothing is sent to it but one probe now and then. Whether it is down, or only some
+requests meet no answer, a request that was answered before tells: the witness.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from hashlib import blake2b
+from typing import Any
 
 from pinnacle.base import forks
 from pinnacle.base.errors import ConfigError, ProviderUnavailable
@@ -44,11 +46,15 @@ class Window:
 
 
 class Breaker:
-    """Whether a provider answers at all: opened by failures in a row, closed by the first success."""
+    """Whether a provider answers at all: opened by failures in a row, closed by the first success.
+
+    ``is_asking``: a witness is being asked whether it is down; until it is known nothing else is sent.
+    """
 
     def __init__(self) -> None:
         self.reason: BaseException | None = None
-        self._in_a_row, self._break_s, self._retry_at, self.is_probing = 0, 0.0, 0.0, False
+        self._in_a_row, self._most = 0, FAILURES_TO_OPEN
+        self._break_s, self._retry_at, self.is_probing, self.is_asking = 0.0, 0.0, False, False
 
     @property
     def is_open(self) -> bool:
@@ -66,18 +72,44 @@ class Breaker:
         self.is_probing = True
 
     def succeeded(self) -> None:
-        self.reason, self._in_a_row, self._break_s, self.is_probing = None, 0, 0.0, False
+        # Where others are served, failures in a row are those of some requests: it takes more of them to ask again.
+        self._most = 2 * self._most if self.is_asking else FAILURES_TO_OPEN
+        self.reason, self._in_a_row, self._break_s = None, 0, 0.0
+        self.is_probing = self.is_asking = False
 
-    def failed(self, now: float, reason: BaseException) -> None:
+    def failed(self, now: float, reason: BaseException, *, can_ask: bool = False) -> bool:
+        """Count a failure; whether it is up to who met it to ask a witness, where one can be asked."""
         self._in_a_row += 1
-        if self.is_probing or (self.reason is None and self._in_a_row >= FAILURES_TO_OPEN):
-            self.reason, self.is_probing = reason, False
-            self._break_s = min(LONGEST_BREAK_S, max(FIRST_BREAK_S, 2 * self._break_s)) * random.uniform(0.9, 1.1)
-            self._retry_at = now + self._break_s
+        is_opened = self.is_probing or (self.reason is None and self._in_a_row >= self._most)
+        if self.is_asking or not is_opened:
+            return False
+        self.reason = reason
+        self.is_probing = self.is_asking = can_ask
+        if not can_ask:
+            self._rest(now)
+        return can_ask
+
+    def ask(self, reason: BaseException) -> bool:
+        """Whether who doubts may ask a witness now: nobody else does, and it is not known that nothing is answered."""
+        if self.is_asking or self.is_open:
+            return False
+        self.reason, self.is_probing, self.is_asking = reason, True, True
+        return True
+
+    def doubted(self, now: float, reason: BaseException) -> None:
+        """The witness met no answer either."""
+        self.is_probing = self.is_asking = False
+        self.reason = reason
+        self._rest(now)
 
     def gave_up(self) -> None:
         """The probe was cancelled and told nothing."""
-        self.is_probing = False
+        self.is_probing = self.is_asking = False
+
+    def _rest(self, now: float) -> None:
+        self._most = FAILURES_TO_OPEN
+        self._break_s = min(LONGEST_BREAK_S, max(FIRST_BREAK_S, 2 * self._break_s)) * random.uniform(0.9, 1.1)
+        self._retry_at = now + self._break_s
 
 
 class _Waiter:
@@ -106,6 +138,7 @@ class Account:
         self._starts: deque[float] = deque(maxlen=REMEMBERED_STARTS)
         self._waiting: deque[_Waiter] = deque()
         self._served: set[str] = set()
+        self._witnesses: dict[str, Callable[[], Awaitable[Any]]] = {}
 
     def declare(self, limit: RateLimit, *, by: str) -> None:
         """Keep a model's limit for all who share the account, in place of what that model declared before."""
@@ -133,11 +166,24 @@ class Account:
             if waiter is not None:
                 self._leave(waiter)
 
-    def succeeded(self, headers: Mapping[str, str], started: float | None = None, *, by: str = "") -> None:
-        """An answer of a model, to a request that ``started`` then, by default just now."""
+    async def start_witness(self) -> float:
+        """Wait for the time of a request that tells whether others are served, before all that wait for what it tells;
+        when it is."""
+        while (delay := self._witness_delay()) > 0:
+            await asyncio.sleep(delay)
+        return self._clock()
+
+    def succeeded(
+        self, headers: Mapping[str, str], started: float | None = None, *, by: str = "",
+        witness: Callable[[], Awaitable[Any]] | None = None,
+    ) -> None:  # fmt: skip
+        """An answer of a model, to a request that ``started`` then, by default just now; ``witness`` sends it, or one
+        like it, again."""
         with self._lock:
             self.successes += 1
             self._served.add(by)
+            if witness is not None:
+                self._witnesses[by] = witness
             self.breaker.succeeded()
             self.pace.accepted(self._clock(), headers, started)
 
@@ -146,16 +192,32 @@ class Account:
         with self._lock:
             return model in self._served
 
+    def witness(self, model: str) -> Callable[[], Awaitable[Any]] | None:
+        """What sends a request of the model again that was answered; None where none was."""
+        with self._lock:
+            return self._witnesses.get(model)
+
     def throttled(self, headers: Mapping[str, str], started: float | None = None) -> None:
         """A 429: the provider is there, and says to slow down."""
         with self._lock:
             self.breaker.succeeded()
             self.pace.refused(self._clock(), headers, started)
 
-    def failed(self, reason: BaseException) -> None:
-        """No answer, or one that means the provider cannot serve now."""
+    def failed(self, reason: BaseException, *, can_ask: bool = False) -> bool:
+        """No answer, or one that means the provider cannot serve now; whether a witness is to be asked, where one
+        can be."""
         with self._lock:
-            self.breaker.failed(self._clock(), reason)
+            return self.breaker.failed(self._clock(), reason, can_ask=can_ask)
+
+    def ask(self, reason: BaseException) -> bool:
+        """Whether who doubts for this reason may ask a witness now."""
+        with self._lock:
+            return self.breaker.ask(reason)
+
+    def doubted(self, reason: BaseException) -> None:
+        """A witness met no answer."""
+        with self._lock:
+            self.breaker.doubted(self._clock(), reason)
 
     def refused(self) -> None:
         """The provider is there, and does not take the request itself."""
@@ -173,17 +235,32 @@ class Account:
             now = self._clock()
             if self._waiting and self._waiting[0] is not waiter:
                 return 0.0
-            delay = max(self.pace.wait_s(now), *(w.wait_s(now) for w in self._windows.values()), 0.0)
+            delay = self._delay(now)
             if delay > 0:
                 return delay
             if self.breaker.is_probing:  # what comes of it is known soon, and then is true for this one too
                 return PROBE_LOOK_S
             self.breaker.admit(now)
-            self.pace.started(now)
-            self._starts.append(now)
-            for window in self._windows.values():
-                window.started(now)
+            self._note_start(now)
             return None
+
+    def _witness_delay(self) -> float:
+        """0 when a witness starts now; else how long to wait."""
+        with self._lock:
+            now = self._clock()
+            delay = self._delay(now)
+            if delay <= 0:
+                self._note_start(now)
+            return delay
+
+    def _delay(self, now: float) -> float:
+        return max(self.pace.wait_s(now), *(w.wait_s(now) for w in self._windows.values()), 0.0)
+
+    def _note_start(self, now: float) -> None:
+        self.pace.started(now)
+        self._starts.append(now)
+        for window in self._windows.values():
+            window.started(now)
 
     def _queue_up(self) -> _Waiter:
         waiter = _Waiter()

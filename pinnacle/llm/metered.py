@@ -51,6 +51,9 @@ class Meters:
     def reserve(self, expected: float) -> float | None:
         return self._prediction.reserve(expected) if self._prediction is not None else 0.0
 
+    def refused(self, what: str) -> int:
+        return (self._own if self._prediction is None else self._prediction).refused(what)
+
     def settle(self, reserved: float, usage: Usage) -> None:
         self._own.settle(0.0, usage)
         if self._prediction is not None:

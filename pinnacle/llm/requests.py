@@ -6,7 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pinnacle.base.metering import MOST_TOKENS
+
 Message = dict[str, Any]
+CUT_ENDS = frozenset({"length", "max_tokens", "max_length", "model_length", "max_output_tokens"})
+"""The finish reasons of an answer that ended at the limit of tokens, as services spell them, in lower case."""
+
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 
 
@@ -37,6 +42,11 @@ class Request:
             return [self.content]
         return [text for message in self.content for text in _texts(message.get("content"))]
 
+    @property
+    def parameter_names(self) -> frozenset[str]:
+        """What is sent beside the content."""
+        return frozenset(self.parameters) | ({"response_format"} if self.response_schema is not None else set())
+
     def followed_by(self, *messages: Message) -> Request:
         """The dialog goes on."""
         return replace(self, content=[*self.messages, *messages])
@@ -51,6 +61,11 @@ class Reply:
     output_tokens: int | None = None
     finish_reason: str | None = None
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether it ended at the limit of tokens, and not by itself."""
+        return self.finish_reason is not None and self.finish_reason.lower() in CUT_ENDS
+
 
 def as_reply(answer: Any) -> Reply:
     """What a ``_generate`` returned: a string, (text, (input tokens, output tokens)), or a Reply; TypeError else."""
@@ -62,7 +77,7 @@ def as_reply(answer: Any) -> Reply:
         counts = answer[1]
         if counts is None:
             return Reply(answer[0])
-        if isinstance(counts, Sequence) and len(counts) == 2 and all(isinstance(n, int) and n >= 0 for n in counts):
+        if isinstance(counts, Sequence) and len(counts) == 2 and all(map(_is_count, counts)):
             return Reply(answer[0], counts[0], counts[1])
     raise TypeError(
         f"a language model answers with a string, or (string, (input tokens, output tokens)), not {_shape(answer)}"
@@ -83,6 +98,10 @@ def _texts(content: Any) -> list[str]:
         return [content]
     parts = content if isinstance(content, list) else []
     return [part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str)]
+
+
+def _is_count(number: Any) -> bool:
+    return isinstance(number, int) and 0 <= number <= MOST_TOKENS
 
 
 def _shape(value: Any) -> str:

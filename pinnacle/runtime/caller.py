@@ -75,7 +75,7 @@ class Caller:
     def _failed(self, position: int, error: BaseException, attempt: int) -> Failed:
         if halts_prediction(error) and self.halted is None:
             self.halted = error
-        return Failed(position, error, attempt)
+        return Failed(position, error, max(attempt, getattr(error, "tries", 1)))
 
     # -- one thread, one value at a time ----------------------------------------------------
 
@@ -134,7 +134,7 @@ class Caller:
         inputs, attempt = unit.inputs, unit.attempt
         everything = list(range(len(inputs)))
         whole = self._try_unit(everything, inputs, attempt)
-        if len(everything) == 1 or len(whole.failed) < len(everything) or self._is_spared(whole.failed[0]):
+        if len(everything) == 1 or not self._is_to_search(whole):
             return whole
         done, suspects, rest = Outcomes(), whole, []
         while len(suspects.failed) > 1:
@@ -157,7 +157,7 @@ class Caller:
 
     def _halved(self, unit: list[int], inputs: Sequence[Any], attempt: int) -> Outcomes:
         whole = self._try_unit(unit, inputs, attempt)
-        if len(unit) == 1 or len(whole.failed) < len(unit) or self._is_spared(whole.failed[0]):
+        if len(unit) == 1 or not self._is_to_search(whole):
             return whole
         done, middle = Outcomes(), len(unit) // 2
         for half in (unit[:middle], unit[middle:]):
@@ -181,6 +181,11 @@ class Caller:
         sound = [i for i in range(len(unit)) if i not in wrong]
         failed = [self._failed(unit[i], error, attempt) for i, error in wrong.items()]
         return Outcomes([unit[i] for i in sound], [outputs[i] for i in sound], failed)
+
+    def _is_to_search(self, whole: Outcomes) -> bool:
+        """Whether one error was raised for all of a unit: a model that tells them one by one has searched itself."""
+        errors = {id(item.error) for item in whole.failed}
+        return not whole.positions and len(errors) == 1 and not self._is_spared(whole.failed[0])
 
     def _is_spared(self, failed: Failed) -> bool:
         return is_outage(failed.error) or halts_prediction(failed.error) or failed.error is self.halted

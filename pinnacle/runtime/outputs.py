@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from pinnacle.base.answers import CutText
 from pinnacle.base.errors import ModelError, RowRejected
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.rows import Failure, OutputBatch, Page
@@ -38,7 +39,7 @@ class OutputWriter:
         self._scope.memory.put(identities, sound.outputs)
         if is_new:
             self._result.computed += len(outcomes)
-            for task in self._scope.account.due(identities, sound.outputs):
+            for task in self._due(outcomes, sound, identities):
                 self._queue(held, task)
         shared = held.shared(sound)
         self._result.deduplicated += sum(map(len, shared.values())) - len(sound)
@@ -46,6 +47,15 @@ class OutputWriter:
             self.write(page, theirs.positions, theirs.outputs)
         for page, theirs in shared.items():
             self.set_aside(page, theirs.failed)
+
+    def _due(self, outcomes: Outcomes, sound: Outcomes, identities: Sequence[Any]) -> list[Callable[[], None]]:
+        """What is to be committed first; an answer that was cut is counted, and not kept for another time."""
+        cut = {i for i, output in zip(outcomes.positions, outcomes.outputs, strict=True) if type(output) is CutText}
+        if not cut:
+            return self._scope.account.due(identities, sound.outputs)
+        self._result.cut += len(cut)
+        kept = [n for n, position in enumerate(sound.positions) if position not in cut]
+        return self._scope.account.due([identities[n] for n in kept], [sound.outputs[n] for n in kept])
 
     def write(self, held: Held, positions: Sequence[int], outputs: Sequence[Any]) -> None:
         """Queue checked outputs, a batch at a time."""

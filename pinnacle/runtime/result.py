@@ -16,7 +16,8 @@ class PredictResult:
     ``failed`` were set aside with their error this time, and ``set_aside`` an
     earlier time; ``changed`` were edited, deleted or locked by others meanwhile and are
     left to the next time; ``pending`` were read and not asked for, because the budget was
-    reached (``budget_reached``), or wait for a batch of the provider.
+    reached (``budget_reached``), or wait for a batch of the provider. ``cut`` answers ended at the limit of tokens, and
+    were stored because of ``on_length="keep"``.
     ``computed`` inputs went to the model in ``calls`` calls (a batch is one call; retries
     count); ``deduplicated`` rows shared another row's output, ``cached`` inputs were
     answered and paid for before. ``requests``, tokens and ``cost`` (US dollars) are what
@@ -38,6 +39,7 @@ class PredictResult:
     deduplicated: int = 0
     cached: int = 0
     pending: int = 0
+    cut: int = 0
     requests: int = 0
     failed_requests: int = 0
     retried_requests: int = 0
@@ -78,7 +80,7 @@ class PredictResult:
                 (self.empty, "with NULL input"), (self.deduplicated, "shared another row's output"),
                 (self.cached, "answered before"),
                 (self.failed, "failed (see db.errors())"), (self.set_aside, "set aside earlier (see db.errors())"),
-                (self.changed, "changed meanwhile"),
+                (self.changed, "changed meanwhile"), (self.cut, "cut at the limit of tokens"),
                 (self.pending, "not asked for: the budget was reached" if self.budget_reached else "on their way"),
             )
             if count

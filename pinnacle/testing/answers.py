@@ -6,7 +6,7 @@ import hashlib
 import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 Answer = str | Sequence[str] | Callable[[dict[str, Any]], str | Mapping[str, Any]]
@@ -16,7 +16,8 @@ MAX_UINT32 = 2**32 - 1
 class Refuse(Exception):
     """Raise it in an answer, and the server sends this status, message and headers instead.
 
-    ``code`` and ``type`` are those of OpenAI's error object.
+    ``code``, ``type`` and ``param`` are those of OpenAI's error object; ``body`` is sent in place of one. With status
+    200 it is an error inside an answer, as some gateways send it.
     """
 
     def __init__(
@@ -25,29 +26,36 @@ class Refuse(Exception):
         message: str = "refused by the script",
         headers: Mapping[str, str] | None = None,
         *,
-        code: str | None = None,
+        code: str | int | None = None,
         type: str = "invalid_request_error",  # noqa: A002 - the field's name in OpenAI's error object
+        param: str | None = None,
+        body: Any = None,
     ) -> None:
         self.status, self.message, self.headers = status, message, dict(headers or {})
-        self.code, self.type = code, type
+        self.code, self.type, self.param, self._body = code, type, param, body
         super().__init__(message)
 
     @property
-    def body(self) -> dict[str, Any]:
-        return {"error": {"message": self.message, "type": self.type, "param": None, "code": self.code}}
+    def body(self) -> Any:
+        if self._body is not None:
+            return self._body
+        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer: the fields of an assistant's message, and why it ended."""
+    """One answer: the fields of an assistant's message, why it ended, the error it ended with, and what its usage says
+    in place of the counted words."""
 
     message: Mapping[str, Any]
-    finish_reason: str = "stop"
+    finish_reason: str | None = "stop"
+    error: Any = None
+    usage: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def text(self) -> str | None:
         content = self.message.get("content")
-        return content if content is None else text_of(content)
+        return None if content is None else text_of(content)
 
     @property
     def tokens(self) -> int:
@@ -70,9 +78,10 @@ class Script:
         message |= {"content": said} if isinstance(said, str) else said
         reason = message.pop("finish_reason", "tool_calls" if message.get("tool_calls") else "stop")
         limit = request.get("max_completion_tokens") or request.get("max_tokens")
+        error, usage = message.pop("error", None), message.pop("usage", None) or {}
         if limit and isinstance(message["content"], str) and len(words := message["content"].split()) > limit:
             message["content"], reason = " ".join(words[:limit]), "length"
-        return Reply(message, reason)
+        return Reply(message, reason, error, usage)
 
     def _say(self, request: dict[str, Any]) -> str | Mapping[str, Any]:
         answer = self._answer

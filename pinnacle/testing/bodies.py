@@ -38,10 +38,16 @@ def chat(number: int, request: dict[str, Any], ask: Ask) -> Body:
     reply = ask(request)
     count = request.get("n") or 1
     prompt_tokens = sum(count_tokens(text_of(message.get("content"))) for message in messages)
-    usage = usage_of(prompt_tokens, count * reply.tokens)
+    usage = {**usage_of(prompt_tokens, count * reply.tokens), **reply.usage}
     head = {"id": f"chatcmpl-{number}", "created": int(time.time()), "model": request.get("model")}
     choices = [
-        {"index": index, "message": dict(reply.message), "logprobs": None, "finish_reason": reply.finish_reason}
+        {
+            "index": index,
+            "message": dict(reply.message),
+            "logprobs": None,
+            "finish_reason": reply.finish_reason,
+            **({} if reply.error is None else {"error": reply.error}),
+        }
         for index in range(count)
     ]
     return Body(
@@ -115,11 +121,13 @@ def generate(number: int, request: dict[str, Any], ask: Ask) -> Body:
     return Body(whole, count_tokens(prompt), count * reply.tokens)
 
 
-def embeddings(request: dict[str, Any], embed: Embed, *, is_null: bool = False) -> Body:
-    """One vector a text, as numbers or as the base64 of float32 in little-endian order."""
+def embeddings(request: dict[str, Any], embed: Embed, *, is_null: bool = False, max_inputs: int | None = None) -> Body:
+    """One vector a text, as numbers or as the base64 of float32 in little-endian order; Refuse for too many texts."""
     texts = need(request, "input")
     if isinstance(texts, str) or isinstance(texts[0], int):
         texts = [texts]
+    if max_inputs is not None and len(texts) > max_inputs:
+        raise Refuse(400, f"The batch size is invalid: it must not be larger than {max_inputs}.", param="input")
     size = request.get("dimensions") or DEFAULT_DIMENSIONS
     encode = in_base64 if request.get("encoding_format") == "base64" else list
     data = [

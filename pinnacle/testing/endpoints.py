@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from pinnacle.base.distribution import with_extra
@@ -32,7 +32,18 @@ BOMB_BYTES = 2**26
 JSON = "application/json"
 EVENTS = "text/event-stream"
 GARBAGE = b"<html><body>upstream connect error or disconnect/reset before headers</body>"
-NO_ANSWER = Reply({"role": "assistant", "content": None})
+SILENT = {"role": "assistant", "content": None}
+NO_ANSWER = Reply(SILENT)
+WITHOUT_ANSWER = {
+    "empty": NO_ANSWER,
+    "null": NO_ANSWER,
+    "filtered": Reply(SILENT, "content_filter"),
+    "refused": Reply({**SILENT, "refusal": "I cannot help with that."}),
+    "thinking": Reply({**SILENT, "reasoning_content": "Let me think about that."}),
+}
+HALVES = {"broken": "error", "length": "length"}
+"""The finish reasons of half an answer."""
+
 # vLLM's api_server has one door, which some put behind another path.
 CALLS = {
     "/v1/chat/completions": bodies.chat,
@@ -57,6 +68,7 @@ class Options:
     headers: bool = True
     api_key: str | None = None
     models: Sequence[str] = ("gpt-3.5-turbo",)
+    max_inputs: int | None = None
     batch_polls: int = 1
     keep_requests: int = 10_000
     refuses: Sequence[str] = ()
@@ -188,14 +200,25 @@ class Endpoints:
         return too_many({**headers, **({} if wait_s is None else retry_after(wait_s))})
 
     def _answer(self, path: str, body: dict[str, Any], kind: str | None = None) -> bodies.Body:
-        """What is sent; an empty or a null one takes no turn of the script."""
-        is_blank = kind in ("empty", "null")
+        """What is sent; one without an answer takes no turn of the script."""
+        if kind == "error":
+            raise Refuse(200, "The upstream failed.", code=502, type="upstream_error")
         if path == EMBEDDINGS:
-            answer = bodies.embeddings(body, self.options.embed, is_null=is_blank)
+            is_null = kind in WITHOUT_ANSWER or kind in HALVES
+            answer = bodies.embeddings(body, self.options.embed, is_null=is_null, max_inputs=self.options.max_inputs)
         else:
             self._numbers += 1
-            answer = CALLS[path](self._numbers, body, (lambda _: NO_ANSWER) if is_blank else self._script.reply)
+            answer = CALLS[path](self._numbers, body, partial(self._reply, kind))
         return answer.emptied() if kind == "empty" else answer
+
+    def _reply(self, kind: str | None, body: dict[str, Any]) -> Reply:
+        if kind in WITHOUT_ANSWER:
+            return WITHOUT_ANSWER[kind]
+        reply = self._script.reply(body)
+        if kind not in HALVES:
+            return reply
+        text = reply.text or ""
+        return Reply({**reply.message, "content": text[: len(text) // 2]}, HALVES[kind])
 
     def _run_in_batch(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         whole = path if path.startswith("/v1/") else f"/v1{path}"  # as Azure has them

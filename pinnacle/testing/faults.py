@@ -11,7 +11,10 @@ from random import Random
 
 from pinnacle.base.errors import ConfigError
 
-KINDS = ("hang", "garbage", "cut", "slow", "empty", "null", "redirect", "bomb")
+KINDS = (
+    "hang", "garbage", "cut", "slow", "redirect", "bomb",
+    "empty", "null", "error", "broken", "filtered", "refused", "thinking", "length",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -23,9 +26,12 @@ class Faults:
 
     The kinds: an error status, "400" to "599", sent at once; "hang" never answers; "garbage" is a 200 whose
     body is not JSON; "cut" closes the connection in the middle of the body; "slow" sends the body in pieces
-    over ``slow_s`` seconds; "empty" is a 200 without choices (or data, or text), and "null" one whose content
-    is null; "redirect" is a 307 that leads to the same server by another name, and "bomb" a small body that unpacks to
-    64 MB. A "429" is bare unless ``retry_after_s`` says what its Retry-After and retry-after-ms ask for.
+    over ``slow_s`` seconds; "redirect" is a 307 that leads to the same server by another name, and "bomb" a small body
+    that unpacks to 64 MB. These are 200s without an answer: "empty" has no choices (or data, or text), "null" null
+    content, "error" an error object; "broken" is half an answer that ended with the finish reason "error", "length" one
+    that ended at the limit of tokens, "filtered" ended with "content_filter", "refused" is a refusal, and "thinking"
+    reasoning alone. For embeddings all of these but "empty" and "error" are null. A "429" is bare unless
+    ``retry_after_s`` says what its Retry-After and retry-after-ms ask for.
 
     Raises ConfigError for a kind that does not exist and for chances that are not.
     """

@@ -36,8 +36,9 @@ class FakeOpenAI:
     cost can be worked out by hand.
 
     - ``answer``: a text; texts in turn, of which the last repeats; or a function of the request's body that
-      returns a text or a dict of message fields (``tool_calls``, ``finish_reason``), or raises `Refuse`. It runs
-      on the server's loop, so it must not block. By default the last user message, reversed. Answers are cut
+      returns a text or a dict of message fields, or raises `Refuse`. The dict may also hold ``finish_reason``, the
+      ``error`` that the choice ended with, and ``usage``, what is told in place of the counted words. It runs on the
+      server's loop, so it must not block. By default the last user message, reversed. Answers are cut
       to the request's ``max_tokens`` words.
     - ``embed``: makes a vector of a text and a number of dimensions (8 where the request has none); by default
       `unit_vector`, a hash. May raise `Refuse`.
@@ -47,6 +48,7 @@ class FakeOpenAI:
     - ``rate_limit``: (n, seconds), a sliding window; beyond it requests get 429. With ``headers`` all answers
       carry x-ratelimit-*-requests and refusals Retry-After and retry-after-ms; without, refusals are bare.
     - ``api_key``: other keys get 401. By default any key is right.
+    - ``max_inputs``: more texts to embed at once get 400, as providers with a limit answer.
     - ``models``: what /v1/models lists; requests may name any other.
     - ``batch_polls``: a batch is completed when it is looked at for that many times.
     - ``keep_requests``: how many of the last requests ``requests`` holds; 0 keeps none and costs nothing.
@@ -70,6 +72,7 @@ class FakeOpenAI:
         headers: bool = True,
         api_key: str | None = None,
         models: Sequence[str] = ("gpt-3.5-turbo",),
+        max_inputs: int | None = None,
         batch_polls: int = 1,
         keep_requests: int = 10_000,
         port: int = 0,
@@ -78,8 +81,9 @@ class FakeOpenAI:
         if isinstance(answer, Sequence) and not isinstance(answer, str) and not answer:
             raise ConfigError("answer is an empty list; give at least one text")
         options = Options(
-            answer, embed, latency_s, faults, rate_limit, headers, api_key, models, batch_polls, keep_requests, refuses
-        )
+            answer, embed, latency_s, faults, rate_limit, headers, api_key, models, max_inputs, batch_polls,
+            keep_requests, refuses,
+        )  # fmt: skip
         self._endpoints = Endpoints(options)
         self._port = port
         self._thread: threading.Thread | None = None

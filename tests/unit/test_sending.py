@@ -13,7 +13,16 @@ import time
 
 import pytest
 
-from pinnacle import AccountRefused, InvalidAnswer, ProviderRefused, ProviderUnavailable
+from pinnacle import (
+    AccountRefused,
+    AnswerCut,
+    ConfigError,
+    NoAnswer,
+    ParameterRefused,
+    ProviderRefused,
+    ProviderUnavailable,
+    Usage,
+)
 from pinnacle.base import loop
 from pinnacle.base.outages import is_outage
 from pinnacle.llm import sending
@@ -23,7 +32,8 @@ from pinnacle.testing.answers import question
 from tests.contract.documents import wait_until
 from tests.llms import openai, recorder
 
-UNANSWERED = ["500", "502", "503", "529", "408", "hang", "garbage", "cut", "empty", "null"]
+UNANSWERED = ["500", "502", "503", "529", "408", "hang", "garbage", "cut"]
+WITHOUT_ANSWER = ["empty", "null", "error", "broken", "filtered", "refused", "thinking"]
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +49,7 @@ def is_quiet(server: FakeOpenAI) -> bool:
 # -- tried again ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", UNANSWERED)
+@pytest.mark.parametrize("kind", [*UNANSWERED, *WITHOUT_ANSWER])
 def test_what_brings_no_answer_is_tried_again_until_there_is_one(kind):
     with FakeOpenAI("hello", faults=[kind, kind]) as server:
         model = openai(server, timeout_s=0.3)
@@ -59,9 +69,9 @@ def test_without_an_answer_for_anyone_the_provider_is_unavailable(kind):
         wait_until(lambda: is_quiet(server))
 
 
-def poison(request):
-    if question(request) == "poison":
-        raise Refuse(500, "it hurts")
+def poison(request, status=500):
+    if question(request).startswith("poison"):
+        raise Refuse(status, "it hurts")
     return "fine"
 
 
@@ -77,6 +87,60 @@ def test_a_request_that_alone_meets_no_answer_is_refused_while_others_are_served
         with pytest.raises(ProviderRefused, match="Others were served meanwhile") as caught:
             asyncio.run(main(model))
         assert (caught.value.status, type(caught.value)) == (500, ProviderRefused)
+
+
+@pytest.mark.parametrize("max_tries", [1, 2, 3, 6])
+def test_a_request_that_alone_meets_no_answer_is_told_from_an_outage_by_one_that_was_answered(max_tries):
+    """As at the end of a table: nobody else asks any more, and what was answered before is asked once more."""
+    with FakeOpenAI(poison) as server:
+        model = openai(server, max_tries=max_tries)
+        assert model.predict("x") == "fine"
+        with pytest.raises(ProviderRefused, match=r"it hurts.*Others were served meanwhile") as caught:
+            model.predict("poison")
+        asked = [question(request.body) for request in server.requests]
+        assert caught.value.tries == asked.count("poison")
+        assert max_tries <= caught.value.tries <= max_tries + 1
+        assert asked.count("x") <= 1 + 2
+        assert model.spent.total.calls == len(asked)
+
+
+def test_neighbours_that_meet_no_answer_are_told_from_an_outage():
+    async def main(model):
+        return await asyncio.gather(*(model.apredict(f"poison {n}") for n in range(40)), return_exceptions=True)
+
+    with FakeOpenAI(poison) as server:
+        model = openai(server, max_tries=3, max_batch_size=8)
+        assert model.predict("x") == "fine"
+        assert {type(error) for error in asyncio.run(main(model))} == {ProviderRefused}
+        asked = [question(request.body) for request in server.requests]
+        assert asked.count("x") < 20
+        assert len(asked) - asked.count("x") <= 40 * (3 + 2)
+        assert model.predict("x") == "fine"
+
+
+def test_what_was_answered_before_and_is_not_now_tells_of_an_outage():
+    with FakeOpenAI(poison) as server:
+        model = openai(server, max_tries=3)
+        assert model.predict("x") == "fine"
+        server.go_down(503)
+        with pytest.raises(ProviderUnavailable, match=r"no answer|does not answer"):
+            model.predict("poison")
+
+
+def test_a_request_that_alone_is_always_too_fast_is_refused_in_the_end():
+    async def main(model):
+        bad = asyncio.ensure_future(model.apredict("poison"))
+        while not bad.done():
+            assert await model.apredict("x") == "fine"
+        return await bad
+
+    with FakeOpenAI(lambda request: poison(request, 429)) as server:
+        model = openai(server)
+        assert model.predict(["x"] * 50) == ["fine"] * 50
+        with pytest.raises(ProviderRefused, match=r"it hurts.*Others were served meanwhile") as caught:
+            asyncio.run(main(model))
+        assert server.refused == caught.value.tries
+        assert sending.THROTTLED_TRIES < caught.value.tries < 3 * sending.THROTTLED_TRIES
 
 
 @pytest.mark.parametrize("max_tries", [1, 2, 3])
@@ -113,6 +177,53 @@ def test_refusals_for_being_too_fast_open_no_breaker():
         assert openai(server, max_tries=1, max_batch_size=8).predict(["x"] * 30) == ["hello"] * 30
 
 
+# -- responses without an answer -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", WITHOUT_ANSWER)
+def test_a_response_without_an_answer_is_asked_for_a_few_times_and_is_no_outage(kind):
+    with FakeOpenAI("an answer", faults={kind: 1.0}) as server:
+        model = openai(server, max_attempts=2, cost=(1.0, 0.0))
+        for _ in range(4):  # more of them in a row than open the breaker
+            with pytest.raises(NoAnswer, match=r"'gpt-3\.5-turbo'") as caught:
+                model.predict("one two")
+            assert (caught.value.tries, caught.value.is_final) == (2, True)
+        total = model.spent.total
+        assert (server.received, total.calls, total.failed, total.retried) == (8, 8, 8, 4)
+        assert total.cost > 0  # every one of them is billed
+
+
+def test_an_answer_that_was_cut_is_no_answer_unless_it_is_to_be_kept():
+    with FakeOpenAI("twelve words", faults={"length": 1.0}) as server:
+        with pytest.raises(AnswerCut, match=r"on_length='keep'") as caught:
+            openai(server).predict("x")
+        assert (server.received, caught.value.finish_reason) == (1, "length")
+        assert openai(server, on_length="keep").predict("x") == "twelve"
+        with pytest.raises(AnswerCut):
+            openai(server, on_length="keep", choices=["twelve"]).predict("x")  # half a form is none
+        assert server.received == 3
+    with pytest.raises(ConfigError, match="on_length="):
+        openai(server, on_length="cut")
+
+
+def test_a_cut_answer_is_billed():
+    with FakeOpenAI("twelve words", faults=["length"]) as server:
+        model = openai(server, cost=(1.0, 10.0))
+        with pytest.raises(AnswerCut):
+            model.predict("x")
+        assert model.spent.total == Usage(calls=1, failed=1, input_tokens=1, output_tokens=1, cost=11.0)
+
+
+@pytest.mark.parametrize("count", [-1, -(10**9), 2**53 + 1, 1e300])
+def test_counts_that_cannot_be_are_no_answer_and_billed_by_estimate(count):
+    usage = {"prompt_tokens": count, "completion_tokens": count}
+    with FakeOpenAI(lambda request: {"content": "abcdef", "usage": usage}) as server:
+        model = openai(server, cost=(1.0, 10.0), max_attempts=1)
+        with pytest.raises(NoAnswer, match="which cannot be"):
+            model.predict("abc")
+        assert model.spent.total.cost == 1.0 + 2 * 10.0  # a token for three bytes
+
+
 # -- final -----------------------------------------------------------------------------------------------
 
 
@@ -142,24 +253,38 @@ def test_an_account_that_is_refused_is_told_at_once(status, code):
         assert (caught.value.status, server.received) == (status, 1)
 
 
-@pytest.mark.parametrize("finish_reason", ["length", "content_filter"])
-def test_an_answer_cut_off_before_its_first_word_is_no_answer(finish_reason):
-    with FakeOpenAI(lambda request: {"content": "", "finish_reason": finish_reason}) as server:
-        with pytest.raises(InvalidAnswer, match=finish_reason):
-            openai(server).predict("x")
-        assert server.received == 1
+def test_a_quota_in_a_rows_own_words_is_no_refused_account():
+    def refuse(request):
+        raise Refuse(422, body={"detail": [{"loc": ["body", "messages"], "input": question(request)}]})
+
+    with FakeOpenAI(refuse) as server, pytest.raises(ProviderRefused) as caught:
+        openai(server).predict("insufficient_quota")
+    assert type(caught.value) is ProviderRefused
 
 
-def test_an_empty_answer_that_ended_by_itself_is_an_answer():
-    with FakeOpenAI("") as server:
-        assert openai(server).predict("x") == ""
+def test_a_parameter_that_is_refused_for_the_first_inputs_is_at_fault_itself():
+    def refuse(request):
+        if "temperature" in request:
+            raise Refuse(400, "Unsupported value.", param="temperature")
+        return "fine"
 
-
-def test_a_refusal_in_words_is_the_models_answer_and_not_asked_for_again():
-    with FakeOpenAI(lambda request: {"content": None, "refusal": "I cannot help with that"}) as server:
-        with pytest.raises(InvalidAnswer, match="I cannot help with that"):
-            openai(server).predict("x")
-        assert server.received == 1
+    with FakeOpenAI(refuse) as server:
+        model = openai(server)
+        kinds = []
+        for _ in range(sending.FIRST_ROWS):
+            with pytest.raises(ProviderRefused) as caught:
+                model.predict("x", temperature=0)
+            kinds.append(type(caught.value))
+        assert kinds == [ProviderRefused] * (sending.FIRST_ROWS - 1) + [ParameterRefused]
+        assert (caught.value.parameter, caught.value.status, caught.value.halts_prediction) == (
+            "temperature",
+            400,
+            True,
+        )
+        assert model.predict("x") == "fine"
+        with pytest.raises(ProviderRefused) as caught:  # since something was answered, it is a row's own
+            model.predict("x", temperature=0)
+        assert type(caught.value) is ProviderRefused
 
 
 def test_an_error_of_the_users_own_function_is_raised_as_it_is_and_once():

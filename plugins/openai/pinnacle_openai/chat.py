@@ -8,15 +8,33 @@ from typing import Any, ClassVar, TypeVar
 
 import openai
 
-from pinnacle import AccountRefused, ConfigError, InvalidAnswer, ProviderRefused, ProviderUnavailable, Usage
-from pinnacle.plugin import Answered, BaseLLMAPI, BatchAnswers, Reply, Request, Unreadable, operational, run_coroutine
+from pinnacle import (
+    AccountRefused,
+    ConfigError,
+    InvalidAnswer,
+    NoAnswer,
+    ProviderRefused,
+    ProviderUnavailable,
+    Usage,
+)
+from pinnacle.plugin import (
+    Answered,
+    BaseLLMAPI,
+    BatchAnswers,
+    Reply,
+    Request,
+    chat_reply,
+    operational,
+    run_coroutine,
+    sane_counts,
+    told_text,
+)
 from pinnacle_openai import batches
 from pinnacle_openai.service import OpenAIService
 from pinnacle_openai.settings import split
 
 T = TypeVar("T")
 
-CUT_SHORT = ("length", "content_filter")
 BATCH_RETRIES = 4
 ENGINE_WORDS = frozenset({"messages", "model", "stream", "stream_options"})
 
@@ -72,9 +90,9 @@ class OpenAI(OpenAIService, BaseLLMAPI):
         body = self._body(dataclasses.replace(request, parameters=parameters))
         answer, headers = await self.wire().post("/chat/completions", body, options)
         try:
-            reply = _reply(answer)
-        except (InvalidAnswer, Unreadable) as error:  # the provider charges for these too
-            error.billed = self.usage_of(request, Reply("", *_counts(answer)))
+            reply = chat_reply(answer, takes_calls=bool(request.parameters.get("tools")))
+        except NoAnswer as error:  # the provider charges for these too
+            error.billed = self.usage_of(request, Reply(told_text(answer), *sane_counts(answer)))
             raise
         return Answered(reply, self.usage_of(request, reply), headers)
 
@@ -101,9 +119,9 @@ class OpenAI(OpenAIService, BaseLLMAPI):
             try:
                 if line.error is not None:
                     raise ProviderRefused(f"model {self.identifier!r}: {line.error}")
-                usage += self._batch_usage(*_counts(line.body))
-                outputs[line.name] = self.process(_reply(line.body))
-            except (ProviderRefused, InvalidAnswer, Unreadable) as error:
+                usage += self._batch_usage(*sane_counts(line.body))
+                outputs[line.name] = self.output_of(chat_reply(line.body))
+            except (ProviderRefused, InvalidAnswer, NoAnswer) as error:
                 errors[line.name] = error
         return BatchAnswers(outputs=outputs, errors=errors, usage=usage, failure=failure)
 
@@ -156,34 +174,6 @@ class OpenAI(OpenAIService, BaseLLMAPI):
     def _told_in_words(self, request: Request) -> list[dict[str, Any]]:
         instruction = self.form.instruction if self.form is not None else ""
         return [*request.messages, {"role": "system", "content": instruction}]
-
-
-def _reply(answer: Any) -> Reply:
-    """The first choice's text; Unreadable for an answer without one, InvalidAnswer where the model declines."""
-    try:
-        choice = answer["choices"][0]
-        text, refusal = choice["message"]["content"], choice["message"].get("refusal")
-    except (KeyError, IndexError, TypeError) as error:
-        raise Unreadable("the answer has no choice with a message") from error
-    reason = choice.get("finish_reason")
-    if not text and refusal:
-        raise InvalidAnswer(f"the model refused to answer: {refusal}")
-    if not text and reason in CUT_SHORT:
-        raise InvalidAnswer(f"the answer ended before its first word, with finish_reason {reason!r}")
-    if not isinstance(text, str):
-        raise Unreadable("the answer's message has no content")
-    return Reply(text, *_counts(answer), reason)
-
-
-def _counts(answer: Any) -> tuple[int | None, int | None]:
-    """Tokens read and written, as an answer tells them."""
-    usage = answer.get("usage") if isinstance(answer, Mapping) else None
-    return _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
-
-
-def _count(usage: Any, name: str) -> int | None:
-    value = usage.get(name) if isinstance(usage, Mapping) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _refuse_engine_words(names: Iterable[str]) -> None:

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pinnacle import ConfigError, ProviderRefused
-from pinnacle.plugin import Answered, EmbedModel, Unreadable, operational
+from pinnacle import ConfigError, NoAnswer, ProviderRefused
+from pinnacle.plugin import Answered, EmbedModel, error_object, operational, token_count
 from pinnacle_openai.service import OpenAIService
 from pinnacle_openai.settings import RequestOptions, split
 
@@ -54,10 +54,8 @@ class OpenAIEmbedding(OpenAIService, EmbedModel):
         answer, headers = await self.wire().post("/embeddings", body, options)
         vectors = _vectors(answer)
         if len(vectors) != len(texts):
-            raise Unreadable(f"the answer holds {len(vectors)} embeddings for {len(texts)} texts")
-        usage = answer.get("usage")
-        tokens = usage.get("prompt_tokens") if isinstance(usage, Mapping) else None
-        return Answered(vectors, self.usage_of(texts, tokens), headers)
+            raise NoAnswer(f"the answer holds {len(vectors)} embeddings for {len(texts)} texts")
+        return Answered(vectors, self.usage_of(texts, token_count(answer.get("usage"), "prompt_tokens")), headers)
 
     async def _embedded(self, texts: list[str], given: Mapping[str, Any]) -> Sequence[Any]:
         """The vectors; asked for again as floats where base64 is refused, which is learned from one that is then taken:
@@ -89,12 +87,14 @@ def _is_about_base64(error: BaseException | None) -> bool:
 
 
 def _vectors(answer: Any) -> list[list[float]]:
-    """Vectors in the order of the texts; Unreadable for an answer that has none."""
+    """Vectors in the order of the texts; NoAnswer for an answer that has none."""
+    if told := error_object(answer):
+        raise NoAnswer(f"the provider answered with an error: {told}")
     try:
         items = sorted(answer["data"], key=lambda item: item["index"])
         return [_numbers(item["embedding"]) for item in items]
     except (KeyError, TypeError, ValueError) as error:
-        raise Unreadable("the answer holds no embeddings") from error
+        raise NoAnswer("the answer holds no embeddings") from error
 
 
 def _numbers(embedding: Any) -> list[float]:

@@ -9,8 +9,8 @@ from functools import cached_property
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from pinnacle import ConfigError
-from pinnacle.plugin import Answered, BaseLLMAPI, HttpClient, HttpModel, Reply, Request, Unreadable
+from pinnacle import ConfigError, NoAnswer
+from pinnacle.plugin import Answered, BaseLLMAPI, HttpClient, HttpModel, Reply, Request, error_object
 from pinnacle_vllm.sampling import near, sorted_out
 
 
@@ -70,6 +70,8 @@ class VllmAPI(HttpModel, BaseLLMAPI):
         answer, headers = await self._http.post(self.api_url, {"prompt": prompt, **request.parameters})
         text = _first_text(answer)
         reply = Reply(text.removeprefix(prompt) if self.strip_prompt else text)
+        if not reply.text.strip():
+            raise NoAnswer("the answer has no text")
         return Answered(reply, self.usage_of(request, reply), headers)
 
 
@@ -87,10 +89,10 @@ def _content(message: Mapping[str, Any]) -> str:
 
 
 def _first_text(answer: Any) -> str:
-    try:
-        text = answer["text"][0]
-    except (KeyError, IndexError, TypeError) as error:
-        raise Unreadable('the answer is not {"text": [...]}') from error
-    if not isinstance(answer["text"], list) or not isinstance(text, str):
-        raise Unreadable('the answer is not {"text": [...]} with text in it')
-    return text
+    """The first of the texts; NoAnswer where there is none."""
+    if told := error_object(answer):
+        raise NoAnswer(f"the server answered with an error: {told}")
+    texts = answer.get("text") if isinstance(answer, Mapping) else None
+    if not isinstance(texts, list) or not texts or not isinstance(texts[0], str):
+        raise NoAnswer('the answer is not {"text": [...]} with text in it')
+    return texts[0]

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from pinnacle_vllm import VllmAPI
 
 import pinnacle.ext.llm
-from pinnacle import ConfigError, ProviderUnavailable
+from pinnacle import ConfigError, NoAnswer
 from pinnacle import pinnacle as connect
 from pinnacle.testing import FakeOpenAI
 
@@ -72,11 +72,13 @@ def test_a_dialog_is_sent_as_lines(server):
         model(server).predict([{"role": "user", "content": [{"type": "text", "text": "a"}]}])
 
 
-@pytest.mark.parametrize("text", [{"text": "two"}, {"text": []}, {"text": [None]}, {"text": {"0": "a"}}])
+@pytest.mark.parametrize(
+    "text", [{"text": "two"}, {"text": []}, {"text": [None]}, {"text": {"0": "a"}}, {"text": [" "]}]
+)
 def test_an_answer_that_is_none_is_asked_for_again_and_never_taken(text):
     with FakeOpenAI(answer=lambda request: text) as server:
-        with pytest.raises(ProviderUnavailable, match="the answer is not"):
-            model(server, max_tries=2).predict("a")
+        with pytest.raises(NoAnswer, match="text"):
+            model(server, max_attempts=2).predict("a")
         assert server.received == 2
 
 
