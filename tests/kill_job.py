@@ -1,14 +1,12 @@
 """A predict in a process of its own, killed with SIGKILL at random moments and started again.
 
-As a program, ``python -m tests.kill_job URL MODEL``: it says "ready", then predicts ``docs.reversed``.
+The job says "ready", then predicts ``docs.reversed``.
 """
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,10 +18,12 @@ import sqlalchemy as sa
 
 from pinnacle import pinnacle
 from pinnacle.backends.mongodb import Collection
+from tests.forks import Fork
 from tests.kill_models import CALLS_LOG, MODELS
 
 OUTPUT = "reversed"
 READY = "ready\n"
+JOB = "import sys; from tests.kill_job import main; main(*sys.argv[1:])"
 POLL_S = 0.0005
 LONGEST_PAUSE_S = 0.03
 TIMEOUT_S = 600.0
@@ -64,17 +64,15 @@ def kill_and_finish(url: str, identifier: str, calls_log: Path, *, rows: int, ki
 
 
 @contextmanager
-def started(url: str, identifier: str, calls_log: Path) -> Iterator[subprocess.Popen[str]]:
+def started(url: str, identifier: str, calls_log: Path) -> Iterator[Fork]:
     """The job, about to predict; waited for at the end."""
-    command = [sys.executable, "-m", "tests.kill_job", url, identifier]
-    environment = {**os.environ, CALLS_LOG: str(calls_log)}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as job:
+    with Fork(JOB, url, identifier, environment={CALLS_LOG: str(calls_log)}, stdout=subprocess.PIPE) as job:
         if job.stdout is None or job.stdout.readline() != READY:
             raise RuntimeError(f"the job did not start: exit status {job.wait()}")
         yield job
 
 
-def wait_for_calls(job: subprocess.Popen[str], calls_log: Path, calls: int) -> None:
+def wait_for_calls(job: Fork, calls_log: Path, calls: int) -> None:
     deadline = time.monotonic() + TIMEOUT_S
     while size(calls_log) < calls and job.poll() is None:
         if time.monotonic() > deadline:
@@ -99,7 +97,3 @@ def main(url: str, identifier: str) -> None:
     with pinnacle(url) as db:
         print(READY, end="", flush=True)
         MODELS[identifier].predict(X="body", db=db, select=select, output=OUTPUT, progress=False)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -22,11 +22,12 @@ from pinnacle.cli import main
 from tests.contract.documents import create_docs, wait_until
 from tests.contract.listening import add, values
 from tests.databases import SqlDatabase
+from tests.forks import Fork
 from tests.models import Suffixed, picky
 from tests.worker_models import GATE, KILL, LOG, WINDOW, fatal, gated
 
 ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-c", "from pinnacle.cli import main; main()", "worker"]
+COMMAND = "from pinnacle.cli import main; main()"
 
 
 @dataclass
@@ -35,15 +36,12 @@ class Workers:
 
     url: Any
     directory: Path
-    running: list[subprocess.Popen[str]] = field(default_factory=list)
+    running: list[Fork] = field(default_factory=list)
 
-    def start(self, *, kill_at: str = "") -> subprocess.Popen[str]:
+    def start(self, *, kill_at: str = "") -> Fork:
         """One more, ready to work."""
-        files = {LOG: str(self.directory / "calls"), GATE: str(self.gate)}
-        environment = {**os.environ, **files, KILL: kill_at, "PYTHONPATH": str(ROOT)}
-        worker = subprocess.Popen(
-            [*COMMAND, str(self.url)], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
-        )
+        environment = {LOG: str(self.directory / "calls"), GATE: str(self.gate), KILL: kill_at}
+        worker = Fork(COMMAND, "worker", self.url, environment=environment, stderr=subprocess.PIPE)
         self.running.append(worker)
         assert worker.stderr is not None
         assert worker.stderr.readline().startswith("Working on 1 listeners")
@@ -128,7 +126,7 @@ def test_a_worker_that_is_told_to_stop_finishes_what_is_in_hand(backend, db, wor
     worker = workers.start()
     wait_until(lambda: workers.calls == ["a"])
     worker.send_signal(number)
-    with pytest.raises(subprocess.TimeoutExpired):
+    with pytest.raises(TimeoutError):
         worker.wait(timeout=0.2)
     workers.gate.touch()
     assert worker.wait(timeout=600) == 0
@@ -258,7 +256,7 @@ def test_a_listener_whose_model_is_not_here_says_so_and_the_others_go_on(sqlite_
     finally:
         sys.path.remove(str(tmp_path))
         sys.modules.pop("elsewhere_models", None)
-    command = [*COMMAND, backend.address]
+    command = [sys.executable, "-c", COMMAND, "worker", backend.address]
     worker = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
     try:
         wait_until(lambda: values(backend) == {1: "A"})

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from tests.forks import Fork
+
 SCRIPT = """
 import sys
 import sqlalchemy as sa
@@ -23,12 +22,10 @@ with pinnacle(url) as db:
 """
 
 
-def start_predict(url: Any, log: Path, *, kill_at: str = "") -> subprocess.Popen[str]:
+def start_predict(url: Any, log: Path, *, kill_at: str = "") -> Fork:
     """Begin to predict over the table docs; with ``kill_at`` the process kills itself when it gets to that text."""
-    environment = {**os.environ, "PINNACLE_TEST_LOG": str(log), "PINNACLE_TEST_KILL": kill_at, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(url)], env=environment, stdout=subprocess.PIPE, text=True
-    )
+    environment = {"PINNACLE_TEST_LOG": str(log), "PINNACLE_TEST_KILL": kill_at}
+    return Fork(SCRIPT, url, environment=environment, stdout=subprocess.PIPE)
 
 
 def logged_calls(log: Path) -> list[str]:

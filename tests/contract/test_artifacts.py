@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 import random
 import subprocess
-import sys
 import threading
 from contextlib import closing
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -24,8 +21,8 @@ from pinnacle.base.rows import Record
 from pinnacle.catalog.catalog import Catalog
 from pinnacle.plugin import Artifact, unpack
 from tests.contract.documents import has, wait_until
+from tests.forks import Fork
 
-ROOT = Path(__file__).parents[2]
 BLOB = bytes(range(256)) * 12_000
 SHA256 = hashlib.sha256(BLOB).hexdigest()
 
@@ -224,10 +221,7 @@ open_backend(sys.argv[1], Settings()).catalog.put_artifact("0" * 64, chunks())
 
 @pytest.mark.requires(Capability.TRANSACTIONS)
 def test_a_process_killed_midway_leaves_nothing_that_is_seen_and_the_next_upload_clears_it(backend, store):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(backend.address)], env=environment, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with Fork(KILLED, backend.address, stdout=subprocess.PIPE) as process:
         while int(process.stdout.readline()) < 30:
             pass
         process.kill()
@@ -257,10 +251,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 @pytest.mark.requires(Capability.TRANSACTIONS)
 def test_what_no_record_came_to_use_is_cleared_once_its_process_is_gone(backend, store):
-    process = subprocess.Popen(
-        [sys.executable, "-c", PUT_AND_KILLED, str(backend.address)], env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    process = Fork(PUT_AND_KILLED, backend.address, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout.readline() == "done\n"
     contents = (b"used" * 2_000_000, b"unused" * 2_000_000, b"small")
     used, unused, small = (hashlib.sha256(content).hexdigest() for content in contents)

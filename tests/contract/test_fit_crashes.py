@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -26,8 +23,8 @@ from tests.contract.lines import (
     work_folders,
 )
 from tests.contract.trainable import AT_STEP, WEIGHTS, Line
+from tests.forks import Fork
 
-ROOT = Path(__file__).parents[2]
 GOES_ON, BEGINS_AGAIN = "goes on from its checkpoint at step", "left nothing to go on from; it begins again"
 
 pytestmark = pytest.mark.usefixtures("cache_dir")
@@ -61,12 +58,9 @@ KILLS = {
 def fit_until_killed(backend, at):
     """Fit in a process that kills itself at a step, or at a failpoint."""
     step, point = (at, "") if isinstance(at, int) else (0, f"{at}:1")
-    ended = subprocess.run(
-        [sys.executable, "-c", FIT, backend.address, str(step)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PINNACLE_FAILPOINTS": point},
-        capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    fork = Fork(FIT, backend.address, step, environment={"PINNACLE_FAILPOINTS": point}, stderr=subprocess.PIPE)
+    _, said = fork.communicate(timeout=600)
+    assert fork.returncode == -signal.SIGKILL, said
 
 
 def check_undisturbed(backend, db, below, cache_dir, line):

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -17,8 +15,8 @@ from pinnacle.runtime.leases import TrainingLease
 from tests.contract.documents import snapshot, wait_until
 from tests.contract.lines import DONE, create_points, expected, fit, kept, points, steps
 from tests.contract.trainable import AT_STEP, Line
+from tests.forks import Fork
 
-ROOT = Path(__file__).parents[2]
 TTL_S, LONGER_TTL_S = 0.1, 3.0
 
 pytestmark = pytest.mark.usefixtures("cache_dir")
@@ -58,10 +56,7 @@ def with_leases_of(ttl_s, backend, cache_dir):
 @pytest.mark.requires(Capability.TRANSACTIONS)
 def test_a_second_process_is_told_who_trains_the_model_and_the_first_finishes(backend, db):
     create_points(backend)
-    first = subprocess.Popen(
-        [sys.executable, "-c", FIT, backend.address], env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    first = Fork(FIT, backend.address, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert first.stdout.readline() == "training\n"
     before = kept(db)
     line = Line("line")

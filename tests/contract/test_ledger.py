@@ -5,12 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -24,9 +20,9 @@ from pinnacle.base import limits
 from pinnacle.base.encoding import dump_key
 from pinnacle.base.usage import BatchJob
 from tests.contract.documents import create_docs, has, snapshot
+from tests.forks import Fork
 from tests.models import picky, shout
 
-ROOT = Path(__file__).parents[2]
 DAY_S = 86_400.0
 MANY = 50
 
@@ -159,12 +155,8 @@ with closing(open_backend(sys.argv[1], Settings())) as below:
 @pytest.mark.unmigrated
 @pytest.mark.requires(Capability.TRANSACTIONS)
 def test_processes_that_add_at_once_to_a_new_database_lose_nothing(backend, db):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    processes = [
-        subprocess.Popen([sys.executable, "-c", ADD, str(backend.address), models], env=environment)
-        for models in ("ab", "ba")
-    ]
-    assert [process.wait(60) for process in processes] == [0, 0]
+    processes = [Fork(ADD, backend.address, models) for models in ("ab", "ba")]
+    assert [process.wait(600) for process in processes] == [0, 0]
     assert db.usage() == [spent(model=name, output="", calls=2 * MANY, cost=MANY) for name in "ab"]
 
 

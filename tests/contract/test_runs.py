@@ -8,9 +8,7 @@ import math
 import os
 import socket
 import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -23,8 +21,8 @@ from pinnacle.backends.sql import migrate, schema
 from pinnacle.backends.sql import runs as sql
 from pinnacle.base.processes import this_process
 from tests.contract.documents import create_docs, has, snapshot, wait_until
+from tests.forks import Fork
 
-ROOT = Path(__file__).parents[2]
 TTL_S = 60.0
 HERE = f"{socket.gethostname()}:{os.getpid()}"
 
@@ -45,10 +43,7 @@ runs = open_backend(sys.argv[1], Settings()).runs
 
 def start(address, script, *arguments):
     """A process that runs ``script``, whose ``runs`` are those of this database, and answers by lines."""
-    return subprocess.Popen(
-        [sys.executable, "-c", f"{OPENED}{script}", str(address), *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    return Fork(f"{OPENED}{script}", address, *arguments, stdout=subprocess.PIPE, stdin=subprocess.PIPE)
 
 
 # -- who may train ----------------------------------------------------------------------------------
@@ -190,8 +185,8 @@ def test_the_lease_of_a_killed_process_is_void_at_once_and_goes_to_one(backend, 
 
 @pytest.mark.parametrize("machine", ["this", "another"])
 def test_only_a_process_of_this_machine_is_known_to_be_gone(runs, monkeypatch, machine):
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait(60)
+    ended = Fork("")
+    ended.wait(600)
     here = this_process().rpartition(":")[0] if machine == "this" else "elsewhere"
     with monkeypatch.context() as patched:
         for room in (sql, mongodb):

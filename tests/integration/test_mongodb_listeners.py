@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import bson
@@ -26,9 +23,9 @@ from pinnacle.backends.mongodb.changes.routes import Route, Touch
 from pinnacle.backends.mongodb.target.frozen_finds import EVERYTHING, filter_reads
 from pinnacle.backends.mongodb.wire.shape import Shape
 from pinnacle.base.errors import ConfigError, Conflict
+from tests.forks import Fork
 from tests.models import CALLS, shout, word_count
 
-ROOT = Path(__file__).parent.parent.parent
 DRAIN_S = 600.0
 
 
@@ -290,14 +287,11 @@ def test_a_worker_that_dies_between_two_steps_loses_nothing(db, docs, point):
     assert docs.database["pinnacle_lease"].count_documents({}) == 0
 
 
-def _start_worker(docs: Any, **environment: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-c", WORKER, _url(docs)], cwd=ROOT, env={**os.environ, **environment},
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+def _start_worker(docs: Any, **environment: str) -> Fork:
+    return Fork(WORKER, _url(docs), environment=environment, stderr=subprocess.DEVNULL)
 
 
-def _reader(docs: Any, workers: list[subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
+def _reader(docs: Any, workers: list[Fork]) -> Fork:
     """The worker that reads the changes now."""
     until = time.monotonic() + DRAIN_S
     while time.monotonic() < until:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import bson
@@ -20,9 +17,9 @@ import pinnacle
 from pinnacle import Conflict, Datetime, Listener, Side, Vector, model
 from pinnacle.backends.mongodb import Collection
 from pinnacle.base.errors import ConfigError
+from tests.forks import Fork
 from tests.models import CALLS, shout, words
 
-ROOT = Path(__file__).parent.parent.parent
 DRAIN_S = 600.0
 DIE = """
 import sys, threading
@@ -110,10 +107,7 @@ def test_a_worker_that_dies_between_items_and_bookkeeping_leaves_nothing_wrong(m
         settled(db, docs)
     docs.update_many({}, {"$set": {"body": "while nobody worked"}})
     docs.delete_many({"_id": {"$lt": 10}})
-    dying = subprocess.Popen(
-        [sys.executable, "-c", DIE, mongodb_url], cwd=ROOT, env={**os.environ, "PINNACLE_FAILPOINTS": f"{point}:1"},
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    dying = Fork(DIE, mongodb_url, environment={"PINNACLE_FAILPOINTS": f"{point}:1"}, stderr=subprocess.DEVNULL)
     assert dying.wait(DRAIN_S) == -signal.SIGKILL
     with pinnacle.pinnacle(mongodb_url) as again:
         again.listen()
