@@ -155,15 +155,6 @@ def test_closing_leaves_a_users_engine_open(path):
         assert connection.exec_driver_sql("SELECT * FROM mine").all() == []
 
 
-def test_rows_with_null_keys_are_refused(tmp_path):
-    file = tmp_path / "nulls.db"
-    run_sql(file, "CREATE TABLE docs (id TEXT PRIMARY KEY, body TEXT)")
-    run_sql(file, "INSERT INTO docs VALUES (NULL, 'a'), ('k', 'b')")
-    with pinnacle(f"sqlite:///{file}") as db, pytest.raises(UnsupportedTable, match="NULL"):
-        predict(db)
-    assert CALLS == []
-
-
 @pytest.mark.parametrize(
     "table",
     [

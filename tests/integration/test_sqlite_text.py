@@ -7,6 +7,7 @@ import sqlite3
 import sqlalchemy as sa
 
 from pinnacle import Listener, model, pinnacle
+from pinnacle.base.rows import UnreadableKey
 
 DOCS = sa.table("docs", sa.column("id"), sa.column("body"))
 
@@ -49,5 +50,5 @@ def test_a_row_that_comes_without_a_key_stops_no_listener(tmp_path):
         connection.exec_driver_sql("INSERT INTO docs (id, body) VALUES (NULL, 'x'), (NULL, 'y'), ('b', 'three')")
     db.drain()
     assert dict(db.execute(sa.text("SELECT id, length FROM docs WHERE id IS NOT NULL")).all()) == {"a": 3, "b": 5}
-    assert db.errors() == []
+    assert [error.key for error in db.errors()] == [UnreadableKey("NULL")]
     db.close()

@@ -332,7 +332,7 @@ class PostgresFeed(SqlFeed):
 
     # -- work --------------------------------------------------------------------------------------
 
-    def _fold_some(self, raw: Any, position: str) -> tuple[int, bool]:
+    def _fold_some(self, connection: sa.Connection, raw: Any, position: str) -> tuple[int, bool]:
         """``position`` holds the snapshot up to which all is folded, and while a large part is folded
         in pieces the snapshot it was begun with and the transaction it has come to."""
         known = json.loads(position) if position else {}

@@ -70,7 +70,7 @@ class SqlFeed(ABC):
         """The names of those of the triggers that are there, switched on, and have what they write to."""
 
     @abstractmethod
-    def _fold_some(self, raw: Any, position: str) -> tuple[int, bool]:
+    def _fold_some(self, connection: sa.Connection, raw: Any, position: str) -> tuple[int, bool]:
         """Move up to ``fold_rows`` changes into the work, given the ``position`` in the registry; how many, and
         whether one asks for a sweep."""
 
@@ -151,7 +151,7 @@ class SqlFeed(ABC):
     def fold(self) -> int:
         with self.session.writing(durable=False) as connection, self.session.driver(connection) as raw:
             entry = self._locked(raw)
-            return self._fold(raw, "" if entry is None else entry[0])
+            return self._fold(connection, raw, "" if entry is None else entry[0])
 
     def _locked(self, raw: Any) -> Any:
         """The listener's position, version and pause, for which its folds and claims' ends wait from now on; None where
@@ -159,8 +159,8 @@ class SqlFeed(ABC):
         query = f"SELECT position, version, paused FROM {self._registry} WHERE output_id = {self.number}"
         return raw.execute(query + self.session.locking).fetchone()
 
-    def _fold(self, raw: Any, position: str) -> int:
-        count, wants_sweep = self._fold_some(raw, position)
+    def _fold(self, connection: sa.Connection, raw: Any, position: str) -> int:
+        count, wants_sweep = self._fold_some(connection, raw, position)
         failpoint("in-fold")
         if wants_sweep:
             self._note(raw, sweep=new_sweep())
@@ -217,7 +217,7 @@ class SqlFeed(ABC):
             position, found, paused = self._locked(raw) or ("", None, None)
             if found != version or paused is not None:
                 return Taken(is_current=False)
-            folded = self._fold(raw, position)
+            folded = self._fold(connection, raw, position)
             claim = self._claim_few(connection, raw, owner, limit, ttl_s) if folded <= FEW_ROWS else None
             page = self.target.reread_within(connection, claim.keys) if claim is not None and claim.keys else None
         return Taken(folded=folded, claim=claim, page=page)

@@ -348,15 +348,6 @@ def _key(connection: sa.Connection, base: sa.Table) -> tuple[sa.Column[Any], ...
                 else f"Add one, for example: ALTER TABLE {base.fullname} ADD PRIMARY KEY (id)"
             )
         )
-    nullable = [column for column in key if column.nullable or connection.dialect.name == "sqlite"]
-    if nullable:
-        missing = sa.select(sa.literal(1)).where(sa.or_(*(column.is_(None) for column in nullable))).limit(1)
-        if connection.scalar(missing) is not None:
-            names = ", ".join(column.name for column in key)
-            raise UnsupportedTable(
-                f"table {base.fullname!r} has rows whose primary key ({names}) is NULL; give them keys and declare it "
-                "NOT NULL"
-            )
     if connection.dialect.name != "sqlite":  # whose values are scalars, whatever a column is declared as
         if any(isinstance(c.type, sa.types.NullType) for c in key):
             raise UnsupportedTable(f"the primary key of {base.fullname!r} has a type that SQLAlchemy does not know")

@@ -340,20 +340,23 @@ class SqlTarget(ABC):
         connection.execute(sa.delete(error).where(error.c.output_id == self.info.id, error.c.key.in_(texts)))
 
     def fail(self, failures: Sequence[Failure]) -> None:
-        now = time.time()
         with self.session.writing() as connection:
-            for failure in self._mark_failed(connection, failures):
-                key = dump_key(failure.key)
-                connection.execute(sa.delete(error).where(error.c.output_id == self.info.id, error.c.key == key))
-                connection.execute(
-                    sa.insert(error).values(
-                        output_id=self.info.id, key=key, version=self.version, error=failure.error,
-                        message=self.session.storable(failure.message),
-                        traceback=self.session.storable(failure.traceback),
-                        attempts=failure.attempts, failed_at=now,
-                    )
-                )  # fmt: skip
+            self._note_failures(connection, self._mark_failed(connection, failures))
             self._bound_tracebacks(connection)
+
+    def _note_failures(self, connection: sa.Connection, failures: Sequence[Failure]) -> None:
+        """Put failures in the place of those that are known of the same rows."""
+        now = time.time()
+        for failure in failures:
+            key = dump_key(failure.key)
+            connection.execute(sa.delete(error).where(error.c.output_id == self.info.id, error.c.key == key))
+            connection.execute(
+                sa.insert(error).values(
+                    output_id=self.info.id, key=key, version=self.version, error=failure.error,
+                    message=self.session.storable(failure.message), traceback=self.session.storable(failure.traceback),
+                    attempts=failure.attempts, failed_at=now,
+                )
+            )  # fmt: skip
 
     def _bound_tracebacks(self, connection: sa.Connection) -> None:
         """Take the tracebacks of all but the newest errors away; an index has those that there are."""

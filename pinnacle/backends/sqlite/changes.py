@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from pinnacle.backends.sql.changes import SqlFeed
 from pinnacle.backends.sql.schema import CHANGED_AT, WORK_PREFIX, lease, listener, outbox_name, output, state_name
+from pinnacle.backends.sqlite.keyless import stored_key
 from pinnacle.backends.sqlite.session import SqliteSession
 from pinnacle.backends.sqlite.target import SqliteTarget
 from pinnacle.backends.sqlite.text import bound, is_escaped
@@ -160,7 +161,7 @@ class SqliteFeed(SqlFeed):
         with self.session.reading() as connection, self.session.driver(connection) as raw:
             return raw.execute(query).fetchone() is not None
 
-    def _fold_some(self, raw: Any, position: str) -> tuple[int, bool]:
+    def _fold_some(self, connection: sa.Connection, raw: Any, position: str) -> tuple[int, bool]:
         """``position`` holds the last place given out. Places are counted here, as the outbox's own
         numbers begin anew when it is empty: AUTOINCREMENT would cost the user's insert a sixth of its time."""
         run, outbox = raw.execute, self.outbox
@@ -172,22 +173,24 @@ class SqliteFeed(SqlFeed):
             return 0, False
         ahead = int(position or 0) + 1 - first
         work = self._work_name
-        keys = ", ".join(f"k{i}" for i in range(len(self.key)))
+        names = [f"k{i}" for i in range(len(self.key))]
+        keys, has_key = ", ".join(names), " AND ".join(f"{name} IS NOT NULL" for name in names)
         run(
             f"INSERT INTO {work} (place, {keys}, revision, at) SELECT max(id) + {ahead}, {keys}, 0, "
             f"{self.session.epoch_s(f'min({CHANGED_AT})')} "
-            f"FROM {outbox} WHERE id <= {last} AND k0 IS NOT NULL GROUP BY {keys} "
+            f"FROM {outbox} WHERE id <= {last} AND {has_key} GROUP BY {keys} "
             f"ON CONFLICT ({keys}) DO UPDATE SET revision = excluded.place"
         )
-        marker = run(f"SELECT 1 FROM {outbox} WHERE id <= {last} AND k0 IS NULL LIMIT 1").fetchone()
+        if run(f"SELECT 1 FROM {outbox} WHERE id <= {last} AND NOT ({has_key}) LIMIT 1").fetchone() is not None:
+            self.target.settle_keyless(connection)
         count = run(f"DELETE FROM {outbox} WHERE id <= {last}").rowcount
         self._note(raw, position=str(last + ahead), folded_at=time.time())
-        return count, marker is not None
+        return count, False
 
     def _append(self, connection: sa.Connection, keys: Sequence[Key]) -> None:
         raw: Any = connection.connection.driver_connection
         listed, marks = ", ".join(f"k{i}" for i in range(len(self.key))), ", ".join("?" * len(self.key))
-        rows = [(key,) for key in keys] if len(self.key) == 1 else [tuple(key) for key in keys]
+        rows = [tuple(stored_key(key)) for key in keys]
         escaped = [row for row in rows if any(map(is_escaped, row))]
         plain = [row for row in rows if row not in escaped] if escaped else rows
         raw.executemany(f"INSERT INTO {self.outbox} ({listed}) VALUES ({marks})", plain)

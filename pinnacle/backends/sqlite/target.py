@@ -27,13 +27,14 @@ from pinnacle.backends.sql.inputs import told
 from pinnacle.backends.sql.side import SideTarget
 from pinnacle.backends.sql.source import SqlSource, key_tuple
 from pinnacle.backends.sql.target import SqlTarget, Within
+from pinnacle.backends.sqlite.keyless import KeylessRows, failure_of, is_keyless, texts_of
 from pinnacle.backends.sqlite.session import SqliteSession
 from pinnacle.backends.sqlite.statements import Statements
 from pinnacle.backends.sqlite.text import bound, bytes_of, is_escaped, lenient
 from pinnacle.base.encoding import digest, dump_key, fingerprint, fingerprints, tag
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.refusals import input_changed_by_trigger, output_kept_out
-from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page
+from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page, Unreadable, joined
 
 ROWS_A_STATEMENT = 500
 SHORT_TEXT = 256
@@ -59,11 +60,56 @@ class SqliteTarget(SqlTarget):
         self._held_s = 0.0
         self._moved: set[Key] = set()
         self._salt = (info.parameters,) if info.parameters else ()
-        is_rowid = self.width == 1 and isinstance(source.actual.c[source.key[0].name].type, sa.Integer)
         # SQLite lets rows in without a key, which nothing finds again; at their place a page would end.
-        self._has_key = [] if is_rowid else [column.is_not(None) for column in source.key]
+        self._has_key = [column.is_not(None) for column in source.key]
+        self.keyless = KeylessRows(source, info.id)
 
     # -- reading ------------------------------------------------------------------------------------
+
+    def read(self, after: Key | None, limit: int, *, overwrite: bool = False) -> Page:
+        """Rows without a key are a page of their own, before the others."""
+        if after is None and (page := self._read_keyless(overwrite=overwrite)) is not None:
+            return page
+        return super().read(None if after is not None and is_keyless(after) else after, limit, overwrite=overwrite)
+
+    def _read_keyless(self, *, overwrite: bool) -> Page | None:
+        """The page of rows without a key; what is recorded of others is taken back."""
+        with self.session.reading() as connection:
+            if not self.keyless.are_any(connection, exists=self.exists):
+                return None
+            found = self.keyless.found(connection)
+            known = self.keyless.known(connection) if self.exists else set()
+            current = self.keyless.known(connection, self.version) if self.exists and not overwrite else set()
+        if gone := known - texts_of(found):
+            with self.session.writing() as connection:
+                self.keyless.forget(connection, gone)
+        return self._of_keyless(found, current) if found else None
+
+    def reread(self, keys: Sequence[Key], *, overwrite: bool = False) -> Page:
+        without = {dump_key(key) for key in keys if is_keyless(key)}
+        if not without:
+            return super().reread(keys, overwrite=overwrite)
+        with self.session.reading() as connection:
+            found = [row for row in self.keyless.found(connection) if dump_key(row.key) in without]
+        pages = [self._of_keyless(found, set())]
+        if others := [key for key in keys if not is_keyless(key)]:
+            pages.append(super().reread(others, overwrite=overwrite))
+        return joined(pages)
+
+    def _of_keyless(self, rows: Sequence[Unreadable], set_aside: set[str]) -> Page:
+        """The page of rows that have no key, of which some are set aside already."""
+        left = [row for row in rows if dump_key(row.key) not in set_aside]
+        return Page(
+            keys=[], inputs=[], identities=[], witnesses=[], read=len(rows), fresh=0, set_aside=len(rows) - len(left),
+            last=rows[-1].key if rows else None, unreadable=left,
+            generation=self.queue.generation() if self.exists else 0,
+        )  # fmt: skip
+
+    def settle_keyless(self, connection: sa.Connection) -> None:
+        """Set aside the rows that have no key, and take back what is recorded of others."""
+        found, known = self.keyless.found(connection), self.keyless.known(connection, self.version)
+        self.keyless.forget(connection, self.keyless.known(connection) - texts_of(found))
+        self._note_failures(connection, [failure_of(row) for row in found if dump_key(row.key) not in known])
 
     def _page_select(self, within: Within | None, limit: int | None, *, with_state: bool) -> Any:
         source, state = self.source, self.state
@@ -311,7 +357,8 @@ class SqliteTarget(SqlTarget):
     def _mark_failed(self, connection: sa.Connection, failures: Sequence[Failure]) -> Sequence[Failure]:
         raw: Any = connection.connection.driver_connection
         parameters: list[Any] = []
-        for failure in failures:
+        without = [failure for failure in failures if is_keyless(failure.key)]
+        for failure in failures if not without else [failure for failure in failures if failure not in without]:
             inputs = (failure.witness,) if self._single else tuple(failure.witness)
             key = (failure.key,) if self.width == 1 else tuple(failure.key)
             compared = [column[0] for column in self._told([[value] for value in inputs])]
@@ -319,7 +366,7 @@ class SqliteTarget(SqlTarget):
         self._fill(raw.execute, parameters)
         with lenient(raw):
             marked = set(self._keys(raw.execute(self._sql.mark_failed).fetchall()))
-        return [failure for failure in failures if failure.key in marked]
+        return [*without, *(failure for failure in failures if failure.key in marked)]
 
     def _fill(self, execute: Any, parameters: list[Any]) -> None:
         """Put rows into the temporary table."""

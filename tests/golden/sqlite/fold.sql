@@ -22,7 +22,7 @@ INSERT INTO "pinnacle_work_1" (place, k0, revision, at)
 
 SELECT 1
   FROM "pinnacle_outbox_1"
-  WHERE id <= 3 AND k0 IS NULL
+  WHERE id <= 3 AND NOT (k0 IS NOT NULL)
   LIMIT 1;
 
 DELETE FROM "pinnacle_outbox_1"
