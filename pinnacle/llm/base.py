@@ -123,6 +123,10 @@ class BaseLLM(MeteredModel):
     def length_of(self, value: Any) -> int | None:
         return len(value) if isinstance(value, str) else None
 
+    def quoted(self, text: str) -> str:
+        """A row's text as it goes into a prompt; models that read control tokens in it mark them as text."""
+        return text
+
     def make_request(self, value: Any, given: Mapping[str, Any]) -> Request:
         """What is sent for one input and the keywords given with it.
 

@@ -30,6 +30,8 @@ class Prompted(Counter, Protocol):
 
     def token_limit(self) -> int | None: ...
 
+    def quoted(self, text: str) -> str: ...
+
 
 @dataclass(frozen=True)
 class Prompting:
@@ -52,7 +54,8 @@ class Prompting:
         if context is not None:
             self.require_place(CONTEXT)
         named = {name: item for name, item in given.items() if name not in (CONTEXT, EXAMPLES)}
-        opening = (*self.opening, *_shots(given[EXAMPLES])) if EXAMPLES in given else self.opening
+        shots = [_quoted(model, message) for message in _shots(given.get(EXAMPLES))]
+        opening = (*self.opening, *shots)
         asked, used = self._called(value, named, context)
         places = {name: named[name] for name in self.template.names if name in named}
         sent = {name: item for name, item in named.items() if name not in places and name not in used}
@@ -70,12 +73,14 @@ class Prompting:
             if is_made:  # what is cut is what prompt_func is given, and not what it makes of it
                 text = _text_of(self._called(text, named, context)[0])
             values = {**places, INPUT: text, **({} if context is None else {CONTEXT: context})}
-            prompt = text if self.template.is_plain else self.template.fill(values)
+            quoted = {name: model.quoted(shown(item)) for name, item in values.items()}
+            prompt = quoted[INPUT] if self.template.is_plain else self.template.fill(quoted)
             if self.instruction is not None:
                 prompt = f"{prompt}\n\n{self.instruction}"
             content: str | list[Message] = prompt
             if dialog is not None:
-                content = [*opening, *_with_last_text(_without_first(dialog, dropped), prompt)]
+                turns = [_quoted(model, message) for message in _without_first(dialog, dropped)]
+                content = [*opening, *_with_last_text(turns, prompt)]
             elif opening:
                 content = [*opening, {"role": "user", "content": prompt}]
             return Request(content, parameters, self.schema)
@@ -163,6 +168,22 @@ def _text_of(value: Any) -> str:
         "a language model takes text, or the messages of a dialog as a list of {'role': ..., 'content': ...}, "
         f"not {type(value).__name__}"
     )
+
+
+def _quoted(model: Prompted, message: Message) -> Message:
+    """A message that comes of a row, with its text as it goes into a prompt."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return {**message, "content": model.quoted(content)}
+    if not isinstance(content, list):
+        return message
+    parts = [
+        {**part, "text": model.quoted(part["text"])}
+        if isinstance(part, dict) and isinstance(part.get("text"), str)
+        else part
+        for part in content
+    ]
+    return {**message, "content": parts}
 
 
 def _is_droppable(message: Message) -> bool:

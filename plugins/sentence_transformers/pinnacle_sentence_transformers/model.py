@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from pinnacle import ConfigError, MissingPlugin, Model, Vector
+from pinnacle import ConfigError, MissingPlugin, Model, ModelUnavailable, Vector
 from pinnacle.plugin import Artifact, OutputType, folder_artifacts, folder_fingerprint, loading_lock, unpack
 from pinnacle_sentence_transformers.dimension import dimension_of
 
@@ -30,7 +30,9 @@ class SentenceTransformer(Model):
     ``model_name_or_path``: a folder, or a name on the Hugging Face hub. ``device``: None chooses. ``normalize`` scales
     vectors to length one, ``prompt`` goes before every text, ``truncate_dim`` keeps the first numbers. ``store`` puts a
     folder's files into the database with the component (`files`), so that it loads where the folder is not.
-    ``weights``: what a folder's content is told by, filled in at construction: trained again, it is a new version.
+    ``allow_special_tokens``: control tokens of the tokenizer, such as ``[SEP]``, do in a text what they say; by default
+    they are text. ``weights``: what a folder's content is told by, filled in at construction: trained again, it is a
+    new version.
     """
 
     purpose: ClassVar[str | None] = "TEXT_EMBEDDING_EXTRACTION"
@@ -42,6 +44,7 @@ class SentenceTransformer(Model):
     prompt: str | None = None
     truncate_dim: int | None = None
     batch_size: int | None = 64
+    allow_special_tokens: bool = False
     store: bool = False
     files: dict[str, Artifact] | None = dataclasses.field(default=None, repr=False)
     weights: str | None = dataclasses.field(default=None, repr=False)
@@ -118,6 +121,9 @@ class SentenceTransformer(Model):
             model = sentence_transformers.SentenceTransformer(
                 source, device=self.device, truncate_dim=self.truncate_dim
             )
+        _check_tokens(self.identifier, model)
+        if not self.allow_special_tokens and hasattr(tokenizer := model.tokenizer, "split_special_tokens"):
+            tokenizer.split_special_tokens = True  # what is put before and after each text stays what it is
         return _Encoder(model)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -129,6 +135,21 @@ class _Encoder:
 
     def __init__(self, model: Any) -> None:
         self.model, self.lock = model, threading.Lock()
+
+
+def _check_tokens(identifier: str, model: Any) -> None:
+    """ModelUnavailable for a tokenizer with tokens that the embedding lacks: they fail deep in the library."""
+    weights = getattr(model[0], "auto_model", None)
+    if weights is None:
+        return
+    rows = weights.get_input_embeddings().weight.shape[0]
+    lacking = [token for token, number in model.tokenizer.get_vocab().items() if number >= rows]
+    if lacking:
+        raise ModelUnavailable(
+            f"model {identifier!r}: its tokenizer has {len(lacking)} tokens that its weights lack, such as "
+            f"{lacking[0]!r}: the embedding has {rows} rows. Use the tokenizer that belongs to the weights, or give"
+            " these rows for them and save both: resize_token_embeddings(len(tokenizer))"
+        )
 
 
 @contextmanager

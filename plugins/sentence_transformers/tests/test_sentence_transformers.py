@@ -18,7 +18,7 @@ import sentence_transformers
 from pinnacle_sentence_transformers import SentenceTransformer
 from pinnacle_sentence_transformers.dimension import dimension_of
 
-from pinnacle import ConfigError, MissingPlugin, Settings, Vector
+from pinnacle import ConfigError, MissingPlugin, ModelUnavailable, Settings, Vector
 from pinnacle.catalog.catalog import Catalog
 from pinnacle.plugin import CallStyle
 from tests.unit.catalog_store import MemoryStore
@@ -244,3 +244,26 @@ def test_the_size_follows_the_modules(tmp_path, modules, size):
 
 def test_a_folder_without_modules_tells_nothing(tmp_path):
     assert dimension_of(tmp_path) is None
+
+
+def test_a_control_token_in_a_text_is_text_unless_that_is_allowed(embed, library):
+    text = "moss [SEP] bees [PAD] [PAD]"
+    allowed = SentenceTransformer("open", model_name_or_path=FOLDER, device="cpu", allow_special_tokens=True)
+    np.testing.assert_allclose(allowed.predict(text), library.encode(text), atol=1e-6)
+    spelled = embed.predict(text)
+    assert np.abs(spelled - library.encode(text)).max() > 1e-3
+    tokens = embed._encoder.model.tokenizer(text)["input_ids"]
+    assert [tokens.count(library.tokenizer.convert_tokens_to_ids(name)) for name in ("[CLS]", "[SEP]", "[PAD]")] == [
+        1,
+        1,
+        0,
+    ]
+
+
+def test_a_tokenizer_with_tokens_that_the_embedding_lacks_is_refused(library, tmp_path):
+    folder = shutil.copytree(FOLDER, tmp_path / "more")
+    tokenizer = copy.deepcopy(library.tokenizer)
+    tokenizer.add_tokens(["<|extra|>"])
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(ModelUnavailable, match=r"1 tokens that its weights lack, such as .<\|extra\|>"):
+        SentenceTransformer("more", model_name_or_path=folder, device="cpu").predict("a")

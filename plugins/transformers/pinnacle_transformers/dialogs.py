@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pinnacle import ConfigError
+from pinnacle_transformers.controls import START, Controls
 
 Message = Mapping[str, Any]
 Span = tuple[int, int]
@@ -20,8 +21,9 @@ OBJECTS = re.compile(r"\s*\[\s*\{")
 class Dialogs:
     """Encodes dialogs with one tokenizer."""
 
-    def __init__(self, tokenizer: Any, model: str, *, learns_prompt: bool = False) -> None:
+    def __init__(self, tokenizer: Any, model: str, controls: Controls, *, learns_prompt: bool = False) -> None:
         self._tokenizer, self._model, self._learns_prompt = tokenizer, model, learns_prompt
+        self._controls = controls
 
     def encode(self, messages: Sequence[Message], answer: Sequence[Message] | None) -> tuple[list[int], list[Span]]:
         """Token ids, and the spans (start, end) of what is learned: ``answer``, else every turn of the assistant; with
@@ -83,8 +85,10 @@ class Dialogs:
         return [span for number, span in enumerate(marked) if number not in left_out]
 
     def _marked(self, messages: Sequence[Message]) -> list[Span]:
-        """The spans that the template itself marks as generated, where it does."""
-        if not messages or not MARK.search(str(self._tokenizer.chat_template)):
+        """The spans that the template itself marks as generated, where it does; the library finds them only where no
+        control token is text."""
+        is_quoted = any(START in turn["content"] for turn in messages)
+        if not messages or is_quoted or not MARK.search(str(self._tokenizer.chat_template)):
             return []
         encoded = self._tokenizer.apply_chat_template(
             list(messages), tokenize=True, return_dict=True, return_assistant_tokens_mask=True
@@ -95,7 +99,7 @@ class Dialogs:
 
     def _ids(self, messages: Sequence[Message], **options: Any) -> list[int]:
         text = self._tokenizer.apply_chat_template(list(messages), tokenize=False, **options)
-        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        return self._controls.ids(text, with_ends=False)
 
 
 def turns(value: Any, role: str) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pinnacle import ConfigError, TrainingError
+from pinnacle_transformers.controls import START, Controls
 from pinnacle_transformers.dialogs import Dialogs, common_prefix, is_said, is_written_dialog, turns
 
 CHUNK_ROWS = 1_000
@@ -26,6 +27,7 @@ FORMS = {
 }
 EMPTY, NO_ROOM, LEFT_OUT = "empty", "with a prompt that fills max_length", "left out by transform"
 NO_ANSWER, EQUAL = "without an answer of the assistant", "with equal answers"
+CONTROLS = "with control tokens in their text, which DPO cannot take as text (allow_special_tokens=True takes them)"
 
 Shape = tuple[Any, dict[str, Any]]
 """A row's key, and its fields by the names of a form."""
@@ -52,11 +54,13 @@ class Examples:
     def __init__(
         self, tokenizer: Any, names: Sequence[str], *, method: str, max_length: int | None, keep_end: bool, packs: bool,
         learns_prompt: bool, model: str, by_place: bool = True, asks_for: Collection[str] = (),
+        allows_controls: bool = False,
     ) -> None:  # fmt: skip
         self._tokenizer, self._names, self._method, self._model = tokenizer, tuple(names), method, model
         self._max_length, self._keep_end, self._packs = max_length, keep_end, packs
         self._asks_for, self._learns_prompt, self._by_place = asks_for, learns_prompt, by_place
-        self._dialogs = Dialogs(tokenizer, model, learns_prompt=learns_prompt)
+        self._controls = Controls(tokenizer, are_allowed=allows_controls)
+        self._dialogs = Dialogs(tokenizer, model, self._controls, learns_prompt=learns_prompt)
         self._end = tokenizer.eos_token or ""
         self._are_dialogs: bool | None = None
 
@@ -156,8 +160,9 @@ class Examples:
         for i, ids in zip(plain, self._encoded([self._ended(shapes[i][TEXT]) for i in plain]), strict=True):
             pairs[i] = (ids, list(ids))
         asked = [i for i, shape in enumerate(shapes) if {type(shape.get(PROMPT)), type(shape.get(COMPLETION))} == {str}]
-        prompts = self._encoded([shapes[i][PROMPT] for i in asked])
-        wholes = self._encoded([shapes[i][PROMPT] + self._ended(shapes[i][COMPLETION]) for i in asked])
+        quoted = [self._controls.quoted(shapes[i][PROMPT]) for i in asked]
+        prompts = self._encoded(quoted)
+        wholes = self._encoded([f"{p}{self._ended(shapes[i][COMPLETION])}" for i, p in zip(asked, quoted, strict=True)])
         for i, prompt, whole in zip(asked, prompts, wholes, strict=True):
             start = 0 if self._learns_prompt else common_prefix(prompt, whole)
             pairs[i] = (whole, _labels(whole, [(start, len(whole))]))
@@ -172,7 +177,7 @@ class Examples:
             if lack := _lack(dialog if answer is None else answer):
                 counted.left_out[lack] += 1
                 return None
-            ids, spans = self._dialogs.encode(dialog, answer)
+            ids, spans = self._dialogs.encode(self._quoted(dialog), None if answer is None else self._quoted(answer))
         return ids, _labels(ids, spans)
 
     def _cut(self, ids: list[int], labels: list[int], counted: Counted) -> dict[str, Any] | None:
@@ -193,7 +198,7 @@ class Examples:
             self._check_form(key, shape)
             with _of_row(key):
                 taken = _messages(shape) if self._are_dialogs else shape
-                lack, longest = self._compared(taken)
+                lack, longest = (CONTROLS, 0) if self._has_controls(taken) else self._compared(taken)
             if lack is not None:
                 counted.left_out[lack] += 1
                 continue
@@ -228,11 +233,24 @@ class Examples:
         return NO_ROOM if is_full else None, max(map(len, wholes))
 
     def _encoded(self, texts: list[str]) -> list[list[int]]:
-        return list(self._tokenizer(texts)["input_ids"]) if texts else []
+        """Their token ids, most of them in one call."""
+        plain = [text for text in texts if START not in text]
+        ids = iter(self._tokenizer(plain)["input_ids"] if plain else ())
+        return [self._controls.ids(text, with_ends=True) if START in text else next(ids) for text in texts]
+
+    def _has_controls(self, preference: Mapping[str, Any]) -> bool:
+        """Whether control tokens stand in a preference's text, which the library itself would tokenize."""
+        texts = [
+            text for value in preference.values() for text in ([value] if isinstance(value, str) else map(_said, value))
+        ]
+        return any(START in self._controls.quoted(text.removesuffix(self._end)) for text in texts)
+
+    def _quoted(self, dialog: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        return [{**turn, "content": self._controls.quoted(turn["content"])} for turn in dialog]
 
     def _ended(self, text: str) -> str:
-        """With the token that ends a text, so that the model learns to stop."""
-        return text if text.endswith(self._end) else text + self._end
+        """With the token that ends a text, so that the model learns to stop; other control tokens in it are text."""
+        return self._controls.quoted(text.removesuffix(self._end)) + self._end
 
 
 def _parsed(row: Any, name: str, value: str) -> str:
@@ -242,6 +260,10 @@ def _parsed(row: Any, name: str, value: str) -> str:
     if name in (TEXT, MESSAGES):
         return f'transform=lambda row: {{"{MESSAGES}": json.loads(row["{field}"])}}'
     return f'transform=lambda row: {{**row, "{field}": json.loads(row["{field}"])}}'
+
+
+def _said(turn: Mapping[str, Any]) -> str:
+    return str(turn["content"])
 
 
 def _messages(shape: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from pinnacle_transformers.generation import (
     generate,
 )
 from pinnacle_transformers.loading import Weights, load_tokenizer, require_libraries
-from pinnacle_transformers.tokens import Tokens
+from pinnacle_transformers.tokens import Tokens, check_tokens
 
 BITS = (None, 4, 8)
 DTYPES = (None, "float32", "bfloat16", "float16")
@@ -55,6 +55,8 @@ class LLM(BaseLLMModel):
     "float32", "bfloat16" or "float16"; None is as the weights are stored. ``model_kwargs``, ``tokenizer_kwargs``: for
     their `from_pretrained`. What `fit` learned: ``adapter`` or, trained in full, ``weight_files`` in place of the
     weights, and the run ``fitted_by`` that made them. ``context_window``: None is what the model's config says.
+    ``allow_special_tokens``: control tokens such as ``</s>`` or ``<|user|>`` do in a row's text what they say; by
+    default they are text there, and control tokens in ``prompt_template``, ``system_prompt`` and the chat template.
     ``max_batch_size``: prompts generated together; fewer where a large model's memory of them does not fit the device.
     """
 
@@ -69,6 +71,7 @@ class LLM(BaseLLMModel):
     weights: str | None = dataclasses.field(default=None, repr=False)
     adapter_weights: str | None = dataclasses.field(default=None, repr=False)
     dtype: str | None = None
+    allow_special_tokens: bool = False
     device: str | None = operational(None)
     max_batch_size: int = operational(64)
     model_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -100,6 +103,8 @@ class LLM(BaseLLMModel):
         self._check_folders()
         weights = Weights(self.weights_source(), self.bits, self.dtype, self.device, self.model_kwargs)
         self._model = loaded(weights, self.adapter_source(), self.identifier)
+        base = self._model[0]
+        check_tokens(self._tokens().tokenizer, base.model, base.recommended, self.identifier)
 
     # -- training ----------------------------------------------------------------------------------
 
@@ -186,6 +191,9 @@ class LLM(BaseLLMModel):
         self.check_parameters(kwargs)
         return super().predict(*args, **kwargs)
 
+    def quoted(self, text: str) -> str:
+        return self._tokens().quoted(text)
+
     def count_tokens(self, text: str) -> int:
         """Tokens of a text by the model's tokenizer, with those it puts before any text."""
         return self._tokens().count(text)
@@ -225,6 +233,8 @@ class LLM(BaseLLMModel):
 
     def ask_again(self, request: Request, reply: Reply, error: InvalidAnswer) -> Request:
         """Without a chat template the text goes on, as a dialog would."""
+        reply = dataclasses.replace(reply, text=self.quoted(reply.text))
+        error = InvalidAnswer(self.quoted(str(error)))
         if not isinstance(request.content, str) or self._tokens().has_template:
             return super().ask_again(request, reply, error)
         dialog = super().ask_again(request, reply, error).messages
@@ -255,7 +265,7 @@ class LLM(BaseLLMModel):
                 if self._tokenizer is None:
                     require_libraries()
                     tokenizer = load_tokenizer(self.tokenizer_source(), self.tokenizer_kwargs, self.identifier)
-                    self._tokenizer = Tokens(tokenizer, self.identifier)
+                    self._tokenizer = Tokens(tokenizer, self.identifier, allows_controls=self.allow_special_tokens)
         return self._tokenizer
 
     def weights_source(self) -> str:

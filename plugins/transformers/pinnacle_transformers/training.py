@@ -27,6 +27,7 @@ from pinnacle_transformers.loading import Weights, load_tokenizer, load_weights,
 from pinnacle_transformers.quiet import quiet
 from pinnacle_transformers.scoring import MetricError, Scoring
 from pinnacle_transformers.states import with_pickles
+from pinnacle_transformers.tokens import check_tokens
 
 if TYPE_CHECKING:
     from pinnacle_transformers.model import LLM
@@ -112,6 +113,7 @@ class Training:
                 packs=bool(options.get("packing")), learns_prompt=learns_prompt,
                 asks_for={name for name, is_asked in asked.items() if is_asked},
                 model=self.model.identifier, by_place=self.job.fields.arguments is None,
+                allows_controls=self.model.allow_special_tokens,
             )  # fmt: skip
             path = self.job.work_dir / "data" / f"{len(files)}.arrow"
             with quiet():  # of long rows, which are counted
@@ -212,6 +214,7 @@ class Training:
         others = {name: rows for name, rows in sets.items() if name != TRAIN}
         self._settle_arguments(list(others))
         base, peft_config = self._weights()
+        check_tokens(self.tokenizer, base, base.generation_config, self.model.identifier)
         watcher = Watcher(self.job, "adapter" if self.configuration.use_lora else "full", list(others))
         trainer_class: Any = WatchedSFT if self.configuration.method == "sft" else WatchedDPO
         trainer = trainer_class(
