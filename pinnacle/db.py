@@ -364,6 +364,7 @@ class Database:
         Output columns are the user's data and stay, unless ``outputs``.
         """
         self._backend.remove_all(outputs=outputs)
+        self._listeners.forget_added()
 
     def close(self) -> None:
         """Stop this process's worker, and close what pinnacle opened; a database passed in stays open."""

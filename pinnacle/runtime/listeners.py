@@ -117,6 +117,10 @@ class Listeners:
         if is_stored:
             self._catalog.remove(Listener.kind, identifier, version)
 
+    def forget_added(self) -> None:
+        """All listeners are removed, those that were added here too."""
+        self._added.clear()
+
     def _found(self, model: Model | str | None) -> Any:
         """A model that was given by its name, loaded."""
         return self._catalog.load(Model.kind, model) if isinstance(model, str) else model
@@ -335,7 +339,9 @@ class Listeners:
         while True:
             self._backend.check()
             self._require_worker()
-            running = [record for record in self._backend.listeners.all() if record.paused is None]
+            records = self._backend.listeners.all()
+            self._require_any(records)
+            running = [record for record in records if record.paused is None]
             done = sum(record.processed for record in running)
             behind = self._standings.behind(running)
             unsure = [r for r in running if r.output in behind or quiet.get(r.output) != (r.sweep, r.swept_at, done)]
@@ -361,6 +367,14 @@ class Listeners:
                 f"the worker of this process has failed ({type(failure).__name__}: {failure}); db.listen() starts "
                 "another"
             ) from failure
+
+    def _require_any(self, records: Collection[ListenerRecord]) -> None:
+        """NotDrained where this process has added listeners and none at all is registered any more."""
+        if self._added and not records:
+            raise NotDrained(
+                f"{', '.join(map(repr, self._added))} was added here and is gone: removed by another process, or with "
+                "pinnacle's tables; add it again"
+            )
 
     def _why(self, waiting: Sequence[ListenerRecord], timeout_s: float) -> str:
         named = ", ".join(f"{r.identifier}{f' ({r.error})' if r.error else ''}" for r in waiting)

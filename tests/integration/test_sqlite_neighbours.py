@@ -255,6 +255,75 @@ def test_a_restore_through_sqlite_itself_is_followed(path, tmp_path):
         wait_until(lambda: outputs(path) == ["A", "B", "C"])
 
 
+@pytest.fixture
+def another(tmp_path):
+    """The file of another database: the same program's, with rows of its own."""
+    file = tmp_path / "another.db"
+    run_sql(
+        file, "CREATE TABLE docs (id INTEGER PRIMARY KEY, body TEXT)", "INSERT INTO docs (body) VALUES ('x'), ('b')"
+    )
+    with opened(file) as db:
+        db.add(loud())
+    run_sql(file, "PRAGMA journal_mode = DELETE")
+    return file
+
+
+def copy_into(path, another):
+    shutil.copyfile(another, path)
+
+
+def restore_into(path, another):
+    with closing(sqlite3.connect(another)) as source, closing(sqlite3.connect(path)) as target:
+        source.backup(target)
+
+
+@pytest.mark.parametrize("overwrite", [copy_into, restore_into])
+def test_another_database_that_is_written_into_an_open_file_is_told_of_and_left_alone(path, another, overwrite):
+    run_sql(path, "PRAGMA journal_mode = DELETE")
+    with opened(path) as db:
+        db.add(loud())
+        worker = db.listen()
+        db.drain()
+        before = run_sql(another, "SELECT * FROM pinnacle_listener")
+        overwrite(path, another)
+        wait_until(lambda: not worker.is_alive)
+        for verb in (db.drain, lambda: shout.predict(X="body", db=db, select=sa.select(DOCS), output="loud")):
+            with pytest.raises(DatabaseReplaced, match=r"another database was copied or restored into .*user\.db"):
+                verb()
+        assert outputs(path) == [None, None]
+        assert run_sql(path, "SELECT * FROM pinnacle_listener") == before
+    with opened(path) as db:
+        db.listen()
+        db.drain()
+    assert outputs(path) == ["X", "B"]
+
+
+def test_a_range_that_was_read_before_another_database_came_is_not_written_to_it(path, another):
+    @model(identifier="shout")
+    def slow(body: str) -> str:
+        if body == "b":
+            restore_into(path, another)
+        return body.upper()
+
+    with opened(path) as db, pytest.raises(DatabaseReplaced):
+        slow.predict(X="body", db=db, select=sa.select(DOCS), output="loud")
+    assert outputs(path) == [None, None]
+
+
+def test_drain_claims_no_success_where_another_file_without_listeners_came(path, tmp_path):
+    run_sql(path, "PRAGMA journal_mode = DELETE")
+    run_sql(tmp_path / "bare.db", "CREATE TABLE docs (id INTEGER PRIMARY KEY, body TEXT, loud TEXT)")
+    with opened(path) as db:
+        db.add(loud())
+        db.listen()
+        db.drain()
+        copy_into(path, tmp_path / "bare.db")
+        insert(path)
+        with pytest.raises(NotDrained, match=r"'docs\.loud' was added here and is gone"):
+            wait_until(lambda: db.drain())
+    assert outputs(path) == [None]
+
+
 def test_drain_tells_that_the_worker_of_this_process_has_died(path, monkeypatch):
     with opened(path) as db:
         db.add(loud())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import uuid
 from collections.abc import Callable, Collection
 
 import sqlalchemy as sa
@@ -26,6 +27,7 @@ from pinnacle.backends.sql.schema import (
     component,
     component_artifact,
     error,
+    identity,
     lease,
     listener,
     metadata,
@@ -168,6 +170,8 @@ class Mending:
             self._require_this_form(connection, lost)
         for name in lost:
             FIXED[name].create(connection, checkfirst=True)
+        if identity.name in lost:
+            connection.execute(sa.insert(identity).values(id=uuid.uuid4().hex))
         if VERSION_TABLE in lost:
             connection.execute(sa.insert(version_table).values(version_num=HEAD))
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 SCHEMA = "pinnacle"
 """The schema on databases that have schemas; SQLite has none and the prefix alone separates."""
 
-HEAD = "0009"
+HEAD = "0010"
 """The newest migration; a test checks it against `alembic/`."""
 
 STATE_PREFIX = "pinnacle_state_"
@@ -22,6 +22,8 @@ CHANGED_AT = "changed_at"
 VERSION_TABLE = "pinnacle_migration"
 
 metadata = sa.MetaData(schema=SCHEMA)
+
+identity = sa.Table("pinnacle_identity", metadata, sa.Column("id", sa.Text, primary_key=True))
 
 component = sa.Table(
     "pinnacle_component", metadata,

@@ -256,6 +256,10 @@ class SqlSession(ABC):
         with self.writing() as connection:
             change(connection)
 
+    def look_again(self) -> None:
+        """Look again whether pinnacle's own tables are there: some may have been dropped."""
+        self._is_migrated = False
+
     def forget_migration(self) -> None:
         """Look again whether pinnacle's own tables are there: they were removed."""
         self._is_migrated = False

@@ -98,10 +98,11 @@ class SqliteBackend(SqlBackend):
     def check(self) -> None:
         """See `Backend.check`. The tables are looked at when the schema has changed."""
         self.session.require_same_file()
+        self.session.require_same_database()
         if self._schema() == self._checked_schema:
             return
         self.free_writes()
-        self.session.forget_migration()
+        self.session.look_again()
         self._checked_schema = self._schema()
 
     def _schema(self) -> int:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
+from pinnacle.backends.sql.schema import identity
 from pinnacle.backends.sql.session import SqlSession, refused
 from pinnacle.backends.sqlite.columns import SqliteColumns
 from pinnacle.backends.sqlite.wake import SqliteWake
 from pinnacle.base import forks
-from pinnacle.base.errors import DatabaseReplaced, RowRejected, UnsupportedTable
+from pinnacle.base.errors import DatabaseReplaced, RowRejected, TableLost, UnsupportedTable
 from pinnacle.base.settings import Settings
 
 BUSY_TIMEOUT_MS = 30_000
@@ -38,7 +39,8 @@ class SqliteSession(SqlSession):
         # Writes have connections of their own, so that one's PRAGMA data_version tells of others' writes only.
         self._writers = self._sibling(engine).execution_options(schema_translate_map=self.translate)
         self._file = ""
-        self._identity: tuple[int, int] | None = None
+        self._place: tuple[int, int] | None = None
+        self._identity: str | None = None
 
     def close(self) -> None:
         self._writers.dispose()
@@ -82,18 +84,45 @@ class SqliteSession(SqlSession):
         """Note which file is open, for `require_same_file`."""
         databases = {name: file for _, name, file in connection.exec_driver_sql("PRAGMA database_list")}
         self._file = databases["main"]
-        self._identity = _identity(self._file)
+        self._place = _place(self._file)
 
     def require_same_file(self) -> None:
         """DatabaseReplaced where the open file was moved away, removed, or another was put in its place: what is
         written to it then is lost."""
-        found = _identity(self._file)
-        self._identity = self._identity or found  # of a new file, which is made by the first write
-        if found != self._identity:
+        found = _place(self._file)
+        self._place = self._place or found  # of a new file, which is made by the first write
+        if found != self._place:
             raise DatabaseReplaced(
                 f"the SQLite file {self._file} was moved, removed or replaced while it was open here; nothing more is "
                 "written to the old one. Open it again with pinnacle(), or start the worker again; a file is replaced "
                 "safely while nobody has it open, or by SQLite's own .restore",
+                path=self._file,
+            )
+
+    def is_migrated(self) -> bool:
+        was_known = self._is_migrated
+        if super().is_migrated() and not was_known:
+            self.require_same_database()
+        return self._is_migrated
+
+    def forget_migration(self) -> None:
+        super().forget_migration()
+        self._identity = None
+
+    def require_same_database(self) -> None:
+        """DatabaseReplaced where another database was written into the open file; a backup of its own is the same."""
+        if not self._is_migrated:
+            return
+        with suppress(TableLost), self.reading() as connection:
+            self.require_identity(connection.scalar(sa.select(identity.c.id)))
+
+    def require_identity(self, found: str | None) -> None:
+        """The same, by what was ``found``. One that lost its tables meanwhile is known anew."""
+        self._identity = self._identity or found
+        if found != self._identity:
+            raise DatabaseReplaced(
+                f"another database was copied or restored into the SQLite file {self._file} while it was open here; "
+                "nothing is written to it. Open it again with pinnacle(), or start the worker again",
                 path=self._file,
             )
 
@@ -111,6 +140,8 @@ class SqliteSession(SqlSession):
     def writing(self, *, durable: bool = True) -> Iterator[sa.Connection]:
         with self._same_file(), self.errors(), self._writers.begin() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
+            if self._identity is not None:
+                self.require_identity(connection.scalar(sa.select(identity.c.id)))
             yield connection
 
     @contextmanager
@@ -151,7 +182,7 @@ class SqliteSession(SqlSession):
         return SqliteWake(self._work.connect(), self.driver)
 
 
-def _identity(file: str) -> tuple[int, int] | None:
+def _place(file: str) -> tuple[int, int] | None:
     """Tells a file from another that takes its path."""
     try:
         found = os.stat(file)

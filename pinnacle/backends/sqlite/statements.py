@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pinnacle.backends.sql.schema import error, listener, output
+from pinnacle.backends.sql.schema import error, identity, listener, output
 from pinnacle.backends.sql.source import SqlSource
 from pinnacle.backends.sqlite.session import SqliteSession
 from pinnacle.backends.sqlite.text import bound
@@ -20,7 +20,7 @@ class Statements:
     output (o), the inputs as read (x0, ...) and the fingerprint (h)."""
 
     def __init__(self, session: SqliteSession, source: SqlSource, info: OutputInfo, version: int) -> None:
-        self._info, self._version = info, version
+        self._session, self._info, self._version = session, info, version
         quote, width = session.quote, len(source.key)
         keys = [f"k{i}" for i in range(width)]
         inputs = [f"x{i}" for i in range(len(source.inputs))]
@@ -82,7 +82,8 @@ class Statements:
             f"EXISTS (SELECT 1 FROM {errors} WHERE output_id = {info.id}), "
             f"EXISTS (SELECT 1 FROM {listeners} WHERE output_id = {info.id}), "
             f"EXISTS (SELECT 1 FROM {quote(source.actual.schema or 'main')}.sqlite_master WHERE type = 'trigger' "
-            f"AND tbl_name = {_literal(source.actual.name)} COLLATE NOCASE AND name NOT GLOB 'pinnacle_[0-9]*')"
+            f"AND tbl_name = {_literal(source.actual.name)} COLLATE NOCASE AND name NOT GLOB 'pinnacle_[0-9]*'), "
+            f"(SELECT id FROM {session.own(identity.name)})"
         )
         # What triggers see while this output is written by its own model.
         self.begin_writing, self.end_writing = (
@@ -110,8 +111,9 @@ class Statements:
 
     def guard(self, execute: Callable[[str], Any]) -> tuple[int | None, bool, bool, bool]:
         """The output's version in the registry, whether it has rows set aside, whether it has a listener, and whether
-        its table has triggers of the user's."""
-        version, has_errors, has_listener, has_triggers = execute(self._guard).fetchone()
+        its table has triggers of the user's. DatabaseReplaced where this is another database."""
+        version, has_errors, has_listener, has_triggers, found = execute(self._guard).fetchone()
+        self._session.require_identity(found)
         return version, bool(has_errors), bool(has_listener), bool(has_triggers)
 
 
