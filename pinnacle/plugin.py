@@ -4,8 +4,8 @@
   both share, `HttpModel` for how those over HTTP connect; `HttpClient`, its `HttpError`, `tls_context` and
   `run_coroutine` to ask, `Request`, `Reply`, `Answered` and `Unreadable` for what was asked and answered,
   `pinnacle.Usage` for what that cost, `BatchAnswers` for a provider's batch jobs, `listed_price` for what a token
-  costs; `chat_reply`, `told_text`, `error_object`, `token_count` and `sane_counts` read what came, and
-  `pinnacle.NoAnswer` says that it is no answer.
+  costs; `chat_reply`, `told_text`, `error_object`, `token_count` and `sane_counts` read what came,
+  `pinnacle.NoAnswer` says that it is no answer, and `verdict_on` gives the `Verdict` on an error.
 - A model in this process: `BaseLLMModel` or `pinnacle.Model`; `loading_lock` is held while weights are loaded.
   `BaseLLM` is what all language models share.
 - The fields of either: `operational` (how it is run), `learned` (what `fit` fills in), `secret` and `resolved_secret`;
@@ -62,11 +62,13 @@ if TYPE_CHECKING:
     from pinnacle.llm.requests import Request as Request
     from pinnacle.llm.sending import Answered as Answered
     from pinnacle.llm.verdict import Unreadable as Unreadable
+    from pinnacle.llm.verdict import Verdict as Verdict
     from pinnacle.llm.verdict import chat_reply as chat_reply
     from pinnacle.llm.verdict import error_object as error_object
     from pinnacle.llm.verdict import sane_counts as sane_counts
     from pinnacle.llm.verdict import token_count as token_count
     from pinnacle.llm.verdict import told_text as told_text
+    from pinnacle.llm.verdict import verdict_on as verdict_on
     from pinnacle.runtime.training import DataFacts as DataFacts
     from pinnacle.runtime.training import SavedWeights as SavedWeights
     from pinnacle.runtime.training import Start as Start
@@ -94,7 +96,9 @@ _NAMES = LazyNames(__name__, {
     "pinnacle.llm.prices": ("listed_price",),
     "pinnacle.llm.requests": ("Reply", "Request"),
     "pinnacle.llm.sending": ("Answered",),
-    "pinnacle.llm.verdict": ("Unreadable", "chat_reply", "error_object", "sane_counts", "token_count", "told_text"),
+    "pinnacle.llm.verdict": (
+        "Unreadable", "Verdict", "chat_reply", "error_object", "sane_counts", "token_count", "told_text", "verdict_on",
+    ),
     "pinnacle.runtime.training": ("DataFacts", "SavedWeights", "Start", "TrainingJob"),
 })  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,11 +13,13 @@ from pinnacle.base.metering import Usage
 class BatchAnswers:
     """The outputs and the errors of one batch, and what it cost.
 
-    What is in neither was not answered: the batch expired or was cancelled first. ``failure``:
-    why the provider took none of it.
+    ``unanswered``: the requests that the provider did not come to, as the batch expired or was cancelled first; they
+    are asked for again. What it says nothing of at all is lost, and is its row's error. None: all that are in neither
+    outputs nor errors are unanswered. ``failure``: why the provider took none of it.
     """
 
     outputs: Mapping[str, Any] = field(default_factory=dict)
     errors: Mapping[str, Exception] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
+    unanswered: Collection[str] | None = None
     failure: str | None = None

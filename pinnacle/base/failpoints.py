@@ -14,11 +14,12 @@ POINTS_VARIABLE = "PINNACLE_FAILPOINTS"
 SEED_VARIABLE = "PINNACLE_FAILPOINTS_SEED"
 POINTS = (
     "in-fold", "after-fold", "in-claim", "after-claim", "after-model", "before-write", "in-write", "after-write",
-    "in-forget", "before-finish", "in-finish", "after-finish", "in-sweep", "in-save", "after-save", "before-register",
-    "after-register",
+    "in-forget", "before-finish", "in-finish", "after-finish", "in-sweep", "in-book", "in-save", "after-save",
+    "before-register", "after-register",
 )  # fmt: skip
 """``in-`` is inside a transaction; ``in-write`` where a write is more than one statement. ``in-save`` is between what
-a checkpoint is gone on from and the checkpoint, ``-register`` around the new version of a model that was trained."""
+a checkpoint is gone on from and the checkpoint, ``-register`` around the new version of a model that was trained.
+``in-book`` is between the two halves of booking a batch of a provider's and forgetting it."""
 
 
 def failpoint(name: str) -> None:

@@ -2,7 +2,8 @@
 
 A batch is on record before it is submitted, under a token that goes along, so that one
 submitted just before a crash is found again. The answers are written as those of any
-prediction: where the row's input is still the one that was asked for.
+prediction: where the row's input is still the one that was asked for. What it cost is booked
+as it is taken off the record, once all of it is written: a crash before that collects it again.
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from pinnacle.backends.protocol import Backend, Target
 from pinnacle.base.batches import BatchAnswers
 from pinnacle.base.encoding import dump_key, identity_digest, load_key
-from pinnacle.base.errors import ProviderRefused
+from pinnacle.base.errors import ModelError, NoAnswer, ProviderRefused
 from pinnacle.base.rows import Page
 from pinnacle.base.usage import BatchJob
 from pinnacle.components.model import Model
+from pinnacle.runtime.books import book_batch
 from pinnacle.runtime.held import Held
 from pinnacle.runtime.intake import Intake
 from pinnacle.runtime.memory import OutputMemory
@@ -44,6 +47,8 @@ CLAIM_S = 900.0
 UNSENT = "pinnacle:"
 """Before the token of a batch that is on record and may not have been submitted."""
 
+LOST = "the results of the provider's batch hold no answer to it that can be read"
+
 
 @dataclass
 class Submission:
@@ -65,13 +70,14 @@ class BatchPrediction:
         self._outputs = OutputWriter(scope)
         # What was collected is not remembered: overwrite= asks for it anew.
         self._intake = Intake(scope, self._outputs, OutputMemory())
+        self._wait = scope.database.run
 
     def execute(self) -> PredictResult:
         """Collect, submit, and return at once; ``pending`` rows wait for the provider."""
         began, scope = time.perf_counter(), self._scope
         try:
             with self._pages.leased(), scope.thread, scope.database:
-                for job in self._backend.ledger.batches(self._info.id):
+                for job in self._on_record():
                     self._collect(job)
                 self._submit()
         finally:
@@ -81,26 +87,55 @@ class BatchPrediction:
             scope.result.seconds = time.perf_counter() - began
         return scope.result
 
+    def _batches(self) -> list[BatchJob]:
+        return self._wait(partial(self._backend.ledger.batches, self._info.id))
+
+    def _is_current(self, job: BatchJob) -> bool:
+        """Whether a batch was submitted for this version of the model and these keywords."""
+        return (job.version, job.parameters) == (self._info.version, self._info.parameters)
+
     # -- collecting --------------------------------------------------------------------------------
 
+    def _on_record(self) -> Sequence[BatchJob]:
+        """The batches that were submitted, each once: those whose submission a crash broke off may stand there twice,
+        and are settled first, so that none comes up again when it was booked."""
+        jobs = sorted(self._batches(), key=lambda job: not job.id.startswith(UNSENT))
+        submitted = (self._submitted(job) for job in jobs)
+        return list({job.id: job for job in submitted if job is not None}.values())
+
     def _collect(self, job: BatchJob) -> None:
-        if (job.version, job.parameters) != (self._info.version, self._info.parameters):
-            log.warning("batch %s was submitted for another version or other keywords; it is not collected", job.id)
-            self._backend.ledger.delete_batch(job.id)
+        answers = self._model.fetch_batch(job.id)
+        if answers is None:
             return
-        found = self._submitted(job)
-        answers = None if found is None else self._model.fetch_batch(found.id)
-        if found is None or answers is None:
-            return
-        for start in range(0, len(found.items), PAGE_ROWS):
-            self._settle(answers, found.items[start : start + PAGE_ROWS])
+        raised: ModelError | None = None
+        if self._is_current(job):
+            raised = self._settle_all(answers, job.items)
+        else:
+            log.warning("batch %s was for another version or other keywords: its answers are not used", job.id)
         self._scope.thread.drain()
         self._scope.thread.raise_failure()
-        if self._backend.ledger.delete_batch(found.id):  # of two that collect it, one books it
-            self._scope.account.meter.count(answers.usage)
-            self._scope.account.bill()
+        self._book(job, answers)
         if answers.failure is not None:
-            raise ProviderRefused(f"the provider took nothing of batch {found.id}: {answers.failure}")
+            raise ProviderRefused(f"the provider took nothing of batch {job.id}: {answers.failure}")
+        if raised is not None:
+            raise raised
+
+    def _settle_all(self, answers: BatchAnswers, items: Sequence[tuple[str, str]]) -> ModelError | None:
+        """Have all of it written; what the first row failed with, where that is to be raised."""
+        raised: ModelError | None = None
+        for start in range(0, len(items), PAGE_ROWS):
+            try:
+                self._settle(answers, items[start : start + PAGE_ROWS])
+            except ModelError as error:
+                raised = raised or error
+        return raised
+
+    def _book(self, job: BatchJob, answers: BatchAnswers) -> None:
+        """Take the batch off the record and book what it cost, of all that collect it once."""
+        place, meter = f"{self._info.table}.{self._info.name}", self._scope.account.meter
+        if self._wait(partial(book_batch, self._backend, self._model, place, job, answers.usage)):
+            meter.count(answers.usage)
+            meter.take()  # it is booked
 
     def _submitted(self, job: BatchJob) -> BatchJob | None:
         """The job under the provider's own id; None where it was never submitted, and is forgotten."""
@@ -111,19 +146,19 @@ class BatchPrediction:
             return None
         submitted = None if found is None else replace(job, id=found)
         if submitted is not None:
-            self._backend.ledger.save_batch(submitted)
-        self._backend.ledger.delete_batch(job.id)
+            self._wait(partial(self._backend.ledger.save_batch, submitted))
+        self._wait(partial(self._backend.ledger.delete_batch, job.id))
         return submitted
 
     def _is_being_submitted(self, job: BatchJob) -> bool:
         """Whether another process holds the rows of a batch that is not there yet: it may be on its way."""
-        page = self._target.reread([load_key(key) for key, _ in job.items[:PAGE_ROWS]])
+        page = self._wait(partial(self._target.reread, [load_key(key) for key, _ in job.items[:PAGE_ROWS]]))
         return bool(self._pages.claim(page).taken)
 
     def _settle(self, answers: BatchAnswers, items: Sequence[tuple[str, str]]) -> None:
         """The answers of rows whose input is still what was asked for; the others are asked for again."""
         asked = {load_key(key): digest for key, digest in items}
-        held = Held(page=self._target.reread(list(asked)))
+        held = Held(page=self._wait(partial(self._target.reread, list(asked))))
         outcomes = Outcomes()
         self._outputs.set_aside_unread(held.page)
         for position, (key, identity) in enumerate(zip(held.page.keys, held.page.identities, strict=True)):
@@ -135,6 +170,8 @@ class BatchPrediction:
                 outcomes.outputs.append(answers.outputs[digest])
             elif digest in answers.errors:
                 outcomes.failed.append(Failed(position, answers.errors[digest], 1))
+            elif answers.unanswered is not None and digest not in answers.unanswered:
+                outcomes.failed.append(Failed(position, NoAnswer(LOST), 1))
         self._outputs.settle(held, outcomes)
 
     # -- submitting --------------------------------------------------------------------------------
@@ -152,7 +189,7 @@ class BatchPrediction:
     def _mine(self, page: Page) -> Held:
         """The rows that nobody else works on, and that are not on their way already."""
         held = self._pages.claim(page)
-        on_their_way = {key for job in self._backend.ledger.batches(self._info.id) for key, _ in job.items}
+        on_their_way = {key for job in self._batches() if self._is_current(job) for key, _ in job.items}
         left = [i for i, key in enumerate(held.page.keys) if dump_key(key) not in on_their_way]
         self._scope.result.pending += len(held.taken) + len(held.page.keys) - len(left)
         held.page = held.page.take(left)
@@ -182,8 +219,8 @@ class BatchPrediction:
             created_at=time.time(),
             items=tuple(submission.items),
         )
-        self._backend.ledger.save_batch(unsent)
+        self._wait(partial(self._backend.ledger.save_batch, unsent))
         batch = self._model.submit_batch(submission.requests, token)
         self._scope.result.calls += 1
-        self._backend.ledger.save_batch(replace(unsent, id=batch))
-        self._backend.ledger.delete_batch(unsent.id)
+        self._wait(partial(self._backend.ledger.save_batch, replace(unsent, id=batch)))
+        self._wait(partial(self._backend.ledger.delete_batch, unsent.id))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pinnacle.backends.protocol import Backend, Target
 from pinnacle.base.metering import Usage
 from pinnacle.base.settings import Settings
-from pinnacle.base.usage import UsageRow, utc_day
+from pinnacle.base.usage import BatchJob, UsageRow, utc_day
 from pinnacle.components.model import Model
 from pinnacle.runtime.cache import ResultCache
 from pinnacle.runtime.options import PredictSettings
@@ -27,9 +27,19 @@ def predict_settings(
     )  # fmt: skip
 
 
+def book_batch(backend: Backend, model: Model, place: str, job: BatchJob, usage: Usage) -> bool:
+    """Forget a batch of the provider's and book what it cost, under the day (UTC) on which it was submitted; whether
+    nobody else has."""
+    return backend.ledger.book_batch(job.id, _rows(model, place, usage, job.created_at))
+
+
 def book(backend: Backend, model: Model, place: str, usage: Usage) -> None:
     """Add what hosted calls cost to the database's books, under today (UTC)."""
-    if usage and model.is_paid:
-        backend.ledger.add_usage(
-            [UsageRow(day=utc_day(time.time()), model=model.identifier, output=place, **vars(usage))]
-        )
+    if rows := _rows(model, place, usage, time.time()):
+        backend.ledger.add_usage(rows)
+
+
+def _rows(model: Model, place: str, usage: Usage, at_s: float) -> list[UsageRow]:
+    if not usage or not model.is_paid:
+        return []
+    return [UsageRow(day=utc_day(at_s), model=model.identifier, output=place, **vars(usage))]

@@ -128,7 +128,9 @@ class Predictor:
 
     def _refuse_beside_batches(self, target: Target) -> None:
         """Rows in a batch of the provider's would be paid for twice."""
-        if waiting := self._backend.ledger.batches(target.info.id):
+        made_for = (target.info.version, target.info.parameters)
+        batches = self._backend.ledger.batches(target.info.id)
+        if waiting := [batch for batch in batches if (batch.version, batch.parameters) == made_for]:
             rows = sum(len(batch.items) for batch in waiting)
             raise Conflict(
                 f"{rows} rows of {target.info.table}.{target.info.name} are in a batch of the provider's; collect it "

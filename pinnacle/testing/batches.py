@@ -29,8 +29,8 @@ class Batches:
     OpenAI allows itself.
     """
 
-    def __init__(self, run: Run, *, polls: int) -> None:
-        self._run, self._polls = run, polls
+    def __init__(self, run: Run, *, polls: int, results: Callable[[bytes], bytes] | None = None) -> None:
+        self._run, self._polls, self._results = run, polls, results
         self._files: dict[str, File] = {}
         self._batches: dict[str, dict[str, Any]] = {}
         self._looks: dict[str, int] = {}
@@ -116,6 +116,7 @@ class Batches:
         for field, kept in (("output_file_id", done), ("error_file_id", failed)):
             if kept:
                 content = "".join(json.dumps(line) + "\n" for line in reversed(kept)).encode()
+                content = content if self._results is None else self._results(content)
                 batch[field] = self.add_file(f"{batch['id']}_{field}.jsonl", "batch_output", content)["id"]
 
     def _answer(self, batch: str, number: int, line: dict[str, Any]) -> dict[str, Any]:

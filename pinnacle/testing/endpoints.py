@@ -72,6 +72,7 @@ class Options:
     batch_polls: int = 1
     keep_requests: int = 10_000
     refuses: Sequence[str] = ()
+    batch_results: Callable[[bytes], bytes] | None = None
 
 
 class Endpoints:
@@ -86,7 +87,7 @@ class Endpoints:
         self._faults = options.faults if isinstance(options.faults, Faults) else Faults(options.faults)
         self._kinds = self._faults.kinds()
         self._window = SlidingWindow(*options.rate_limit) if options.rate_limit else None
-        self._batches = Batches(self._run_in_batch, polls=options.batch_polls)
+        self._batches = Batches(self._run_in_batch, polls=options.batch_polls, results=options.batch_results)
         self._numbers = 0
 
     def protocol_factory(self) -> web.Server:

@@ -50,7 +50,8 @@ class FakeOpenAI:
     - ``api_key``: other keys get 401. By default any key is right.
     - ``max_inputs``: more texts to embed at once get 400, as providers with a limit answer.
     - ``models``: what /v1/models lists; requests may name any other.
-    - ``batch_polls``: a batch is completed when it is looked at for that many times.
+    - ``batch_polls``: a batch is completed when it is looked at for that many times. ``batch_results``: what becomes of
+      the bytes of a file of its results.
     - ``keep_requests``: how many of the last requests ``requests`` holds; 0 keeps none and costs nothing.
     - ``port``: 0 finds a free one.
     - ``refuses``: parameters that get 400, by name or as "name=value": ``["encoding_format=base64"]``.
@@ -77,12 +78,13 @@ class FakeOpenAI:
         keep_requests: int = 10_000,
         port: int = 0,
         refuses: Sequence[str] = (),
+        batch_results: Callable[[bytes], bytes] | None = None,
     ) -> None:
         if isinstance(answer, Sequence) and not isinstance(answer, str) and not answer:
             raise ConfigError("answer is an empty list; give at least one text")
         options = Options(
             answer, embed, latency_s, faults, rate_limit, headers, api_key, models, max_inputs, batch_polls,
-            keep_requests, refuses,
+            keep_requests, refuses, batch_results,
         )  # fmt: skip
         self._endpoints = Endpoints(options)
         self._port = port

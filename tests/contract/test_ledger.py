@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import sys
 import threading
 import time
 
@@ -329,6 +330,33 @@ def test_a_deleted_batch_is_gone_and_the_others_stay(backend, ledger):
     assert not ledger.delete_batch("one")
     assert ledger.batches(1) == [job("two")]
     assert "'one'" not in str(snapshot(backend))
+
+
+def test_a_batch_is_booked_once_whoever_books_it(backend, ledger):
+    ledger.save_batch(job("one"))
+    ledger.save_batch(job("two"))
+    ledger.add_usage([spent(calls=1, cost=0.5)])
+    with contextlib.closing(backend.below()) as other:
+        assert ledger.book_batch("one", [spent(calls=1, input_tokens=7, cost=0.25)])
+        assert not other.ledger.book_batch("one", [spent(calls=1, input_tokens=7, cost=0.25)])
+        assert other.ledger.book_batch("two", [spent(calls=1, input_tokens=2), spent(model="other", calls=1)])
+        assert not other.ledger.book_batch("none", [spent(calls=1)])
+    assert ledger.batches(1) == []
+    found = {row.model: (row.calls, row.input_tokens, row.cost) for row in ledger.usage()}
+    assert found == {spent().model: (3, 9, 0.75), "other": (1, 0, 0.0)}
+
+
+def test_booking_that_was_broken_off_books_once(backend, ledger, monkeypatch):
+    """The process dies between the two halves: it is done again, and neither lost nor counted twice."""
+    ledger.save_batch(job("one"))
+    module = sys.modules[type(ledger).__module__]
+    with monkeypatch.context() as dying:
+        dying.setattr(module, "failpoint", lambda name: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            ledger.book_batch("one", [spent(calls=1, input_tokens=7)])
+    assert ledger.batches(1) == [job("one")]
+    assert ledger.book_batch("one", [spent(calls=1, input_tokens=7)])
+    assert [(row.calls, row.input_tokens) for row in ledger.usage()] == [(1, 7)]
 
 
 def test_fifty_thousand_items_with_long_keys_are_one_batch(backend, ledger):

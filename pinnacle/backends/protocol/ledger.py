@@ -44,4 +44,9 @@ class Ledger(Protocol):
         """The recorded batches of an output, oldest first."""
 
     def delete_batch(self, batch: str) -> bool:
-        """Forget the batch of that id; whether it was there, which it is for one of all who ask."""
+        """Forget the batch of that id; whether it was there."""
+
+    def book_batch(self, batch: str, rows: Sequence[UsageRow]) -> bool:
+        """Forget the batch of that id and add what it cost, as `add_usage` does: both, whatever happens in between and
+        whoever else does it, where it is done again until it has returned; whether the batch was there, which it is for
+        one of all who ask. Of a batch the rows are always of the same day, model and output."""

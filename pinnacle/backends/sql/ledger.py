@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from pinnacle.backends.sql import schema
 from pinnacle.backends.sql.session import SqlSession
 from pinnacle.base import limits
+from pinnacle.base.failpoints import failpoint
 from pinnacle.base.usage import BatchJob, TrimSchedule, UsageRow, merged, newest_first, portions
 
 MAX_LOOKED_UP = 1_000
@@ -112,7 +113,18 @@ class SqlLedger:
         if not self._session.is_migrated():
             return False
         with self._session.writing() as connection:
-            return connection.execute(sa.delete(schema.batch).where(schema.batch.c.id == batch)).rowcount > 0
+            return _delete_batch(connection, batch)
+
+    def book_batch(self, batch: str, rows: Sequence[UsageRow]) -> bool:
+        """See `Ledger.book_batch`. One transaction."""
+        if not self._session.is_migrated():
+            return False
+        with self._session.writing() as connection:
+            is_there = _delete_batch(connection, batch)
+            failpoint("in-book")
+            if is_there and rows:
+                self._upsert(connection, schema.usage, [asdict(row) for row in merged(rows)], adds=True)
+        return is_there
 
     def _upsert(
         self, connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]], *, adds: bool = False
@@ -141,6 +153,10 @@ def _delete(connection: sa.Connection, chosen: sa.Select[tuple[bytes]]) -> None:
     """Delete the chosen entries, but for those that another process is at: two never wait for each other."""
     doomed = chosen.with_for_update(skip_locked=True).cte("doomed")
     connection.execute(sa.delete(schema.cache).where(schema.cache.c.digest.in_(sa.select(doomed.c.digest))))
+
+
+def _delete_batch(connection: sa.Connection, batch: str) -> bool:
+    return connection.execute(sa.delete(schema.batch).where(schema.batch.c.id == batch)).rowcount > 0
 
 
 def _job(row: Any) -> BatchJob:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,19 +16,35 @@ RUNNING = frozenset({"validating", "in_progress", "finalizing", "cancelling"})
 UNANSWERED = frozenset({"batch_expired", "batch_cancelled"})
 """The provider did not come to these: they are no errors, and are asked for again."""
 
-BUSY = frozenset({408, 429, 500, 502, 503, 504})
-"""Statuses of a line that say nothing of the request itself."""
-
 ENDPOINT = "/v1/chat/completions"
+
+
+NAMED = re.compile(rb'"custom_id"\s*:\s*"([^"\\\\]+)"')
+"""A request's name, in a line that is no JSON."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One answer of a batch: its request's name, and the body or what went wrong."""
+    """What stands in one line of a batch's files: its request's name, the status and the body that came.
+
+    ``error``: what went wrong, where it is not in the body. ``is_unanswered``: the provider did not come to it.
+    ``body`` is None where the line cannot be read.
+    """
 
     name: str
-    body: Any
-    error: str | None
+    status: int = 200
+    body: Mapping[str, Any] | None = None
+    error: str | None = None
+    is_unanswered: bool = False
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a batch has come to. ``failure``: why it failed as a whole. ``is_whole``: every request has its line."""
+
+    lines: Sequence[Line] = ()
+    failure: str | None = None
+    is_whole: bool = False
 
 
 async def submit(client: openai.AsyncOpenAI, bodies: Mapping[str, Mapping[str, Any]], token: str, path: str) -> str:
@@ -53,28 +70,31 @@ async def find(client: openai.AsyncOpenAI, token: str) -> str | None:
     return None
 
 
-async def fetch(client: openai.AsyncOpenAI, batch_id: str) -> tuple[str | None, list[Line]] | None:
-    """Why it failed as a whole, if it did, and its lines; None while it is worked on."""
+async def fetch(client: openai.AsyncOpenAI, batch_id: str) -> Results | None:
+    """What a batch brought; None while it is worked on."""
     try:
         batch = await client.batches.retrieve(batch_id)
         lines = await _answers(client, batch)
     except openai.NotFoundError:
-        return "the provider has it no more", []
+        return Results(failure="the provider has it no more")
     if batch.status in RUNNING:
         return None
     if batch.status != "failed":
-        return None if not lines and batch.status == "completed" and _asked(batch) else (None, lines)
+        if not lines and batch.status == "completed" and _asked(batch):
+            return None
+        return Results(lines, is_whole=batch.status == "completed" and _has_its_files(batch))
     told = [error.message for error in (batch.errors.data or [])] if batch.errors else []
-    return "; ".join(filter(None, told)) or "the provider says no more than that it failed", lines
+    return Results(lines, "; ".join(filter(None, told)) or "the provider says no more than that it failed")
 
 
 async def _answers(client: openai.AsyncOpenAI, batch: Any) -> list[Line]:
-    """What is in the files of a batch that has ended."""
-    lines: list[Line] = []
-    for file_id in filter(None, (batch.output_file_id, batch.error_file_id)) if batch.status not in RUNNING else ():
+    """What is in the files of a batch that has ended; of a request that stands there more than once the last."""
+    lines: dict[str, Line] = {}
+    for file_id in filter(None, (batch.error_file_id, batch.output_file_id)) if batch.status not in RUNNING else ():
         content = await client.files.content(file_id)
-        lines += _lines(content.text.split("\n"))  # other line ends may stand within an answer
-    return lines
+        # Other line ends may stand within an answer, and bytes that are no UTF-8 are their own line's affair.
+        lines |= {line.name: line for line in map(_line, content.content.split(b"\n")) if line is not None}
+    return list(lines.values())
 
 
 def _asked(batch: Any) -> bool:
@@ -83,18 +103,28 @@ def _asked(batch: Any) -> bool:
     return counts is not None and counts.completed + counts.failed > 0
 
 
-def _lines(texts: Iterable[str]) -> Iterator[Line]:
-    for text in texts:
-        if not text.strip():
-            continue
-        line = json.loads(text)
-        response = line.get("response") or {}
-        body = response.get("body")
-        error = line.get("error")
-        is_unanswered = isinstance(error, dict) and error.get("code") in UNANSWERED
-        if is_unanswered or response.get("status_code", 200) in BUSY:
-            continue
-        if error is None and response.get("status_code", 200) >= 400:
-            error = (body or {}).get("error") or f"HTTP {response['status_code']}"
-        told = None if error is None else str(error.get("message", error) if isinstance(error, dict) else error)
-        yield Line(line["custom_id"], body, told)
+def _has_its_files(batch: Any) -> bool:
+    """Whether all the files are there that the batch counts lines of."""
+    counts = batch.request_counts
+    if counts is None:
+        return False
+    return not (counts.completed and not batch.output_file_id) and not (counts.failed and not batch.error_file_id)
+
+
+def _line(text: bytes) -> Line | None:
+    """One line, as much of it as can be read; None for one that is empty, or does not even say whose it is."""
+    try:
+        line = json.loads(text.decode()) if text.strip() else None
+    except (ValueError, RecursionError):
+        found = NAMED.search(text)
+        return None if found is None else Line(found[1].decode("utf-8", "replace"))
+    if not isinstance(line, dict) or not isinstance(line.get("custom_id"), str):
+        return None
+    name, error, response = line["custom_id"], line.get("error"), line.get("response")
+    response = response if isinstance(response, dict) else {}
+    status, body = response.get("status_code"), response.get("body")
+    told = None if error is None else str(error.get("message", error) if isinstance(error, dict) else error)
+    return Line(
+        name, status if isinstance(status, int) else 200, body if isinstance(body, dict) else None, told,
+        is_unanswered=isinstance(error, dict) and error.get("code") in UNANSWERED,
+    )  # fmt: skip

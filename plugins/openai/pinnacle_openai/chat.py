@@ -11,7 +11,6 @@ import openai
 from pinnacle import (
     AccountRefused,
     ConfigError,
-    InvalidAnswer,
     NoAnswer,
     ProviderRefused,
     ProviderUnavailable,
@@ -21,13 +20,17 @@ from pinnacle.plugin import (
     Answered,
     BaseLLMAPI,
     BatchAnswers,
+    HttpError,
     Reply,
     Request,
+    Verdict,
     chat_reply,
+    error_object,
     operational,
     run_coroutine,
     sane_counts,
     told_text,
+    verdict_on,
 )
 from pinnacle_openai import batches
 from pinnacle_openai.service import OpenAIService
@@ -111,19 +114,40 @@ class OpenAI(OpenAIService, BaseLLMAPI):
         found = run_coroutine(self._with_client(lambda client: batches.fetch(client, batch)))
         if found is None:
             return None
-        failure, lines = found
         outputs: dict[str, Any] = {}
         errors: dict[str, Exception] = {}
+        unanswered: set[str] = set()
         usage = Usage(calls=1)
-        for line in lines:
+        for line in found.lines:
+            usage += self._batch_usage(*sane_counts(line.body))
             try:
-                if line.error is not None:
-                    raise ProviderRefused(f"model {self.identifier!r}: {line.error}")
-                usage += self._batch_usage(*sane_counts(line.body))
-                outputs[line.name] = self.output_of(chat_reply(line.body))
-            except (ProviderRefused, InvalidAnswer, NoAnswer) as error:
+                outputs[line.name] = self._output_of_line(line)
+            except ProviderUnavailable:
+                unanswered.add(line.name)
+            except Exception as error:  # the unit of work: one row's answer, beside which the others are kept
                 errors[line.name] = error
-        return BatchAnswers(outputs=outputs, errors=errors, usage=usage, failure=failure)
+        return BatchAnswers(
+            outputs=outputs, errors=errors, usage=usage, failure=found.failure,
+            unanswered=unanswered if found.is_whole else None,
+        )  # fmt: skip
+
+    def _output_of_line(self, line: batches.Line) -> Any:
+        """What one line of a batch is, by the same table as an answer to a live call; ProviderUnavailable for what is
+        to be asked again."""
+        label = f"model {self.identifier!r}"
+        if line.is_unanswered:
+            raise ProviderUnavailable(f"{label}: {line.error}")
+        if line.status >= 400:
+            told = error_object(line.body) or line.error or f"HTTP {line.status}"
+            refusal = HttpError(line.status, told, {}, line.body)
+            if verdict_on(refusal, has_served=True) in (Verdict.THROTTLED, Verdict.OUTAGE):
+                raise ProviderUnavailable(f"{label}: {told}")
+            raise ProviderRefused(f"{label}: {told}", status=line.status) from refusal
+        if line.error is not None:
+            raise ProviderRefused(f"{label}: {line.error}")
+        if line.body is None:
+            raise NoAnswer("the line of its answer in the results of the batch cannot be read")
+        return self.output_of(chat_reply(line.body, takes_calls=True))
 
     def _batch_usage(self, read: int | None, written: int | None) -> Usage:
         cost = self.price.of(read or 0, written or 0) * self.batch_price_factor if self.price is not None else 0.0

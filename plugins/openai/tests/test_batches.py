@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
 import sqlalchemy as sa
 
@@ -59,10 +64,10 @@ def key(monkeypatch):
     monkeypatch.setenv("KEY_OF_TESTS", "sk-of-tests")
 
 
-def until_collected(server, db):
-    results = [run(server, db)]
+def until_collected(server, db, **options):
+    results = [run(server, db, **options)]
     while results[-1].pending:
-        results.append(run(server, db))
+        results.append(run(server, db, **options))
         assert len(results) < 20
     return results
 
@@ -228,3 +233,118 @@ def test_a_line_that_met_a_busy_server_is_asked_for_again(engine, db):
         insert(engine, "one", "two")
         until_collected(server, db)
         assert (said(engine), db.errors(), len(batches_made(server))) == ({1: "ONE", 2: "TWO"}, [], 2)
+
+
+def test_a_line_that_cannot_be_read_costs_its_row_alone(engine, db):
+    def cut(results):
+        """Ten lines: one is cut, two are no line of any batch, one is no UTF-8, and one has an answer twice."""
+        lines = results.splitlines()
+        spoilt = [lines[0][:90], b"garbage \xff", b"[]", lines[1].replace(b'"role"', b'"\xff"'), *lines[4:], lines[4]]
+        return b"\n".join(spoilt)
+
+    with FakeOpenAI(answer, batch_results=cut) as server:
+        insert(engine, *(f"text {number}" for number in range(10)))
+        until_collected(server, db)
+        assert len(batches_made(server)) == 1
+    found = said(engine)
+    assert {key for key, value in found.items() if value == f"TEXT {key - 1}"} == {1, 2, 3, 4, 5, 6}
+    assert {error.key: error.error for error in db.errors()} == dict.fromkeys((7, 8, 9, 10), "NoAnswer")
+    assert sorted(error.message for error in db.errors())[0].startswith("the line of its answer")
+    assert sorted(error.message for error in db.errors())[-1].startswith("the results of the provider's batch")
+
+
+def test_an_answer_that_the_database_refuses_is_its_rows_error(server, engine, db):
+    with engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE docs ADD COLUMN said TEXT CHECK (said <> 'TWO')"))
+    insert(engine, "one", "two", "three")
+    until_collected(server, db)
+    assert said(engine) == {1: "ONE", 2: None, 3: "THREE"}
+    assert [(error.key, error.error) for error in db.errors()] == [(2, "RowRejected")]
+    assert (len(batches_made(server)), db.usage()[0].input_tokens) == (1, 3)
+
+
+def test_what_is_no_answer_is_its_rows_error_and_billed(engine, db):
+    with FakeOpenAI(lambda request: "" if request["messages"][-1]["content"] == "two" else "fine") as server:
+        insert(engine, "one", "two")
+        until_collected(server, db)
+        assert len(batches_made(server)) == 1
+    assert said(engine) == {1: "fine", 2: None}
+    assert [(error.key, error.error) for error in db.errors()] == [(2, "NoAnswer")]
+    assert db.usage()[0].input_tokens == 2
+
+
+def test_an_error_that_is_raised_is_raised_when_all_is_kept(server, engine, db):
+    insert(engine, "bad", "one", "two")
+    with pytest.raises(pinnacle.ModelError, match="no bad words"):
+        until_collected(server, db, on_error="raise")
+    assert said(engine) == {1: None, 2: "ONE", 3: "TWO"}
+    assert (db.usage()[0].input_tokens, [error.key for error in db.errors()]) == (2, [1])
+
+
+@pytest.mark.parametrize("other", [{"system_prompt": "Shout."}, {"temperature": 0.5}], ids=["version", "keywords"])
+def test_a_batch_of_another_version_is_booked_and_its_answers_are_not_used(server, engine, db, other):
+    def run_as(**fields):
+        keywords = {name: fields.pop(name) for name in ("temperature",) if name in fields}
+        model = OpenAI(base_url=server.url, api_key="env:KEY_OF_TESTS", cost=(1e-6, 2e-6), **fields)
+        return db.predict(model, "body", sa.select(docs), output="said", mode="batch", **keywords)
+
+    insert(engine, "one two three")
+    assert run_as().pending == 1
+    results = [run_as(**other)]
+    while results[-1].pending:
+        results.append(run_as(**other))
+        assert len(results) < 20
+    assert (said(engine), len(batches_made(server))) == ({1: "ONE TWO THREE"}, 2)
+    (row,) = db.usage()
+    assert (row.calls, row.output_tokens, row.input_tokens >= 6) == (2, 6, True)
+    live = OpenAI(base_url=server.url, api_key="env:KEY_OF_TESTS", cost=(1e-6, 2e-6))
+    assert live.predict("x") == "X"
+
+
+def test_a_live_run_of_another_version_goes_on_beside_a_batch(server, engine, db):
+    insert(engine, "one")
+    run(server, db)
+    model = OpenAI(base_url=server.url, api_key="env:KEY_OF_TESTS", cost=(1e-6, 2e-6), system_prompt="Shout.")
+    assert model.predict(X="body", db=db, select=sa.select(docs), output="said").written == 1
+
+
+COLLECT = """
+import sys
+import sqlalchemy as sa
+import pinnacle
+from pinnacle.ext.llm import OpenAI
+
+docs = sa.Table("docs", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True), sa.Column("body", sa.Text))
+with pinnacle.pinnacle(sys.argv[1]) as db:
+    model = OpenAI(base_url=sys.argv[2], api_key="env:KEY_OF_TESTS", cost=(1e-6, 2e-6))
+    while db.predict(model, "body", sa.select(docs), output="said", mode="batch").pending:
+        pass
+"""
+
+
+@pytest.mark.parametrize("point", ["after-write", "in-book"])
+def test_the_bill_outlives_a_crash_between_collecting_and_booking(server, engine, db, point):
+    insert(engine, "one two", "three")
+    run(server, db)
+    killed = subprocess.run(
+        [sys.executable, "-c", COLLECT, str(engine.url), server.url],
+        env={**os.environ, "PINNACLE_FAILPOINTS": f"{point}:1"}, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    until_collected(server, db)
+    (row,) = db.usage()
+    assert (row.calls, row.input_tokens, row.output_tokens) == (1, 3, 3)
+    assert (said(engine), len(batches_made(server))) == ({1: "ONE TWO", 2: "THREE"}, 1)
+
+
+def test_a_batch_that_stands_twice_on_record_is_booked_once(server, engine, db, monkeypatch):
+    """The process dies between the record of the provider's id and the end of that of the token."""
+    insert(engine, "one two", "three")
+    ledger = db._backend.ledger
+    with monkeypatch.context() as dying:
+        dying.setattr(type(ledger), "delete_batch", lambda self, batch: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(server, db)
+    until_collected(server, db)
+    (row,) = db.usage()
+    assert (row.calls, row.input_tokens, len(batches_made(server))) == (1, 3, 1)

@@ -11,11 +11,15 @@ from typing import Any
 from pinnacle.backends.mongodb.wire.wire import Update, Wire
 from pinnacle.base import limits
 from pinnacle.base.errors import BackendError
+from pinnacle.base.failpoints import failpoint
 from pinnacle.base.usage import BatchJob, TrimSchedule, UsageRow, merged, newest_first, portions
 
 USAGE, CACHE, BATCHES = "pinnacle_usage", "pinnacle_cache", "pinnacle_batch"
 PART_BYTES = 4 * 1024 * 1024
 """How much of a batch's items one document holds; MongoDB takes no document over 16 MB."""
+
+BOOKED_BATCHES = 1_000
+"""So many batches that were booked last are named in a document of usage."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +38,12 @@ class MongoLedger:
             self.migrate()
         collection = self.wire.collection(USAGE)
         for row in merged(rows):
-            named = {"day": row.day, "model": row.model, "output": row.output}
-            counters = {**row.counters, "cost": float(row.cost)}  # a sum that begins with an integer would stay one
-            change = {"$setOnInsert": named, "$inc": counters}
+            change = {"$setOnInsert": _named(row), "$inc": _counters(row)}
             collection.update_one({"_id": json.dumps(row.key)}, change, upsert=True)
 
     def usage(self, model: str | None = None) -> list[UsageRow]:
-        entries = self.wire.collection(USAGE).find({} if model is None else {"model": model})
+        wanted = {} if model is None else {"model": model}
+        entries = self.wire.collection(USAGE).find(wanted, {"batches": 0})
         return newest_first(map(_usage_row, entries))
 
     # -- the cache of paid results -----------------------------------------------------------------
@@ -105,6 +108,22 @@ class MongoLedger:
         self.wire.delete(BATCHES, {"batch": batch})
         return found
 
+    def book_batch(self, batch: str, rows: Sequence[UsageRow]) -> bool:
+        """The batch goes when all is counted; what counts it also names it, and does not count one that it names."""
+        if self._find(batch) is None:
+            return False
+        collection = self.wire.collection(USAGE)
+        for row in merged(rows):
+            identifier = json.dumps(row.key)
+            nothing = {name: type(value)() for name, value in _counters(row).items()}
+            collection.update_one({"_id": identifier}, {"$setOnInsert": {**_named(row), **nothing}}, upsert=True)
+            named = {"batches": {"$each": [batch], "$slice": -BOOKED_BATCHES}}
+            collection.update_one(
+                {"_id": identifier, "batches": {"$ne": batch}}, {"$inc": _counters(row), "$push": named}
+            )
+        failpoint("in-book")
+        return self.delete_batch(batch)
+
     def forget_output(self, output: int) -> None:
         """Forget the batches of an output."""
         self.wire.delete(BATCHES, {"output": output})
@@ -130,6 +149,14 @@ class MongoLedger:
 
 def _part_id(batch: str, number: int) -> str:
     return json.dumps([batch, number])
+
+
+def _named(row: UsageRow) -> dict[str, str]:
+    return {"day": row.day, "model": row.model, "output": row.output}
+
+
+def _counters(row: UsageRow) -> dict[str, Any]:
+    return {**row.counters, "cost": float(row.cost)}  # a sum that begins with an integer would stay one
 
 
 def _usage_row(entry: Mapping[str, Any]) -> UsageRow:
