@@ -39,6 +39,12 @@ class Claim:
     revisions: Sequence[int]
     is_range: bool = False
 
+    def part(self, positions: Sequence[int]) -> Claim:
+        """The claim on the rows at these positions alone."""
+        columns = ([column[i] for i in positions] for column in (self.keys, self.places, self.revisions))
+        keys, places, revisions = columns
+        return Claim(lease=self.lease, keys=keys, places=places, revisions=revisions)
+
     @property
     def newest(self) -> int:
         """No change that came after the claim has a revision up to this one."""

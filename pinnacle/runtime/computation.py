@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any
 
 from pinnacle.base.errors import ModelError
+from pinnacle.runtime.flight import FLUSH_S
 from pinnacle.runtime.flow import Flow, Portion, outcomes_of
 from pinnacle.runtime.held import Held
 from pinnacle.runtime.intake import Intake
@@ -30,14 +32,15 @@ class Computation:
 
     Inputs that met no answer come back later. ``judges``: where nothing else tells whether the provider answers
     others, an input that was answered before is asked again, so that rows which are themselves to blame are found.
+    ``on_ready`` is called when something has come back that `finish` settles.
     """
 
     def __init__(
         self, scope: Scope, outputs: OutputWriter, intake: Intake, size: PageSize, patience: Patience,
-        stop: threading.Event | None, *, judges: bool,
+        stop: threading.Event | None, *, judges: bool, on_ready: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self.judges = judges
-        self._scope, self._caller, self._flow = scope, scope.caller, Flow(scope.caller)
+        self._scope, self._caller, self._flow = scope, scope.caller, Flow(scope.caller, on_ready)
         self._outputs, self._intake, self._size, self._patience, self._stop = outputs, intake, size, patience, stop
         self._pages: list[Held] = []
         self._answered: list[Any] | None = None
@@ -61,11 +64,6 @@ class Computation:
         """Whether nothing is under way: all outcomes are queued to be written, and what met none is left for later."""
         return self._flow.is_over
 
-    @property
-    def has_room(self) -> bool:
-        """Whether another page may come, so that no call has to wait for it."""
-        return self._flow.has_room
-
     def compute(self, held: Held) -> None:
         """Put a page on its way, and work until the next may come; of a model that is called once at a time, until all
         of it is done."""
@@ -87,10 +85,20 @@ class Computation:
         """Settle what comes back within a moment."""
         self._take(or_room=False)
 
-    def finish(self) -> None:
-        """Work until nothing is under way."""
+    def finish(self, lag_s: float = math.inf) -> None:
+        """Work until nothing is under way, or nothing has come back for so long."""
+        until = time.monotonic() + lag_s
         while not self.is_over:
-            self.work()
+            left_s = until - time.monotonic()
+            if self._take(or_room=False, wait_s=max(0.0, min(FLUSH_S, left_s))):
+                until = time.monotonic() + lag_s
+            elif left_s <= 0:
+                return
+
+    def abandon(self) -> None:
+        """Cancel what is under way: its rows come back later."""
+        self._flow.close()
+        self._leave_the_rest()
 
     def rest(self, seconds: float) -> None:
         """Let time pass, and settle what comes back meanwhile."""
@@ -108,14 +116,20 @@ class Computation:
         if self._stop is not None and self._stop.is_set():
             raise CancelledError("the prediction was cancelled; what was computed is written")
 
-    def _take(self, *, or_room: bool) -> None:
-        self._settle(self._flow.take(or_room=or_room))
+    def _take(self, *, or_room: bool, wait_s: float = FLUSH_S) -> bool:
+        """Settle what has come back; whether anything has."""
+        portion = self._flow.take(or_room=or_room, wait_s=wait_s)
+        self._settle(portion)
         self.check()
         if self._flow.is_over:
-            for held in self._pages:
-                for position in held.unsettled():
-                    self._come_back_to(held, position)
-            self._pages.clear()
+            self._leave_the_rest()
+        return bool(portion)
+
+    def _leave_the_rest(self) -> None:
+        for held in self._pages:
+            for position in held.unsettled():
+                self._come_back_to(held, position)
+        self._pages.clear()
 
     def _settle(self, portion: Portion) -> None:
         """Have all of it written; then raise what the first row failed with, where that is to be raised."""

@@ -28,15 +28,15 @@ class Flight:
     """``ask(unit)`` for all units that are added, at most ``places`` at once, in the order they finish.
 
     After outcomes that are ``is_alarming`` nothing more is asked until whoever took them asks for more; nothing more
-    at all once ``is_ended``. ``portion``: inputs to hand over at once.
+    at all once ``is_ended``. ``portion``: inputs to hand over at once; ``on_ready`` is called when there are some.
     """
 
     def __init__(
         self, ask: Callable[[Unit], Coroutine[Any, Any, Outcomes]], *, places: int, portion: int,
-        is_ended: Callable[[], bool], on_close: Callable[[], None] | None = None,
+        is_ended: Callable[[], bool], on_ready: Callable[[], None], on_close: Callable[[], None] | None = None,
     ) -> None:  # fmt: skip
         self._ask, self._places, self._portion = ask, places, portion
-        self._is_ended, self._on_close = is_ended, on_close
+        self._is_ended, self._on_ready, self._on_close = is_ended, on_ready, on_close
         self._loop, self._context = loop.own(), contextvars.copy_context()
         self._tasks: set[asyncio.Task[None]] = set()
         self._lock, self._ready = threading.Lock(), threading.Event()
@@ -44,7 +44,7 @@ class Flight:
         self._landed: deque[Landed] = deque()
         self._interrupt: BaseException | None = None
         self._in_flight = self._paused = self._inputs = self._bytes = self._alarms = 0
-        self._wants_units, self._flush_at = False, float("inf")
+        self._wants_units, self._has_news, self._flush_at = False, False, float("inf")
 
     @property
     def has_room(self) -> bool:
@@ -69,7 +69,7 @@ class Flight:
             self._paused += 1
         self._loop.call_soon_threadsafe(self._loop.call_later, pause_s, self._unpause, unit)
 
-    def take(self, *, or_room: bool = False) -> list[Landed]:
+    def take(self, *, or_room: bool = False, wait_s: float = FLUSH_S) -> list[Landed]:
         """A portion of what has landed, no later than `FLUSH_S` after its first did; nothing where nothing lands.
 
         ``or_room``: also once there is room for more units. Raises an interrupt of a call after all that landed before.
@@ -78,7 +78,7 @@ class Flight:
         with self._lock:
             self._wants_units = or_room
             self._tell()
-            rest_s = min(FLUSH_S, max(0.0, self._flush_at - time.monotonic()))
+            rest_s = min(wait_s, max(0.0, self._flush_at - time.monotonic()))
         self._ready.wait(rest_s)
         with self._lock:
             if self._interrupt is not None and not self._landed:
@@ -113,6 +113,8 @@ class Flight:
             self._bytes -= outcomes.bytes
         self._inputs -= inputs
         self._flush_at = time.monotonic() + FLUSH_S if self._landed else float("inf")
+        if self._landed:
+            self._loop.call_soon_threadsafe(self._loop.call_later, FLUSH_S, self._fill)
         return taken
 
     def _has_ended(self) -> bool:
@@ -128,7 +130,10 @@ class Flight:
 
     def _tell(self) -> None:
         """Wake who waits to take something, where there is a reason to."""
-        if self._is_due() or self._interrupt is not None or (self._wants_units and self.has_room):
+        was_due, self._has_news = self._has_news, self._is_due() or self._interrupt is not None
+        if self._has_news and not was_due:
+            self._on_ready()
+        if self._has_news or (self._wants_units and self.has_room):
             self._ready.set()
         else:
             self._ready.clear()
@@ -170,7 +175,9 @@ class Flight:
         with self._lock:
             self._in_flight -= 1
             if outcomes is not None:
-                self._flush_at = min(self._flush_at, time.monotonic() + FLUSH_S)
+                if not self._landed:
+                    self._flush_at = time.monotonic() + FLUSH_S
+                    self._loop.call_later(FLUSH_S, self._fill)
                 self._landed.append((unit, outcomes))
                 self._inputs += len(outcomes)
                 self._bytes += outcomes.bytes

@@ -22,7 +22,7 @@ from pinnacle.base.errors import halts_prediction
 from pinnacle.base.outages import is_outage
 from pinnacle.components.model import CallStyle
 from pinnacle.runtime.caller import Caller
-from pinnacle.runtime.flight import Flight
+from pinnacle.runtime.flight import FLUSH_S, Flight
 from pinnacle.runtime.interrupts import INTERRUPTS
 from pinnacle.runtime.outcomes import Failed, Landed, Outcomes, Unit, pick
 from pinnacle.runtime.serial import Serial
@@ -46,7 +46,7 @@ class Calls(Protocol):
 
     def add_later(self, unit: Unit, pause_s: float) -> None: ...
 
-    def take(self, *, or_room: bool = False) -> list[Landed]: ...
+    def take(self, *, or_room: bool = False, wait_s: float = FLUSH_S) -> list[Landed]: ...
 
     def take_all(self) -> list[Landed]: ...
 
@@ -61,8 +61,8 @@ class Flow:
     nothing more is to be asked. What has not come back by then is not asked for.
     """
 
-    def __init__(self, caller: Caller) -> None:
-        self._caller, self._model = caller, caller.model
+    def __init__(self, caller: Caller, on_ready: Callable[[], None] = lambda: None) -> None:
+        self._caller, self._model, self._on_ready = caller, caller.model, on_ready
         self._calls: Calls | None = None
         self._met: list[tuple[Any, Failed]] = []
         self._in_a_row = 0
@@ -81,19 +81,19 @@ class Flow:
         """Put inputs, which are at ``positions`` of ``owner``, on their way."""
         if self._calls is None:
             self._caller.outage, self._in_a_row = None, 0
-            self._calls = calls_of(self._caller)
+            self._calls = calls_of(self._caller, self._on_ready)
         self._calls.add(Unit(owner, pick(positions, part), pick(inputs, part)) for part in self._caller.cut(inputs))
 
-    def take(self, *, or_room: bool = False) -> Portion:
+    def take(self, *, or_room: bool = False, wait_s: float = FLUSH_S) -> Portion:
         """What is done by now; waits for it a little. ``or_room``: no longer than until there is room for more."""
         calls = self._calls
         if calls is None:
             return []
-        portion = self._sorted_out(calls, calls.take(or_room=or_room))
+        portion = self._sorted_out(calls, calls.take(or_room=or_room, wait_s=wait_s))
         if self._in_a_row >= OUTAGES_IN_A_ROW or calls.is_over:
-            self.close()
             self._caller.outage = self._met[-1][1].error if self._met else None
             portion += self._unanswered(others_served=False)
+            self.close()
         return portion
 
     def take_all(self) -> Portion:
@@ -102,7 +102,7 @@ class Flow:
 
     def close(self) -> None:
         """Ask nothing more; what is in flight is cancelled."""
-        calls, self._calls = self._calls, None
+        calls, self._calls, self._met = self._calls, None, []
         if calls is not None:
             calls.close()
 
@@ -160,12 +160,15 @@ def outcomes_of(caller: Caller, inputs: Sequence[Any]) -> Generator[Outcomes, No
             yield from (outcomes for _, outcomes in portion)
 
 
-def calls_of(caller: Caller) -> Calls:
-    """How a model is called: one call after the other in this thread, or many at once."""
+def calls_of(caller: Caller, on_ready: Callable[[], None]) -> Calls:
+    """How a model is called: one call after the other in this thread, or many at once, which tells when it is
+    ``on_ready`` to be asked for outcomes."""
     model = caller.model
     if caller.is_serial:
         return Serial(caller.answer, portion=caller.batch_size, is_ended=caller.is_halted)
-    flight = partial(Flight, places=model.concurrency, portion=caller.batch_size, is_ended=caller.is_halted)
+    flight = partial(
+        Flight, places=model.concurrency, portion=caller.batch_size, is_ended=caller.is_halted, on_ready=on_ready
+    )  # fmt: skip
     if model.call_style is CallStyle.ASYNC:
         return flight(caller.ask)
     pool = ThreadPoolExecutor(model.concurrency, thread_name_prefix="pinnacle-model")

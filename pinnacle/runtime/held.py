@@ -50,6 +50,12 @@ class Held:
         """The same, with the rows of later pages."""
         return [*((self, alike) for alike in self.alike(position)), *self.others.get(position, ())]
 
+    def under_way(self) -> list[int]:
+        """All positions whose outcomes are still to come."""
+        if not self.is_open:
+            return []
+        return [i for i in range(len(self.page.keys)) if i not in self.settled and i not in self.left]
+
     def unsettled(self) -> list[int]:
         """What went to the model and has not come back."""
         return [position for position in self.asked if position not in self.settled and position not in self.left]

@@ -15,7 +15,7 @@ from pinnacle.base.failpoints import failpoint
 from pinnacle.base.listeners import NOTHING, Claim, ListenerRecord, Taken, next_sweep, sweep_position
 from pinnacle.base.rows import Page
 from pinnacle.components.listener import Listener
-from pinnacle.runtime.listener_prediction import ListenerPrediction
+from pinnacle.runtime.listener_prediction import ListenerPrediction, Share
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ class Keeper:
         self._prediction = prediction
         self._lease_id, self._ttl = f"{worker}-{record.output}", lease_ttl_s
         self._signal, self._stop = threading.Event(), prediction.stop
+        prediction.on_ready = self.wake
         self._thread = threading.Thread(target=self._loop, name=f"pinnacle-{record.identifier}", daemon=True)
         self._rest_s, self._verified_at, self._holds = 0.0, float("-inf"), False
         self._has_failed = record.error is not None
@@ -84,7 +85,7 @@ class Keeper:
             self.wake()
 
     def renew(self) -> None:
-        if self._holds or self._ahead is not None:
+        if self._holds or self._ahead is not None or self._prediction.is_working:
             self._target.renew(self._lease_id, self._ttl)
 
     # -- the keeper's own thread --------------------------------------------------------------------------
@@ -118,7 +119,7 @@ class Keeper:
             self._stop.set()
             return False
         claim = taken.claim or self._claim(limit)
-        if claim.keys:
+        if claim.keys or self._prediction.is_working:
             is_busy = self._work_off(claim, taken, is_full=len(claim.keys) >= limit)
         else:
             self._rest_s = 0.0
@@ -136,6 +137,8 @@ class Keeper:
         is_done = self._work(claim, taken.page, is_full=is_full)
         if is_full or self._rest_s:
             return True
+        if not claim.keys:
+            return bool(taken.folded) or self._sweep()
         # Nothing else waited: a steady trickle of changes must not hold a sweep up for ever.
         return self._sweep() or taken.page is None or not is_done
 
@@ -148,39 +151,41 @@ class Keeper:
         return NOTHING if self._stop.is_set() else self._feed.claim(self._lease_id, limit, self._ttl)
 
     def _work(self, claim: Claim, page: Page | None, *, is_full: bool) -> bool:
-        """Work a claim off; whether none of its rows was put back."""
-        self._holds, is_finished = True, False
+        """Work a claim off, and what is under way of earlier ones; whether no row was put back."""
+        self._holds, worked = True, None
         began = time.monotonic()
-        done: list[int] = []
-        again: list[int] = []
         try:
             worked = self._prediction.work(
                 claim, page, self._feed.settle, meanwhile=self._look_ahead if is_full else None
             )
-            is_finished = worked.is_finished
-            for position, key in enumerate(claim.keys):
-                (again if key in worked.again else done).append(position)
         finally:
             self._holds = False
             failpoint("before-finish")
-            if not is_finished:
-                self._feed.finish(claim, done, again)
+            for share in self._prediction.give_up() if worked is None else worked.shares:
+                self._finish(share)
             failpoint("after-finish")
-        log.info(
-            "listener %s: %d rows in %.2f s: %d written, %d failed, %d put back", self.record.identifier,
-            len(claim.keys), time.monotonic() - began, worked.written, worked.failed, len(again),
-            extra={"listener": self.record.identifier, "output": self.record.output},
-        )  # fmt: skip
+        if worked.done or worked.again:
+            log.info(
+                "listener %s: %d rows in %.2f s: %d written, %d failed, %d put back", self.record.identifier,
+                worked.done + worked.again, time.monotonic() - began, worked.written, worked.failed, worked.again,
+                extra={"listener": self.record.identifier, "output": self.record.output},
+            )  # fmt: skip
         if worked.outage is not None:
             self._note(worked.outage)
         if worked.outage is not None and not worked.computed:
             self._rest_s = min(LONGEST_REST_S, max(FIRST_REST_S, 2 * self._rest_s))
         else:
-            self._rest_s = LOCKED_PAUSE_S if len(again) == len(claim.keys) else 0.0
-        if not again and self._has_failed:
+            self._rest_s = LOCKED_PAUSE_S if worked.again and not worked.done else 0.0
+        if not worked.again and self._has_failed:
             self._backend.listeners.clear_error(self.record.output)
             self._has_failed = False
-        return not again
+        return not worked.again
+
+    def _finish(self, share: Share) -> None:
+        """Take out of the work what is done; the rest is put back, or is under way still."""
+        has_news = share.done or share.again or not share.kept
+        if has_news and not share.is_finished:
+            self._feed.finish(share.claim, share.done, share.again, share.kept)
 
     def _look_ahead(self) -> None:
         """Fold and claim what comes next while outputs are written, where that does not wait for the same lock."""
@@ -190,13 +195,15 @@ class Keeper:
             self._ahead = ahead if ahead.keys else None
 
     def _let_go(self) -> None:
-        """Give back what was claimed ahead."""
+        """Give back what was claimed ahead, and what is under way."""
         ahead, self._ahead = self._ahead, None
-        if ahead is not None:
-            try:
+        try:
+            for share in self._prediction.end():
+                self._feed.finish(share.claim, [], [])
+            if ahead is not None:
                 self._feed.finish(ahead, [], [])
-            except BackendError as error:  # it expires by itself
-                log.warning("listener %s: a lease could not be given up: %s", self.record.identifier, error)
+        except BackendError as error:  # it expires by itself
+            log.warning("listener %s: a lease could not be given up: %s", self.record.identifier, error)
 
     def _sweep(self) -> bool:
         """Queue the rows of the next slice that need work; whether a sweep is under way."""

@@ -45,7 +45,7 @@ class Serial:
     def add_later(self, unit: Unit, pause_s: float) -> None:
         heapq.heappush(self._later, (time.monotonic() + pause_s, next(self._number), unit))
 
-    def take(self, *, or_room: bool = False) -> list[Landed]:
+    def take(self, *, or_room: bool = False, wait_s: float = FLUSH_S) -> list[Landed]:
         if self._interrupt is not None:
             interrupt, self._interrupt = self._interrupt, None
             raise interrupt

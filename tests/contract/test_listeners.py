@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+
 import pytest
 
 from pinnacle import model
 from pinnacle.backends.protocol import Capability
-from tests.contract.documents import create_docs
+from tests.contract.documents import create_docs, wait_until
 from tests.contract.listening import add, chosen, keep, values
 from tests.models import note, shout
 
@@ -268,3 +271,35 @@ def test_parameters_of_a_predict_are_those_of_its_listener(backend, db, calls):
     backend.update("docs", 1, {"body": "z"})
     db.drain()
     assert (values(backend), calls) == ({1: "z?", 2: "b?"}, ["z"])
+
+
+# -- rows whose answers take long --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("style", ["threads", "async"])
+def test_a_slow_row_holds_up_no_other_row_of_its_listener(backend, db, calls, style):
+    released = threading.Event()
+
+    def answer(body):
+        if note(body) == "slow":
+            released.wait(600)
+        return body.upper()
+
+    async def answer_async(body):
+        return await asyncio.to_thread(answer, body)
+
+    slow = model(answer_async if style == "async" else answer, identifier="slow", output_type=str, concurrency=2)
+    create_docs(backend, "slow", *"abc")
+    try:
+        add(backend, db, slow)
+        db.listen()
+        wait_until(lambda: values(backend) == {1: None, 2: "A", 3: "B", 4: "C"})
+        backend.update("docs", 2, {"body": "x"})
+        backend.insert("docs", {"body": "new"})
+        wait_until(lambda: values(backend) == {1: None, 2: "X", 3: "B", 4: "C", 5: "NEW"})
+        backend.update("docs", 1, {"body": "y"})
+    finally:
+        released.set()
+    db.drain()
+    assert values(backend) == {1: "Y", 2: "X", 3: "B", 4: "C", 5: "NEW"}
+    assert sorted(calls) == ["a", "b", "c", "new", "slow", "x", "y"]

@@ -102,9 +102,9 @@ class Feed(Protocol):
         database or output has no such way. Raises what `Target.write` does.
         """
 
-    def finish(self, claim: Claim, done: Sequence[int], deferred: Sequence[int]) -> None:
+    def finish(self, claim: Claim, done: Sequence[int], deferred: Sequence[int], kept: Sequence[int] = ()) -> None:
         """Take the rows at ``done`` out of the work, unless a newer change came; put those at ``deferred``
-        behind all others; give up the lease. One short transaction."""
+        behind all others; give up the lease, but for the rows at ``kept``. One short transaction."""
 
 
 class Wake(Protocol):

@@ -265,7 +265,7 @@ class SqlFeed(ABC):
     def _settle(self, claim: Claim, batch: OutputBatch) -> bool:
         """See `Feed.settle`, for outputs in a column. The registry's row first, as in `finish`."""
 
-    def finish(self, claim: Claim, done: Sequence[int], deferred: Sequence[int]) -> None:
+    def finish(self, claim: Claim, done: Sequence[int], deferred: Sequence[int], kept: Sequence[int] = ()) -> None:
         """The registry's row first, as a fold does: in another order the two would wait for each other."""
         with self.session.writing(durable=False) as connection:
             connection.execute(self._update(processed=listener.c.processed + len(done)))
@@ -275,7 +275,7 @@ class SqlFeed(ABC):
             if deferred:
                 self._requeue(connection, [claim.places[i] for i in deferred])
             if claim.keys:
-                self.target.queue.release_work(connection, claim.lease)
+                self.target.queue.release_work(connection, claim.lease, [claim.keys[i] for i in kept])
             failpoint("in-finish")
 
     # -- the registry ------------------------------------------------------------------------------

@@ -113,10 +113,13 @@ class SqlQueue:
         raw.execute(f"INSERT INTO {leases} ({', '.join(entry)}) VALUES ({marks})", tuple(entry.values()))
         return str(entry["id"])
 
-    def release_work(self, connection: sa.Connection, identifier: str) -> None:
-        """Give up one lease inside an open transaction."""
+    def release_work(self, connection: sa.Connection, identifier: str, kept: Sequence[Key] = ()) -> None:
+        """Give up one lease inside an open transaction, but for the keys that are ``kept``."""
         self._count_release(connection)
-        connection.execute(sa.delete(lease).where(lease.c.id == identifier))
+        if kept:
+            connection.execute(sa.update(lease).where(lease.c.id == identifier).values(keys=dump_keys(kept)))
+        else:
+            connection.execute(sa.delete(lease).where(lease.c.id == identifier))
 
     def _count_release(self, connection: sa.Connection) -> None:
         connection.execute(sa.update(output).where(output.c.id == self._output).values(released=output.c.released + 1))

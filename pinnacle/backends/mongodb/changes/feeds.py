@@ -127,7 +127,7 @@ class MongoFeed(ABC):
     def settle(self, claim: Claim, batch: OutputBatch) -> bool:
         return False
 
-    def finish(self, claim: Claim, done: Sequence[int], deferred: Sequence[int]) -> None:
+    def finish(self, claim: Claim, done: Sequence[int], deferred: Sequence[int], kept: Sequence[int] = ()) -> None:
         """Count first: whoever sees the work gone sees as well that outputs were written, which others may read."""
         if not claim.keys:
             return
@@ -137,7 +137,7 @@ class MongoFeed(ABC):
         failpoint("in-finish")
         if deferred:
             self._work.defer([claim.places[i] for i in deferred])
-        self.target.leases.release_work(claim.lease)
+        self.target.leases.release_work(claim.lease, [claim.keys[i] for i in kept])
 
 
 class StreamFeed(MongoFeed):

@@ -89,10 +89,13 @@ class Leases:
             failpoint("in-claim")
         return lease
 
-    def release_work(self, lease: str) -> None:
-        """Give up one lease; counted first, as in `release`."""
+    def release_work(self, lease: str, kept: Sequence[Any] = ()) -> None:
+        """Give up one lease, but for the keys that are ``kept``; counted first, as in `release`."""
         self._registry.update_one({"_id": self.output}, {"$inc": {"released": 1}})
-        self._leases.delete_many({"lease": lease})
+        parts = [part["_id"] for part in self._leases.find({"lease": lease}, {"_id": 1})] if kept else []
+        if parts:
+            self._leases.update_one({"_id": parts[0]}, {"$set": {"keys": list(map(key_identity, kept))}})
+        self._leases.delete_many({"lease": lease, "_id": {"$nin": parts[:1]}})
 
     def in_flight(self) -> int:
         """How many rows live leases hold."""
