@@ -6,7 +6,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from pinnacle import Listener, Side, UnsupportedTable, pinnacle
+from pinnacle import ConfigError, Listener, Side, UnsupportedQuery, UnsupportedTable, pinnacle
 from tests.contract.documents import wait_until
 from tests.models import CALLS, shout, words
 from tests.servers import start_pgbouncer
@@ -351,3 +351,43 @@ def test_pgbouncer_in_transaction_mode_works_with_a_plain_url(url):
         with psycopg.connect(through, prepare_threshold=None) as other:
             left = {name for name, _ in other.execute(LEFT)} - {"application_name"}  # pgbouncer's own doing
             assert left == set()
+
+
+def test_public_and_no_schema_are_one_place(postgres_url):
+    run_sql(
+        postgres_url,
+        "CREATE SCHEMA one",
+        "CREATE TABLE docs (id int PRIMARY KEY, body text)",
+        "INSERT INTO docs VALUES (1, 'a')",
+    )
+    public = sa.table("docs", sa.column("id"), sa.column("body"), schema="public")
+    with pinnacle(postgres_url) as db:
+        assert shout.predict(X="body", db=db, select=sa.select(public), output="loud").written == 1
+        assert shout.predict(X="body", db=db, select=sa.select(DOCS), output="loud").fresh == 1
+        db.add(Listener(model=shout, key="body", select=sa.select(public), output="loud"))
+        assert [(info.table, info.name) for info in db.outputs()] == [("docs", "loud")]
+        assert db.output(public, "body", shout).name == "loud"
+    # A tenant's worker, to whom the plain name is its own table's, works on the one that is meant.
+    run_sql(postgres_url, "CREATE TABLE one.docs (LIKE docs)", "ALTER TABLE one.docs ADD PRIMARY KEY (id)")
+    run_sql(postgres_url, "INSERT INTO docs VALUES (2, 'b')", "INSERT INTO one.docs (id, body) VALUES (3, 'c')")
+    with pinnacle(tenants_url(postgres_url, "one")) as db:
+        db.listen()
+        db.drain()
+        assert db.fresh("docs.loud").fresh == 2
+        assert shout.predict(X="body", db=db, select=sa.select(public), output="loud").fresh == 2
+        assert shout.predict(X="body", db=db, select=sa.select(DOCS), output="loud").written == 1
+        assert {(info.table, info.name) for info in db.outputs()} == {("docs", "loud"), ("one.docs", "loud")}
+    assert run_sql(postgres_url, "SELECT loud FROM docs ORDER BY id") == [("A",), ("B",)]
+    assert run_sql(postgres_url, "SELECT loud FROM one.docs") == [("C",)]
+
+
+def test_translated_schemas_are_refused_with_what_to_do_instead(postgres_url):
+    run_sql(postgres_url, "CREATE TABLE docs (id int PRIMARY KEY, body text)")
+    tenant = {"schema_translate_map": {None: "one"}}
+    with pinnacle(postgres_url) as db:
+        with pytest.raises(UnsupportedQuery, match=r"this select translates schemas.*to_metadata"):
+            shout.predict(X="body", db=db, select=sa.select(DOCS).execution_options(**tenant))
+        engine = sa.create_engine(postgres_url).execution_options(**tenant)
+        with pytest.raises(ConfigError, match=r"this Engine translates schemas.*search_path"):
+            pinnacle(engine)
+        engine.dispose()

@@ -14,13 +14,16 @@ from pinnacle.backends.sql.schema import output as registry
 from pinnacle.backends.sql.session import SqlSession
 from pinnacle.backends.sql.side import VALUE, side_table
 from pinnacle.backends.sql.source import (
+    USUAL_SCHEMAS,
     SqlSource,
     full_name,
     input_columns,
+    place_schema,
     schema_of,
     stored_fields,
     table_named,
     table_of,
+    usual_schema,
 )
 from pinnacle.backends.sql.stored import freeze_rows, stored_readings
 from pinnacle.base.encoding import safe_name
@@ -45,7 +48,8 @@ class SqlOutputs:
     def find(self, entity: Any, fields: Fields, model: str) -> OutputInfo | None:
         table, paths = table_named(table_of(entity)), stored_fields(entity, fields).paths
         with self._session.reading() as connection:
-            place = full_name(schema_of(connection, table), table.name)
+            schema = schema_of(connection, table)
+        place = full_name("" if schema == USUAL_SCHEMAS.get(connection.dialect.name) else schema, table.name)
         found = [info for info in self.of(model) if info.table == place and info.fields.paths == paths]
         return found[0] if found else None
 
@@ -191,7 +195,7 @@ class SqlOutputs:
     def _record(self, source: SqlSource, spec: OutputSpec) -> OutputInfo:
         """Before the column is there, so that of two processes the one that records says truly who made it."""
         row = {
-            "table_schema": source.actual.schema or "", "table_name": source.actual.name, "name": spec.name,
+            "table_schema": place_schema(source.actual), "table_name": source.actual.name, "name": spec.name,
             "model": spec.model, "version": spec.version, "fields": json.dumps(spec.fields.to_json()),
             "type": json.dumps(spec.type.to_json()), "created_column": self._is_missing(source, spec),
             "created_at": datetime.now(UTC),
@@ -231,7 +235,8 @@ class SqlOutputs:
         with self._session.reading() as connection:
             query = sa.select(registry.c.table_schema, registry.c.table_name).where(registry.c.id == info.id)
             schema, name = connection.execute(query).one()
-        return sa.table(name, sa.column(info.name), schema=schema or None)
+            schema = schema or usual_schema(connection, name)
+        return sa.table(name, sa.column(info.name), schema=schema)
 
     def drop_column(self, info: OutputInfo) -> None:
         """Drop an output's column or side table, unless that is done already."""
@@ -274,7 +279,7 @@ def outputs_on(connection: sa.Connection, table: sa.Table) -> list[OutputInfo]:
 
 def side_outputs(connection: sa.Connection, table: sa.Table) -> list[OutputInfo]:
     """The outputs that have ``table`` for their side table."""
-    place = registry.c.table_schema == (table.schema or ""), registry.c.name == table.name
+    place = registry.c.table_schema == place_schema(table), registry.c.name == table.name
     return [
         info for info in map(_info, connection.execute(sa.select(registry).where(*place))) if info.name == table.name
     ]
@@ -300,4 +305,4 @@ def _info(row: Any) -> OutputInfo:
 
 
 def _place(table: sa.Table) -> tuple[Any, Any]:
-    return registry.c.table_schema == (table.schema or ""), registry.c.table_name == table.name
+    return registry.c.table_schema == place_schema(table), registry.c.table_name == table.name

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from pinnacle.backends.sql import migrate
 from pinnacle.backends.sql.columns import SqlColumns
 from pinnacle.backends.sql.schema import SCHEMA, listener
-from pinnacle.backends.sql.source import unknown_types_allowed
+from pinnacle.backends.sql.source import NOT_TRANSLATED, unknown_types_allowed
 from pinnacle.base import forks
 from pinnacle.base.errors import BackendError, ConfigError, ConnectionLost, TableLost, UnsupportedTable
 from pinnacle.base.settings import Settings
@@ -65,10 +65,7 @@ class SqlSession(ABC):
     def __init__(self, engine: sa.Engine, settings: Settings, *, owned: bool) -> None:
         self.engine, self.settings, self._owned = engine, settings, owned
         if engine.get_execution_options().get("schema_translate_map"):
-            raise ConfigError(
-                "this Engine translates schemas, which reflection and triggers do not follow; pass an Engine whose "
-                "search_path is set, or tables with their schema"
-            )
+            raise ConfigError(f"this Engine translates schemas, {NOT_TRANSLATED}")
         self.dialect = engine.dialect
         self.translate: Mapping[str | None, str | None] = {SCHEMA: self.schema}
         self._work = self._sibling(engine).execution_options(schema_translate_map=self.translate)

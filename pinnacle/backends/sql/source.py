@@ -67,11 +67,11 @@ class SqlSource:
 
     @property
     def table(self) -> str:
-        return self.actual.fullname
+        return self.beside(self.actual.name)
 
     def beside(self, name: str) -> str:
         """A side table is in the schema of its source."""
-        return full_name(self.actual.schema, name)
+        return full_name(place_schema(self.actual), name)
 
     @property
     def is_limited(self) -> bool:
@@ -95,6 +95,15 @@ class SqlSource:
         return statement
 
 
+USUAL_SCHEMAS = {"postgresql": "public", "sqlite": "main"}
+PLACE = "pinnacle_place"
+
+
+def place_schema(actual: sa.Table) -> str:
+    """The schema that a reflected table is recorded by: empty for the usual one, however it was named."""
+    return str(actual.info[PLACE])
+
+
 def full_name(schema: str | None, name: str) -> str:
     """A table's name as `SqlSource.table` gives it."""
     return f"{schema}.{name}" if schema else name
@@ -113,6 +122,8 @@ def resolve(connection: sa.Connection, query: Any, fields: Fields, known: KnownT
             "write select(Entity) or select(table), with any where()"
         )
     _refuse_summary(query)
+    if query.get_execution_options().get("schema_translate_map"):
+        raise UnsupportedQuery(f"this select translates schemas, {NOT_TRANSLATED}")
     entity, mapped = _selected(query)
     base, actual = table_named(mapped), _reflect(connection, mapped)
     usual, declared = known.of(actual), _declared_types(base, actual)
@@ -138,7 +149,7 @@ def named_source(
 
     ComponentError where this process has not the types by which its inputs are read.
     """
-    base = sa.table(table, schema=schema)
+    base = sa.table(table, schema=schema or usual_schema(connection, table))
     actual = _reflect(connection, base)
     usual = known.of(actual)
 
@@ -211,6 +222,11 @@ def _declared_types(base: Any, actual: sa.Table) -> dict[str, Type]:
 def _class_of(entity: Any) -> type | None:
     return None if entity is None else sa.inspect(entity).mapper.class_
 
+
+NOT_TRANSLATED = (
+    "which reflection, triggers and other processes do not follow; pass an Engine whose search_path is set, or tables "
+    "with their schema, for example table.to_metadata(MetaData(), schema='tenant')"
+)
 
 AGGREGATES = frozenset({
     "count", "sum", "total", "avg", "min", "max", "group_concat", "string_agg", "array_agg", "json_agg", "jsonb_agg",
@@ -311,23 +327,35 @@ def _reflect(connection: sa.Connection, mapped: Any) -> sa.Table:
         ) from None
     if name in inspector.get_view_names(schema=schema) or name in _materialized(inspector, schema):
         raise UnsupportedTable(f"{named.fullname!r} is a view; select from the table behind it")
+    table.info[PLACE] = "" if schema in (None, USUAL_SCHEMAS.get(connection.dialect.name)) else schema
     for column in table.c:  # a domain is handled as what it is made of
         column.type = getattr(column.type, "data_type", column.type)
     return table
 
 
 def schema_of(connection: sa.Connection, table: Any) -> str | None:
-    """The schema that a table is in: that of a search_path, where it names none; None for the usual one."""
+    """The schema by which statements must name a table; None where its name alone leads to it.
+
+    That of a search_path, where the table names none, and the usual one where that has another table of this name.
+    """
     given: str | None = getattr(table, "schema", None)
-    if given is not None or connection.dialect.name != "postgresql":
-        return given
-    quoted = '"' + str(table.name).replace('"', '""') + '"'
+    usual = USUAL_SCHEMAS.get(connection.dialect.name)
+    if connection.dialect.name != "postgresql" or given not in (None, usual):
+        return None if given == usual else given
+    name = '"' + str(table.name).replace('"', '""') + '"'
     query = sa.text(
-        "SELECT nspname FROM pg_class JOIN pg_namespace AS n ON n.oid = relnamespace WHERE pg_class.oid = "
-        "to_regclass(:name) AND nspname <> 'public' AND relpersistence <> 't'"
+        "SELECT (SELECT nspname FROM pg_class JOIN pg_namespace AS n ON n.oid = relnamespace WHERE pg_class.oid = "
+        "to_regclass(:name)), to_regclass(:there) IS NOT NULL"
     )
-    found = connection.execute(query, {"name": quoted}).scalar()
-    return None if found is None else str(found)
+    found, is_there = connection.execute(query, {"name": name, "there": f"{usual}.{name}"}).one()
+    if given is None:
+        return None if found is None or found == usual or found.startswith("pg_temp") else str(found)
+    return usual if is_there and found != usual else None
+
+
+def usual_schema(connection: sa.Connection, table: Any) -> str | None:
+    """`schema_of` for a table of this name in the usual schema."""
+    return schema_of(connection, sa.table(table, schema=USUAL_SCHEMAS.get(connection.dialect.name)))
 
 
 def _materialized(inspector: sa.Inspector, schema: str | None) -> list[str]:

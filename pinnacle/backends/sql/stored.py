@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pinnacle.backends.sql.readings import Reading
-from pinnacle.backends.sql.source import KnownTypes, SqlSource, input_columns, key_tuple, named_source
+from pinnacle.backends.sql.source import KnownTypes, SqlSource, input_columns, key_tuple, named_source, place_schema
 from pinnacle.base.errors import ComponentError, UnsupportedQuery
 from pinnacle.base.rows import Fields
 from pinnacle.base.types import dump_json
@@ -32,7 +32,7 @@ def freeze(source: SqlSource, dialect: sa.Dialect, *, limited: bool = False) -> 
             "a listener keeps all rows that meet a condition; a select with LIMIT or OFFSET means other rows whenever "
             "the data changes. Leave it out, or say which rows in the WHERE"
         )
-    stored = freeze_rows(source.actual.schema, source.actual.name, stored_readings(source))
+    stored = freeze_rows(place_schema(source.actual) or None, source.actual.name, stored_readings(source))
     condition = _condition(source)
     if condition is not None:
         text, parameters = _text_of(condition, dialect)
