@@ -14,6 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from benchmarks import llm_bad_rows
 from benchmarks.hosted import KEY, answers, outputs_of, table_of
 from benchmarks.places import docs
 from benchmarks.table import Table
@@ -59,6 +60,7 @@ def run(*, rows: int = ROWS) -> Iterator[Table]:
     add_listener(outage)
     outage.notes.append("the listener's worker does not give up; it is looked at when the server was away for 4 s")
     yield outage
+    yield from llm_bad_rows.run(rows=rows)
 
 
 def add_faulty(table: Table, name: str, rows: int, faults: dict[str, float], clean_s: float | None) -> float:

@@ -146,36 +146,39 @@ class EmbedModel(HostedModel):
             "shorten it, or let text_overflow_mode='TRUNCATE' cut its end off"
         )
 
-    async def _searched(self, texts: list[str], given: Mapping[str, Any]) -> list[Any]:
+    async def _searched(self, texts: list[str], given: Mapping[str, Any], *, is_suspect: bool = False) -> list[Any]:
         """A vector for each text, or the error in its place: a batch that is refused, or alone meets no answer, is cut
         until the texts that spoil it are alone."""
         if len(texts) > self._most_texts:
             return await self._in_parts(texts, self._most_texts, given)
         try:
-            return list(await self._embedded(texts, given))
+            return list(await self._embedded(texts, given, is_suspect=is_suspect))
         except (ProviderRefused, NoAnswer, ProviderUnavailable, BudgetReached) as error:
             is_theirs = isinstance(error, (ProviderRefused, NoAnswer)) and not error.halts_prediction
             if len(texts) == 1 or not is_theirs:
                 return [error] * len(texts)
             limit = told_limit(error.__cause__, len(texts))
         size = limit or len(texts) // 2
-        found = await self._in_parts(texts, size, given)
+        found = await self._in_parts(texts, size, given, is_suspect=limit is None)
         if limit is not None and not any(isinstance(vector, Exception) for vector in found):
             self._most_texts = min(self._most_texts, size)  # they were only too many
         return found
 
-    async def _in_parts(self, texts: list[str], size: int, given: Mapping[str, Any]) -> list[Any]:
+    async def _in_parts(
+        self, texts: list[str], size: int, given: Mapping[str, Any], *, is_suspect: bool = False
+    ) -> list[Any]:
         parts = [texts[start : start + size] for start in range(0, len(texts), size)]
-        found = await asyncio.gather(*(self._searched(part, given) for part in parts), return_exceptions=True)
+        searches = (self._searched(part, given, is_suspect=is_suspect) for part in parts)
+        found = await asyncio.gather(*searches, return_exceptions=True)
         if failed := [part for part in found if isinstance(part, BaseException)]:
             raise failed[0]
         return [vector for part in found if isinstance(part, list) for vector in part]
 
-    async def _embedded(self, texts: list[str], given: Mapping[str, Any]) -> Sequence[Any]:
+    async def _embedded(self, texts: list[str], given: Mapping[str, Any], *, is_suspect: bool = False) -> Sequence[Any]:
         is_many = len(texts) > 1
         return await self.send(
             partial(self._call, texts, given), self.expected_cost(texts), self.limit_s(given),
-            parameters={*given, *self._sent_along()}, is_divisible=is_many,
+            parameters={*given, *self._sent_along()}, is_divisible=is_many, is_suspect=is_suspect,
             witness=partial(self._call, [random.choice(texts)], given) if is_many else None,
         )  # fmt: skip
 

@@ -107,13 +107,13 @@ class HostedModel(MeteredModel):
     async def send(
         self, attempt: Callable[[], Awaitable[Answered[T]]], expected_cost: float, limit_s: float | None = None, *,
         parameters: Collection[str] = (), witness: Callable[[], Awaitable[Answered[Any]]] | None = None,
-        is_divisible: bool = False,
+        is_divisible: bool = False, is_suspect: bool = False,
     ) -> T:  # fmt: skip
         """The value of an answer, under the account's limits, counted for the prediction and for the model.
 
         ``limit_s``: how long one request may take, by default ``timeout_s``. ``parameters``: the names of what is sent
-        along; a prediction whose first rows are refused for one of them stops. For ``witness`` and ``is_divisible``
-        see `Call`. Runs on pinnacle's own loop, whichever loop asks: clients keep to the loop they began on.
+        along; a prediction whose first rows are refused for one of them stops. For the others see `Call`. Runs on
+        pinnacle's own loop, whichever loop asks: clients keep to the loop they began on.
         """
         key, provider = self.key(), self.provider()
         account = account_of(provider, key)
@@ -123,7 +123,7 @@ class HostedModel(MeteredModel):
         sender = Sender(
             self.identifier, account, gate, limit_s or self.timeout_s, self.max_tries, self.max_attempts
         )  # fmt: skip
-        call = Call(attempt, expected_cost, parameters, witness, is_divisible)
+        call = Call(attempt, expected_cost, parameters, witness, is_divisible, is_suspect)
         try:
             return await loop.on_own_loop(sender.send(call, self.counting()))
         except Exception as error:  # whatever it is, secrets are taken out of its text; raised again

@@ -34,7 +34,7 @@ from pinnacle.llm.verdict import Verdict, refused_parameter, verdict_on
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 8.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S, DIVISIBLE_PAUSE_S = 0.1, 8.0, 0.02
 THROTTLED_PATIENCE_S = 600.0
 THROTTLED_TRIES, TOLD_REFUSALS = 12, 3
 """429s for one request, with others served between any two of them, before it is itself to blame; and how many of
@@ -76,7 +76,8 @@ class Call(Generic[T]):
     """What is sent: ``attempt`` sends it once. ``parameters``: the names of what goes along.
 
     ``witness`` sends a smaller one like it, whose answer is dropped, to tell an outage from a request that is to blame.
-    ``is_divisible``: who asks can ask for less at once, and does so instead of asking often.
+    ``is_divisible``: who asks can ask for less at once, and does so instead of asking often; ``is_suspect``: it is part
+    of what met no answer while others were served.
     """
 
     attempt: Callable[[], Awaitable[Answered[T]]]
@@ -84,6 +85,7 @@ class Call(Generic[T]):
     parameters: Collection[str] = ()
     witness: Callable[[], Awaitable[Answered[Any]]] | None = None
     is_divisible: bool = False
+    is_suspect: bool = False
 
 
 @dataclass
@@ -116,7 +118,7 @@ class Course:
         """Note that no answer was met; whether others were served since the time before."""
         self.is_alone, self.served = -1 < self.served < successes, successes
         if self.is_alone:
-            self.pause_s = FIRST_PAUSE_S
+            self.pause_s = min(self.pause_s, FIRST_PAUSE_S)
         return self.is_alone
 
     async def pause(self) -> None:
@@ -148,7 +150,7 @@ class Sender:
         and ParameterRefused where it takes none, and BudgetReached before a call that the meter's budget does not
         cover.
         """
-        course = Course(time.monotonic())
+        course = Course(time.monotonic(), pause_s=DIVISIBLE_PAUSE_S if call.is_divisible else FIRST_PAUSE_S)
         while True:
             try:
                 return await self._attempt(call, meter, course)
@@ -231,7 +233,8 @@ class Sender:
             course.must_ask = account.failed(error, can_ask=self._witness(call) is not None)
             most = self._most_tries(call)
             is_near_end = course.unanswered >= min(most, max(2, most - 1))
-            if course.must_ask or (is_near_end and not course.is_alone):
+            is_known = course.is_alone or (call.is_divisible and call.is_suspect)
+            if course.must_ask or (is_near_end and not is_known):
                 course.doubts = error
         else:
             account.refused()
@@ -273,7 +276,9 @@ class Sender:
         return verdict_on(error, has_served=self.account.has_served(self.model))
 
     def _most_tries(self, call: Call[Any]) -> int:
-        return min(TRIES_OF_MANY, self.max_tries) if call.is_divisible else self.max_tries
+        if call.is_divisible:
+            return 1 if call.is_suspect else min(TRIES_OF_MANY, self.max_tries)
+        return self.max_tries
 
     def _final(self, error: Exception, call: Call[Any], meter: Counting, course: Course) -> Exception | None:
         """What an error ends the request with; None where it is sent again."""
@@ -292,7 +297,7 @@ class Sender:
             return None if time.monotonic() - course.began < THROTTLED_PATIENCE_S else self._unavailable(error, course)
         if course.unanswered < (most := self._most_tries(call)):
             return None
-        if course.is_alone:
+        if course.is_alone or (call.is_divisible and call.is_suspect):
             return self._to_blame(error, course)
         # An outage that began after the last try but one is still an outage; where others are served, one more tells.
         is_telling = course.unanswered < most + MORE_TRIES and self.account.successes > course.served

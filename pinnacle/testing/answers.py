@@ -16,8 +16,8 @@ MAX_UINT32 = 2**32 - 1
 class Refuse(Exception):
     """Raise it in an answer, and the server sends this status, message and headers instead.
 
-    ``code``, ``type`` and ``param`` are those of OpenAI's error object; ``body`` is sent in place of one. With status
-    200 it is an error inside an answer, as some gateways send it.
+    ``code``, ``type`` and ``param`` are those of OpenAI's error object; ``body`` is sent in place of one, bytes as they
+    are. With status 200 it is an error inside an answer, as some gateways send it.
     """
 
     def __init__(

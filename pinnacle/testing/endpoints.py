@@ -289,7 +289,7 @@ class Endpoints:
 
 
 def as_json(status: int, body: Any, headers: Mapping[str, str] | None = None) -> web.Response:
-    content = json.dumps(body).encode()
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
     return web.Response(status=status, body=content, headers={**(headers or {}), "Content-Type": JSON})
 
 

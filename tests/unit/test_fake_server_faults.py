@@ -135,6 +135,56 @@ def test_an_answer_may_be_empty_or_null():
         assert b"olleh" not in call(server, stream=True)[2]
 
 
+def test_half_an_answer_tells_why_it_ended():
+    with FakeOpenAI("four", faults=["broken", "length"]) as server:
+        ends = [ask(server) for _ in range(2)]
+    assert [(end.message.content, end.finish_reason) for end in ends] == [("fo", "error"), ("fo", "length")]
+
+
+def test_a_response_may_be_a_refusal_reasoning_or_filtered():
+    with FakeOpenAI(faults=["filtered", "refused", "thinking"]) as server:
+        filtered, refused, thinking = (json.loads(call(server)[2])["choices"][0] for _ in range(3))
+    assert (filtered["finish_reason"], filtered["message"]["content"]) == ("content_filter", None)
+    assert (refused["message"]["refusal"], refused["message"]["content"]) == ("I cannot help with that.", None)
+    assert (thinking["message"]["reasoning_content"], thinking["message"]["content"]) == (
+        "Let me think about that.", None,
+    )  # fmt: skip
+
+
+def test_an_error_may_stand_in_a_200():
+    with FakeOpenAI(faults=["error"]) as server:
+        status, _, body = call(server)
+    assert (status, json.loads(body)["error"]["message"]) == (200, "The upstream failed.")
+
+
+def test_a_script_may_say_how_an_answer_ended_and_what_it_cost():
+    said = {"content": "half", "finish_reason": "error", "error": {"message": "died"}, "usage": {"prompt_tokens": -1}}
+    with FakeOpenAI(lambda request: said) as server:
+        answer = json.loads(call(server)[2])
+    (choice,) = answer["choices"]
+    assert (choice["finish_reason"], choice["error"]) == ("error", {"message": "died"})
+    assert set(choice["message"]) == {"role", "content"}
+    assert (answer["usage"]["prompt_tokens"], answer["usage"]["completion_tokens"]) == (-1, 1)
+
+
+@pytest.mark.parametrize(("body", "sent"), [({"detail": "no"}, b'{"detail": "no"}'), (b"<html>", b"<html>")])
+def test_a_refusal_may_have_a_body_of_its_own(body, sent):
+    def refuse(request):
+        raise Refuse(422, body=body)
+
+    with FakeOpenAI(refuse) as server:
+        status, _, found = call(server)
+    assert (status, found) == (422, sent)
+
+
+def test_more_texts_than_are_taken_at_once_are_refused():
+    with FakeOpenAI(max_inputs=2) as server, client_of(server) as client:
+        assert len(client.embeddings.create(model="m", input=["a", "b"]).data) == 2
+        with pytest.raises(openai.BadRequestError, match="larger than 2") as refused:
+            client.embeddings.create(model="m", input=["a", "b", "c"])
+        assert refused.value.param == "input"
+
+
 def test_faults_meet_embeddings_too():
     with FakeOpenAI(faults=["429", "empty", "null"]) as server, client_of(server) as client:
         with pytest.raises(openai.RateLimitError):

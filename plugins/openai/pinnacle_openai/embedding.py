@@ -57,16 +57,16 @@ class OpenAIEmbedding(OpenAIService, EmbedModel):
             raise NoAnswer(f"the answer holds {len(vectors)} embeddings for {len(texts)} texts")
         return Answered(vectors, self.usage_of(texts, token_count(answer.get("usage"), "prompt_tokens")), headers)
 
-    async def _embedded(self, texts: list[str], given: Mapping[str, Any]) -> Sequence[Any]:
+    async def _embedded(self, texts: list[str], given: Mapping[str, Any], *, is_suspect: bool = False) -> Sequence[Any]:
         """The vectors; asked for again as floats where base64 is refused, which is learned from one that is then taken:
         a text in the refusal may speak of it too."""
         try:
-            return await super()._embedded(texts, given)
+            return await super()._embedded(texts, given, is_suspect=is_suspect)
         except ProviderRefused as error:
             is_asked_for = self.encoding_format is not None or "encoding_format" in given
             if is_asked_for or not _is_about_base64(error.__cause__):
                 raise
-        vectors = await super()._embedded(texts, {**given, "encoding_format": FLOAT})
+        vectors = await super()._embedded(texts, {**given, "encoding_format": FLOAT}, is_suspect=is_suspect)
         self._refuses_base64 = True
         return vectors
 
