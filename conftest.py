@@ -16,6 +16,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+# Whoever runs the tests may have a proxy, which is not on the way to loopback.
+for _scheme in ("http", "https", "all"):
+    os.environ.pop(f"{_scheme}_proxy", None)
+    os.environ.pop(f"{_scheme}_proxy".upper(), None)
+
 # A shell starts what runs in its background with interrupts ignored; tests send some.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from pinnacle.base import forks, loop
 from pinnacle.base.distribution import with_extra
-from pinnacle.base.errors import MissingPlugin
+from pinnacle.base.errors import MissingPlugin, NoAnswer
 from pinnacle.llm.certificates import Certificate, tls_context
 from pinnacle.llm.proxies import proxy_of
 from pinnacle.llm.verdict import Unreadable
@@ -58,8 +58,9 @@ class HttpClient:
     ) -> tuple[Any, Mapping[str, str]]:
         """The answer's JSON, and its headers by lower-case name; ``headers`` and ``query`` of this request win.
 
-        Raises HttpError for a status from 300 (redirects are not followed), Unreadable for a body that is no JSON or
-        too long, and aiohttp's errors where there was no answer. Cancelling it closes the connection.
+        Raises HttpError for a status from 300 (redirects are not followed), NoAnswer for a body that is too long,
+        Unreadable for one that is no JSON, and aiohttp's errors where there was no answer. Cancelling it closes the
+        connection.
         """
         data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
         sent = merged({"content-type": "application/json"}, self.headers, headers or {})
@@ -91,11 +92,11 @@ class HttpClient:
         """By address: the environment is read once, as by the ``openai`` library."""
         return {}
 
-    async def _whole(self, response: Any) -> bytes:
+    async def _whole(self, response: Any) -> bytearray:
         """An answer's body; what is too long is not read to its end, and its connection is closed."""
         raw = await _beginning(response, self.max_answer_bytes)
         if len(raw) > self.max_answer_bytes:
-            raise Unreadable(
+            raise NoAnswer(
                 f"the answer is longer than {self.max_answer_bytes:,} bytes, unpacked; max_answer_bytes= allows more"
             )
         return raw
@@ -107,7 +108,7 @@ def merged(*headers: Mapping[str, str]) -> dict[str, str]:
     return dict(named.values())
 
 
-async def _beginning(response: Any, most: int) -> bytes:
+async def _beginning(response: Any, most: int) -> bytearray:
     """A body to its end, or a little more than ``most`` bytes of it, after which the connection is closed."""
     raw = bytearray()
     async for piece in response.content.iter_any():
@@ -115,17 +116,17 @@ async def _beginning(response: Any, most: int) -> bytes:
         if len(raw) > most:
             response.close()
             break
-    return bytes(raw)
+    return raw
 
 
-def _json(raw: bytes) -> Any:
+def _json(raw: bytearray) -> Any:
     try:
         return json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"the answer is no JSON, but {_shown(raw)}") from error
 
 
-def _error(status: int, raw: bytes, headers: Mapping[str, str]) -> HttpError:
+def _error(status: int, raw: bytearray, headers: Mapping[str, str]) -> HttpError:
     if status < 400:
         host = urlsplit(headers.get("location", "")).hostname
         told = (
@@ -143,7 +144,7 @@ def _error(status: int, raw: bytes, headers: Mapping[str, str]) -> HttpError:
     return error
 
 
-def _shown(raw: bytes) -> str:
+def _shown(raw: bytearray) -> str:
     return repr(raw[:MAX_SHOWN].decode("utf-8", "replace"))
 
 

@@ -36,7 +36,7 @@ class HttpModel(HostedModel):
         if self.ca_file is not None and not isinstance(self.ca_file, str):
             raise ConfigError(f"ca_file is the path of a PEM file, not {self.ca_file!r}")
         files = self.client_certificate
-        if isinstance(files, list):  # as it was stored
+        if isinstance(files, list):
             self.client_certificate = files = tuple(files)
         if files is not None and not isinstance(files, str) and not _is_pair(files):
             raise ConfigError(f"client_certificate is the path of a PEM file, or a pair of such, not {files!r}")

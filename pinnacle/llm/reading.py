@@ -42,6 +42,11 @@ def without_thoughts(text: str) -> str:
     return wrapped[2] if wrapped else said
 
 
+def is_thought_alone(text: str) -> bool:
+    """Whether a text begins with a model's thoughts, and nothing follows them."""
+    return OPENING.match(text) is not None and not without_thoughts(text).strip()
+
+
 def without_fence(text: str) -> str:
     """The text inside a Markdown code fence that is around all of it."""
     bare = text.strip()

@@ -35,6 +35,7 @@ from typing import Any
 from pinnacle.base.errors import AnswerCut, NoAnswer, PinnacleError
 from pinnacle.base.metering import MOST_TOKENS
 from pinnacle.base.outages import THROTTLED, is_outage, status_of
+from pinnacle.llm.reading import is_thought_alone
 from pinnacle.llm.requests import CUT_ENDS, Reply
 
 MAX_SHOWN = 300
@@ -136,7 +137,7 @@ def chat_reply(answer: Any, *, takes_calls: bool = False) -> Reply:
         raise NoAnswer(f"the answer ended with finish_reason {reason!r}{words and f': {words}'}", finish_reason=reason)
     if not text.strip() and takes_calls and message.get("tool_calls") and reason.lower() not in CUT_ENDS:
         text = json.dumps(message["tool_calls"], ensure_ascii=False)
-    if not text.strip():
+    if not text.strip() or is_thought_alone(text):
         kind = AnswerCut if reason.lower() in CUT_ENDS else NoAnswer
         raise kind(_why_empty(message, reason), finish_reason=reason or None)
     return Reply(text, *token_counts(answer), reason or None)
@@ -259,7 +260,7 @@ def _why_empty(message: Mapping[str, Any], reason: str) -> str:
     ended = f", and ended with finish_reason {reason!r}" if reason else ""
     if refusal := message.get("refusal"):
         return f"the model refused to answer: {_shown(refusal)}"
-    if any(message.get(name) for name in REASONING_FIELDS):
+    if any(message.get(name) for name in REASONING_FIELDS) or _joined(message.get("content")).strip():
         return f"the answer is reasoning alone, without text{ended}"
     if message.get("tool_calls"):
         return f"the answer calls tools, and has no text{ended}"

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from pinnacle import ModelUnavailable
+from pinnacle import ModelUnavailable, NoAnswer
 from pinnacle.base import loop
 from pinnacle.llm.certificates import tls_context
 from pinnacle.llm.proxies import proxy_of
@@ -190,7 +190,7 @@ def test_a_redirect_is_not_followed_and_its_host_is_told():
 def test_an_answer_that_is_too_long_is_not_read_to_its_end(fault):
     with (
         FakeOpenAI("word " * 10_000, faults=[fault, None]) as server,
-        pytest.raises(Unreadable, match="longer than 40,000 bytes, unpacked; max_answer_bytes= allows more"),
+        pytest.raises(NoAnswer, match="longer than 40,000 bytes, unpacked; max_answer_bytes= allows more"),
     ):
         ask(server, max_answer_bytes=40_000)
 

@@ -148,6 +148,8 @@ def test_tool_calls_are_an_answer_where_tools_were_given():
         (chat(None, refusal="not this"), "refused to answer: not this"),
         (chat(None, reasoning="hm"), "reasoning alone"),
         (chat("", reasoning_content="hm"), "reasoning alone"),
+        (chat("<think>hm</think>\n"), "reasoning alone"),
+        (chat("<think>hm, perhaps"), "reasoning alone"),
         (chat("half a sent", "error"), "'error'"),
         (chat("half a sent", "content_filter", refusal="unsafe"), "'content_filter': unsafe"),
         (chat("half a sent", "insufficient_system_resource"), "'insufficient_system_resource'"),

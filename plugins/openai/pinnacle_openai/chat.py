@@ -89,7 +89,7 @@ class OpenAI(OpenAIService, BaseLLMAPI):
         return await super().apredict_one(value, **kwargs)
 
     async def _call(self, request: Request) -> Answered[Reply]:
-        parameters, options = split(request.parameters)
+        parameters, options = self.beside(request.parameters)
         body = self._body(dataclasses.replace(request, parameters=parameters))
         answer, headers = await self.wire().post("/chat/completions", body, options)
         try:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pinnacle import ConfigError, NoAnswer, ProviderRefused
 from pinnacle.plugin import Answered, EmbedModel, error_object, operational, token_count
 from pinnacle_openai.service import OpenAIService
-from pinnacle_openai.settings import RequestOptions, split
+from pinnacle_openai.settings import split
 
 MADE_HERE = frozenset({"model", "input"})
 FORMATS = BASE64, FLOAT = "base64", "float"
@@ -43,10 +43,11 @@ class OpenAIEmbedding(OpenAIService, EmbedModel):
 
     def check_parameters(self, parameters: Mapping[str, Any]) -> None:
         super().check_parameters(parameters)
-        _checked(parameters)
+        _check(parameters)
 
     async def _call(self, texts: list[str], given: Mapping[str, Any]) -> Answered[Sequence[Any]]:
-        parameters, options = _checked(given)
+        _check(given)
+        parameters, options = self.beside(given)
         form = self.encoding_format or (FLOAT if self._refuses_base64 else BASE64)
         body = {"model": self.model_name, "input": texts, "encoding_format": form, **parameters}
         if self.dimensions is not None:
@@ -71,14 +72,13 @@ class OpenAIEmbedding(OpenAIService, EmbedModel):
         return vectors
 
 
-def _checked(given: Mapping[str, Any]) -> tuple[dict[str, Any], RequestOptions]:
-    """Keywords as they are sent; ConfigError for what is made of fields, or cannot be sent."""
+def _check(given: Mapping[str, Any]) -> None:
+    """ConfigError for a keyword that is made of fields, or cannot be sent."""
     parameters, options = split(given)
     if wrong := sorted(MADE_HERE.intersection({*parameters, *options.body})):
         raise ConfigError(f"a keyword cannot set {wrong[0]!r}: it is made from the model's other fields")
     if parameters.get("encoding_format", FLOAT) not in FORMATS:
         raise ConfigError(f"encoding_format is 'base64' or 'float', not {parameters['encoding_format']!r}")
-    return parameters, options
 
 
 def _is_about_base64(error: BaseException | None) -> bool:

@@ -104,9 +104,17 @@ class OpenAIService(HttpModel):
         return self.resolved_key(default, is_required=self.base_url is None)
 
     def secrets(self) -> list[str]:
-        given = [*(self.client_kwargs.get(name) or {} for name in ("default_headers", "default_query"))]
+        own = getattr(self, "inference_kwargs", None) or {}
+        given = [self.client_kwargs.get(name) or {} for name in ("default_headers", "default_query")]
+        given += [own.get(name) or {} for name in ("extra_headers", "extra_query")]
         named = [str(value) for some in given for value in some.values() if str(value).startswith(SECRET_PREFIX)]
         return [*super().secrets(), *filter(None, map(self.key_of, named))]
+
+    def beside(self, parameters: Mapping[str, Any]) -> tuple[dict[str, Any], RequestOptions]:
+        """The parameters of a request, and what goes beside them, with what the variables that it names hold."""
+        sent, options = split(parameters)
+        headers, query = self._held(options.headers), self._held(options.query)
+        return sent, dataclasses.replace(options, headers=headers, query=query)
 
     def provider(self) -> str:
         return self.wire().host
@@ -158,8 +166,10 @@ class OpenAIService(HttpModel):
 
     def _resolved(self, name: str) -> dict[str, str]:
         """Headers or a query of the client's, with what the variables that they name hold."""
-        given = self.client_kwargs.get(name) or {}
-        return {key: self.key_of(as_text(value)) or "" for key, value in given.items()}
+        return self._held(self.client_kwargs.get(name) or {})
+
+    def _held(self, given: Mapping[str, Any]) -> dict[str, str]:
+        return {name: self.key_of(as_text(value)) or "" for name, value in given.items()}
 
 
 async def _take_bearer_off(request: Any) -> None:
@@ -176,8 +186,8 @@ class Wire:
     key: str | None = dataclasses.field(default=None, repr=False)
 
     async def post(self, path: str, body: Any, options: RequestOptions) -> tuple[Any, Mapping[str, str]]:
-        query = {name: as_text(value) for name, value in options.query.items()}
-        return await self.http.post(f"{self.url}{path}", {**body, **options.body}, headers=options.headers, query=query)
+        whole = {**body, **options.body}
+        return await self.http.post(f"{self.url}{path}", whole, headers=options.headers, query=options.query)
 
     @property
     def host(self) -> str:

@@ -129,6 +129,16 @@ def test_a_variable_is_sent_and_its_content_is_nowhere(tmp_path, monkeypatch):
     assert TOKEN.encode() not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
 
 
+def test_a_variable_may_be_named_for_one_request_too(server, monkeypatch):
+    monkeypatch.setenv("GATEWAY", TOKEN)
+    given = {"extra_headers": {"X-Gateway-Token": "env:GATEWAY"}, "extra_query": {"sig": "env:GATEWAY", "n": 1}}
+    at(server, inference_kwargs=given).predict("x")
+    embedder(server).embed("x", **given)
+    for request in server.requests:
+        assert request.headers["x-gateway-token"] == TOKEN
+        assert request.query == {"sig": TOKEN, "n": "1"}
+
+
 def test_a_variable_that_is_not_set_is_told_and_stops_all(server):
     with pytest.raises(AccountRefused, match="NOT_SET_ANYWHERE"):
         at(server, client_kwargs={"default_headers": {"X-A": "env:NOT_SET_ANYWHERE"}}).predict("x")
