@@ -19,6 +19,8 @@ EXTRAS := postgres,embedded,mongodb,mongomock,pickle,http,structured,plot,metric
 
 export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests are compiled once, not by each process: where this is set to nothing, bytecode is kept.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help venv demo check test lint types pytest pooler durations renew cover bench docs wheels clean
 
