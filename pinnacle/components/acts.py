@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pinnacle.components.module_names import BUILTINS, ModuleNames, arguments_of, names_in_expression, root_of
@@ -31,11 +31,11 @@ class Acts(ast.NodeVisitor):
     """What a piece of code does to the names of its module.
 
     ``touched``: may be changed; ``replaced``: stand for another value; ``run``: may be called; ``aliases``: by name
-    what its own variables may be.
+    what its own variables may be. ``is_shallow``: of functions that are called it is not asked what they do.
     """
 
-    def __init__(self, module: ModuleNames, *, is_inner: bool) -> None:
-        self.module, self.is_inner = module, is_inner
+    def __init__(self, module: ModuleNames, *, is_inner: bool, is_shallow: bool = False) -> None:
+        self.module, self.is_inner, self.is_shallow = module, is_inner, is_shallow
         self.touched: set[str] = set()
         self.replaced: set[str] = set()
         self.run: set[str] = set()
@@ -96,6 +96,8 @@ class Acts(ast.NodeVisitor):
         if isinstance(value, ast.Call):
             if not self.module.is_call_of_pinnacle(value):
                 self._touch_import(root_of(value.func), _QUIET)
+                direct = {each.id for each in arguments_of(value) if isinstance(each, ast.Name)}
+                self.touched |= {name for name in direct if self.module.is_class(name)}
         elif not isinstance(value, (ast.Constant, ast.Name, ast.ListComp, ast.Yield, ast.YieldFrom)):
             self.touched |= names_in_expression(value)
         self.generic_visit(node)
@@ -110,9 +112,7 @@ class Acts(ast.NodeVisitor):
         arguments = set[str]().union(*(self.module.values_of(each) for each in arguments_of(node)))
         self.run |= arguments
         if not self._is_reading(node):
-            is_setting = isinstance(node.func, ast.Name) and node.func.id in ("setattr", "delattr")
-            kept = set() if is_setting else {name for name in arguments if self.module.is_function(name)}
-            changed = self._called(node.func) | (arguments - kept)
+            changed = self._called(node.func) | self._handed(node)
             self.touched |= changed
             for name in changed:
                 self.aliases[name] |= changed
@@ -124,13 +124,36 @@ class Acts(ast.NodeVisitor):
         """What calling it may change, besides the arguments; notes what it may run."""
         if isinstance(function, ast.Name) and self.module.is_defined(function.id):
             self.run.add(function.id)
-            return set()
+            return {function.id} if self.module.keeps_a_default(function.id) else set()
         root = root_of(function)
         if root is not None and (self.module.is_standard(root) or self.module.is_import(root)):
-            return set()
+            is_method = isinstance(function, ast.Attribute) and self.module.is_imported_object(root)
+            return {root} if is_method else set()
         changed = self.module.values_of(function)
         self.run |= changed
         return changed
+
+    def _handed(self, node: ast.Call) -> set[str]:
+        """What a call is handed, and may change."""
+        match node.func:
+            case ast.Name(id="setattr" | "delattr"):
+                return set[str]().union(*map(self.module.values_of, arguments_of(node)))
+            case ast.Name(id=name) if self.module.is_function(name) and self._spares_parameters(name):
+                return set()
+        return set[str]().union(*map(self.module.handed, arguments_of(node)))
+
+    def _spares_parameters(self, name: str) -> bool:
+        """Whether a function of the module does nothing to its parameters but read them, and hand them to none."""
+        if self.is_shallow:
+            return False
+        known = self.module.spares_parameters
+        if name not in known:
+            acts, parameters = Acts(self.module, is_inner=True, is_shallow=True), set[str]()
+            for definition in self.module.definitions[name]:
+                acts.visit(definition)
+                parameters |= {each.arg for each in ast.walk(definition) if isinstance(each, ast.arg)}
+            known[name] = parameters.isdisjoint(closed(acts.touched, [acts.aliases]))
+        return known[name]
 
     def _is_reading(self, node: ast.Call) -> bool:
         """Whether a call leaves its arguments alone: of a built-in that does, or of a method of a literal text."""
@@ -215,6 +238,15 @@ class Acts(ast.NodeVisitor):
     def _alias(self, target: ast.expr, value: ast.expr) -> None:
         for name in names_assigned(target):
             self.aliases[name] |= self.module.values_of(value)
+
+
+def closed(names: set[str], aliases: Sequence[Mapping[str, set[str]]]) -> set[str]:
+    """The names, and all that they may be by other names."""
+    waiting, found = set(names), set[str]()
+    while waiting:
+        found.add(name := waiting.pop())
+        waiting |= set[str]().union(*(each.get(name, set()) for each in aliases)) - found
+    return found
 
 
 def is_gateway(node: ast.AST) -> bool:

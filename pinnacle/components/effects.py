@@ -13,7 +13,7 @@ import functools
 from collections import defaultdict
 from collections.abc import Mapping
 
-from pinnacle.components.acts import EVERYTHING, Acts
+from pinnacle.components.acts import EVERYTHING, Acts, closed
 from pinnacle.components.module_names import BUILTINS, PREDICTING, ModuleNames, names_in_expression
 from pinnacle.components.statements import DEFINITIONS, Statement, bound
 
@@ -58,7 +58,7 @@ class Effects:
             replaced |= inner.replaced
             aliases.append(inner.aliases)
             waiting |= inner.run - run
-        return _closed(touched, aliases) | replaced
+        return closed(touched, aliases) | replaced
 
     @functools.cache  # noqa: B019  (lives as long as the code of its module)
     def _acts_of(self, name: str) -> Acts:
@@ -74,11 +74,3 @@ class Effects:
                 acts.run |= names_in_expression(definition.value)
         acts.run.discard(name)
         return acts
-
-
-def _closed(names: set[str], aliases: list[dict[str, set[str]]]) -> set[str]:
-    waiting, found = set(names), set[str]()
-    while waiting:
-        found.add(name := waiting.pop())
-        waiting |= set[str]().union(*(each.get(name, set()) for each in aliases)) - found
-    return found

@@ -20,6 +20,7 @@ from pinnacle.components.code import ModuleCode, names_in, plain
 from pinnacle.components.module_names import ModuleNames, names_in_expression, root_of
 from pinnacle.components.statements import DEFINITIONS
 
+DOCUMENTS = "the docstrings that are read"
 _DOCUMENTED = frozenset({"__doc__", "getdoc", "help"})
 # Enough for what a decorator closes over; an object of a library's may lead to thousands.
 _MAX_HELD = 200
@@ -42,7 +43,7 @@ class Influences:
             if any(is_gateway(each) for each in ast.walk(tree)):
                 found["the whole module"] = [plain(each, values) for each in module.tree.body]
         if documents := self._documents():
-            found["the docstrings that are read"] = documents
+            found[DOCUMENTS] = documents
         return found
 
     def add_callable(self, value: Any) -> None:
@@ -67,7 +68,7 @@ class Influences:
             self._code.append((module, values, tree))
             header.body = rest or [ast.Pass()]
             based = set[str]().union(*map(names_in_expression, tree.bases)) & mixins
-            self._add_names(module, values, names_in(header, values) | based)
+            self._add_names(module, values, (names_in(header, values) | based) - {tree.name})
         self._add_names(module, values, (), changed={name.partition(".")[0]})
 
     def _add_function(self, function: types.FunctionType, *, is_own: bool) -> None:
@@ -102,12 +103,15 @@ class Influences:
             elif is_used and not trees and (elsewhere := written(values.get(name))) is not None:
                 if elsewhere.__globals__ is values:  # of another cell of a notebook
                     self._add_function(elsewhere, is_own=True)
-            trees = [*trees, *self._changes(module, values, name)]
+            trees = [*trees, *self._changes(module, values, name, is_own=not is_used)]
             self._code += [(module, values, tree) for tree in trees]
             waiting += [(used, True) for tree in trees for used in names_in(tree, values)]
 
-    def _changes(self, module: ModuleCode, values: Mapping[str, Any], name: str) -> list[ast.AST]:
-        changing, deciding = [each.node for each in module.changing(name)], module.deciding(name)
+    def _changes(self, module: ModuleCode, values: Mapping[str, Any], name: str, *, is_own: bool) -> list[ast.AST]:
+        """What may change a name, and what decides whether that is run; of an own one, also what is assigned to it."""
+        assigned = [each for each in module.definitions(name) if is_own and not isinstance(each, DEFINITIONS)]
+        changing = assigned + [each.node for each in module.changing(name)]
+        deciding = module.deciding(name)
         for what, trees in (("changes", changing), ("decides", deciding)):
             if trees:
                 self._found[f"what {what} {name}"] = [plain(each, values) for each in trees]

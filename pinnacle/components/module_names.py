@@ -28,6 +28,8 @@ class ModuleNames:
 
     def __init__(self, definitions: Mapping[str, list[ast.AST]]) -> None:
         self.definitions = definitions
+        self.spares_parameters: dict[str, bool] = {}
+        """What is known of the functions so far."""
 
     @functools.cached_property
     def aliases(self) -> dict[str, set[str]]:
@@ -57,6 +59,22 @@ class ModuleNames:
             case ast.Call(func=function) if self.is_import(root_of(function) or ""):
                 return set[str]().union(*map(self._values_of, arguments_of(node)))
         return names_in_expression(node)
+
+    def handed(self, node: ast.AST) -> set[str]:
+        """What who is handed the value of an expression may change: no functions and classes, which nobody changes by
+        being given them, no objects of pinnacle's, and no modules of which something is handed on."""
+        match node:
+            case ast.Call(func=ast.Name(id=name)) if self.is_class(name):
+                return set[str]().union(*map(self.handed, arguments_of(node)))
+            case ast.Attribute() | ast.Subscript() if self._is_module(root_of(node) or ""):
+                return set()
+        return {
+            name for name in self.values_of(node)
+            if not self.is_function(name) and not self.is_class(name) and not self.is_of_pinnacle(name)
+        }  # fmt: skip
+
+    def _is_module(self, name: str) -> bool:
+        return self.is_import(name) and all(isinstance(each, ast.Import) for each in self.definitions[name])
 
     def _is_fixed_name(self, name: str, outer: frozenset[str]) -> bool:
         """Whether what a name stands for cannot be changed, but only be replaced."""
@@ -102,6 +120,22 @@ class ModuleNames:
         """Whether a name is a plain function of the module, which nobody changes by being handed it."""
         definitions = self.definitions.get(name, ())
         return bool(definitions) and all(isinstance(each, DEFINITIONS[:2]) for each in definitions)
+
+    def keeps_a_default(self, name: str) -> bool:
+        """Whether a function has a default that it may change, and has then at its next call."""
+        functions = [each for each in self.definitions.get(name, ()) if isinstance(each, DEFINITIONS[:2])]
+        defaults = [each for node in functions for each in [*node.args.defaults, *node.args.kw_defaults]]
+        return any(each is not None and not self._is_fixed(each, frozenset()) for each in defaults)
+
+    def is_class(self, name: str) -> bool:
+        definitions = self.definitions.get(name, ())
+        return bool(definitions) and all(isinstance(each, ast.ClassDef) for each in definitions)
+
+    def is_imported_object(self, name: str) -> bool:
+        """Whether a name is one from a module that is not Python's own, and is not written like that of a class."""
+        is_like_class = name[:1].isupper() and not name.isupper()
+        imported = all(isinstance(each, ast.ImportFrom) for each in self.definitions.get(name, ()))
+        return imported and not is_like_class and not self.is_standard(name)
 
     def is_import(self, name: str) -> bool:
         definitions = self.definitions.get(name, ())

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pinnacle.components.code import ModuleCode, names_in, parsed, plain
-from pinnacle.components.influences import Influences, written
+from pinnacle.components.influences import DOCUMENTS, Influences, written
 
 # What pickling an arbitrary object of the user's may raise.
 _PICKLE_ERRORS = (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError, NotImplementedError)
@@ -53,10 +53,11 @@ class FunctionSource:
     @functools.cached_property
     def parts(self) -> dict[str, str]:
         """Digests of what counts, by name: the function itself, what it uses of its module, what it was given."""
-        return {name: part for name, part in self._earlier_parts.items() if name not in _PLACES} | self._influences
+        return {name: part for name, part in self._earlier_parts.items() if name not in _PLACES} | self.influences
 
     @functools.cached_property
-    def _influences(self) -> dict[str, str]:
+    def influences(self) -> dict[str, str]:
+        """Of these what an earlier form did not count."""
         if self._version is not None:
             return {}
         influences = Influences(self._earlier_parts)
@@ -190,8 +191,12 @@ def is_schema_class(value: Any) -> bool:
 
 
 def _schema_digest(schema_class: type) -> str | None:
-    written = [[_class_code(cls), _method_digests(cls)] for cls in dict.fromkeys(_classes_in(schema_class, set()))]
-    return _digest(written) if any(code or methods for code, methods in written) else None
+    classes = list(dict.fromkeys(_classes_in(schema_class, set())))
+    written: list[Any] = [[_class_code(cls), _method_digests(cls)] for cls in classes]
+    if not any(code or methods for code, methods in written):
+        return None
+    influences = [found for cls in classes if (found := _method_influences(cls))]
+    return _digest([*written, influences] if influences else written)
 
 
 def _class_code(cls: type) -> Any:
@@ -215,10 +220,19 @@ def _module_of(cls: type) -> ModuleCode | None:
 def _method_digests(cls: type) -> dict[str, list[str]]:
     found = {name: _functions_of(value) for name, value in vars(cls).items()}
     return {
-        name: [FunctionSource(function).digest for function in functions if not _is_of_pydantic(function)]
+        name: [FunctionSource(function).earlier_digest for function in functions if not _is_of_pydantic(function)]
         for name, functions in found.items()
         if any(not _is_of_pydantic(function) for function in functions)
     }
+
+
+def _method_influences(cls: type) -> dict[str, str]:
+    """What has an influence on validators, but for docstrings, which nobody reads."""
+    functions = [each for value in vars(cls).values() for each in _functions_of(value) if not _is_of_pydantic(each)]
+    found: dict[str, str] = {}
+    for function in functions:
+        found |= {name: part for name, part in FunctionSource(function).influences.items() if name != DOCUMENTS}
+    return found
 
 
 def _classes_in(cls: Any, seen: set[type]) -> Iterator[type]:

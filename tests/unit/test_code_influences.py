@@ -422,6 +422,209 @@ def h():
     'words'
 
 f uses h
+## a class attribute set by setattr: '1'
+class C(Model):
+    def predict_one(self, text: str) -> str:
+        return self.x
+setattr(C, 'x', '1')
+## a method put in later: '1'
+def more(self, text):
+    return '1'
+class C(Model):
+    def predict_one(self, text: str) -> str:
+        return self.more(text)
+C.more = more
+## a patched class in a function: '1'
+class P:
+    pass
+def patch(cls):
+    cls.x = '1'
+patch(P)
+
+f uses P.x
+## an imported object: '1'
+from string import ascii_lowercase
+import collections
+D = collections.OrderedDict()
+v = D.setdefault('1', 1)
+
+f uses D
+## a function that hands its parameter on: '1'
+L = []
+def put(to):
+    list.append(to, '1')
+put(L)
+
+f uses L
+## a function that keeps what it is given: '1'
+L = []
+KEPT = []
+def keep(it):
+    KEPT.append(it)
+keep(L)
+KEPT[0].append('1')
+
+f uses L
+## a default that is kept: '1'
+def h(x, kept=[]):
+    kept.append(x)
+    return kept
+h('1')
+
+f uses h(2)
+## a generator in a class body: '1'
+class P:
+    words = ['1' for _ in range(2)]
+
+f uses P.words
+## a partial in a table: '1'
+def g(n, text):
+    return text + '1'
+TABLE = {'a': functools.partial(g, 1)}
+
+f uses TABLE['a']('b')
+## a lambda in a dict: '1'
+TABLE = {}
+TABLE['x'] = lambda text: text + '1'
+
+f uses TABLE['x']('b')
+## a context manager: '1'
+import contextlib
+L = []
+@contextlib.contextmanager
+def filling():
+    L.append('1')
+    yield
+with filling():
+    pass
+
+f uses L
+## an object whose method fills: '1'
+L = []
+class Filler:
+    def fill(self):
+        L.append('1')
+Filler().fill()
+
+f uses L
+## an object that fills when called: '1'
+L = []
+class Filler:
+    def __call__(self):
+        L.append('1')
+fill = Filler()
+fill()
+
+f uses L
+## a property: '1'
+class P:
+    @property
+    def x(self):
+        return '1'
+
+f uses P().x
+## an augmented assignment: '1'
+L = []
+L += ['1']
+
+f uses L
+## an item of a nested list: '1'
+L = [[]]
+L[0].append('1')
+
+f uses L
+## unpacking: '1'
+a, (b, *c) = 1, (2, 3, '1')
+
+f uses c
+## a for with an else: '1'
+for n in [1]:
+    X = n
+else:
+    X = '1'
+
+f uses X
+## a finally: '1'
+try:
+    X = 0
+finally:
+    X = '1'
+
+f uses X
+## a with: '1'
+import contextlib
+with contextlib.nullcontext('1') as X:
+    pass
+
+f uses X
+## a type by call: '1'
+P = type('P', (), {'x': '1'})
+
+f uses P.x
+## an enum: '1'
+import enum
+class E(enum.Enum):
+    a = '1'
+
+f uses E.a.value
+## a default of a helper: '1'
+def h(x='1'):
+    return x
+
+f uses h()
+## a global that is set in a nested function: '1'
+X = None
+def outer():
+    def inner():
+        global X
+        X = '1'
+    inner()
+outer()
+
+f uses X
+## a decorator that adds: '1'
+def add(function):
+    function.extra = '1'
+    return function
+@add
+def h():
+    return h.extra
+
+f uses h()
+## an attribute of a function: '1'
+def h():
+    return h.extra
+h.extra = '1'
+
+f uses h()
+## a recursive pair: '1'
+def a(n):
+    return b(n - 1) if n else '1'
+def b(n):
+    return a(n)
+
+f uses a(1)
+## a module's __getattr__ like table: '1'
+import types
+NS = types.SimpleNamespace()
+NS.__dict__.update(x='1')
+
+f uses NS.x
+## vars: '1'
+class P:
+    pass
+p = P()
+vars(p)['x'] = '1'
+
+f uses p.x
+## update wrapper: '1'
+def g(text):
+    return text + '1'
+def h(text):
+    return text
+h.__wrapped__ = g
+
+f uses h.__wrapped__('a')
 """)
 
 UNSEEN = cases("""
@@ -543,6 +746,41 @@ ROOT = Path(__file__).parent
 OTHER = str(ROOT / '1')
 
 f uses ROOT
+## what a script reads: '1'
+class Doc:
+    table = 'docs'
+def select(what):
+    return what.table
+def main(db):
+    print(select(Doc), '1')
+    for row in db.execute(select(Doc)):
+        print(row)
+
+f uses Doc.table
+## what an app serves: '1'
+class App:
+    def route(self, path):
+        return lambda function: function
+app = App()
+def h(text):
+    return text
+@app.route('/x')
+def page(text):
+    return h(text) + '1'
+
+f uses h(text)
+## a model made of another: '1'
+def h(text, n):
+    return text
+g = model(functools.partial(h, n='1'), identifier='g')
+
+f uses h(text, 1)
+## a check: '1'
+def h(text):
+    return text
+assert h('1') == '1'
+
+f uses h(text)
 """)
 
 
