@@ -244,7 +244,7 @@ class BaseLLMAPI(BaseLLM, HostedModel):
             return Usage(input_tokens=reply.input_tokens or 0, output_tokens=reply.output_tokens or 0)
         read = self.count_request(request) if reply.input_tokens is None else reply.input_tokens
         written = self.count_tokens(reply.text) if reply.output_tokens is None else reply.output_tokens
-        return Usage(input_tokens=read, output_tokens=written, cost=price.of(read, written))
+        return Usage(input_tokens=read, output_tokens=written, cost=price.of(read, written, reply.cached_tokens))
 
     def expected_cost(self, request: Request) -> float:
         """What a request may cost, by estimate: its own tokens, and for the answer as many as it allows at most."""

@@ -33,9 +33,9 @@ class HostedModel(MeteredModel):
 
     ``max_batch_size``: requests in flight, exactly, in this process. ``rate_limit``: (n, seconds), at most n
     starts in any so many seconds, together with all models that share the provider and key; without one the
-    pace is learned from answers. ``cost``: US dollars a token, (input, output) or one number for input.
-    ``timeout_s``: for one request. ``max_tries``: requests for one answer that met none before it counts as an
-    outage. ``api_key``: ``"env:NAME"``, or the key itself, which is then never stored.
+    pace is learned from answers. ``cost``: US dollars a token, (input, output), (input, output, cached input) or one
+    number for input. ``timeout_s``: for one request. ``max_tries``: requests for one answer that met none before it
+    counts as an outage. ``api_key``: ``"env:NAME"``, or the key itself, which is then never stored.
     """
 
     is_paid: ClassVar[bool] = True

@@ -11,27 +11,31 @@ from pinnacle.base.errors import ConfigError
 
 @dataclass(frozen=True)
 class Price:
-    """US dollars for one input token and for one output token."""
+    """US dollars for one input token, for one output token, and for an input token that the provider had in its cache:
+    by default as for another."""
 
     input: float
     output: float = 0.0
+    cached: float | None = None
 
-    def of(self, input_tokens: int, output_tokens: int) -> float:
-        """What a call with so many tokens costs."""
-        return input_tokens * self.input + output_tokens * self.output
+    def of(self, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> float:
+        """What a call with so many tokens costs, of whose input so many were in the provider's cache."""
+        saved = 0.0 if self.cached is None else min(cached_tokens, input_tokens) * (self.input - self.cached)
+        return input_tokens * self.input + output_tokens * self.output - saved
 
 
 def price_of(cost: Any) -> Price | None:
-    """The price that ``cost=`` gives: (input, output), or one number for input tokens alone; None for None."""
+    """The price that ``cost=`` gives: (input, output), (input, output, cached input), or one number for input tokens
+    alone; None for None."""
     if cost is None:
         return None
-    pair = tuple(cost) if isinstance(cost, (tuple, list)) else (cost, 0.0)
-    if len(pair) != 2 or not all(_is_price(amount) for amount in pair):
+    amounts = tuple(cost) if isinstance(cost, (tuple, list)) else (cost, 0.0)
+    if len(amounts) not in (2, 3) or not all(_is_price(amount) for amount in amounts):
         raise ConfigError(
-            f"cost is US dollars a token, as (input, output) or one number for input alone, not {cost!r}: "
-            "$0.50 a million is 5e-7"
+            "cost is US dollars a token, as (input, output), (input, output, cached input) or one number for input "
+            f"alone, not {cost!r}: $0.50 a million is 5e-7"
         )
-    return Price(float(pair[0]), float(pair[1]))
+    return Price(*map(float, amounts))
 
 
 def listed_price(model_name: str, api_url: str) -> Price | None:
@@ -48,9 +52,12 @@ def listed_price(model_name: str, api_url: str) -> Price | None:
     try:
         read = calc_price(Usage(input_tokens=million, output_tokens=0), model_name, provider_api_url=api_url)
         both = calc_price(Usage(input_tokens=million, output_tokens=million), model_name, provider_api_url=api_url)
+        again = Usage(input_tokens=million, cache_read_tokens=million, output_tokens=0)
+        cached = calc_price(again, model_name, provider_api_url=api_url)
     except LookupError:
         return None
-    return Price(float(read.total_price) / million, float(both.total_price - read.total_price) / million)
+    output = float(both.total_price - read.total_price)
+    return Price(float(read.total_price) / million, output / million, float(cached.total_price) / million)
 
 
 def _is_price(amount: Any) -> bool:

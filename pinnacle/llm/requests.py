@@ -54,12 +54,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a model answered. Token counts are the provider's, or None where it told none."""
+    """What a model answered. Token counts are the provider's, or None where it told none; ``cached_tokens`` of those
+    read were in its own cache."""
 
     text: str
     input_tokens: int | None = None
     output_tokens: int | None = None
     finish_reason: str | None = None
+    cached_tokens: int = 0
 
     @property
     def is_cut(self) -> bool:

@@ -140,7 +140,7 @@ def chat_reply(answer: Any, *, takes_calls: bool = False) -> Reply:
     if not text.strip() or is_thought_alone(text):
         kind = AnswerCut if reason.lower() in CUT_ENDS else NoAnswer
         raise kind(_why_empty(message, reason), finish_reason=reason or None)
-    return Reply(text, *token_counts(answer), reason or None)
+    return Reply(text, *token_counts(answer), reason or None, cached_tokens(answer))
 
 
 def told_text(answer: Any) -> str:
@@ -163,9 +163,31 @@ def error_object(holder: Any) -> str:
 
 
 def token_counts(answer: Any) -> tuple[int | None, int | None]:
-    """Tokens read and written, as an answer tells them; NoAnswer for counts that cannot be."""
+    """Tokens read and written, as an answer tells them; NoAnswer for counts that cannot be.
+
+    Cached tokens are of those read and reasoning tokens of those written, also where a service tells them beside these.
+    """
     usage = answer.get("usage") if isinstance(answer, Mapping) else None
-    return token_count(usage, "prompt_tokens"), token_count(usage, "completion_tokens")
+    read, written = token_count(usage, "prompt_tokens"), token_count(usage, "completion_tokens")
+    if usage is None or read is None or written is None:
+        return read, written
+    cached = cached_tokens(answer)
+    thought = token_count(usage.get("completion_tokens_details"), "reasoning_tokens") or 0
+    beside = (token_count(usage, "total_tokens") or 0) - read - written
+    if thought and (thought > written or beside >= thought):
+        written, beside = written + thought, beside - thought
+    return read + (cached if cached > read or (cached and beside >= cached) else 0), written
+
+
+def cached_tokens(answer: Any) -> int:
+    """How many of the tokens read the provider had in its own cache, at a lower price."""
+    usage = answer.get("usage") if isinstance(answer, Mapping) else None
+    details = usage.get("prompt_tokens_details") if isinstance(usage, Mapping) else None
+    told = (
+        token_count(details, "cached_tokens"), token_count(usage, "cache_read_input_tokens"),
+        token_count(usage, "prompt_cache_hit_tokens"),
+    )  # fmt: skip
+    return next((count for count in told if count), 0)
 
 
 def token_count(usage: Any, name: str) -> int | None:

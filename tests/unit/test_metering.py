@@ -98,13 +98,20 @@ def test_a_call_that_failed_gives_back_what_was_set_aside():
 
 @pytest.mark.parametrize(
     ("cost", "price"),
-    [(None, None), (5e-7, Price(5e-7, 0.0)), ((5e-7, 1e-6), Price(5e-7, 1e-6)), ([1, 2], Price(1, 2)), (0, Price(0))],
+    [
+        (None, None),
+        (5e-7, Price(5e-7, 0.0)),
+        ((5e-7, 1e-6), Price(5e-7, 1e-6)),
+        ([1, 2], Price(1, 2)),
+        (0, Price(0)),
+        ((2.0, 3.0, 0.5), Price(2.0, 3.0, 0.5)),
+    ],
 )
 def test_a_price_is_a_pair_or_one_number_for_input(cost, price):
     assert price_of(cost) == price
 
 
-@pytest.mark.parametrize("cost", [-1, (1,), (1, 2, 3), ("1", 2), True, (float("nan"), 1), float("inf"), {"in": 1}])
+@pytest.mark.parametrize("cost", [-1, (1,), (1, 2, 3, 4), ("1", 2), True, (float("nan"), 1), float("inf"), {"in": 1}])
 def test_what_is_no_price_is_refused_at_construction(cost):
     with pytest.raises(ConfigError, match="cost is US dollars a token"):
         recorder(cost=cost)

@@ -6,10 +6,18 @@ import json
 
 import pytest
 
-from pinnacle import AnswerCut, ConfigError, NoAnswer
+from pinnacle import AnswerCut, ConfigError, NoAnswer, Price
 from pinnacle.llm.http import HttpError
 from pinnacle.llm.requests import as_reply
-from pinnacle.llm.verdict import Unreadable, Verdict, chat_reply, refused_parameter, token_counts, verdict_on
+from pinnacle.llm.verdict import (
+    Unreadable,
+    Verdict,
+    cached_tokens,
+    chat_reply,
+    refused_parameter,
+    token_counts,
+    verdict_on,
+)
 
 
 def refusal(status, body=None, **fields):
@@ -176,6 +184,29 @@ def test_without_text_at_the_limit_of_tokens_asking_again_helps_nothing():
 @pytest.mark.parametrize("usage", [{}, None, [], {"prompt_tokens": None}, {"prompt_tokens": "7"}])
 def test_counts_that_are_not_told_are_unknown(usage):
     assert token_counts({"usage": usage}) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("told", "counts", "cached"),
+    [
+        ({"total_tokens": 120, "completion_tokens_details": {"reasoning_tokens": 15}}, (100, 20), 0),
+        ({"total_tokens": 135, "completion_tokens_details": {"reasoning_tokens": 15}}, (100, 35), 0),
+        ({"completion_tokens_details": {"reasoning_tokens": 50}}, (100, 70), 0),
+        ({"total_tokens": 120, "prompt_tokens_details": {"cached_tokens": 90}}, (100, 20), 90),
+        ({"total_tokens": 210, "cache_read_input_tokens": 90}, (190, 20), 90),
+        ({"cache_read_input_tokens": 500}, (600, 20), 500),
+        ({"prompt_cache_hit_tokens": 64, "total_tokens": 120}, (100, 20), 64),
+        ({"total_tokens": 120, "completion_tokens_details": None, "prompt_tokens_details": None}, (100, 20), 0),
+    ],
+)
+def test_cached_and_reasoning_tokens_are_counted_once_wherever_they_are_told(told, counts, cached):
+    answer = {"usage": {"prompt_tokens": 100, "completion_tokens": 20, **told}}
+    assert (token_counts(answer), cached_tokens(answer)) == (counts, cached)
+
+
+def test_cached_tokens_cost_less():
+    assert Price(2.0, 10.0, 0.5).of(100, 3, 40) == 60 * 2.0 + 40 * 0.5 + 30.0
+    assert Price(2.0, 10.0).of(100, 3, 40) == 230.0
 
 
 def test_counts_of_the_users_own_function_are_within_reason_too():

@@ -140,7 +140,7 @@ class OpenAI(OpenAIService, BaseLLMAPI):
         if line.status >= 400:
             told = error_object(line.body) or line.error or f"HTTP {line.status}"
             refusal = HttpError(line.status, told, {}, line.body)
-            if verdict_on(refusal, has_served=True) in (Verdict.THROTTLED, Verdict.OUTAGE):
+            if verdict_on(refusal, has_served=True) in (Verdict.THROTTLED, Verdict.OUTAGE, Verdict.ACCOUNT):
                 raise ProviderUnavailable(f"{label}: {told}")
             raise ProviderRefused(f"{label}: {told}", status=line.status) from refusal
         if line.error is not None:
