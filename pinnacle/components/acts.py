@@ -187,7 +187,13 @@ class Acts(ast.NodeVisitor):
         self.generic_visit(node)
 
     visit_AsyncFor = visit_For  # noqa: N815
-    visit_comprehension = visit_For
+
+    def visit_comprehension(self, node: ast.comprehension) -> None:
+        """Its variables are its own, and none of the module's."""
+        self._alias(node.target, node.iter)
+        own = (ast.Name, ast.Tuple, ast.List, ast.Starred)
+        parts = [each for each in ast.walk(node.target) if not isinstance(each, (*own, ast.expr_context))]
+        self.visit_all([node.iter, *node.ifs, *parts])
 
     def visit_withitem(self, node: ast.withitem) -> None:
         if node.optional_vars is not None:

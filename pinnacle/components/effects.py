@@ -35,9 +35,23 @@ class Effects:
             except RecursionError:  # nested too deeply to be told
                 reached = {EVERYTHING}
             for name in reached - own:
-                if name in self.names.definitions or name not in BUILTINS:
+                if self._is_of_module(name):
                     found[name].append(statement)
         return found
+
+    def _is_of_module(self, name: str) -> bool:
+        """Whether the module has a name, and it is not one of a function's own."""
+        if name in self.names.definitions or name == EVERYTHING:
+            return True
+        return name in self._bound_otherwise or (bool(self.star_imports) and name not in BUILTINS)
+
+    @functools.cached_property
+    def _bound_otherwise(self) -> set[str]:
+        """The names that the module binds by no statement of its own: in an expression, or by ``global``."""
+        nodes = [each for statement in self._statements for each in ast.walk(statement.node)]
+        walrus = {each.target.id for each in nodes if isinstance(each, ast.NamedExpr)}
+        captured = {each.name for each in nodes if isinstance(each, (ast.MatchAs, ast.MatchStar)) and each.name}
+        return walrus | captured | {name for each in nodes if isinstance(each, ast.Global) for name in each.names}
 
     @functools.cached_property
     def star_imports(self) -> list[Statement]:

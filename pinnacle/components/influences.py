@@ -122,7 +122,10 @@ class Influences:
         if any(_reads_documents(tree) for _, _, tree in self._code):
             modules = dict.fromkeys(module for module, _, _ in self._code)
             found = [ast.get_docstring(module.tree) for module in modules]
-            return [*found, *(_docstrings(each) for _, _, tree in self._code for each in ast.walk(tree))]
+            return [
+                *found,
+                *(text for _, _, tree in self._code for each in ast.walk(tree) for text in _docstrings(each)),
+            ]
         return [
             text for module, _, tree in self._code for each in ast.walk(tree)
             if _is_handed_on(each, module.effects.names) and (text := _docstrings(each))
