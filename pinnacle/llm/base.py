@@ -47,8 +47,9 @@ class BaseLLM(MeteredModel):
     A string gives a string, a list of strings a list in order; a list of message dicts is one
     dialog and gives one string. ``prompt_template``: text with ``{input}``, and optionally ``{context}`` and
     names of keywords. ``prompt_func``: a function of the input and of the keywords it names, whose
-    result goes into the template. ``examples``: (input, answer) pairs. Keywords that neither
-    names are sent to the model; ``inference_kwargs`` are sent with every call, and `predict`'s win.
+    result goes into the template. ``system_prompt`` goes before all, as a message of ``system_role``.
+    ``examples``: (input, answer) pairs. Keywords that neither names are sent to the model; ``inference_kwargs`` are
+    sent with every call, and `predict`'s win.
     ``output_schema`` (a Pydantic model, or a JSON Schema) or ``choices`` give the answer a form: an answer that
     does not fit is asked for again, ``max_reasks`` times. It may stand after thoughts (``<think>``), in a fence, or
     among prose, unless ``strict_answers=True`` wants it and nothing else. ``context_window``: tokens that prompt and
@@ -64,6 +65,7 @@ class BaseLLM(MeteredModel):
     prompt_template: str = "{input}"
     prompt_func: Callable[..., Any] | None = None
     system_prompt: str | None = None
+    system_role: Literal["system", "developer"] = "system"
     examples: Any = None
     inference_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
     output_schema: Any = None
@@ -380,6 +382,8 @@ def _check_fields(model: BaseLLM) -> None:
         raise ConfigError(f"inference_kwargs is a dict of keywords for the model, not {model.inference_kwargs!r}")
     if model.overflow not in ("cut", "error"):
         raise ConfigError(f"overflow= is 'cut' or 'error', not {model.overflow!r}")
+    if model.system_role not in ("system", "developer"):
+        raise ConfigError(f"system_role is 'system' or 'developer', not {model.system_role!r}")
     if not isinstance(model.strict_answers, bool):
         raise ConfigError(f"strict_answers is True or False, not {model.strict_answers!r}")
     if model.context_window is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import base64
 import json
 import weakref
 from collections.abc import AsyncIterator, Mapping
@@ -15,7 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pinnacle.base import forks, loop
 from pinnacle.base.distribution import with_extra
@@ -63,13 +64,14 @@ class HttpClient:
         connection.
         """
         data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
-        sent = merged({"content-type": "application/json"}, self.headers, headers or {})
+        way, own = self._way(url)
+        sent = merged({"content-type": "application/json"}, self.headers, headers or {}, own)
         options = {"params": asked} if (asked := {**self.query, **(query or {})}) else {}
         async with (
             _session() as session,
             session.post(
                 url, data=data, headers=sent, timeout=_timeout(self.connect_timeout_s), allow_redirects=False,
-                **options, **self._way(url),
+                **options, **way,
             ) as response,
         ):  # fmt: skip
             seen = {name.lower(): value for name, value in response.headers.items()}
@@ -77,15 +79,15 @@ class HttpClient:
                 raise _error(response.status, await _beginning(response, MAX_ERROR_BYTES), seen)
             return _json(await self._whole(response)), seen
 
-    def _way(self, url: str) -> dict[str, Any]:
-        """How connections to an address are made."""
+    def _way(self, url: str) -> tuple[dict[str, Any], dict[str, str]]:
+        """How connections to an address are made, and the headers that this takes."""
         scheme, proxy = urlsplit(url).scheme, self._proxies.get(url, "")
         if proxy == "":
             proxy = self._proxies[url] = proxy_of(url)
-        way: dict[str, Any] = {} if proxy is None else {"proxy": proxy}
+        way, own = ({}, {}) if proxy is None else _through(proxy, is_tunnel=scheme == "https")
         if scheme == "https" or (proxy or "").startswith("https://"):
             way["ssl"] = tls_context(self.ca_file, self.certificate)
-        return way
+        return way, own
 
     @cached_property
     def _proxies(self) -> dict[str, str | None]:
@@ -100,6 +102,17 @@ class HttpClient:
                 f"the answer is longer than {self.max_answer_bytes:,} bytes, unpacked; max_answer_bytes= allows more"
             )
         return raw
+
+
+def _through(proxy: str, *, is_tunnel: bool) -> tuple[dict[str, Any], dict[str, str]]:
+    """By a proxy: its user and password apart, for errors tell its address; and the headers where it is no tunnel."""
+    parts = urlsplit(proxy)
+    way: dict[str, Any] = {"proxy": parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()}
+    if parts.username is None:
+        return way, {}
+    user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    shown = {"Proxy-Authorization": f"Basic {base64.b64encode(user.encode()).decode()}"}
+    return ({**way, "proxy_headers": shown}, {}) if is_tunnel else (way, shown)
 
 
 def merged(*headers: Mapping[str, str]) -> dict[str, str]:

@@ -23,6 +23,7 @@ class Prompted(Counter, Protocol):
     prompt_template: str
     prompt_func: Callable[..., Any] | None
     system_prompt: str | None
+    system_role: Literal["system", "developer"]
     examples: Any
     inference_kwargs: dict[str, Any]
     overflow: Literal["cut", "error"]
@@ -142,7 +143,7 @@ def prompting(model: Prompted, *, is_told_by_schema: bool) -> Prompting:
     form = model.form
     return Prompting(
         Template(model.prompt_template), model.prompt_func, _names_of(model.prompt_func),
-        (*_system(model.system_prompt), *_shots(model.examples)),
+        (*_system(model.system_prompt, model.system_role), *_shots(model.examples)),
         form.instruction if form is not None and not is_told_by_schema else None,
         form.schema if form is not None and is_told_by_schema else None,
     )  # fmt: skip
@@ -224,10 +225,10 @@ def _names_of(function: Callable[..., Any] | None, *, required: bool = False) ->
     return frozenset(p.name for p in parameters[1:] if p.kind in named and (p.default is p.empty or not required))
 
 
-def _system(prompt: str | None) -> tuple[Message, ...]:
+def _system(prompt: str | None, role: str) -> tuple[Message, ...]:
     if prompt is not None and not isinstance(prompt, str):
         raise ConfigError(f"system_prompt is text, not {prompt!r}")
-    return ({"role": "system", "content": prompt},) if prompt else ()
+    return ({"role": role, "content": prompt},) if prompt else ()
 
 
 def _shots(examples: Any) -> tuple[Message, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import subprocess
 import threading
+import traceback
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -104,6 +105,14 @@ def test_requests_go_through_the_proxy_with_its_user_and_others_directly(monkeyp
         assert answer["choices"][0]["message"]["content"] == "by proxy"
         assert proxy.requests[0].headers["proxy-authorization"] == "Basic bWU6cHc="
         assert ask(server)["choices"][0]["message"]["content"] == "direct"
+
+
+def test_a_proxys_password_is_in_no_error(monkeypatch):
+    with FakeOpenAI() as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.root.replace("http://", "http://me:s%40cret0815@"))
+        with pytest.raises(Exception, match="404") as raised:
+            loop.run(HttpClient().post("https://llm.corp.example/v1", {}))
+    assert "cret0815" not in "".join(traceback.format_exception(raised.value)) + repr(raised.value)
 
 
 # -- certificates ------------------------------------------------------------------------------------------

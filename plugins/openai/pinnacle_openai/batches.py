@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,11 +70,11 @@ async def find(client: openai.AsyncOpenAI, token: str) -> str | None:
     return None
 
 
-async def fetch(client: openai.AsyncOpenAI, batch_id: str) -> Results | None:
-    """What a batch brought; None while it is worked on."""
+async def fetch(client: openai.AsyncOpenAI, batch_id: str, most: int) -> Results | None:
+    """What a batch brought; None while it is worked on. A line of more than ``most`` bytes is not read."""
     try:
         batch = await client.batches.retrieve(batch_id)
-        lines = await _answers(client, batch)
+        lines = await _answers(client, batch, most)
     except openai.NotFoundError:
         return Results(failure="the provider has it no more")
     if batch.status in RUNNING:
@@ -87,14 +87,29 @@ async def fetch(client: openai.AsyncOpenAI, batch_id: str) -> Results | None:
     return Results(lines, "; ".join(filter(None, told)) or "the provider says no more than that it failed")
 
 
-async def _answers(client: openai.AsyncOpenAI, batch: Any) -> list[Line]:
+async def _answers(client: openai.AsyncOpenAI, batch: Any, most: int) -> list[Line]:
     """What is in the files of a batch that has ended; of a request that stands there more than once the last."""
     lines: dict[str, Line] = {}
     for file_id in filter(None, (batch.error_file_id, batch.output_file_id)) if batch.status not in RUNNING else ():
-        content = await client.files.content(file_id)
-        # Other line ends may stand within an answer, and bytes that are no UTF-8 are their own line's affair.
-        lines |= {line.name: line for line in map(_line, content.content.split(b"\n")) if line is not None}
+        async with client.files.with_streaming_response.content(file_id) as content:
+            texts = _split(content.iter_bytes(), most)
+            lines |= {line.name: line async for text in texts if (line := _line(text)) is not None}
     return list(lines.values())
+
+
+async def _split(pieces: AsyncIterator[bytes], most: int) -> AsyncIterator[bytes]:
+    """The lines of a file, and of one that is too long its beginning, which says whose it is.
+
+    Other line ends may stand within an answer, and bytes that are no UTF-8 are their own line's affair.
+    """
+    begun = bytearray()
+    async for piece in pieces:
+        first, *others = piece.split(b"\n")
+        begun += first[: max(0, most - len(begun))]
+        for text in others:
+            yield bytes(begun)
+            begun = bytearray(text[:most])
+    yield bytes(begun)
 
 
 def _asked(batch: Any) -> bool:

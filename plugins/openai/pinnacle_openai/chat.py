@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
@@ -38,7 +39,7 @@ from pinnacle_openai.settings import split
 
 T = TypeVar("T")
 
-BATCH_RETRIES = 4
+BATCH_RETRIES, BATCH_LIMIT_S = 4, 3600.0
 ENGINE_WORDS = frozenset({"messages", "model", "stream", "stream_options"})
 
 
@@ -111,7 +112,7 @@ class OpenAI(OpenAIService, BaseLLMAPI):
 
     def fetch_batch(self, batch: str) -> BatchAnswers | None:
         """The answers of a batch; an answer that does not fit its form is that row's error, and not asked for again."""
-        found = run_coroutine(self._with_client(lambda client: batches.fetch(client, batch)))
+        found = run_coroutine(self._with_client(lambda client: batches.fetch(client, batch, self.max_answer_bytes)))
         if found is None:
             return None
         outputs: dict[str, Any] = {}
@@ -156,8 +157,11 @@ class OpenAI(OpenAIService, BaseLLMAPI):
     async def _with_client(self, use: Callable[[openai.AsyncOpenAI], Awaitable[T]]) -> T:
         """What ``use`` makes of the library's client, which tries again by itself; its errors as pinnacle's."""
         try:
-            async with self.files_client(max_retries=BATCH_RETRIES) as client:
+            async with asyncio.timeout(BATCH_LIMIT_S), self.files_client(max_retries=BATCH_RETRIES) as client:
                 return await use(client)
+        except TimeoutError as error:
+            told = f"model {self.identifier!r}: no end of a request about a batch after {BATCH_LIMIT_S:g} s"
+            raise ProviderUnavailable(told) from error
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
             raise self.hidden(AccountRefused(f"model {self.identifier!r}: {error}")) from self.hidden(error)
         except (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError) as error:
@@ -197,7 +201,7 @@ class OpenAI(OpenAIService, BaseLLMAPI):
 
     def _told_in_words(self, request: Request) -> list[dict[str, Any]]:
         instruction = self.form.instruction if self.form is not None else ""
-        return [*request.messages, {"role": "system", "content": instruction}]
+        return [*request.messages, {"role": self.system_role, "content": instruction}]
 
 
 def _refuse_engine_words(names: Iterable[str]) -> None:

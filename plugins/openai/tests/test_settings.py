@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 
 import openai as library
 import pytest
 import sqlalchemy as sa
+from pinnacle_openai import chat
 
-from pinnacle import AccountRefused, ConfigError, ProviderRefused, pinnacle
+from pinnacle import AccountRefused, ConfigError, ProviderRefused, ProviderUnavailable, pinnacle
 from pinnacle.base import loop
 from pinnacle.ext.llm import OpenAI, OpenAIEmbedding
 from pinnacle.testing import FakeOpenAI, Refuse
+from pinnacle.testing.answers import question
 
 TOKEN = "tok-4711-very-secret-0815"
 VERSION = "2024-10-21"
@@ -222,6 +225,25 @@ def test_the_librarys_client_for_batches_follows_none_and_trusts_the_same_files(
         at(server, ca_file=str(tmp_path / "none")).files_client(max_retries=0)
 
 
+# -- what is read of batches -------------------------------------------------------------------------------
+
+
+def test_a_line_of_a_batch_that_is_too_long_costs_its_row_alone():
+    with FakeOpenAI(lambda request: "word " * 2_000 if question(request) == "long" else "ok") as server:
+        model = at(server, max_answer_bytes=4_000)
+        found = model.fetch_batch(model.submit_batch({"a": ("x", {}), "b": ("long", {}), "c": ("y", {})}, "token"))
+    assert found.outputs == {"a": "ok", "c": "ok"}
+    assert "cannot be read" in str(found.errors["b"])
+
+
+def test_a_request_about_a_batch_ends_in_time(monkeypatch):
+    monkeypatch.setattr(chat, "BATCH_LIMIT_S", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        model = OpenAI(base_url=f"http://127.0.0.1:{silent.getsockname()[1]}/v1", api_key="any", timeout_s=3600)
+        with pytest.raises(ProviderUnavailable, match="no end of a request about a batch"):
+            model.find_batch("token")
+
+
 # -- Azure -------------------------------------------------------------------------------------------------
 
 DEPLOYED = "/openai/deployments/my%20gpt"
@@ -331,5 +353,7 @@ def test_what_the_caller_says_of_tokens_and_roles_is_sent_as_it_is(server):
     dialog = [{"role": "developer", "content": "Be brief"}, {"role": "user", "content": "abc"}]
     assert at(server, model_name="o3").predict(dialog, max_completion_tokens=5) == "cba"
     assert last(server).body == {"model": "o3", "messages": dialog, "max_completion_tokens": 5}
-    asyncio.run(at(server).apredict(dialog))
+    asyncio.run(at(server, system_prompt="Be brief", system_role="developer").apredict("abc"))
     assert last(server).body["messages"] == dialog
+    with pytest.raises(ConfigError, match="system_role is 'system' or 'developer'"):
+        at(server, system_role="user")
