@@ -169,6 +169,7 @@ class Computation:
         for page, alike in held.rows_alike(position):
             page.left.add(alike)
             self._scope.later.append(page.page.keys[alike])
+            self._scope.unanswered.add(page.page.keys[alike])
 
     def _provider_answers(self) -> bool:
         """Whether an input that was answered before is answered now; asked for a while: it may have to wait."""

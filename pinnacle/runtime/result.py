@@ -15,9 +15,9 @@ class PredictResult:
     output now, ``empty`` of them NULL without a call because an input is NULL;
     ``failed`` were set aside with their error this time, and ``set_aside`` an
     earlier time; ``changed`` were edited, deleted or locked by others meanwhile and are
-    left to the next time; ``pending`` were read and not asked for, because the budget was
-    reached (``budget_reached``), or wait for a batch of the provider. ``cut`` answers ended at the limit of tokens, and
-    were stored because of ``on_length="keep"``.
+    left to the next time, as are ``unanswered`` ones, which met no answer of the provider;
+    ``pending`` were read and not asked for, because the budget was reached (``budget_reached``), or wait for a batch of
+    the provider. ``cut`` answers ended at the limit of tokens, and were stored because of ``on_length="keep"``.
     ``computed`` inputs went to the model in ``calls`` calls (a batch is one call; retries
     count); ``deduplicated`` rows shared another row's output, ``cached`` inputs were
     answered and paid for before. ``requests``, tokens and ``cost`` (US dollars) are what
@@ -34,6 +34,7 @@ class PredictResult:
     failed: int = 0
     set_aside: int = 0
     changed: int = 0
+    unanswered: int = 0
     computed: int = 0
     calls: int = 0
     deduplicated: int = 0
@@ -64,7 +65,7 @@ class PredictResult:
     @property
     def skipped(self) -> int:
         """Rows read and left as they were."""
-        return self.fresh + self.set_aside + self.changed
+        return self.fresh + self.set_aside + self.changed + self.unanswered
 
     def __str__(self) -> str:
         if self.dry_run:
@@ -80,7 +81,8 @@ class PredictResult:
                 (self.empty, "with NULL input"), (self.deduplicated, "shared another row's output"),
                 (self.cached, "answered before"),
                 (self.failed, "failed (see db.errors())"), (self.set_aside, "set aside earlier (see db.errors())"),
-                (self.changed, "changed meanwhile"), (self.cut, "cut at the limit of tokens"),
+                (self.changed, "changed meanwhile"), (self.unanswered, "without an answer of the provider"),
+                (self.cut, "cut at the limit of tokens"),
                 (self.pending, "not asked for: the budget was reached" if self.budget_reached else "on their way"),
             )
             if count

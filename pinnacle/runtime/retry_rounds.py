@@ -45,7 +45,7 @@ class RetryRounds:
             if has_moved or self._waits_for_others or not self._computation.is_over:
                 quiet_since = time.monotonic()
             elif time.monotonic() - quiet_since > PATIENCE_S:
-                result.changed += len(self._scope.later)
+                self._scope.leave()
                 return
             pause_s = FIRST_PAUSE_S if has_moved else min(LONGEST_PAUSE_S, pause_s * 2)
             if not self._rest(pause_s):

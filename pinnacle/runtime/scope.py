@@ -20,7 +20,8 @@ from pinnacle.runtime.writer import WriterThread
 class Scope:
     """A model over a target, and how; the counts, the writer's thread and what is remembered meanwhile.
 
-    ``later``: keys of rows that are not done, to come back to. Both threads add to it.
+    ``later``: keys of rows that are not done, to come back to. Both threads add to it. ``unanswered``: those of them
+    that met no answer of the provider.
     """
 
     model: Model
@@ -34,6 +35,7 @@ class Scope:
     thread: WriterThread = field(default_factory=WriterThread)
     memory: OutputMemory = field(default_factory=OutputMemory)
     later: list[Key] = field(default_factory=list)
+    unanswered: set[Key] = field(default_factory=set)
 
     @classmethod
     def of(
@@ -63,4 +65,11 @@ class Scope:
         """The keys to come back to, once; for when no write is queued."""
         keys = list(self.later)
         self.later.clear()
+        self.unanswered.clear()
         return keys
+
+    def leave(self) -> None:
+        """Count what is not done as what it is, and leave it to the next prediction."""
+        unanswered = len(self.unanswered.intersection(self.later))
+        self.result.unanswered += unanswered
+        self.result.changed += len(self.later) - unanswered
