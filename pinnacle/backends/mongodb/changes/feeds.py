@@ -10,11 +10,13 @@ between leaves rows to be looked at once more.
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 from pinnacle.backends.mongodb.changes.backlogs import is_sweep_due
+from pinnacle.backends.mongodb.changes.few_rows import FewRows
 from pinnacle.backends.mongodb.changes.listener_registry import LISTENERS, ListenerRegistry
 from pinnacle.backends.mongodb.changes.queue import WorkQueue
 from pinnacle.backends.mongodb.changes.reader import ChangeReader
@@ -24,7 +26,10 @@ from pinnacle.backends.mongodb.wire.keys import key_identity
 from pinnacle.base.errors import ConfigError
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.listeners import Claim, Taken, Watch
-from pinnacle.base.rows import Key, OutputBatch
+from pinnacle.base.rows import Key, OutputBatch, Page
+
+LOOK_S = 1.0
+"""How often all that waits is looked at, while rows come one by one."""
 
 
 def check_watch(watch: Watch) -> None:
@@ -147,18 +152,42 @@ class StreamFeed(MongoFeed):
         self, target: MongoTarget, listeners: ListenerRegistry, reads: Sequence[str], reader: ChangeReader
     ) -> None:
         super().__init__(target, listeners, reads)
-        self._reader = reader
+        self._reader, self._few_rows = reader, FewRows(target)
+        self._looked_at = float("-inf")
 
     def install(self) -> None:
         super().install()
         self._reader.forget_routes()
 
     def fold(self) -> int:
-        return self._reader.fold(self.number)
+        """What was at hand is claimed with all else."""
+        folded = self._reader.fold(self.number)
+        self._reader.at_hand(self.number)
+        return folded
+
+    def take(self, owner: str, limit: int, ttl_s: float, version: int) -> Taken:
+        """By the short way where rows are at hand; now and then all that waits is looked at nonetheless."""
+        if time.monotonic() - self._looked_at < LOOK_S:
+            rows = self._reader.at_hand(self.number)
+            found = self._take_few(owner, rows, ttl_s, version) if 0 < len(rows) <= limit else None
+            if found is not None:
+                return Taken(folded=len(rows), claim=found[0], page=found[1])
+        self._looked_at = time.monotonic()
+        return super().take(owner, limit, ttl_s, version)
 
     def claim(self, owner: str, limit: int, ttl_s: float) -> Claim:
         self.target.tell_of_writes(self._reader.own_writes)
         return super().claim(owner, limit, ttl_s)
+
+    def finish(self, claim: Claim, done: Sequence[int], deferred: Sequence[int], kept: Sequence[int] = ()) -> None:
+        self._reader.note_done(self.number, [claim.places[i] for i in done])
+        super().finish(claim, done, deferred, kept)
+
+    def _take_few(
+        self, owner: str, rows: Sequence[tuple[Key, int]], ttl_s: float, version: int
+    ) -> tuple[Claim, Page] | None:
+        self.target.tell_of_writes(self._reader.own_writes)
+        return self._few_rows.take(owner, rows, ttl_s, version)
 
 
 class SweptFeed(MongoFeed):

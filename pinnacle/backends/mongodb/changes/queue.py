@@ -31,6 +31,9 @@ def work_table(output: int) -> str:
     return f"{WORK_PREFIX}{output}"
 
 
+WorkDocument = dict[str, Any]
+
+
 @dataclass
 class WorkQueue:
     """The rows that wait for one listener."""
@@ -56,17 +59,31 @@ class WorkQueue:
         """Queue rows, each with a new revision; durable when it returns. Nothing where the listener is gone."""
         distinct = list({key_identity(key): key for key in keys}.values())
         for part in _parts(distinct):
-            first = self.listeners.next_revisions(self.output, len(part))
-            if first is None:
-                return
-            now = time.time()
-            documents = [
-                {"_id": key, "s": Int64(first + i), "r": Int64(first + i), "at": now} for i, key in enumerate(part)
-            ]
-            # An update that inserts looks for its place among all that was deleted lately: it comes second.
-            waiting = self.wire.insert_missing(self.table, documents)
-            if waiting:
-                self.wire.update(self.table, [self._revised(documents[position]) for position in waiting])
+            self._put(part, durable=True)
+
+    def add_few(self, keys: Sequence[Key]) -> list[WorkDocument]:
+        """The same, durable once it is confirmed: the documents of those that did not wait already."""
+        return self._put(list({key_identity(key): key for key in keys}.values()), durable=False)
+
+    def confirm(self, documents: Sequence[WorkDocument]) -> None:
+        """Have documents be durable that were put in just now. One that went with a server is put in again, and so is
+        one that was taken out meanwhile, which is looked at once more."""
+        self.wire.insert_missing(self.table, documents)
+
+    def _put(self, keys: Sequence[Key], *, durable: bool) -> list[WorkDocument]:
+        first = self.listeners.next_revisions(self.output, len(keys))
+        if first is None:
+            return []
+        now = time.time()
+        documents = [
+            {"_id": key, "s": Int64(first + i), "r": Int64(first + i), "at": now} for i, key in enumerate(keys)
+        ]
+        # An update that inserts looks for its place among all that was deleted lately: it comes second.
+        waiting = self.wire.insert_missing(self.table, documents, durable=durable)
+        if waiting:
+            self.wire.update(self.table, [self._revised(documents[position]) for position in waiting])
+        known = set(waiting)
+        return [document for i, document in enumerate(documents) if i not in known]
 
     @staticmethod
     def _revised(document: dict[str, Any]) -> Update:

@@ -21,7 +21,7 @@ from typing import Any
 from bson.timestamp import Timestamp
 
 from pinnacle.backends.mongodb.changes.listener_registry import ListenerRegistry
-from pinnacle.backends.mongodb.changes.queue import WorkQueue
+from pinnacle.backends.mongodb.changes.queue import WorkDocument, WorkQueue
 from pinnacle.backends.mongodb.changes.routes import Route, Routes, Touch
 from pinnacle.backends.mongodb.target.canonical_rows import rows_of
 from pinnacle.backends.mongodb.target.output_registry import OutputRegistry, state_table
@@ -49,6 +49,10 @@ ROUTES_S = 1.0
 OWN_WRITES, REST_S = 50, 0.25
 """After this many events of outputs alone, which are ours as a rule, the next are let gather: one look serves many."""
 SAVE_S, IDLE_SAVE_S = 0.05, 1.0
+WAITS_FOR_WORK = 3
+"""So many times as long the position is not saved while rows are worked on that are not durable as work."""
+FEW_ROWS = 100
+"""So many rows of work are at hand at most, and are worked off before they are durable."""
 
 
 @dataclass
@@ -76,8 +80,10 @@ class ChangeReader:
         self._routes = Routes(())
         self._routed_at = self._tried_at = self._saved_at = float("-inf")
         self._folded: dict[int, int] = {}
+        self._at_hand: dict[int, list[tuple[Key, int]] | None] = {}
+        self._unconfirmed: dict[int, dict[int, WorkDocument]] = {}
         self._unsaved = 0
-        self._has_read = self._has_news = False
+        self._has_read = self._has_news = self._is_idle = False
         self._rests_until = 0.0
 
         forks.renew_in_child(self._renew)
@@ -101,10 +107,28 @@ class ChangeReader:
         with self._counting:
             return self._folded.pop(output, 0) or int(was_more)
 
+    def at_hand(self, output: int) -> Sequence[tuple[Key, int]]:
+        """Rows that were put into the work of an output since this was asked last, with their places; none where these
+        are many, or rows that waited already changed again."""
+        with self._counting:
+            rows = self._at_hand.pop(output, None) or []
+            if rows:
+                self._folded.pop(output, None)
+        return rows
+
+    def note_done(self, output: int, places: Sequence[int]) -> None:
+        """Rows of work have been done, durably, and need not be durable as work any more."""
+        with self._counting:
+            documents = self._unconfirmed.get(output, {})
+            for place in places:
+                documents.pop(place, None)
+
     def listen(self, wait_s: float) -> bool | None:
-        """Wait for events and turn them into work; whether there were any, None where another process reads."""
+        """Wait for events and turn them into work; whether there may be any, None where another process reads."""
         with self._turn:
-            return self._pump(max(1, int(wait_s * 1000)))
+            self._is_idle = False
+            was_told = self._pump(max(1, int(wait_s * 1000)))
+            return was_told and not self._is_idle
 
     def folds(self) -> int:
         """How often any process turned events into work."""
@@ -149,7 +173,11 @@ class ChangeReader:
             self._close_stream()
             raise
 
-    def _read_batch(self, wait_ms: int) -> bool:
+    def _read_batch(self, wait_ms: int) -> bool | None:
+        pause_s = SAVE_S * (WAITS_FOR_WORK if self._has_unconfirmed() else 1) if self._has_news else IDLE_SAVE_S
+        is_due = time.monotonic() - self._saved_at > pause_s
+        if self._stream is not None and is_due and not self._keep():  # whoever was told is at work meanwhile
+            return None
         if self._stream is None or time.monotonic() - self._routed_at > ROUTES_S:
             self._find_routes()
         if self._stream is None:
@@ -159,15 +187,14 @@ class ChangeReader:
         if batch.events:
             folds = self._unsaved
             self._fold(batch.events)
-            if folds == self._unsaved and len(batch.events) >= OWN_WRITES:
+            self._is_idle = folds == self._unsaved
+            if self._is_idle and len(batch.events) >= OWN_WRITES:
                 self._rests_until = time.monotonic() + REST_S
         else:
             self._passed = batch.position
         self._position = batch.position
         self._has_news |= self._has_read or bool(batch.events)
         self._has_read = bool(batch.events)
-        if time.monotonic() - self._saved_at > (SAVE_S if self._has_news else IDLE_SAVE_S):
-            self._keep()
         return self._has_read
 
     def _fold(self, events: Sequence[Mapping[str, Any]]) -> None:
@@ -214,11 +241,39 @@ class ChangeReader:
         unsure = [key for identity, key in keys.to_check.items() if identity not in keys.of_work]
         todo = [*keys.of_work.values(), *(self._stale(route, unsure) if unsure else ())]
         if todo:
-            WorkQueue(self._wire, self._listeners, route.output).add(todo)
+            queue = WorkQueue(self._wire, self._listeners, route.output)
+            if len(todo) <= FEW_ROWS:
+                new = queue.add_few(todo)
+                self._hand_over(route.output, new, is_all=len(new) == len(todo))
+            else:
+                queue.add(todo)
+                self._hand_over(route.output, (), is_all=False)
             failpoint("in-fold")
             self._unsaved += 1
             with self._counting:
                 self._folded[route.output] = self._folded.get(route.output, 0) + len(todo)
+
+    def _hand_over(self, output: int, new: Sequence[WorkDocument], *, is_all: bool) -> None:
+        with self._counting:
+            self._unconfirmed.setdefault(output, {}).update({int(document["s"]): document for document in new})
+            known = self._at_hand.setdefault(output, [])
+            is_few = known is not None and is_all and len(known) + len(new) <= FEW_ROWS
+            rows = [(document["_id"], int(document["s"])) for document in new]
+            self._at_hand[output] = [*(known or ()), *rows] if is_few else None
+
+    def _has_unconfirmed(self) -> bool:
+        with self._counting:
+            return any(self._unconfirmed.values())
+
+    def _confirm(self) -> None:
+        """Have the work be durable that was put in and is not done: who works it off need not wait for that, only the
+        position. Else a server that goes could take it along, and the position not."""
+        with self._counting:
+            waiting = {output: list(documents.values()) for output, documents in self._unconfirmed.items()}
+        for output, documents in waiting.items():
+            if documents:
+                WorkQueue(self._wire, self._listeners, output).confirm(documents)
+            self.note_done(output, [int(document["s"]) for document in documents])
 
     def _stale(self, route: Route, keys: Sequence[Key]) -> Iterable[Key]:
         """Of rows whose output was written, those that are not fresh: written by others, or in other hands still."""
@@ -303,6 +358,7 @@ class ChangeReader:
 
     def _save(self, owner: str | None = "") -> bool:
         """Record the position and renew the lease; False when another process has taken it over."""
+        self._confirm()
         values = {
             "position": self._position, "covered": self._covered, "expires": self._expiry(), "passed": self._passed,
             "owner": this_process() if owner == "" else owner,
@@ -312,15 +368,19 @@ class ChangeReader:
         self._unsaved, self._has_news = 0, False
         return self._readers.update_one({"_id": THE_READER, "epoch": self._epoch}, change)
 
-    def _keep(self) -> None:
-        if not self._save():
+    def _keep(self) -> bool:
+        is_ours = self._save()
+        if not is_ours:
             log.info("another process reads the changes now")
             self._let_go()
+        return is_ours
 
     def _let_go(self) -> None:
         self._close_stream()
         self.own_writes.begin_era(is_reading=False)
         self._epoch = None
+        with self._counting:
+            self._unconfirmed.clear()
 
     def _expiry(self) -> Any:
         return self._clock.now() + timedelta(seconds=TTL_S)

@@ -89,6 +89,12 @@ class Leases:
             failpoint("in-claim")
         return lease
 
+    def lease_ahead(self, owner: str, keys: Sequence[Key], ttl_s: float) -> str:
+        """Lease keys without a look at who else holds them, which is to follow; the lease."""
+        lease = uuid.uuid4().hex
+        self._insert(lease, owner, keys, ttl_s)
+        return lease
+
     def release_work(self, lease: str, kept: Sequence[Any] = ()) -> None:
         """Give up one lease, but for the keys that are ``kept``; counted first, as in `release`."""
         self._registry.update_one({"_id": self.output}, {"$inc": {"released": 1}})

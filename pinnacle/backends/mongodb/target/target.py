@@ -29,6 +29,7 @@ from pinnacle.backends.mongodb.wire.row_bytes import (
     stamp,
     without_output,
 )
+from pinnacle.backends.mongodb.wire.shape import Shape
 from pinnacle.backends.mongodb.wire.wire import Wire
 from pinnacle.base.errors import OutputTypeMismatch
 from pinnacle.base.failpoints import failpoint
@@ -67,6 +68,11 @@ class MongoTarget:
         return self._source
 
     @property
+    def shape(self) -> Shape:
+        """What its canonical rows are read from."""
+        return self._rows.shape
+
+    @property
     def wire(self) -> Wire:
         return self._wire
 
@@ -77,6 +83,11 @@ class MongoTarget:
     def tell_of_writes(self, own_writes: OwnWrites) -> None:
         """From now on only rows are written that are in the work; ``own_writes`` is told of them."""
         self._writer.own_writes = own_writes
+
+    def note_newest(self, at: float) -> None:
+        """Its version was the newest at this time of the monotonic clock: rows that are leased are written without
+        another look for a moment."""
+        self._writer.newest_at = at
 
     def check_all(self, values: Sequence[Any]) -> tuple[Sequence[Any], dict[int, OutputTypeMismatch]]:
         """Check a batch of model values: those to store, and the misfits by position."""
@@ -107,6 +118,14 @@ class MongoTarget:
         generation = self._leases.generation()
         rows = self._rows.at(keys, self._source.filter) if keys else []
         return self._page(rows, overwrite, generation, lambda _: self._recorded(keys))
+
+    def read_few(self, keys: Sequence[Key]) -> Page:
+        """`reread` of rows that are claimed."""
+        return self._page(self._rows.at(keys, self._source.filter), False, 0, lambda _: self._recorded(keys))
+
+    def page_of(self, rows: list[bytes], recorded: set[bytes]) -> Page:
+        """The page of claimed rows that were read already, with the fingerprints that are recorded of them."""
+        return self._page(rows, False, 0, lambda _: recorded)
 
     def claim(self, owner: str, page: Page, done: Sequence[str], ttl_s: float) -> tuple[str, Sequence[int], bool]:
         return self._leases.claim(owner, page.keys, page.generation, done, ttl_s)

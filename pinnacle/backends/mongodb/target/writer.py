@@ -9,6 +9,7 @@ server compares and writes in one step.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -30,6 +31,7 @@ from pinnacle.base.refusals import require_newest
 from pinnacle.base.rows import Failure, OutputBatch, OutputInfo
 
 MAX_ROWS = 4000
+JUST_NOW_S = 0.02
 MAX_CHUNK_BYTES = 8 * 1024 * 1024
 
 
@@ -44,6 +46,8 @@ class Writer:
         self._computed_by = stamp(info.version, info.parameters)
         self.own_writes: OwnWrites | None = None
         """Told of writes whose rows are in the work, where the stream is read in this process."""
+        self.newest_at = float("-inf")
+        """When this version was last seen to be the newest."""
 
     def prepare(self, batch: OutputBatch) -> OutputBatch:
         """The batch with its rows encoded and hashed."""
@@ -92,6 +96,8 @@ class Writer:
         return written
 
     def _require_newest(self) -> None:
+        if time.monotonic() - self.newest_at < JUST_NOW_S:
+            return
         registered = self._wire.collection(REGISTRY).find_one({"_id": self._info.id}, {"version": 1})
         require_newest(self._info, self._info.version, None if registered is None else int(registered["version"]))
 

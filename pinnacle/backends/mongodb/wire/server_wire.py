@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -53,6 +53,7 @@ class ServerWire:
     name: str = "mongodb"
     in_process: bool = False
     has_expressions: bool = True
+    _collections: dict[tuple[str, bool], StoredCollection] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self._reopen is not None:
@@ -61,6 +62,7 @@ class ServerWire:
     def _renew(self) -> None:
         forks.leave_to_parent(self._opened)
         self._opened = None
+        self._collections.clear()
 
     @property
     def _database(self) -> Any:
@@ -80,11 +82,14 @@ class ServerWire:
 
     def collection(self, table: str, *, durable: bool = True) -> StoredCollection:
         """A collection on the primary with acknowledged writes, whatever the user's URL asks for."""
-        acknowledged = WriteConcern(w="majority") if durable else WriteConcern(w=1, j=False)
-        found = self._database.get_collection(
-            table, self.codec, ReadPreference.PRIMARY, acknowledged, ReadConcern("local")
-        )
-        return StoredCollection(found, self.server, self.codec)
+        place = table, durable
+        if place not in self._collections:
+            acknowledged = WriteConcern(w="majority") if durable else WriteConcern(w=1, j=False)
+            found = self._database.get_collection(
+                table, self.codec, ReadPreference.PRIMARY, acknowledged, ReadConcern("local")
+            )
+            self._collections[place] = StoredCollection(found, self.server, self.codec)
+        return self._collections[place]
 
     def user_collection(self, table: str) -> StoredCollection:
         return StoredCollection(self._database[table], self.server)

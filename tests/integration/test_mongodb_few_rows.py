@@ -1,0 +1,107 @@
+"""The short way of few rows that the change stream of a real MongoDB told of just now."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pymongo
+import pytest
+
+from pinnacle.backends.mongodb import Collection
+from pinnacle.backends.open import open_backend
+from pinnacle.base.listeners import NOTHING, Watch
+from pinnacle.base.rows import Fields, OutputBatch, OutputSpec
+from pinnacle.base.settings import Settings
+from pinnacle.base.types import Text
+
+SPEC = OutputSpec(name="loud", type=Text(), model="shout", version=0, fields=Fields.of("body"))
+TTL_S, PATIENCE_S = 60.0, 60.0
+
+
+class Listened:
+    """A collection with an output and a listener's feed, in the process that reads the changes."""
+
+    def __init__(self, url: str, docs: Any, below: Any, select: Any) -> None:
+        below.migrate()
+        self.docs, self.below = docs, below
+        self.target = below.bind(below.resolve(select, SPEC.fields), SPEC)
+        self.number = self.target.info.id
+        below.listeners.register(self.number, "docs.loud", 0)
+        self.feed = below.feed(self.target, (), Watch())
+        self.feed.install()
+        self.wake = below.wake()
+        self.work = docs.database[f"pinnacle_work_{self.number}"]
+        assert self.take().claim == NOTHING  # from now on what is at hand is looked at alone, for a second
+
+    def insert(self, *rows: dict[str, Any]) -> None:
+        """Rows that the stream has told of."""
+        self.docs.insert_many(rows)
+        while self.work.count_documents({}) < len(rows):
+            assert self.wake.wait(PATIENCE_S, threading.Event())
+
+    def take(self, owner: str = "owner") -> Any:
+        return self.feed.take(owner, 10, TTL_S, 0)
+
+    def take_at_hand(self) -> Any:
+        """By the short way, also on a machine that took its time."""
+        self.feed._looked_at = float("inf")
+        return self.take()
+
+
+@pytest.fixture(params=[{}, {"lang": {"$ne": "de"}}], ids=["all", "some"])
+def listened(request, mongodb_url) -> Iterator[Listened]:
+    with pymongo.MongoClient[Any](mongodb_url) as client, closing(open_backend(mongodb_url, Settings())) as below:
+        docs = client.get_default_database().docs
+        found = Listened(mongodb_url, docs, below, Collection("docs").find(request.param))
+        yield found
+        found.wake.close()
+
+
+def test_rows_at_hand_are_claimed_and_read_at_once(listened):
+    listened.insert({"_id": 1, "body": "a"}, {"_id": 2, "body": "b"})
+    taken = listened.take_at_hand()
+    assert (taken.folded, sorted(taken.page.inputs), sorted(taken.claim.keys)) == (2, ["a", "b"], [1, 2])
+    assert listened.below.listeners.backlog(listened.number).in_flight == 2
+    page = taken.page
+    batch = OutputBatch(keys=page.keys, outputs=[text.upper() for text in page.inputs], witnesses=page.witnesses)
+    assert not listened.target.write(batch)
+    assert listened.target.reread([1, 2]).fresh == 2
+    listened.feed.finish(taken.claim, [0, 1], [])
+    assert listened.work.count_documents({}) == 0
+
+
+def test_rows_in_other_hands_are_not_claimed(listened):
+    listened.insert({"_id": 1, "body": "a"}, {"_id": 2, "body": "b"})
+    assert len(listened.feed.claim("another", 1, TTL_S).keys) == 1
+    taken = listened.take_at_hand()
+    assert (len(taken.claim.keys), taken.page) == (1, None)  # by the long way, what the other has left
+    assert listened.below.listeners.backlog(listened.number).in_flight == 2
+
+
+def test_rows_that_were_done_meanwhile_are_not_claimed(listened):
+    listened.insert({"_id": 1, "body": "a"}, {"_id": 2, "body": "b"})
+    first = listened.feed.claim("another", 1, TTL_S)
+    listened.feed.finish(first, [0], [])
+    taken = listened.take_at_hand()
+    assert [*first.keys, *taken.claim.keys] == [1, 2]
+    assert [*taken.page.keys] == [2]
+
+
+@pytest.mark.parametrize("change", [{"version": 1}, {"paused": "for a test"}])
+def test_a_listener_that_is_paused_or_of_another_version_takes_nothing(listened, change):
+    listened.insert({"_id": 1, "body": "a"})
+    listened.docs.database.pinnacle_listener.update_one({"_id": listened.number}, {"$set": change})
+    assert not listened.take_at_hand().is_current
+    assert listened.below.listeners.backlog(listened.number).in_flight == 0
+
+
+def test_work_that_went_with_a_server_is_put_in_again_before_the_position_is_saved(listened):
+    listened.insert({"_id": 1, "body": "a"}, {"_id": 2, "body": "b"}, {"_id": 3, "body": "c"})
+    taken = listened.take_at_hand()
+    listened.feed.finish(taken.claim, [taken.claim.keys.index(2)], [])
+    listened.work.delete_one({"_id": 3})  # as a rollback would
+    listened.wake.close()
+    assert sorted(document["_id"] for document in listened.work.find()) == [1, 3]
