@@ -183,12 +183,13 @@ class Listeners:
                 self._backend.listeners.request_sweep(output)
 
     def _parameters_of(self, record: ListenerRecord) -> str | None:
-        """What a listener's prediction is known by beside its inputs; None where its code is not in this process."""
+        """What a listener's prediction is known by beside its inputs; None where its code is not in this process, or a
+        newer version of its model has the output."""
         try:
             _, source, spec = self._stored(self._load(record))
-        except ComponentError:
+            return self._backend.bind(source, spec, create=False).info.parameters
+        except (ComponentError, Conflict):
             return None
-        return self._backend.bind(source, spec, create=False).info.parameters
 
     def to_retry(self, output: int) -> tuple[Listener, Target] | None:
         """The listener that keeps an output fresh, with the rows it selects; None where there is none."""
