@@ -203,7 +203,7 @@ class Database:
         request = PredictRequest(model, X, select, output, parameters, adopt)
         options = replace(options, parameters=parameters)
         if mode == "batch":
-            return self._predictor.predict_in_batches(request, options)
+            return self._predictor.predict_in_batches(request, options, progress)
         return self._predictor.predict(request, options, progress=progress, listen=listen)
 
     def estimate(

@@ -79,7 +79,11 @@ class BatchPrediction:
             with self._pages.leased(), scope.thread, scope.database:
                 for job in self._on_record():
                     self._collect(job)
+                written, failed = scope.result.written, scope.result.failed
                 self._submit()
+                # What was collected just now is read again there, and is no work of an earlier call.
+                scope.result.fresh = max(0, scope.result.fresh - written)
+                scope.result.set_aside = max(0, scope.result.set_aside - failed)
         finally:
             scope.account.bill()
             scope.result.spent(scope.account.meter.total)

@@ -97,7 +97,7 @@ class Keeper:
                 is_busy = self._step()
             except CancelledError:
                 break
-            except Exception as error:  # the unit of work: noted, verified, tried again after a rest
+            except BaseException as error:  # the unit of work: noted, verified, tried again after a rest
                 is_busy = False
                 self._fail(error)
             if self._rest_s:
@@ -272,7 +272,7 @@ class Keeper:
             self._backend.listeners.clear_error(record.output)
             self._has_failed = False
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         """A failure of the database or of ours: look whether the table is to blame, else rest and go on."""
         # A newer version that is just being added owns the output before the registry tells of it, and one that a
         # predict fills the output with before a listener that follows its model is moved to it.

@@ -137,14 +137,16 @@ class Predictor:
                 'with mode="batch" first, or pass overwrite=True to compute all rows now'
             )
 
-    def predict_in_batches(self, request: PredictRequest, options: PredictOptions) -> PredictResult:
+    def predict_in_batches(self, request: PredictRequest, options: PredictOptions, shown: bool | None) -> PredictResult:
         """Collect the provider's batches that are done, and submit what is not on its way."""
         check_arguments(request.model, Fields.of(request.X), request.parameters)
         if isinstance(request.output, Mapping):
             raise ConfigError('output= as a dict of fields does not go with mode="batch"; name one column')
         model, _, _, target = self._waiting(partial(self._opened, request, is_dry=False))
         settings = predict_settings(self._backend, self._settings, model, target)
-        return BatchPrediction(self._backend, model, target, options, settings).execute()
+        result = BatchPrediction(self._backend, model, target, options, settings).execute()
+        self._tell_failures(result, target.info.id, options, shown)
+        return result
 
     def _spread(
         self, request: PredictRequest, options: PredictOptions, *, progress: bool | None, listen: bool

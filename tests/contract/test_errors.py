@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from pinnacle import ModelError, OutputCountMismatch, model
+from pinnacle.runtime.listener_prediction import ListenerPrediction
 from tests.contract.documents import blank, create_docs, outputs
 from tests.contract.listening import add, values
 from tests.models import note, picky, picky_batch
@@ -248,6 +249,25 @@ def test_a_model_that_ends_the_process_has_failed_on_its_row(backend, db, style,
     }  # fmt: skip
     fine = {1: "A"} if is_listener else {1: "A", 5: "E"}
     assert {key: value for key, value in values(backend).items() if value} == fine
+
+
+@pytest.mark.anywhere
+def test_a_listener_goes_on_after_an_exception_of_any_class(backend, db, monkeypatch):
+    """As code of an output type's may raise it: the listener's thread does not end for it."""
+    create_docs(backend, *"ab")
+    raised, work = iter([SystemExit(3), GeneratorExit()]), ListenerPrediction.work
+
+    def once_ending(self, *arguments, **options):
+        if (error := next(raised, None)) is not None:
+            raise error
+        return work(self, *arguments, **options)
+
+    monkeypatch.setattr(ListenerPrediction, "work", once_ending)
+    add(backend, db)
+    db.listen()
+    db.drain()
+    assert values(backend) == {1: "A", 2: "B"}
+    assert next(raised, None) is None
 
 
 class Unprintable(Exception):

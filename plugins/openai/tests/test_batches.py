@@ -84,6 +84,7 @@ def test_rows_are_submitted_then_collected(server, engine, db):
     insert(engine, "one", "two", None, "one")
     first, *_, last = until_collected(server, db)
     assert (first.pending, first.written, first.empty) == (3, 1, 1)
+    assert (last.read, last.written, last.fresh) == (4, 3, 1)
     assert said(engine) == {1: "ONE", 2: "TWO", 3: None, 4: "ONE"}
     assert (last.written, len(batches_made(server)), chat_calls(server)) == (3, 1, [])
     again = run(server, db)
@@ -108,7 +109,8 @@ def test_another_process_collects_what_was_submitted(server, engine, db):
 
 def test_errors_are_the_rows_own(server, engine, db):
     insert(engine, "one", "bad", "two")
-    until_collected(server, db)
+    last = until_collected(server, db)[-1]
+    assert (last.failed, last.set_aside) == (1, 0)
     assert said(engine) == {1: "ONE", 2: None, 3: "TWO"}
     (error,) = db.errors()
     assert (error.key, error.error) == (2, "ProviderRefused")
@@ -279,6 +281,9 @@ def test_an_error_that_is_raised_is_raised_when_all_is_kept(server, engine, db):
         until_collected(server, db, on_error="raise")
     assert said(engine) == {1: None, 2: "ONE", 3: "TWO"}
     assert (db.usage()[0].input_tokens, [error.key for error in db.errors()]) == (2, [1])
+    with pytest.raises(pinnacle.ModelError, match="1 row was set aside"):
+        run(server, db, on_error="raise")
+    assert (run(server, db).set_aside, run(server, db).failed) == (1, 0)
 
 
 @pytest.mark.parametrize("other", [{"system_prompt": "Shout."}, {"temperature": 0.5}], ids=["version", "keywords"])
