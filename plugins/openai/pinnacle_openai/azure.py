@@ -26,13 +26,13 @@ class Azure:
     url: str
     files_url: str | None
     endpoint: str | None
-    api_version: str | None
 
 
-def azure_of(base_url: str | None, api_version: str | None, model: str) -> Azure | None:
+def azure_of(base_url: str | None, api_version: str | None, model: str, *, is_versioned: bool = False) -> Azure | None:
     """Azure's address, which its host or an ``api_version`` tells; None for all other services.
 
-    ConfigError where the address leaves open which API is meant.
+    ``is_versioned``: the query has a version of the user's own. ConfigError where the address leaves open which API
+    is meant.
     """
     parts = urlsplit(base_url or "")
     is_known = (parts.hostname or "").endswith(HOSTS)
@@ -45,15 +45,15 @@ def azure_of(base_url: str | None, api_version: str | None, model: str) -> Azure
         url = url.removesuffix(task)
     path = urlsplit(url).path
     if path.endswith("/v1"):
-        return Azure(url, url, "/v1/chat/completions", api_version)
-    if api_version is None:
+        return Azure(url, url, "/v1/chat/completions")
+    if api_version is None and not is_versioned:
         raise ConfigError(
             f"base_url={base_url!r} is Azure's, and does not say which API: give it the path /openai/v1, or "
             "api_version= for a deployment that is asked by its path"
         )
     if path.endswith("/models"):
-        return Azure(url, None, None, api_version)
+        return Azure(url, None, None)
     root, found, _ = f"{url}/".partition(DEPLOYMENTS)
     root = root.rstrip("/").removesuffix("/openai")
     asked = url if found else f"{root}{DEPLOYMENTS}{quote(model, safe='')}"
-    return Azure(asked, f"{root}/openai", "/chat/completions", api_version)
+    return Azure(asked, f"{root}/openai", "/chat/completions")

@@ -148,7 +148,8 @@ class OpenAIService(HttpModel):
 
     def azure(self) -> Azure | None:
         """Azure's address, where the model is there."""
-        return azure_of(self.base_url or os.environ.get("OPENAI_BASE_URL"), self.api_version, self.model_name)
+        url, query = self.base_url or os.environ.get("OPENAI_BASE_URL"), self.client_kwargs.get("default_query") or {}
+        return azure_of(url, self.api_version, self.model_name, is_versioned="api-version" in query)
 
     def _new_wire(self, key: str | None) -> Wire:
         """The address and headers that the library would use, on pinnacle's connections."""

@@ -31,7 +31,14 @@ SECRET_WORDS = frozenset({
     "auth", "authorization", "apikey", "bearer", "cookie", "credential", "credentials", "jwt", "key", "pass", "passwd",
     "password", "secret", "sig", "signature", "token",
 })  # fmt: skip
+SECRET_FIELDS = frozenset({
+    "access_token", "api_key", "apikey", "auth_token", "authorization", "password", "secret", "secret_key",
+})  # fmt: skip
+"""Fields of a request's body that are no parameters of a model."""
+
 SECRET_VALUE = re.compile(r"(?i)^(bearer|basic|token)\s|^(sk|pk|gh[a-z]|xox[a-z]|hf|tok|glpat|AKIA|eyJ)[-_A-Z0-9]{8,}")
+HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+UNBROKEN = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 LONGEST_PLAIN = 24
 """A value that is longer and of one piece, letters and digits mixed, is taken for a secret too."""
 
@@ -59,11 +66,29 @@ def check_texts(name: str, given: Any) -> None:
         is_scalar = isinstance(value, str | int | float)
         if not is_scalar or ("headers" in name and not isinstance(value, str)):
             raise ConfigError(f"{name} has {key!r}, whose value is no text, but a {type(value).__name__}")
+        if "headers" in name and not (HEADER.fullmatch(key) and UNBROKEN.fullmatch(value)):
+            raise ConfigError(f"{name} has {key!r}, which cannot be sent: a header is a word, and its value one line")
         if isinstance(value, str) and not value.startswith(SECRET_PREFIX) and is_likely_secret(key, value):
             raise ConfigError(
                 f"{name} has {key!r}, which looks like a secret and would be stored with the model: put it into an "
                 f"environment variable and pass {{{key!r}: 'env:NAME'}}"
             )
+
+
+def check_fields(name: str, given: Any) -> None:
+    """ConfigError for a field of a request's body, however deep, that holds a secret."""
+    waiting = [given]
+    while waiting:
+        current = waiting.pop()
+        if isinstance(current, list):
+            waiting += current
+        elif isinstance(current, Mapping):
+            waiting += current.values()
+            held = [field for field in current if str(field).lower() in SECRET_FIELDS and current[field] is not None]
+            if held:
+                raise ConfigError(
+                    f"{name} has {held[0]!r}, which would be stored with the model; pass api_key= instead"
+                )
 
 
 def is_likely_secret(name: str, value: str) -> bool:
@@ -94,6 +119,8 @@ def split(parameters: Mapping[str, Any]) -> tuple[dict[str, Any], RequestOptions
     body = parameters.get("extra_body") or {}
     if not isinstance(body, Mapping):
         raise ConfigError(f"extra_body is a dict of fields, not {type(body).__name__}")
+    check_fields("extra_body", body)
+    check_fields("a keyword", dict.fromkeys(parameters, ""))
     headers, query = parameters.get("extra_headers") or {}, parameters.get("extra_query") or {}
     check_texts("extra_headers", headers)
     check_texts("extra_query", query)

@@ -69,6 +69,8 @@ def test_each_setting_of_the_client_is_sent_as_the_library_sends_it(server):
         ({"organization": 3}, "organization in client_kwargs is text"),
         ({"default_headers": {"X-A": 3}}, "default_headers has 'X-A', whose value is no text"),
         ({"default_headers": "X-A: 3"}, "default_headers is a dict"),
+        ({"default_headers": {"X A": "3"}}, "default_headers has 'X A', which cannot be sent"),
+        ({"default_headers": {"X-A": "3\r\nX-B: 4"}}, "default_headers has 'X-A', which cannot be sent"),
         ({"default_query": {"a": [1]}}, "default_query has 'a', whose value is no text, but a list"),
         ([], "client_kwargs is a dict"),
     ],
@@ -185,7 +187,8 @@ def test_a_timeout_is_that_of_its_requests():
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"extra_body": {"messages": []}}, {"extra_body": {"stream": True}}, {"extra_body": [1]}, {"timeout": 0},
+        {"extra_body": {"messages": []}}, {"extra_body": {"a": [{"api_key": "x"}]}}, {"api_key": "x"},
+        {"extra_body": {"stream": True}}, {"extra_body": [1]}, {"timeout": 0},
         {"timeout": "3"}, {"extra_query": {"a": {}}}, {"extra_headers": {"X-A": 1}},
     ],
 )  # fmt: skip
@@ -276,6 +279,15 @@ def test_azure_is_asked_by_its_paths_with_its_version_and_its_header(path, versi
         assert chat.body["model"] == "my gpt"
 
 
+def test_azures_version_may_stand_in_the_default_query():
+    query = {"default_query": {"api-version": VERSION}}
+    model = OpenAI(base_url="https://name.openai.azure.com", api_key="k", model_name="gpt", client_kwargs=query)
+    wire = model.wire()
+    assert (wire.url, wire.http.query) == (
+        "https://name.openai.azure.com/openai/deployments/gpt", {"api-version": VERSION},
+    )  # fmt: skip
+
+
 def test_azures_v1_needs_no_version_and_is_known_by_its_host():
     model = OpenAI(base_url="https://name.openai.azure.com/openai/v1", api_key="k" * 8)
     wire = model.wire()
@@ -319,6 +331,14 @@ def test_floats_are_asked_for_where_base64_is_refused_and_from_then_on(server):
         assert formats(refusing) == ["base64", "float"]
         assert model.embed(["a", "b"]) == embedder(server).embed(["a", "b"])
         assert formats(refusing)[2:] == ["float", "float"]
+
+
+def test_many_texts_at_once_learn_it_too(server):
+    with FakeOpenAI(refuses=["encoding_format=base64"]) as refusing:
+        model = embedder(refusing, batch_size=1, dimensions=8)
+        texts = [f"text {number}" for number in range(40)]
+        assert model.embed(texts) == embedder(server).embed(texts)
+        assert formats(refusing).count("base64") <= 2 * model.max_batch_size
 
 
 def test_a_text_that_a_refusal_repeats_teaches_nothing():
