@@ -14,11 +14,12 @@ from pinnacle.demo.models import parameters, word_count
 ROWS = 1500
 
 
-def test_the_demo_survives_its_kill_and_answers_its_question(tmp_path):
+def test_the_demo_survives_its_kill_and_answers_its_question(tmp_path, capfd):
     path = tmp_path / "demo.db"
     answer = CliRunner().invoke(main, ["demo", str(path), "--rows", str(ROWS)], catch_exceptions=False)
     assert answer.exit_code == 0, answer.output
     assert "nothing lost" in answer.output
+    assert "Failed to load" not in capfd.readouterr().err
     with closing(sqlite3.connect(path)) as connection:
         counts = connection.execute("SELECT count(*), count(words), count(takes), count(embedding) FROM docs")
         rows, words, takes, embeddings = counts.fetchone()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -113,7 +114,8 @@ class SentenceTransformer(Model):
 
     def _load(self) -> _Encoder:
         try:
-            import sentence_transformers
+            with _without_kernels():
+                import sentence_transformers
         except ImportError as error:
             raise MissingPlugin("sentence-transformers", "sentence-transformers", purpose="embeddings") from error
         source = str(self._folder()) if self._is_local() else self.model_name_or_path
@@ -150,6 +152,22 @@ def _check_tokens(identifier: str, model: Any) -> None:
             f"{lacking[0]!r}: the embedding has {rows} rows. Use the tokenizer that belongs to the weights, or give"
             " these rows for them and save both: resize_token_embeddings(len(tokenizer))"
         )
+
+
+@contextmanager
+def _without_kernels() -> Iterator[None]:
+    """Keep bitsandbytes, which the library imports where it is installed, from saying that it has no kernel for 4 bits
+    on this CPU: nothing here computes in 4 bits."""
+    told = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    told.addFilter(_is_no_missing_kernel)
+    try:
+        yield
+    finally:
+        told.removeFilter(_is_no_missing_kernel)
+
+
+def _is_no_missing_kernel(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("Failed to load CPU gemm_4bit_forward")
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import pickle
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 import sentence_transformers
 from pinnacle_sentence_transformers import SentenceTransformer
 from pinnacle_sentence_transformers.dimension import dimension_of
+from pinnacle_sentence_transformers.model import _without_kernels
 
 from pinnacle import ConfigError, MissingPlugin, ModelUnavailable, Settings, Vector
 from pinnacle.catalog.catalog import Catalog
@@ -145,6 +147,15 @@ def test_a_missing_library_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(MissingPlugin, match="pip install 'sentence-transformers'"):
         SentenceTransformer("minilm", model_name_or_path=FOLDER).predict("a")
+
+
+def test_only_that_a_kernel_is_missing_is_kept_off_the_log_and_only_while_it_is_imported(caplog):
+    told, missing = logging.getLogger("bitsandbytes.backends.cpu.ops"), "Failed to load CPU gemm_4bit_forward from: %s"
+    with _without_kernels():
+        told.warning(missing, "no module")
+        told.warning("something else")
+    told.warning(missing, "no module")
+    assert caplog.messages == ["something else", missing % "no module"]
 
 
 def test_threads_share_one_loaded_model(library):
