@@ -235,12 +235,21 @@ class Database:
         model = self._predictor.ready(component, store=False)
         return self._predictor.plan(PredictRequest(model, X, select, output))
 
-    def errors(self, model: str | Model | None = None, *, limit: int = NEWEST_ERRORS) -> list[RowError]:
-        """Rows set aside with their errors, newest first."""
-        if model is None:
+    def errors(
+        self, model: str | Model | None = None, *, output: str | None = None, limit: int = NEWEST_ERRORS
+    ) -> list[RowError]:
+        """Rows set aside with their errors, newest first; of one model, or of one output, as ``table.column``."""
+        if model is None and output is None:
             return self._backend.errors.newest(None, limit)
-        found = [error for info in self._outputs_of(model) for error in self._backend.errors.newest(info.id, limit)]
+        infos = self.outputs() if model is None else self._outputs_of(model)
+        chosen = [info for info in infos if output in (None, f"{info.table}.{info.name}")]
+        found = [error for info in chosen for error in self._backend.errors.newest(info.id, limit)]
         return sorted(found, key=lambda error: error.failed_at, reverse=True)[:limit]
+
+    def count_errors(self) -> dict[str, int]:
+        """How many rows are set aside, by output, as ``table.column``; outputs without any are left out."""
+        counts = self._backend.errors.counts()
+        return {f"{info.table}.{info.name}": counts[info.id] for info in self.outputs() if info.id in counts}
 
     def retry_errors(self, model: str | Model | None = None, *, progress: bool | None = None) -> list[PredictResult]:
         """Compute set-aside rows again, of one model or of all; one result an output that had any.

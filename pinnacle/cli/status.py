@@ -24,7 +24,6 @@ from pinnacle.cli.tables import plain, table
 if TYPE_CHECKING:
     from pinnacle.db import Database
 
-MAX_COUNTED_ERRORS = 100_000
 SHOWN_ERRORS = 3
 RATE_S = 1.0
 USAGE_DAYS = 7
@@ -143,8 +142,7 @@ def show_status(db: Database) -> None:
     show_listeners(db, has_worker=bool(workers))
     show_runs(db)
     outputs = db.outputs()
-    errors = db.errors(limit=MAX_COUNTED_ERRORS)
-    failed = Counter(error.output for error in errors)
+    failed = Counter(db.count_errors())
     components = [(*pair, str(len(db.show(*pair)["versions"]))) for pair in db.show()]
     rows = [
         (o.table, o.name, o.type, o.model, o.version, ", ".join(o.fields.paths), failed[f"{o.table}.{o.name}"])
@@ -152,21 +150,18 @@ def show_status(db: Database) -> None:
     ]
     click.echo(f"Outputs ({len(outputs)})")
     click.echo(table(("table", "column", "type", "model", "version", "reads", "set aside"), rows))
-    show_errors(errors)
+    for output in failed:
+        show_errors(db.errors(output=output, limit=SHOWN_ERRORS))
     click.echo(f"\nComponents ({len(components)})")
     click.echo(table(("kind", "identifier", "versions"), components))
     show_usage(db.usage())
 
 
 def show_errors(errors: Sequence[RowError]) -> None:
-    """The newest messages of each output that has rows set aside."""
-    shown: Counter[str] = Counter()
+    """The messages of rows that are set aside."""
     for error in errors:
-        shown[error.output] += 1
-        if shown[error.output] <= SHOWN_ERRORS:
-            click.echo(
-                f"  {plain(error.output)}, key {plain(repr(error.key))}: {plain(error.error)}: {plain(error.message)}"
-            )
+        row = f"{plain(error.output)}, key {plain(repr(error.key))}"
+        click.echo(f"  {row}: {plain(error.error)}: {plain(error.message)}")
 
 
 def show_listeners(db: Database, *, has_worker: bool) -> None:

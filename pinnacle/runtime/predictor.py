@@ -101,7 +101,10 @@ class Predictor:
 
     def _opened(self, request: PredictRequest, *, is_dry: bool) -> tuple[Model, Source, OutputSpec, Target]:
         """The model, stored, and the output, made, unless the prediction ``is_dry``."""
-        model = self.ready(request.model, store=not is_dry)
+        model = self.ready(request.model, store=False)
+        if not is_dry and not self._catalog.holds(model):
+            self._check_place(replace(request, model=model))
+            model = self.ready(model, store=True)
         source, spec = self.spec(model, request)
         if not is_dry:
             refuse_foreign(self._backend, source, spec, request.output, adopt=request.adopt)
@@ -208,6 +211,12 @@ class Predictor:
                 adopt=request.adopt,
             )
         )
+
+    def _check_place(self, request: PredictRequest) -> None:
+        """Raise what stands in the way of an output before its model is stored."""
+        source, spec = self.spec(request.model, request)
+        self._backend.bind(source, spec, create=False)
+        refuse_foreign(self._backend, source, spec, request.output, adopt=request.adopt)
 
     def _check(self, request: PredictRequest) -> None:
         """Raise what stands in the way of a predict before the first call."""

@@ -39,6 +39,8 @@ def test_an_error_is_listed_with_its_row_attempts_and_traceback(backend, db):
     assert error.failed_at.tzinfo is not None
     assert db.errors("picky") == [error]
     assert db.errors("another") == []
+    assert (db.errors(output=error.output), db.errors(output="docs.another")) == ([error], [])
+    assert db.count_errors() == {error.output: 1}
 
 
 def test_rows_that_were_set_aside_are_counted_by_output(backend, db, below):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pinnacle import ConfigError, Side, model
+from pinnacle import ConfigError, Conflict, Side, model
 from pinnacle.backends.protocol import Capability
 from tests.contract.documents import create_docs, has, outputs
 from tests.contract.listening import add
@@ -103,6 +103,64 @@ def test_a_given_name_that_no_database_keeps_is_refused(backend, db, name):
     with pytest.raises(ConfigError, match="cannot be a name"):
         Side(name)
     assert backend.read_all("docs") == before
+
+
+HOSTILE = [
+    "..", ".a", "a.", "a..b", "$x", "a.$b", "a$b", "__", "__proto__", "new\nline", "\x01", "select", "NULL", "'",
+    '"', "ctid", "xmin", "tableoid", "rowid", "OID", "_rowid_", "_id", "0", "1.2", "docs", "docs_index", "docs_view",
+    "docs_pkey", "value", "position", "system", "system.x", "é" * 31, "🎈" * 15 + "xyz", "e\u0301", "\u202e",
+]  # fmt: skip
+"""What a database, a driver or SQL may take for something else, or have already."""
+
+
+def tried(make):
+    """The hostile names by which an output can be made, with their predicts; the others are refused by their name."""
+    made, refused = {}, {}
+    for name in HOSTILE:
+        try:
+            made[name] = make(name).written
+        except (ConfigError, Conflict) as error:
+            refused[name] = str(error)
+    assert [name for name, message in refused.items() if repr(name) not in message] == []
+    assert set(made.values()) == {1}
+    return set(made)
+
+
+@pytest.mark.requires(Capability.SQL)
+def test_a_column_of_any_name_is_filled_or_refused_before_it_is_made(backend, db):
+    create_docs(backend, "a")
+    made = tried(lambda name: shout.predict(X="body", db=db, select=backend.query("docs"), output=name))
+    assert backend.read("docs", 1) == {"body": "a", "n": 0} | dict.fromkeys(made, "A")
+    assert {info.name for info in db.outputs()} == made
+    is_sqlite = backend.engine.dialect.name == "sqlite"
+    own = {"rowid", "OID", "_rowid_"} if is_sqlite else {"ctid", "xmin", "tableoid"}
+    assert set(HOSTILE) - made == own
+
+
+@pytest.mark.requires(Capability.DOCUMENTS)
+def test_a_field_of_any_name_is_filled_or_refused_before_it_is_made(backend, db):
+    create_docs(backend, "a")
+    made = tried(lambda name: shout.predict(X="body", db=db, select=backend.query("docs"), output=name))
+    row = backend.read("docs", 1)
+    assert {info.name for info in db.outputs()} == made
+    assert row.keys() == {"body", "n", *(name.partition(".")[0] for name in made)}
+    assert set(HOSTILE) - made >= {"..", ".a", "a.", "a..b", "$x", "a.$b", "_id", "0", "1.2"}
+
+
+def test_a_side_table_of_any_name_is_filled_or_refused_before_it_is_made(backend, db):
+    create_docs(backend, "a")
+    if has(backend, Capability.SQL):
+        with backend.engine.begin() as connection:
+            connection.exec_driver_sql("CREATE INDEX docs_index ON docs (body)")
+            connection.exec_driver_sql("CREATE VIEW docs_view AS SELECT * FROM docs")
+            if connection.dialect.name == "postgresql":
+                connection.exec_driver_sql("CREATE SEQUENCE rowid")
+    made = tried(lambda name: shout.predict(X="body", db=db, select=backend.query("docs"), output=Side(name)))
+    assert {info.name for info in db.outputs()} == made
+    assert [name for name in made if backend.rows(name, "value") != [("A",)]] == []
+    taken = {"docs", "system.x"} | ({"docs_index", "docs_view"} if has(backend, Capability.SQL) else {"..", ".a", "a."})
+    assert not made & taken
+    assert (backend.name == "postgres") == ("docs_pkey" not in made) == ("rowid" not in made)
 
 
 @pytest.mark.parametrize("name", ["pinnacle_state_2", "Pinnacle_x", "sqlite_stat9", "system.parts"])

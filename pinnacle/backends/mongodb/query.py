@@ -110,7 +110,8 @@ class Collection:
     __slots__ = ("name",)
 
     def __init__(self, name: str) -> None:
-        if not isinstance(name, str) or not name or "$" in name or "\x00" in name or name.startswith("system."):
+        is_name = isinstance(name, str) and all(name.split(".")) and not {"$", "\x00"}.intersection(name)
+        if not is_name or name.startswith("system."):
             raise ConfigError(f"{name!r} cannot be the name of a collection")
         self.name = name
 

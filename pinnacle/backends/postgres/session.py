@@ -37,6 +37,7 @@ class PostgresSession(SqlSession):
     schema: ClassVar[str | None] = SCHEMA
     columns: PostgresColumns
     columns_type = PostgresColumns
+    own_columns = frozenset({"tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"})
     mark: ClassVar[str] = "%s"
     locking: ClassVar[str] = " FOR UPDATE"
 
@@ -105,6 +106,17 @@ class PostgresSession(SqlSession):
 
     def epoch_s(self, time: str) -> str:
         return f"CAST(extract(epoch FROM {time}) AS double precision)"
+
+    def relation(self, connection: sa.Connection, schema: str | None, name: str) -> str | None:
+        query = sa.text(
+            "SELECT coalesce((SELECT CASE WHEN relkind IN ('v', 'm') THEN 'view' WHEN relkind IN ('i', 'I') "
+            "THEN 'index' WHEN relkind = 'S' THEN 'sequence' WHEN relkind = 'c' THEN 'type' ELSE 'table' END "
+            "FROM pg_class WHERE relname = :name AND relnamespace = n.oid), (SELECT 'type' FROM pg_type "
+            "WHERE typname = :name AND typnamespace = n.oid AND typcategory <> 'A')) "
+            "FROM pg_namespace AS n WHERE nspname = coalesce(:schema, current_schema())"
+        )
+        found: str | None = connection.scalar(query, {"name": name, "schema": schema})
+        return found
 
     def alter(self, table: sa.TableClause, statement: str, column: str, *, drops: bool = False) -> None:
         """Add or drop a column, unless that was done already."""

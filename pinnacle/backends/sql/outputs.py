@@ -85,7 +85,12 @@ class SqlOutputs:
             raise ConfigError(
                 f"the output {spec.name!r} would overwrite an input or key of the model; choose another with output="
             )
-        if self._session.dialect.name == "sqlite" and spec.name not in source.actual.c:
+        is_side = isinstance(spec.type, Items)
+        if not is_side and spec.name not in source.actual.c and spec.name.lower() in self._session.own_columns:
+            raise ConfigError(
+                f"{spec.name!r} is the database's own name for a column of every table; choose another with output="
+            )
+        if not is_side and self._session.dialect.name == "sqlite" and spec.name not in source.actual.c:
             alike = [name for name in source.actual.c.keys() if name.lower() == spec.name.lower()]  # noqa: SIM118
             if alike:
                 raise ConfigError(
@@ -95,7 +100,7 @@ class SqlOutputs:
         existing = self.at(source, spec.name)
         if existing is not None:
             require_owner(existing, spec)
-        if isinstance(spec.type, Items):
+        if is_side:
             self._check_side(source, spec, existing)
             return existing
         column = source.actual.c.get(spec.name)
@@ -105,8 +110,10 @@ class SqlOutputs:
         return existing
 
     def _check_side(self, source: SqlSource, spec: OutputSpec, existing: OutputInfo | None) -> None:
-        if existing is None and self.has_side(source.actual.schema, spec.name):
-            raise foreign_side("table", spec.name)
+        with self._session.reading() as connection:
+            kind = None if existing else self._session.relation(connection, source.actual.schema, spec.name)
+        if kind is not None:
+            raise foreign_side(kind, spec.name)
         if existing is not None:
             require_same_items(existing, spec)
 

@@ -55,6 +55,8 @@ class SqlSession(ABC):
     schema: ClassVar[str | None]
     """Where pinnacle's own tables are; None where a database has no schemas."""
     columns_type: ClassVar[type[SqlColumns]]
+    own_columns: ClassVar[frozenset[str]]
+    """Names, in small letters, that the database has for columns of its own in every table."""
     own_tables: OwnTables
     """Given by the backend, which knows the triggers."""
     mark: ClassVar[str]
@@ -100,6 +102,10 @@ class SqlSession(ABC):
     @abstractmethod
     def driver(self, connection: sa.Connection) -> AbstractContextManager[Any]:
         """The driver's connection below one of SQLAlchemy's: its plain statements cost a tenth of the time."""
+
+    @abstractmethod
+    def relation(self, connection: sa.Connection, schema: str | None, name: str) -> str | None:
+        """What kind of thing has a name among tables: a table, view, index, sequence or type; None where it is free."""
 
     @abstractmethod
     def writing_raw(self) -> AbstractContextManager[Any]:

@@ -32,6 +32,7 @@ class SqliteSession(SqlSession):
     schema: ClassVar[str | None] = None
     columns: SqliteColumns
     columns_type = SqliteColumns
+    own_columns = frozenset({"rowid", "oid", "_rowid_"})
     mark: ClassVar[str] = "?"
 
     def __init__(self, engine: sa.Engine, settings: Settings, *, owned: bool) -> None:
@@ -72,6 +73,10 @@ class SqliteSession(SqlSession):
 
     def epoch_s(self, time: str) -> str:
         return f"({time} - 2440587.5) * 86400.0"
+
+    def relation(self, connection: sa.Connection, schema: str | None, name: str) -> str | None:
+        query = f"SELECT type FROM {self.quote(schema or 'main')}.sqlite_master WHERE name = ? COLLATE NOCASE"
+        return connection.exec_driver_sql(f"{query} AND type <> 'trigger'", (name,)).scalar()
 
     def state_suffix(self, table: sa.Table) -> str:
         """Cluster the rows by key; an INTEGER key is the rowid already."""

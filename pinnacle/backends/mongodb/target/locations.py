@@ -25,7 +25,7 @@ def check_location(source: MongoSource, path: str, others: Iterable[str]) -> Non
             "empty, a number, start with '$' or hold a NUL"
         )
     if names[0] == "_id":
-        raise ConfigError("an output cannot be kept in _id, which names the document")
+        raise ConfigError(f"an output cannot be kept in {path!r}, as _id names the document")
     for field in source.fields.paths:
         if _overlap(path, field):
             raise Conflict(f"the output's field {path!r} overlaps the input {field!r}; choose another with output=")

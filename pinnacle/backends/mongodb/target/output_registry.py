@@ -121,6 +121,7 @@ class OutputRegistry:
         existing = next((info for info in self.on(source.table) if info.name == path), None)
         if isinstance(spec.type, Items):
             return 0
+        check_location(source, path, ())  # what no field can be called no query can ask for
         if existing is not None and self.wire.collection(state_table(existing.id)).find_one({}) is not None:
             return 0
         # A list with a null in it is, as a condition, taken for null.
