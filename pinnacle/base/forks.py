@@ -13,6 +13,8 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
+from types import MethodType
 from typing import Any
 
 _renewals: dict[int, Callable[[], Callable[[], None] | None]] = {}
@@ -39,9 +41,11 @@ def renew_in_child(renew: Callable[[], None]) -> None:
 
     The object is not kept alive by it.
     """
-    number = next(_numbers)
-    if hasattr(renew, "__self__"):
-        _renewals[number] = weakref.WeakMethod(renew, lambda gone: _renewals.pop(number, None) and None)
+    number, forget = next(_numbers), _renewals.pop
+    if isinstance(renew, MethodType):
+        # No WeakMethod: where it goes before its object, as when Python ends, that writes a traceback.
+        owner, method = weakref.ref(renew.__self__, lambda gone: forget(number, None) and None), renew.__func__
+        _renewals[number] = lambda: None if (found := owner()) is None else partial(method, found)
     else:
         _renewals[number] = lambda: renew
 

@@ -93,6 +93,7 @@ class ChangeReader:
         forks.leave_to_parent(self._stream)
         self._stream, self._epoch = None, None
         self.own_writes.begin_era(is_reading=False)
+        self._at_hand, self._unconfirmed = {}, {}
 
     # -- what feeds and wakes ask for ----------------------------------------------------------------
 
