@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
 from pinnacle import ConfigError
@@ -28,6 +29,7 @@ class Azure:
     endpoint: str | None
 
 
+@lru_cache(maxsize=256)
 def azure_of(base_url: str | None, api_version: str | None, model: str, *, is_versioned: bool = False) -> Azure | None:
     """Azure's address, which its host or an ``api_version`` tells; None for all other services.
 

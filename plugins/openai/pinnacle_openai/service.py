@@ -18,7 +18,7 @@ import openai
 from pinnacle import ConfigError, Price
 from pinnacle.plugin import HttpClient, HttpModel, listed_price, tls_context
 from pinnacle_openai.azure import AZURE_KEY, Azure, azure_of
-from pinnacle_openai.settings import SECRET_PREFIX, RequestOptions, as_text, check_client_kwargs, split
+from pinnacle_openai.settings import NOTHING, SECRET_PREFIX, RequestOptions, as_text, check_client_kwargs, split
 
 DEFAULT_KEY = "env:OPENAI_API_KEY"
 NO_KEY = "none"
@@ -113,6 +113,8 @@ class OpenAIService(HttpModel):
     def beside(self, parameters: Mapping[str, Any]) -> tuple[dict[str, Any], RequestOptions]:
         """The parameters of a request, and what goes beside them, with what the variables that it names hold."""
         sent, options = split(parameters)
+        if options is NOTHING:
+            return sent, options
         headers, query = self._held(options.headers), self._held(options.query)
         return sent, dataclasses.replace(options, headers=headers, query=query)
 

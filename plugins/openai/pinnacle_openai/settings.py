@@ -114,13 +114,19 @@ class RequestOptions:
     timeout_s: float | None = None
 
 
+NOTHING = RequestOptions()
+
+
 def split(parameters: Mapping[str, Any]) -> tuple[dict[str, Any], RequestOptions]:
     """The parameters of a request, and what goes beside them. ConfigError for what cannot go there."""
+    if not SECRET_FIELDS.isdisjoint(parameters):
+        check_fields("a keyword", dict.fromkeys(parameters, ""))
+    if REQUEST_OPTIONS.isdisjoint(parameters):
+        return dict(parameters), NOTHING
     body = parameters.get("extra_body") or {}
     if not isinstance(body, Mapping):
         raise ConfigError(f"extra_body is a dict of fields, not {type(body).__name__}")
     check_fields("extra_body", body)
-    check_fields("a keyword", dict.fromkeys(parameters, ""))
     headers, query = parameters.get("extra_headers") or {}, parameters.get("extra_query") or {}
     check_texts("extra_headers", headers)
     check_texts("extra_query", query)
