@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from pinnacle.backends.postgres.artifacts import PostgresArtifacts
 from pinnacle.backends.postgres.changes import PostgresFeed, capture_drops
 from pinnacle.backends.postgres.connections import prepare_nothing_behind_a_pooler
-from pinnacle.backends.postgres.keys import follow_key
+from pinnacle.backends.postgres.keys import has_width, is_alike, retype_key
 from pinnacle.backends.postgres.session import PostgresSession
 from pinnacle.backends.postgres.target import PostgresSideTarget, PostgresTarget, update_rule
 from pinnacle.backends.postgres.wake import PostgresWake
@@ -92,10 +92,16 @@ class PostgresBackend(SqlBackend):
             and (reason := update_rule(self.session, source))
         ):
             raise UnsupportedTable(reason)
-        info, exists = super()._open_output(source, spec, create=create)
-        if create:
-            follow_key(self.session, source, info)
-        return info, exists
+        return super()._open_output(source, spec, create=create)
+
+    def follows_key(self, source: SqlSource, info: OutputInfo) -> bool:
+        return is_alike(self.session, source, info)
+
+    def follow_key(self, source: SqlSource, info: OutputInfo) -> None:
+        if has_width(self.session, source, info):
+            retype_key(self.session, source, info)
+        else:
+            super().follow_key(source, info)
 
     def target(self, source: SqlSource, info: OutputInfo, version: int, *, exists: bool) -> PostgresTarget:
         made = PostgresSideTarget if isinstance(info.type, Items) else PostgresTarget

@@ -330,6 +330,13 @@ class PostgresFeed(SqlFeed):
         kinds = column_kinds(connection, self.session.quote_table(self.table))
         return {str(name): kind.declared for name, kind in kinds.items() if name in self.watched}
 
+    def _key_now(self, connection: sa.Connection) -> list[str]:
+        query = sa.text(
+            "SELECT attname FROM pg_index, unnest(indkey) WITH ORDINALITY AS part (number, place) JOIN pg_attribute ON "
+            "attnum = number WHERE indisprimary AND indrelid = to_regclass(:t) AND attrelid = indrelid ORDER BY place"
+        )
+        return list(connection.scalars(query, {"t": self.session.quote_table(self.table)}))
+
     # -- work --------------------------------------------------------------------------------------
 
     def _fold_some(self, connection: sa.Connection, raw: Any, position: str) -> tuple[int, bool]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import sqlalchemy as sa
 
 from pinnacle.backends.postgres.session import PostgresSession
@@ -14,33 +16,49 @@ from pinnacle.base.rows import OutputInfo
 from pinnacle.base.types import Items
 
 
-def follow_key(session: PostgresSession, source: SqlSource, info: OutputInfo) -> None:
+def is_alike(session: PostgresSession, source: SqlSource, info: OutputInfo) -> bool:
+    """Whether an output is recorded by a key of as many columns, whose values may be those of the table's."""
+    former, key = _kinds(session, source, info)
+    return len(former) == len(key) and all(_family(then) == _family(now) for then, now in zip(former, key, strict=True))
+
+
+def has_width(session: PostgresSession, source: SqlSource, info: OutputInfo) -> bool:
+    """Whether an output is recorded by a key of as many columns as the table's."""
+    former, key = _kinds(session, source, info)
+    return len(former) == len(key)
+
+
+def retype_key(session: PostgresSession, source: SqlSource, info: OutputInfo) -> None:
     """Give the tables of an output the types of the key, where these are others than they were.
 
     What is recorded stays where the old values are values of the new type. Keys of another kind
     altogether are other rows: what is recorded of the former ones is forgotten.
     """
+    former, key = _kinds(session, source, info)
+    if all(_is_same(*pair) for pair in zip(former, key, strict=True)):
+        return
     with session.reading() as connection:
-        kinds = column_kinds(connection, session.quote_table(source.actual))
-        key = [kinds[column.name] for column in source.key]
-        found = column_kinds(connection, session.own(state_name(info.id)))
-        former = [found.get(f"k{i}") for i in range(len(key))]
-        if all(_is_same(*pair) for pair in zip(former, key, strict=True)):
-            return
         tables = _tables(connection, session, source, info)
-    is_alike = all(then is not None and _family(then) == _family(now) for then, now in zip(former, key, strict=True))
+    are_alike = all(_family(then) == _family(now) for then, now in zip(former, key, strict=True))
     try:
-        _alter(session, info, tables, key, emptied=not is_alike)
+        _alter(session, info, tables, key, emptied=not are_alike)
     except (BackendError, sa.exc.IntegrityError):  # by rows that are gone: the table itself has no such value
-        if not is_alike:
+        if not are_alike:
             raise
         _alter(session, info, tables, key, emptied=True)
 
 
-def _is_same(then: Kind | None, now: Kind) -> bool:
+def _kinds(session: PostgresSession, source: SqlSource, info: OutputInfo) -> tuple[list[Kind], list[Kind]]:
+    """The key by which an output is recorded, and the table's."""
+    with session.reading() as connection:
+        kinds = column_kinds(connection, session.quote_table(source.actual))
+        recorded = column_kinds(connection, session.own(state_name(info.id)))
+    former = {name: kind for name, kind in recorded.items() if name and re.fullmatch("k[0-9]+", name)}
+    return [former[f"k{i}"] for i in range(len(former))], [kinds[column.name] for column in source.key]
+
+
+def _is_same(then: Kind, now: Kind) -> bool:
     """Whether a key is kept as what it is; one of a domain is kept as what the domain is made of."""
-    if then is None:
-        return False
     is_domain = then.oid < FIRST_CUSTOM_OID <= now.oid and _family(then) == _family(now)
     return is_domain or then.with_collation == now.with_collation
 

@@ -14,6 +14,7 @@ from pinnacle.backends.protocol import NO_OUTPUT, Capability, Feed, Searcher, So
 from pinnacle.backends.sql.artifacts import SqlArtifacts
 from pinnacle.backends.sql.catalog import SqlCatalogStore
 from pinnacle.backends.sql.errors import SqlErrors
+from pinnacle.backends.sql.keys import forget_keys
 from pinnacle.backends.sql.ledger import SqlLedger
 from pinnacle.backends.sql.listeners import SqlListeners
 from pinnacle.backends.sql.mending import FIXED, Mending, numbered
@@ -53,6 +54,15 @@ class SqlBackend(ABC):
 
     @abstractmethod
     def wake(self) -> Wake: ...
+
+    @abstractmethod
+    def follows_key(self, source: SqlSource, info: OutputInfo) -> bool:
+        """Whether what is recorded of an output is by a key like the one that the table has."""
+
+    def follow_key(self, source: SqlSource, info: OutputInfo) -> None:
+        """Have an output recorded by the key that its table has; what is of other keys is forgotten."""
+        if not self.follows_key(source, info):
+            forget_keys(self.session, source, info, self.capture_drops(info.id))
 
     @abstractmethod
     def capture_drops(self, number: int) -> list[str]:
@@ -131,10 +141,12 @@ class SqlBackend(ABC):
         parameters = read_by(spec.parameters, source)
         if create:
             self.migrate()
-            return replace(self.outputs.ensure(source, spec), parameters=parameters), True
+            info = self.outputs.ensure(source, spec)
+            self.follow_key(source, info)
+            return replace(info, parameters=parameters), True
         existing = self.outputs.check(source, spec)
         missing = OutputInfo.unmade(source.table, spec, created_column=False)
-        exists = existing is not None and self.outputs.has_state(existing.id)
+        exists = existing is not None and self.outputs.has_state(existing.id) and self.follows_key(source, existing)
         return replace(existing or missing, parameters=parameters), exists
 
     # -- pinnacle's own tables ----------------------------------------------------------------

@@ -93,6 +93,10 @@ class SqlFeed(ABC):
     def _shape(self, connection: sa.Connection) -> dict[str, str]:
         """The declared types of the watched columns that are there, by name."""
 
+    @abstractmethod
+    def _key_now(self, connection: sa.Connection) -> list[str]:
+        """The columns of the table's primary key as it is now."""
+
     @property
     def watched(self) -> list[str]:
         """The columns of the table that decide whether its output is fresh."""
@@ -132,7 +136,7 @@ class SqlFeed(ABC):
             then = json.loads(
                 connection.scalar(sa.select(listener.c.shape).where(listener.c.output_id == self.number)) or "{}"
             )
-            present = self.present(connection)
+            present, key = self.present(connection), self._key_now(connection)
             has_side = self.side is None or sa.inspect(connection).has_table(self.side.name, schema=self.side.schema)
         if not has_side:
             return f"the table {self.info.name!r} of {self.info.table}'s outputs is gone: it was renamed or dropped"
@@ -140,7 +144,17 @@ class SqlFeed(ABC):
             if name not in now:
                 return f"column {name!r} of {self.info.table} is gone: it was renamed or dropped"
             if now[name] != kind:
-                return f"column {name!r} of {self.info.table} was {kind} and is {now[name]} now"
+                return (
+                    f"column {name!r} of {self.info.table} was {kind} and is {now[name]} now; resume the listener "
+                    "to go on with that"
+                )
+        if not key:
+            return f"table {self.info.table} has no primary key now: it was renamed or dropped, or lost its key"
+        if key != self.key:
+            return (
+                f"the primary key of {self.info.table} was ({', '.join(self.key)}) and is ({', '.join(key)}) now; "
+                "resume the listener to go on with that"
+            )
         if not present.issuperset(self.triggers()):
             state = create_state(self.session, self.source, self.number, if_lost=True)
             self._make_triggers([state, *self.tables(), *self.drops()], only_lost=True)

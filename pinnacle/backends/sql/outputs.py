@@ -116,6 +116,20 @@ class SqlOutputs:
             raise foreign_side(kind, spec.name)
         if existing is not None:
             require_same_items(existing, spec)
+            self._check_side_key(source, existing)
+
+    def _check_side_key(self, source: SqlSource, existing: OutputInfo) -> None:
+        """Refuse a side table that has not the columns of the key, which has become another."""
+        with self._session.reading() as connection:
+            if not (inspector := sa.inspect(connection)).has_table(existing.name, schema=source.actual.schema):
+                return
+            there = {column["name"] for column in inspector.get_columns(existing.name, schema=source.actual.schema)}
+        wanted = [column.name for column in list(side_table(self._session, source, existing).primary_key.columns)[:-1]]
+        if not there.issuperset(wanted):
+            raise ConfigError(
+                f"the items in {existing.name!r} are kept by another key than {source.table} has now, which is "
+                f"({', '.join(column.name for column in source.key)}): drop that table, and it is made anew"
+            )
 
     def has_side(self, schema: str | None, name: str) -> bool:
         with self._session.reading() as connection:

@@ -18,6 +18,7 @@ from pinnacle.backends.sql.session import url_of
 from pinnacle.backends.sql.source import SqlSource
 from pinnacle.backends.sql.target import own_target
 from pinnacle.backends.sqlite.changes import SqliteFeed, capture_drops
+from pinnacle.backends.sqlite.keys import is_followed
 from pinnacle.backends.sqlite.repair import own_triggers, take_broken_triggers_away
 from pinnacle.backends.sqlite.session import SqliteSession
 from pinnacle.backends.sqlite.target import SqliteSideTarget, SqliteTarget
@@ -117,9 +118,14 @@ class SqliteBackend(SqlBackend):
             place = (source.actual.name, source.actual.schema or "main")
             texts = {row.name: row.type for row in connection.exec_driver_sql(declared, place)}
         for column in source.actual.primary_key:
-            if not isinstance(column.type, (sa.Integer, sa.String)):
+            is_rowid = texts[column.name].upper() == "INTEGER"  # INT and BIGINT take text as well
+            if not is_rowid and not isinstance(column.type, sa.String):
                 column.type = Declared(texts[column.name])
         return source
+
+    def follows_key(self, source: SqlSource, info: OutputInfo) -> bool:
+        with self.session.reading() as connection:
+            return is_followed(connection, source, info)
 
     def target(self, source: SqlSource, info: OutputInfo, version: int, *, exists: bool) -> SqliteTarget:
         made = SqliteSideTarget if isinstance(info.type, Items) else SqliteTarget

@@ -142,6 +142,10 @@ class SqliteFeed(SqlFeed):
         rows = connection.exec_driver_sql(query, (self.table.name, "main"))
         return {name: kind for name, kind in rows if name in self.watched}
 
+    def _key_now(self, connection: sa.Connection) -> list[str]:
+        query = "SELECT name FROM pragma_table_xinfo(?, ?) WHERE pk ORDER BY pk"
+        return [row[0] for row in connection.exec_driver_sql(query, (self.table.name, "main"))]
+
     # -- work --------------------------------------------------------------------------------------
 
     def fold(self) -> int:

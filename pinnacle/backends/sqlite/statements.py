@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
+from zlib import crc32
 
 import sqlalchemy as sa
 
@@ -16,8 +17,8 @@ from pinnacle.base.rows import OutputInfo
 
 
 class Statements:
-    """Statements over ``temp.pinnacle_batch_<id>``, whose columns are the key (k0, ...), the
-    output (o), the inputs as read (x0, ...) and the fingerprint (h)."""
+    """Statements over ``temp.pinnacle_batch_<id>_<shape>``, whose columns are the key (k0, ...), the
+    output (o), the inputs as read (x0, ...) and the fingerprint (h). A connection keeps that of a former key."""
 
     def __init__(self, session: SqliteSession, source: SqlSource, info: OutputInfo, version: int) -> None:
         self._session, self._info, self._version = session, info, version
@@ -26,7 +27,10 @@ class Statements:
         inputs = [f"x{i}" for i in range(len(source.inputs))]
         columns = [*keys, "o", *inputs, "h"]
         self.width = len(columns)
-        batch, state = f"temp.pinnacle_batch_{info.id}", session.own(f"pinnacle_state_{info.id}")
+        kinds = [_declared(source.actual.c[column.name], session.dialect) for column in source.key]
+        declared = ", ".join(f"{k} {kind}" for k, kind in zip(keys, kinds, strict=True))
+        temporary = f"pinnacle_batch_{info.id}_{crc32(f'{declared} {len(inputs)}'.encode()):08x}"
+        batch, state = f"temp.{temporary}", session.own(f"pinnacle_state_{info.id}")
         table = session.quote_table(source.actual)
         own_keys = [f"{table}.{quote(column.name)}" for column in source.key]
         same_row = " AND ".join(f"{own} = b.{k}" for own, k in zip(own_keys, keys, strict=True))
@@ -35,15 +39,12 @@ class Statements:
         matching = f"FROM {batch} AS b CROSS JOIN {table} ON {same_row} WHERE {unchanged}"
         listed, chosen = ", ".join(keys), ", ".join(f"b.{k}" for k in keys)
         own_key = own_keys[0] if width == 1 else f"({', '.join(own_keys)})"
-        kinds = [_declared(source.actual.c[column.name], session.dialect) for column in source.key]
-        declared = ", ".join(f"{k} {kind}" for k, kind in zip(keys, kinds, strict=True))
         rowid = "" if width == 1 and kinds[0] == "INTEGER" else " WITHOUT ROWID"
         rest = ", ".join(["o", *inputs, "h"])
         name, own_state = quote(info.name), f"{listed}, fingerprint, version, failed"
 
         self.create_temporary = (
-            f"CREATE TEMP TABLE IF NOT EXISTS pinnacle_batch_{info.id} "
-            f"({declared}, {rest}, PRIMARY KEY ({listed})){rowid}"
+            f"CREATE TEMP TABLE IF NOT EXISTS {temporary} ({declared}, {rest}, PRIMARY KEY ({listed})){rowid}"
         )
         self.empty_temporary = f"DELETE FROM {batch}"
         self._insert = f"INSERT INTO {batch} ({', '.join(columns)}) VALUES "

@@ -1,13 +1,13 @@
-CREATE TEMP TABLE IF NOT EXISTS pinnacle_batch_1 (k0 INTEGER, o, x0, h, PRIMARY KEY (k0));
+CREATE TEMP TABLE IF NOT EXISTS pinnacle_batch_1_6e70874d (k0 INTEGER, o, x0, h, PRIMARY KEY (k0));
 
-DELETE FROM temp.pinnacle_batch_1;
+DELETE FROM temp.pinnacle_batch_1_6e70874d;
 
-INSERT INTO temp.pinnacle_batch_1 (k0, o, x0, h)
+INSERT INTO temp.pinnacle_batch_1_6e70874d (k0, o, x0, h)
   VALUES (1, NULL, 'a', <hash>);
 
 INSERT INTO "pinnacle_state_1" (k0, fingerprint, version, failed)
   SELECT b.k0, b.h, 0, 1
-  FROM temp.pinnacle_batch_1 AS b
+  FROM temp.pinnacle_batch_1_6e70874d AS b
   CROSS JOIN "docs" ON "docs"."id" = b.k0
   WHERE docs.body IS b.x0 COLLATE BINARY AND typeof(docs.body) = typeof(b.x0)
   ON CONFLICT (k0) DO UPDATE

@@ -1,8 +1,8 @@
-CREATE TEMP TABLE IF NOT EXISTS pinnacle_batch_1 (k0 INTEGER, o, x0, h, PRIMARY KEY (k0));
+CREATE TEMP TABLE IF NOT EXISTS pinnacle_batch_1_6e70874d (k0 INTEGER, o, x0, h, PRIMARY KEY (k0));
 
-DELETE FROM temp.pinnacle_batch_1;
+DELETE FROM temp.pinnacle_batch_1_6e70874d;
 
-INSERT INTO temp.pinnacle_batch_1 (k0, o, x0, h)
+INSERT INTO temp.pinnacle_batch_1_6e70874d (k0, o, x0, h)
   VALUES (1, 'A', 'a', <hash>), (2, 'B', 'b', <hash>), (3, 'C', 'c', <hash>);
 
 SELECT (SELECT version
@@ -21,10 +21,10 @@ UPDATE "pinnacle_listener"
 
 UPDATE "docs"
   SET "loud" = (SELECT b.o
-    FROM temp.pinnacle_batch_1 AS b
+    FROM temp.pinnacle_batch_1_6e70874d AS b
     WHERE "docs"."id" = b.k0)
   WHERE "docs"."id" IN (SELECT b.k0
-    FROM temp.pinnacle_batch_1 AS b
+    FROM temp.pinnacle_batch_1_6e70874d AS b
     CROSS JOIN "docs" ON "docs"."id" = b.k0
     WHERE docs.body IS b.x0 COLLATE BINARY AND typeof(docs.body) = typeof(b.x0));
 
@@ -34,7 +34,7 @@ UPDATE "pinnacle_listener"
 
 INSERT INTO "pinnacle_state_1" (k0, fingerprint, version, failed)
   SELECT k0, h, 0, 0
-  FROM temp.pinnacle_batch_1
+  FROM temp.pinnacle_batch_1_6e70874d
   WHERE true
   ON CONFLICT (k0) DO UPDATE
   SET fingerprint = excluded.fingerprint, version = excluded.version, failed = excluded.failed;
