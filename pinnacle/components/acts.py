@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import Any
 
-from pinnacle.components.module_names import BUILTINS, ModuleNames, arguments_of, names_in_expression, root_of
+from pinnacle.components.module_names import BUILTINS, ModuleNames, arguments_of, closed, names_in_expression, root_of
 from pinnacle.components.statements import DEFINITIONS, names_assigned
 
 EVERYTHING = "*"
@@ -244,15 +244,6 @@ class Acts(ast.NodeVisitor):
     def _alias(self, target: ast.expr, value: ast.expr) -> None:
         for name in names_assigned(target):
             self.aliases[name] |= self.module.values_of(value)
-
-
-def closed(names: set[str], aliases: Sequence[Mapping[str, set[str]]]) -> set[str]:
-    """The names, and all that they may be by other names."""
-    waiting, found = set(names), set[str]()
-    while waiting:
-        found.add(name := waiting.pop())
-        waiting |= set[str]().union(*(each.get(name, set()) for each in aliases)) - found
-    return found
 
 
 def is_gateway(node: ast.AST) -> bool:

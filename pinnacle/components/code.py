@@ -13,8 +13,8 @@ import os
 import symtable
 import sys
 import types
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 from pinnacle.base import forks
 from pinnacle.components.acts import EVERYTHING
@@ -27,6 +27,7 @@ _CONTAINERS = (ast.Dict, ast.List, ast.Set, ast.DictComp, ast.ListComp, ast.SetC
 # What reading, parsing or walking source of the user's may raise.
 _SOURCE_ERRORS = (SyntaxError, ValueError, RecursionError, MemoryError, OSError)
 
+T = TypeVar("T")
 _modules: dict[str, tuple[Any, ModuleCode]] = {}
 _modules_lock = forks.lock()
 
@@ -36,6 +37,10 @@ class ModuleCode:
 
     def __init__(self, text: str) -> None:
         self._text = text
+        self._told: dict[tuple[str, int], tuple[ast.AST, Any]] = {}
+
+    def __reduce__(self) -> tuple[type[ModuleCode], tuple[str]]:
+        return ModuleCode, (self._text,)
 
     @classmethod
     def of(cls, function: types.FunctionType) -> ModuleCode:
@@ -91,6 +96,21 @@ class ModuleCode:
                 parts.append(statement.node)
         return found
 
+    def once(self, what: str, node: ast.AST, tell: Callable[[], T]) -> T:
+        """What is told of a node that lives as long as this: told once, for all code of the module."""
+        if (what, id(node)) not in self._told:
+            self._told[what, id(node)] = node, tell()
+        found: T = self._told[what, id(node)][1]
+        return found
+
+    def plain(self, node: ast.AST, values: Mapping[str, Any]) -> Any:
+        """See `plain`; of a node of this module, whose globals are ``values``."""
+        return self.once("plain", node, lambda: plain(node, values))
+
+    def names_in(self, node: ast.AST, values: Mapping[str, Any]) -> set[str]:
+        """See `names_in`; of a node of this module, whose globals are ``values``."""
+        return self.once("names", node, lambda: names_in(node, values))
+
     @functools.cached_property
     def _statements(self) -> list[Statement]:
         return list(statements_of(self.tree.body))
@@ -106,9 +126,17 @@ class ModuleCode:
 
     def deciding(self, name: str) -> list[ast.AST]:
         """What decides which of the statements that bind or change a name are run: flags, loops, ``try``."""
-        binding = [each for each in self._statements if any(name == other for other, _ in bound(each.node))]
-        found = {id(part): part for each in [*binding, *self.changing(name)] for part in each.conditions}
-        return list(found.values())
+        statements = [*self._binding.get(name, ()), *self.changing(name)]
+        return list({id(part): part for each in statements for part in each.conditions}.values())
+
+    @functools.cached_property
+    def _binding(self) -> dict[str, list[Statement]]:
+        """The statements that bind each name."""
+        found: dict[str, list[Statement]] = {}
+        for statement in self._statements:
+            for name in dict.fromkeys(name for name, _ in bound(statement.node)):
+                found.setdefault(name, []).append(statement)
+        return found
 
     def changing(self, name: str) -> list[Statement]:
         """The statements that may change what a name stands for, and are not among its definitions."""

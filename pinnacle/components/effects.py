@@ -13,8 +13,8 @@ import functools
 from collections import defaultdict
 from collections.abc import Mapping
 
-from pinnacle.components.acts import EVERYTHING, Acts, closed
-from pinnacle.components.module_names import BUILTINS, PREDICTING, ModuleNames, names_in_expression
+from pinnacle.components.acts import EVERYTHING, Acts
+from pinnacle.components.module_names import BUILTINS, PREDICTING, ModuleNames, closed, names_in_expression
 from pinnacle.components.statements import DEFINITIONS, Statement, bound
 
 
@@ -23,6 +23,8 @@ class Effects:
 
     def __init__(self, statements: list[Statement], definitions: Mapping[str, list[ast.AST]]) -> None:
         self._statements, self.names = statements, ModuleNames(definitions)
+        self._known: dict[str, Acts] = {}
+        self._running: dict[frozenset[str], Acts] = {}
 
     @functools.cached_property
     def of(self) -> Mapping[str, list[Statement]]:
@@ -62,19 +64,31 @@ class Effects:
 
     def _reach(self, acts: Acts) -> set[str]:
         """All that may be changed: by the code, by what it runs, under whatever name."""
-        touched, replaced, aliases = set(acts.touched), set(acts.replaced), [acts.aliases, self.names.aliases]
-        run = set[str]()
-        waiting = set(acts.run)
-        while waiting:
-            run.add(name := waiting.pop())
-            inner = self._acts_of(name)
-            touched |= inner.touched
-            replaced |= inner.replaced
-            aliases.append(inner.aliases)
-            waiting |= inner.run - run
-        return closed(touched, aliases) | replaced
+        run = frozenset(name for name in acts.run if name in self.names.definitions)
+        if run not in self._running:
+            self._running[run] = self._acts_of_all(run)
+        inner = self._running[run]
+        direct = acts.touched | inner.touched
+        held = closed(direct, [acts.aliases, inner.aliases, self.names.aliases])
+        # Who changes what holds a function changes no function.
+        kept = {name for name in held - direct if self.names.is_function(name)}
+        return (held - kept) | acts.replaced | inner.replaced
 
-    @functools.cache  # noqa: B019  (lives as long as the code of its module)
+    def _acts_of_all(self, names: frozenset[str]) -> Acts:
+        """What running these names does, and all that they run in turn."""
+        acts, waiting = Acts(self.names, is_inner=True), set(names)
+        while waiting:
+            acts.run.add(name := waiting.pop())
+            if name not in self._known:
+                self._known[name] = self._acts_of(name)
+            inner = self._known[name]
+            acts.touched |= inner.touched
+            acts.replaced |= inner.replaced
+            for alias, others in inner.aliases.items():
+                acts.aliases[alias] |= others
+            waiting |= inner.run - acts.run
+        return acts
+
     def _acts_of(self, name: str) -> Acts:
         """What running a name of the module does: of functions and classes their code, of others what made them."""
         acts = Acts(self.names, is_inner=True)

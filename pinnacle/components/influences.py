@@ -13,6 +13,7 @@ import inspect
 import sys
 import types
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from pinnacle.components.acts import is_gateway
@@ -33,6 +34,7 @@ class Influences:
         self._known = frozenset(known)
         self._found: dict[str, Any] = {}
         self._seen: set[Any] = set()
+        self._trees: dict[int, ast.AST] = {}
         self._code: list[tuple[ModuleCode, Mapping[str, Any], ast.AST]] = []
 
     @property
@@ -40,8 +42,8 @@ class Influences:
         """What was found; docstrings only where any of the code may read them."""
         found = dict(self._found)
         for module, values, tree in self._code:
-            if any(is_gateway(each) for each in ast.walk(tree)):
-                found["the whole module"] = [plain(each, values) for each in module.tree.body]
+            if module.once("gateway", tree, partial(_is_gateway, tree)):
+                found["the whole module"] = [module.plain(each, values) for each in module.tree.body]
         if documents := self._documents():
             found[DOCUMENTS] = documents
         return found
@@ -78,7 +80,7 @@ class Influences:
         self._seen.add(code)
         names = set(code.co_names)
         if (tree := module.function(code)) is not None:
-            names = names_in(tree, values)
+            names = module.names_in(tree, values)
             self._code.append((module, values, tree))
             if not is_own or code.co_qualname not in self._known:
                 self._found.setdefault(f"{code.co_qualname}, which it holds", []).append(plain(tree, values))
@@ -99,13 +101,19 @@ class Influences:
             self._seen.add((module, name, is_used))
             trees = module.definitions(name) if is_used else []
             if trees and name not in self._known:
-                self._found[name] = [plain(each, values) for each in trees]
+                self._found[name] = [module.plain(each, values) for each in trees]
             elif is_used and not trees and (elsewhere := written(values.get(name))) is not None:
                 if elsewhere.__globals__ is values:  # of another cell of a notebook
                     self._add_function(elsewhere, is_own=True)
             trees = [*trees, *self._changes(module, values, name, is_own=not is_used)]
-            self._code += [(module, values, tree) for tree in trees]
-            waiting += [(used, True) for tree in trees for used in names_in(tree, values)]
+            new = [tree for tree in trees if self._is_new(tree)]
+            self._code += [(module, values, tree) for tree in new]
+            waiting += [(used, True) for tree in new for used in module.names_in(tree, values)]
+
+    def _is_new(self, tree: ast.AST) -> bool:
+        is_new = id(tree) not in self._trees
+        self._trees[id(tree)] = tree
+        return is_new
 
     def _changes(self, module: ModuleCode, values: Mapping[str, Any], name: str, *, is_own: bool) -> list[ast.AST]:
         """What may change a name, and what decides whether that is run; of an own one, also what is assigned to it."""
@@ -114,12 +122,12 @@ class Influences:
         deciding = module.deciding(name)
         for what, trees in (("changes", changing), ("decides", deciding)):
             if trees:
-                self._found[f"what {what} {name}"] = [plain(each, values) for each in trees]
+                self._found[f"what {what} {name}"] = [module.plain(each, values) for each in trees]
         return [*changing, *deciding]
 
     def _documents(self) -> list[Any]:
         """The docstrings that the code may read: all of it where it asks for any; else those that others are handed."""
-        if any(_reads_documents(tree) for _, _, tree in self._code):
+        if any(module.once("documents", tree, partial(_reads_documents, tree)) for module, _, tree in self._code):
             modules = dict.fromkeys(module for module, _, _ in self._code)
             found = [ast.get_docstring(module.tree) for module in modules]
             return [
@@ -127,8 +135,8 @@ class Influences:
                 *(text for _, _, tree in self._code for each in ast.walk(tree) for text in _docstrings(each)),
             ]
         return [
-            text for module, _, tree in self._code for each in ast.walk(tree)
-            if _is_handed_on(each, module.effects.names) and (text := _docstrings(each))
+            text for module, _, tree in self._code
+            for text in module.once("handed on", tree, partial(_handed_on, tree, module.effects.names))
         ]  # fmt: skip
 
 
@@ -203,6 +211,16 @@ def _reads_documents(tree: ast.AST) -> bool:
         or (isinstance(each, ast.Constant) and each.value == "__doc__")
         for each in ast.walk(tree)
     )
+
+
+def _is_gateway(tree: ast.AST) -> bool:
+    return any(is_gateway(each) for each in ast.walk(tree))
+
+
+def _handed_on(tree: ast.AST, names: ModuleNames) -> list[list[str]]:
+    """The docstrings of definitions that are handed to code of a library's."""
+    found = (_docstrings(each) for each in ast.walk(tree) if _is_handed_on(each, names))
+    return [texts for texts in found if texts]
 
 
 def _docstrings(node: ast.AST) -> list[str]:

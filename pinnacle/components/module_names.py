@@ -7,7 +7,7 @@ import builtins
 import functools
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pinnacle.components.statements import DEFINITIONS
@@ -30,6 +30,7 @@ class ModuleNames:
         self.definitions = definitions
         self.spares_parameters: dict[str, bool] = {}
         """What is known of the functions so far."""
+        self._closures: dict[str, set[str]] = {}
 
     @functools.cached_property
     def aliases(self) -> dict[str, set[str]]:
@@ -55,7 +56,7 @@ class ModuleNames:
             case ast.Attribute(value=value) | ast.Subscript(value=value) | ast.Starred(value=value):
                 return self._values_of(value)
             case ast.Call(func=ast.Name(id=name)) if self.is_defined(name):
-                return names_in_expression(node) | self._mentioned(name, set())
+                return names_in_expression(node) | self._mentioned(name)
             case ast.Call(func=function) if self.is_import(root_of(function) or ""):
                 return set[str]().union(*map(self._values_of, arguments_of(node)))
         return names_in_expression(node)
@@ -104,13 +105,19 @@ class ModuleNames:
                 return last in _FIXED and self.is_standard(root_of(node) or "")
         return False
 
-    def _mentioned(self, name: str, seen: set[str]) -> set[str]:
+    def _mentioned(self, name: str) -> set[str]:
         """What a function or class of the module may return: all that it names, and what these name."""
-        seen.add(name)
-        for definition in self.definitions.get(name, ()):
-            for other in names_in_expression(definition) - seen if isinstance(definition, DEFINITIONS) else ():
-                self._mentioned(other, seen)
-        return seen
+        if name not in self._closures:
+            self._closures[name] = closed({name}, [self._named])
+        return self._closures[name]
+
+    @functools.cached_property
+    def _named(self) -> dict[str, set[str]]:
+        """The names in the code of each function and class of the module."""
+        return {
+            name: set[str]().union(*(names_in_expression(each) for each in parts if isinstance(each, DEFINITIONS)))
+            for name, parts in self.definitions.items()
+        }
 
     def is_defined(self, name: str) -> bool:
         """Whether a name is a function or a class of the module."""
@@ -225,6 +232,15 @@ def _hooks(node: ast.ClassDef) -> bool:
 def names_in_expression(node: ast.AST) -> set[str]:
     """The names that a tree reads, whatever their scope."""
     return {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load)}
+
+
+def closed(names: set[str], others: Sequence[Mapping[str, set[str]]]) -> set[str]:
+    """The names, the ``others`` of each, and those of these."""
+    waiting, found = set(names), set[str]()
+    while waiting:
+        found.add(name := waiting.pop())
+        waiting |= set[str]().union(*(each.get(name, set()) for each in others)) - found
+    return found
 
 
 def root_of(node: ast.AST) -> str | None:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pinnacle.components.code import ModuleCode, names_in, parsed, plain
+from pinnacle.components.code import ModuleCode, parsed, plain
 from pinnacle.components.influences import DOCUMENTS, Influences, written
 
 # What pickling an arbitrary object of the user's may raise.
@@ -346,8 +346,8 @@ def _add_function(found: dict[str, Any], function: types.FunctionType) -> None:
         found[function.__qualname__] = _code_parts(code)
         names = _names_of(code)
     else:
-        found[function.__qualname__] = plain(tree, values)
-        names = names_in(tree, values)
+        found[function.__qualname__] = module.plain(tree, values)
+        names = module.names_in(tree, values)
     _add_names(found, names - set(code.co_freevars), module, values)
 
 
@@ -359,9 +359,9 @@ def _add_names(found: dict[str, Any], names: set[str], module: ModuleCode, value
     """
     for name in sorted(names - found.keys()):
         if definitions := module.definitions(name):
-            found[name] = [plain(definition, values) for definition in definitions]
+            found[name] = [module.plain(definition, values) for definition in definitions]
             for definition in definitions:
-                _add_names(found, names_in(definition, values), module, values)
+                _add_names(found, module.names_in(definition, values), module, values)
         elif name not in values or name in found:
             continue
         elif (own := written(value := values[name])) is not None and own.__globals__ is values:
