@@ -40,7 +40,7 @@ BACKEND_FLOORS = {"protocol": 0, "sql": 1, "mongodb": 1, "sqlite": 2, "postgres"
 # Within backends/mongodb/: the wire alone speaks to the driver, and knows nothing of what is asked through it.
 MONGODB_FLOORS = {
     "query": 0, "wire": 1, "target": 2, "stores": 2, "changes": 3, "migrations": 4, "execution": 4, "outputs": 4,
-    "backend": 5, "connect": 6,
+    "mending": 5, "backend": 6, "connect": 7,
 }  # fmt: skip
 FACES = {"ext"}  # resolves plug-ins by name, lazily; the one place where the core names them
 HEAVY = {"sqlalchemy", "alembic", "numpy", "psycopg", "pgvector", "pymongo", "mongomock", "torch", "click"}

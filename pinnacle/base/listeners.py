@@ -101,6 +101,12 @@ class ListenerRecord:
         return (self.table, self.column) if self.side is None else (self.side, None)
 
 
+NO_VERSION = -1
+"""Of a model or listener whose definition is gone: no stored version is this one, so all is computed anew."""
+UNDEFINED = "its definition was dropped by hand, with pinnacle_component; add the model and the listener again"
+"""Why a listener is paused whose definition is gone."""
+
+
 def new_sweep() -> str:
     """A request to look at all rows, from the first; unlike all others, so that none is lost under another."""
     return json.dumps([uuid.uuid4().hex, None])

@@ -14,6 +14,7 @@ from pinnacle.backends.mongodb.changes.listeners import MongoListeners
 from pinnacle.backends.mongodb.changes.reader import ChangeReader
 from pinnacle.backends.mongodb.changes.wakes import StreamWake, SweepWake
 from pinnacle.backends.mongodb.execution import execute
+from pinnacle.backends.mongodb.mending import mend
 from pinnacle.backends.mongodb.outputs import MongoOutputs
 from pinnacle.backends.mongodb.query import Collection, Query
 from pinnacle.backends.mongodb.stores.catalog import MongoCatalog
@@ -150,6 +151,7 @@ class MongoBackend:
         return [statement for step in migrations.pending(self._wire) for statement in step.statements]
 
     def migrate(self) -> None:
+        mend(self._wire)
         migrations.migrate(self._wire)
 
     def removal_plan(self, *, outputs: bool = False) -> list[str]:

@@ -108,6 +108,7 @@ def migrate(wire: Wire) -> None:
 
 
 def own_collections(wire: Wire) -> list[str]:
-    """Pinnacle's own collections that exist here, by exact name."""
+    """Pinnacle's own collections that exist here, by exact name; first the one without which none counts as lost."""
     is_numbered = re.compile(rf"({STATE_PREFIX}|{WORK_PREFIX})\d+").fullmatch
-    return sorted(name for name in wire.names() if name in OWN or is_numbered(name))
+    found = sorted(name for name in wire.names() if name in OWN or is_numbered(name))
+    return sorted(found, key=lambda name: name != MIGRATIONS)

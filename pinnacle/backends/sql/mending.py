@@ -37,15 +37,10 @@ from pinnacle.backends.sql.schema import (
 from pinnacle.backends.sql.session import SqlSession
 from pinnacle.backends.sql.source import unknown_types_allowed
 from pinnacle.base.errors import BackendError, ConfigError, UnsupportedTable
-from pinnacle.base.listeners import new_sweep
+from pinnacle.base.listeners import NO_VERSION, UNDEFINED, new_sweep
 
 log = logging.getLogger(__name__)
 
-NO_VERSION = -1
-"""Of a model or listener whose definition is gone: no stored version is this one, so all is computed anew."""
-UNDEFINED = (
-    "its definition was dropped by hand, with the table pinnacle_component; add the model and the listener again"
-)
 MEANS = {
     output.name: "what is recorded of outputs is forgotten: add listeners again, and predict again with adopt=True",
     listener.name: "its listeners are gone: add them again",

@@ -6,6 +6,7 @@ one document a row, under the row's own ``_id``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -204,7 +205,17 @@ class OutputRegistry:
         entry = self.wire.collection(COUNTERS).update_and_get(last, {"$inc": {"value": 1}}, upsert=True)
         if entry is None:
             raise BackendError("MongoDB gave no number to the new output")
-        return int(entry["value"])
+        number, highest = int(entry["value"]), self._highest_id()
+        if number > highest:
+            return number
+        self.wire.collection(COUNTERS).update_one(last, {"$max": {"value": highest}})  # the counter was dropped by hand
+        return self._next_id()
+
+    def _highest_id(self) -> int:
+        """The highest number that an output has, or that something of one is left of."""
+        newest = list(self._registry.find({}, {"_id": 1}, sort=[("_id", -1)], limit=1))
+        left = (re.fullmatch(r"pinnacle_(?:state|work)_(\d+)", name) for name in self.wire.names())
+        return max([*(entry["_id"] for entry in newest), *(int(match[1]) for match in left if match)], default=0)
 
     def _raise_version(self, existing: OutputInfo, spec: OutputSpec) -> None:
         change = {"version": spec.version, "type": spec.type.to_json()}
