@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from pinnacle.base import forks, loop
 from pinnacle.base.distribution import with_extra
-from pinnacle.base.errors import MissingPlugin, NoAnswer
+from pinnacle.base.errors import MissingPlugin, ModelUnavailable, NoAnswer
 from pinnacle.llm.certificates import Certificate, tls_context
 from pinnacle.llm.proxies import proxy_of
 from pinnacle.llm.verdict import Unreadable
@@ -60,14 +60,15 @@ class HttpClient:
         """The answer's JSON, and its headers by lower-case name; ``headers`` and ``query`` of this request win.
 
         Raises HttpError for a status from 300 (redirects are not followed), NoAnswer for a body that is too long,
-        Unreadable for one that is no JSON, and aiohttp's errors where there was no answer. Cancelling it closes the
-        connection.
+        Unreadable for one that is no JSON, ModelUnavailable for a server that is not trusted, and aiohttp's errors
+        where there was no answer. Cancelling it closes the connection.
         """
         data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
         way, own = self._way(url)
         sent = merged({"content-type": "application/json"}, self.headers, headers or {}, own)
         options = {"params": asked} if (asked := {**self.query, **(query or {})}) else {}
         async with (
+            _trusting(url),
             _session() as session,
             session.post(
                 url, data=data, headers=sent, timeout=_timeout(self.connect_timeout_s), allow_redirects=False,
@@ -113,6 +114,18 @@ def _through(proxy: str, *, is_tunnel: bool) -> tuple[dict[str, Any], dict[str, 
     user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
     shown = {"Proxy-Authorization": f"Basic {base64.b64encode(user.encode()).decode()}"}
     return ({**way, "proxy_headers": shown}, {}) if is_tunnel else (way, shown)
+
+
+@asynccontextmanager
+async def _trusting(url: str) -> AsyncIterator[None]:
+    """Around a request: an unknown authority is told with what to do. Waiting does not mend it."""
+    try:
+        yield
+    except _aiohttp().ClientConnectorCertificateError as error:
+        raise ModelUnavailable(
+            f"the certificate of {urlsplit(url).netloc} is not trusted here: {error.certificate_error}; name its "
+            "authority's file by ca_file= or SSL_CERT_FILE"
+        ) from error
 
 
 def merged(*headers: Mapping[str, str]) -> dict[str, str]:
