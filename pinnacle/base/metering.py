@@ -7,7 +7,7 @@ coroutines or threads, counts there.
 from __future__ import annotations
 
 import contextvars
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from pinnacle.base import forks
 from pinnacle.base.errors import BudgetReached
@@ -36,13 +36,17 @@ class Usage:
     cost: float = 0.0
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(*(getattr(self, name) + getattr(other, name) for name in _NAMES))
+        return Usage(
+            self.calls + other.calls, self.failed + other.failed, self.retried + other.retried,
+            self.input_tokens + other.input_tokens, self.output_tokens + other.output_tokens,
+            self.cached + other.cached, self.cost + other.cost,
+        )  # fmt: skip
 
     def __bool__(self) -> bool:
-        return any(getattr(self, name) for name in _NAMES)
+        return self != _NOTHING
 
 
-_NAMES = tuple(field.name for field in fields(Usage))
+_NOTHING = Usage()
 
 
 class Meter:

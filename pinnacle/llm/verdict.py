@@ -182,7 +182,7 @@ def token_counts(answer: Any) -> tuple[int | None, int | None]:
 def cached_tokens(answer: Any) -> int:
     """How many of the tokens read the provider had in its own cache, at a lower price."""
     usage = answer.get("usage") if isinstance(answer, Mapping) else None
-    details = usage.get("prompt_tokens_details") if isinstance(usage, Mapping) else None
+    details = usage.get("prompt_tokens_details") if isinstance(usage, dict) else None
     told = (
         token_count(details, "cached_tokens"), token_count(usage, "cache_read_input_tokens"),
         token_count(usage, "prompt_cache_hit_tokens"),
@@ -192,7 +192,7 @@ def cached_tokens(answer: Any) -> int:
 
 def token_count(usage: Any, name: str) -> int | None:
     """One of the counts; None where it is not told, NoAnswer where it is below 0 or above 2**53."""
-    value = usage.get(name) if isinstance(usage, Mapping) else None
+    value = usage.get(name) if isinstance(usage, dict) else None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     if not 0 <= value <= MOST_TOKENS:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from pinnacle.base import loop
+from pinnacle.runtime.collector import rare_collections
 from pinnacle.runtime.memory import bytes_of
 from pinnacle.runtime.outcomes import Landed, Outcomes, Unit
 
@@ -45,6 +46,7 @@ class Flight:
         self._interrupt: BaseException | None = None
         self._in_flight = self._paused = self._inputs = self._bytes = self._alarms = 0
         self._wants_units, self._has_news, self._flush_at = False, False, float("inf")
+        rare_collections.begin()
 
     @property
     def has_room(self) -> bool:
@@ -95,7 +97,8 @@ class Flight:
         return landed
 
     def close(self) -> None:
-        """Ask nothing more, and cancel what is in flight."""
+        """Ask nothing more, and cancel what is in flight. To be called once."""
+        rare_collections.end()
         self._is_ended = lambda: True
         self._loop.call_soon_threadsafe(self._cancel)
         if self._on_close is not None:
