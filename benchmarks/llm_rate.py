@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 
 from benchmarks.hosted import Timed, by_aiohttp, by_openai, by_pinnacle, in_process
 from benchmarks.table import Table
-from pinnacle.testing import ServerProcess
+from pinnacle.testing import Faults, ServerProcess
 
 ROWS, PLACES, LATENCY_S, REPEATS = 1_000, 64, 0.05, 3
-RATE_BOUND = 0.6
+RATE_BOUND = 0.75
+SLOW_ROWS, SLOW_SHARE, SLOW_S, SLOW_BOUND = 4_000, 0.01, 6.0, 1.2
 CLIENTS: dict[str, Callable[[str, int, int], Timed]] = {
     "bare aiohttp": by_aiohttp,
     "pinnacle": by_pinnacle,
@@ -34,6 +35,22 @@ def run(*, rows: int = ROWS, repeats: int = REPEATS) -> Iterator[Table]:
         for name, runs in timed.items():
             add(table, "with" if headers else "without", name, runs, timed["bare aiohttp"])
     yield table
+    yield slow_rows()
+
+
+def slow_rows(*, rows: int = SLOW_ROWS, seed: int = 7) -> Table:
+    """One row in a hundred takes seconds: it is to hold one place, as it does of a semaphore's, and nothing else."""
+    headings = ("client", "seconds", "times a semaphore's", "at most", "holds")
+    table = Table(f"LLM 1b. {rows:,} rows, of which {SLOW_SHARE:.0%} take {SLOW_S:g} s; {PLACES} in flight", headings)
+    faults = Faults({"slow": SLOW_SHARE}, seed=seed, slow_s=SLOW_S)
+    seconds: list[float] = []
+    for client in (by_aiohttp, by_pinnacle):
+        with ServerProcess(latency_s=LATENCY_S, faults=faults) as server:  # for each the same rows of all are slow
+            seconds.append(in_process(client, server.url, rows, PLACES).seconds)
+    plain, ours = seconds
+    table.add("semaphore", plain, 1.0)
+    table.add("pinnacle", ours, ours / plain, SLOW_BOUND, holds=ours <= SLOW_BOUND * plain)
+    return table
 
 
 def add(table: Table, headers: str, name: str, runs: list[Timed], bare: list[Timed]) -> None:
