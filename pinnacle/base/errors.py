@@ -208,7 +208,7 @@ class ParameterRefused(ProviderRefused):
 class ProviderUnavailable(ModelError):
     """The provider could not be reached, or was too busy for as long as was waited.
 
-    ``was_sent``: this request was itself sent, as often as one is, and met no answer.
+    ``was_sent``: this request was itself sent, and met no answer.
     """
 
     retryable = True

@@ -177,10 +177,19 @@ class EmbedModel(HostedModel):
     async def _embedded(self, texts: list[str], given: Mapping[str, Any], *, is_suspect: bool = False) -> Sequence[Any]:
         is_many = len(texts) > 1
         return await self.send(
-            partial(self._call, texts, given), self.expected_cost(texts), self.limit_s(given),
+            partial(self._answered, texts, given), self.expected_cost(texts), self.limit_s(given),
             parameters={*given, *self._sent_along()}, is_divisible=is_many, is_suspect=is_suspect,
-            witness=partial(self._call, [random.choice(texts)], given) if is_many else None,
+            witness=partial(self._answered, [random.choice(texts)], given) if is_many else None,
         )  # fmt: skip
+
+    async def _answered(self, texts: list[str], given: Mapping[str, Any]) -> Answered[Sequence[Any]]:
+        """One request that brings vectors; NoAnswer, billed, where it brings none."""
+        try:
+            return await self._call(texts, given)
+        except NoAnswer as error:
+            if error.billed is None:
+                error.billed = self.usage_of(texts, None)
+            raise
 
     def _sent_along(self) -> Collection[str]:
         """The names of what is sent with every request beside the texts and keywords."""

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
@@ -24,6 +25,7 @@ from pinnacle.llm.pace import Pace
 FAILURES_TO_OPEN = 5
 FIRST_BREAK_S, LONGEST_BREAK_S = 0.5, 2.0
 PROBE_LOOK_S = 0.02
+WITNESS_STANDS_S = 60.0
 
 REMEMBERED_STARTS = 10_000
 """What a limit that is declared later knows of the past."""
@@ -48,7 +50,7 @@ class Window:
 class Breaker:
     """Whether a provider answers at all: opened by failures in a row, closed by the first success.
 
-    ``is_asking``: a witness is being asked whether it is down; until it is known nothing else is sent.
+    ``is_asking``: a witness is being asked whether it is down.
     """
 
     def __init__(self) -> None:
@@ -89,11 +91,12 @@ class Breaker:
             self._rest(now)
         return can_ask
 
-    def ask(self, reason: BaseException) -> bool:
-        """Whether who doubts may ask a witness now: nobody else does, and it is not known that nothing is answered."""
+    def ask(self) -> bool:
+        """Whether who doubts may ask a witness now: nobody else does, and it is not known that nothing is answered.
+        Others go on meanwhile."""
         if self.is_asking or self.is_open:
             return False
-        self.reason, self.is_probing, self.is_asking = reason, True, True
+        self.is_asking = True
         return True
 
     def doubted(self, now: float, reason: BaseException) -> None:
@@ -127,6 +130,15 @@ class _Waiter:
             self.turn.set_result(None)
 
 
+@dataclass(frozen=True)
+class Witness:
+    """What sends a request again that was answered, how long that took, and when it was."""
+
+    send: Callable[[], Awaitable[Any]]
+    took_s: float
+    at: float
+
+
 class Account:
     """One account with one provider. Safe to use from several threads and event loops."""
 
@@ -138,7 +150,7 @@ class Account:
         self._starts: deque[float] = deque(maxlen=REMEMBERED_STARTS)
         self._waiting: deque[_Waiter] = deque()
         self._served: set[str] = set()
-        self._witnesses: dict[str, Callable[[], Awaitable[Any]]] = {}
+        self._witnesses: dict[str, Witness] = {}
 
     def declare(self, limit: RateLimit, *, by: str) -> None:
         """Keep a model's limit for all who share the account, in place of what that model declared before."""
@@ -178,14 +190,17 @@ class Account:
         witness: Callable[[], Awaitable[Any]] | None = None,
     ) -> None:  # fmt: skip
         """An answer of a model, to a request that ``started`` then, by default just now; ``witness`` sends it, or one
-        like it, again."""
+        like it, again: of these the quickest of late is kept."""
         with self._lock:
+            now = self._clock()
             self.successes += 1
             self._served.add(by)
             if witness is not None:
-                self._witnesses[by] = witness
+                known, took_s = self._witnesses.get(by), now - (now if started is None else started)
+                if known is None or took_s <= known.took_s or now - known.at > WITNESS_STANDS_S:
+                    self._witnesses[by] = Witness(witness, took_s, now)
             self.breaker.succeeded()
-            self.pace.accepted(self._clock(), headers, started)
+            self.pace.accepted(now, headers, started)
 
     def has_served(self, model: str) -> bool:
         """Whether a request of this model was ever answered."""
@@ -195,7 +210,8 @@ class Account:
     def witness(self, model: str) -> Callable[[], Awaitable[Any]] | None:
         """What sends a request of the model again that was answered; None where none was."""
         with self._lock:
-            return self._witnesses.get(model)
+            found = self._witnesses.get(model)
+            return None if found is None else found.send
 
     def throttled(self, headers: Mapping[str, str], started: float | None = None) -> None:
         """A 429: the provider is there, and says to slow down."""
@@ -209,10 +225,10 @@ class Account:
         with self._lock:
             return self.breaker.failed(self._clock(), reason, can_ask=can_ask)
 
-    def ask(self, reason: BaseException) -> bool:
-        """Whether who doubts for this reason may ask a witness now."""
+    def ask(self) -> bool:
+        """Whether who doubts that others are served may ask a witness now."""
         with self._lock:
-            return self.breaker.ask(reason)
+            return self.breaker.ask()
 
     def doubted(self, reason: BaseException) -> None:
         """A witness met no answer."""

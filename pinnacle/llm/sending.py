@@ -93,7 +93,7 @@ class Course:
     """What has come of one request so far.
 
     ``served``: answers that the account had when this request last met none; ``alone``: whether others had some since
-    the time before. ``doubts``: why a witness is to be asked, ``must_ask``: and it is up to this request. ``is_paced``:
+    the time before. ``doubts``: a witness is to be asked, ``must_ask``: and it is up to this request. ``is_paced``:
     the limiter says when it is sent again.
     """
 
@@ -105,14 +105,14 @@ class Course:
     throttled_alone: int = 0
     served: int = -1
     is_alone: bool = False
-    doubts: Exception | None = None
+    doubts: bool = False
     must_ask: bool = False
     is_paced: bool = False
     pause_s: float = FIRST_PAUSE_S
 
     def begin(self) -> None:
         """Another try."""
-        self.doubts, self.must_ask = None, False
+        self.doubts = self.must_ask = False
 
     def met_none(self, successes: int) -> bool:
         """Note that no answer was met; whether others were served since the time before."""
@@ -172,8 +172,8 @@ class Sender:
             try:
                 return await self._once(call.attempt, call, meter, partial(self._learn, call, course), course.sent > 0)
             finally:
-                if course.doubts is not None:
-                    await self._ask_witness(course.doubts, call, meter, course)
+                if course.doubts:
+                    await self._ask_witness(call, meter, course)
 
     async def _once(
         self, attempt: Callable[[], Awaitable[Answered[T]]], call: Call[Any], meter: Counting,
@@ -222,7 +222,7 @@ class Sender:
             course.throttled_alone += course.met_none(account.successes)
             is_told, course.is_paced = course.throttled <= TOLD_REFUSALS, not course.is_alone
             if not is_told and not course.is_alone:
-                course.doubts = error
+                course.doubts = True
             if is_told or not course.is_alone:
                 account.throttled(headers_of(error), began)
             else:
@@ -235,7 +235,7 @@ class Sender:
             is_near_end = course.unanswered >= min(most, max(2, most - 1))
             is_known = course.is_alone or (call.is_divisible and call.is_suspect)
             if course.must_ask or (is_near_end and not is_known):
-                course.doubts = error
+                course.doubts = True
         else:
             account.refused()
 
@@ -244,12 +244,12 @@ class Sender:
     def _witness(self, call: Call[Any]) -> Callable[[], Awaitable[Answered[Any]]] | None:
         return self.account.witness(self.model) or call.witness
 
-    async def _ask_witness(self, error: Exception, call: Call[Any], meter: Counting, course: Course) -> None:
+    async def _ask_witness(self, call: Call[Any], meter: Counting, course: Course) -> None:
         """Ask what was answered before once more, or wait for what another request hears of its witness."""
         witness = self._witness(call)
         if witness is None:
             return
-        if not course.must_ask and not self.account.ask(error):
+        if not course.must_ask and not self.account.ask():
             while self.account.breaker.is_asking:
                 await asyncio.sleep(WITNESS_POLL_S)
             return
@@ -286,6 +286,8 @@ class Sender:
         if isinstance(error, NoAnswer):
             return self._without_answer(error, call, course)
         if verdict is Verdict.OWN:
+            if isinstance(error, ProviderUnavailable):
+                error.was_sent = course.unanswered > 0  # before it was known that the provider does not answer
             return error
         if verdict is Verdict.ACCOUNT:
             return AccountRefused(f"model {self.model!r}: {error}", status=status_of(error))

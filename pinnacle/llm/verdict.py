@@ -64,8 +64,10 @@ GOOD_ENDS = frozenset(
 """Finish reasons as services spell them, in lower case; some tell none."""
 
 REASONING_FIELDS = ("reasoning", "reasoning_content", "thinking")
-OF_THE_ROW = frozenset({"messages", "input", "prompt", "model"})
-"""Fields of a request that are no parameters."""
+MODEL = "model"
+MODEL_CODES = frozenset({"model_not_found", "invalid_model", "unsupported_model"})
+OF_THE_ROW = frozenset({"messages", "input", "prompt", MODEL})
+"""Fields of a request that are no parameters, or are named in messages about others."""
 
 
 class Unreadable(Exception):
@@ -108,6 +110,8 @@ def refused_parameter(error: BaseException, sent: Collection[str]) -> str | None
     """The one of the parameters ``sent`` that a refusal is about; None where it is about the input, or does not say."""
     names = set(sent) - OF_THE_ROW
     told = error_fields(error)
+    if told.get("param") == MODEL or not MODEL_CODES.isdisjoint((_text(told.get("code")), _text(told.get("type")))):
+        return MODEL
     if (param := _text(told.get("param"))) not in ("", "None", "null"):
         root = re.split(r"[.\[]", param)[0]
         return root if root in names else None
@@ -241,7 +245,7 @@ def _is_too_large(error: Exception) -> bool:
 
 
 def _is_of_a_parameter(error: Exception) -> bool:
-    return _text(error_fields(error).get("param")) not in ("", "None", "null", "model")
+    return _text(error_fields(error).get("param")) not in ("", "None", "null", MODEL)
 
 
 def _places(error: BaseException) -> Iterator[list[str]]:

@@ -11,18 +11,19 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any
 
-from pinnacle.base.errors import ModelError
+from pinnacle.base.errors import ModelError, ProviderUnavailable
 from pinnacle.runtime.flight import FLUSH_S
 from pinnacle.runtime.flow import Flow, Portion, outcomes_of
 from pinnacle.runtime.held import Held
 from pinnacle.runtime.intake import Intake
-from pinnacle.runtime.outcomes import Failed
+from pinnacle.runtime.outcomes import Failed, pick
 from pinnacle.runtime.outputs import OutputWriter
 from pinnacle.runtime.page_size import PageSize
 from pinnacle.runtime.patience import Patience
 from pinnacle.runtime.scope import Scope
 
 PROBE_PAUSES_S = (0.0, 0.7)
+MAX_TRIED = 10_000
 ENDS = (KeyboardInterrupt, SystemExit, CancelledError, ModelError)
 """After these what has come back is written: it was asked for, and may have been paid for."""
 
@@ -74,12 +75,21 @@ class Computation:
             self._pages = [*(page for page in self._pages if page.is_open), held]
             if not self._caller.is_serial:
                 self._intake.note(held)
-            self._flow.add(held, asked, held.inputs(asked))
+            self._flow.add(held, *self._in_order(held, asked))
             while not self._flow.has_room:
                 self._take(or_room=True)
                 waits = True
         if waits:
             self._size.after_work(max(1, len(held.page.keys)), time.perf_counter() - began)
+
+    def _in_order(self, held: Held, asked: Sequence[int]) -> tuple[Sequence[int], Sequence[Any]]:
+        """Positions and their inputs, behind all others those that met no answer: none of these is to be the only one
+        that is asked, again and again, whether the provider answers."""
+        tried = self._scope.tried
+        if not tried:
+            return asked, held.inputs(asked)
+        asked = sorted(asked, key=lambda position: held.page.keys[position] in tried)
+        return asked, pick(held.page.inputs, asked)
 
     def work(self) -> None:
         """Settle what comes back within a moment."""
@@ -154,7 +164,11 @@ class Computation:
         """Rows that met no answer come back later; those that met none often enough while others did are set aside."""
         is_known = all(item.others_served for _, item in unanswered)
         answers = not is_known and self.judges and self._provider_answers()
+        if len(self._scope.tried) > MAX_TRIED:
+            self._scope.tried.clear()
         for held, item in unanswered:
+            if not isinstance(item.error, ProviderUnavailable) or item.error.was_sent:
+                self._scope.tried.add(held.page.keys[item.position])
             is_alone = item.others_served or answers
             rounds = self._patience.rounds_alone(held.page.keys[item.position], item.error) if is_alone else 0
             if not rounds:

@@ -21,7 +21,7 @@ class Scope:
     """A model over a target, and how; the counts, the writer's thread and what is remembered meanwhile.
 
     ``later``: keys of rows that are not done, to come back to. Both threads add to it. ``unanswered``: those of them
-    that met no answer of the provider.
+    that met no answer of the provider; ``tried``: rows that were sent to it and met none, which go behind all others.
     """
 
     model: Model
@@ -36,6 +36,7 @@ class Scope:
     memory: OutputMemory = field(default_factory=OutputMemory)
     later: list[Key] = field(default_factory=list)
     unanswered: set[Key] = field(default_factory=set)
+    tried: set[Key] = field(default_factory=set)
 
     @classmethod
     def of(
@@ -63,7 +64,7 @@ class Scope:
 
     def take_later(self) -> list[Key]:
         """The keys to come back to, once; for when no write is queued."""
-        keys = list(self.later)
+        keys = sorted(self.later, key=self.tried.__contains__)
         self.later.clear()
         self.unanswered.clear()
         return keys

@@ -92,9 +92,12 @@ def _vectors(answer: Any) -> list[list[float]]:
         raise NoAnswer(f"the provider answered with an error: {told}")
     try:
         items = sorted(answer["data"], key=lambda item: item["index"])
-        return [_numbers(item["embedding"]) for item in items]
+        places, vectors = [item["index"] for item in items], [_numbers(item["embedding"]) for item in items]
     except (KeyError, TypeError, ValueError) as error:
         raise NoAnswer("the answer holds no embeddings") from error
+    if places != list(range(len(places))):
+        raise NoAnswer(f"the answer's embeddings are at the places {str(places)[:80]}, which cannot be")
+    return vectors
 
 
 def _numbers(embedding: Any) -> list[float]:

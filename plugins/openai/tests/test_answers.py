@@ -127,6 +127,14 @@ def test_a_listener_sets_bad_rows_aside_and_keeps_all_others(docs, kind):
         assert max(asked(server).values()) <= TRIES + 2
 
 
+def test_a_first_row_that_meets_no_answer_does_not_keep_the_others_from_being_asked(docs):
+    """Nothing was answered before, and one is asked at a time: it looks like an outage, and another row tells."""
+    fill(docs, bad={1}, rows=6)
+    with FakeOpenAI(provider({"status": 500})) as server:
+        model = OpenAI("llm", base_url=server.url, api_key=new_key(), max_batch_size=1)
+        assert (predict(docs, model).written, [error.key for error in docs.errors()]) == (5, [1])
+
+
 # -- what is kept for another time ---------------------------------------------------------------------------
 
 

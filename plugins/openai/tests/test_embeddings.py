@@ -8,7 +8,7 @@ import struct
 import numpy as np
 import pytest
 
-from pinnacle import ConfigError
+from pinnacle import ConfigError, NoAnswer
 from pinnacle.ext.llm import OpenAIEmbedding
 from pinnacle.testing import FakeOpenAI, unit_vector
 
@@ -40,6 +40,14 @@ def test_a_server_that_sends_numbers_is_understood_too():
     assert _vectors(answer) == [[1.0, 2.0], [3.0, 4.0]]
     packed = base64.b64encode(struct.pack("<2f", 0.5, -2.0)).decode()
     assert _vectors({"data": [{"index": 0, "embedding": packed}]}) == [[0.5, -2.0]]
+
+
+@pytest.mark.parametrize("places", [(0, 0), (1, 2), (0, 2), (-1, 0)])
+def test_vectors_at_places_that_cannot_be_are_no_answer(places):
+    from pinnacle_openai.embedding import _vectors
+
+    with pytest.raises(NoAnswer, match="places"):
+        _vectors({"data": [{"index": place, "embedding": [1.0]} for place in places]})
 
 
 def test_dimensions_are_sent_where_they_are_given(server):
