@@ -20,7 +20,7 @@ from pinnacle.backends.mongodb.query import Collection, Query
 from pinnacle.backends.mongodb.stores.catalog import MongoCatalog
 from pinnacle.backends.mongodb.stores.ledger import MongoLedger
 from pinnacle.backends.mongodb.stores.runs import MongoRuns
-from pinnacle.backends.mongodb.target.frozen_finds import freeze, thaw
+from pinnacle.backends.mongodb.target.frozen_finds import freeze, read_by, thaw
 from pinnacle.backends.mongodb.target.leases import Leases
 from pinnacle.backends.mongodb.target.output_registry import OutputRegistry
 from pinnacle.backends.mongodb.target.row_errors import MongoErrors
@@ -101,7 +101,7 @@ class MongoBackend:
         own = _own(source).whole()
         if create:
             self.migrate()  # of two processes that bind an output, its unique index lets one register it
-        info = replace(self.outputs.bind(own, spec, create=create), parameters=spec.parameters)
+        info = replace(self.outputs.bind(own, spec, create=create), parameters=read_by(spec.parameters, self._wire))
         leases = Leases(self._wire, info.id, self._clock)
         if info.side is not None:
             return SideTarget(self._wire, own, info, leases, SideWriter(self._wire, own, info))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
+from hashlib import blake2b
 from typing import Any
 
 from pinnacle.backends.mongodb.query import Collection, Find
 from pinnacle.backends.mongodb.target.source import MongoSource
-from pinnacle.backends.mongodb.wire.encoding import decode, encode
+from pinnacle.backends.mongodb.wire.encoding import decode, encode, reading_of
 from pinnacle.backends.mongodb.wire.wire import Wire
+from pinnacle.base.errors import ComponentError
 
 EVERYTHING = ""
 """Stands among the fields that a condition reads for all of them."""
@@ -19,18 +22,43 @@ _DOCUMENT_VARIABLES = ("$$ROOT", "$$CURRENT")
 def freeze(source: MongoSource, wire: Wire) -> dict[str, Any]:
     """``source`` as plain values; its filter, which may hold any BSON value, as BSON."""
     encoded = encode(dict(source.filter), wire.codec) if source.filter else None
-    stored = {"collection": source.table, "filter": encoded, "reads": sorted(set(filter_reads(source.filter)))}
+    stored: dict[str, Any] = {
+        "collection": source.table,
+        "filter": encoded,
+        "reads": sorted(set(filter_reads(source.filter))),
+    }
+    if reading := reading_of(wire.codec):
+        stored["codec"] = reading
     if (window := source.window) is None:
         return stored
     return {**stored, "sort": [list(pair) for pair in window.order], "skip": window.skip, "limit": window.limit}
 
 
 def thaw(stored: Mapping[str, Any], wire: Wire) -> Find:
-    """The query that `freeze` was given."""
+    """The query that `freeze` was given; ComponentError where this process reads documents otherwise."""
+    kept, here = stored.get("codec", {}), reading_of(wire.codec)
+    if kept != here:
+        raise ComponentError(
+            f"documents of {stored['collection']!r} were read {_told(kept)} and are read {_told(here)} here: open the "
+            "database the same way, by the options of its URL or a Database with these codec_options, or add "
+            "the listener or dataset again"
+        )
     encoded = stored["filter"]
     condition = {} if encoded is None else wire.thawed(decode(encoded, wire.codec))
     found = Collection(stored["collection"]).find(condition)
     return found.sort(stored.get("sort", ())).skip(stored.get("skip", 0)).limit(stored.get("limit", 0))
+
+
+def read_by(parameters: str, wire: Wire) -> str:
+    """A prediction's ``parameters`` with how its documents are read: other values make other outputs."""
+    if not (reading := reading_of(wire.codec)):
+        return parameters
+    return blake2b(json.dumps([parameters, reading], sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _told(reading: Mapping[str, Any]) -> str:
+    options = ", ".join(f"{name}={value!r}" for name, value in reading.items())
+    return f"with {options}" if options else "without codec_options"
 
 
 def filter_reads(condition: Mapping[str, Any]) -> Iterator[str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import bson
 from bson.binary import UuidRepresentation
-from bson.codec_options import DEFAULT_CODEC_OPTIONS, CodecOptions, DatetimeConversion
+from bson.codec_options import DEFAULT_CODEC_OPTIONS, CodecOptions, DatetimeConversion, TypeRegistry
 from bson.decimal128 import Decimal128
 from bson.errors import BSONError
 from bson.objectid import ObjectId
@@ -36,6 +36,19 @@ def with_uuids(codec: CodecOptions[Any]) -> CodecOptions[Any]:
     if codec.uuid_representation != UuidRepresentation.UNSPECIFIED:
         return codec
     return codec.with_options(uuid_representation=UuidRepresentation.STANDARD)
+
+
+def reading_of(codec: CodecOptions[Any]) -> dict[str, Any]:
+    """What of the user's way to read documents gives models other values than the usual way, as plain values."""
+    told: dict[str, Any] = {}
+    if codec.tz_aware:
+        told["tz_aware"] = str(codec.tzinfo or UTC)
+    if codec.uuid_representation != UuidRepresentation.STANDARD:
+        told["uuidRepresentation"] = codec.uuid_representation
+    if codec.type_registry != TypeRegistry():
+        made = (f"{decode.__module__}:{decode.__qualname__}" for decode in codec.type_registry._decoder_map.values())
+        told["type_registry"] = sorted(made)
+    return told
 
 
 def bson_type_of(value: Any) -> str:
