@@ -111,11 +111,11 @@ class BatchPrediction:
         answers = self._model.fetch_batch(job.id)
         if answers is None:
             return
-        raised: ModelError | None = None
-        if self._is_current(job):
-            raised = self._settle_all(answers, job.items)
-        else:
+        if not self._is_current(job):
             log.warning("batch %s was for another version or other keywords: its answers are not used", job.id)
+            self._book(job, answers)
+            return
+        raised = self._settle_all(answers, job.items)
         self._scope.thread.drain()
         self._scope.thread.raise_failure()
         self._book(job, answers)
