@@ -124,6 +124,9 @@ class AnswerForm:
 
         return _validator_class(self.schema)(self.schema, registry=referencing.Registry())
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_validator"}
+
 
 def answer_form(output_schema: Any, choices: Any, *, is_strict: bool = False) -> AnswerForm | None:
     """The form that a model's fields ask for; None for free text. ConfigError for what is neither."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
+import pickle
 import uuid
 from decimal import Decimal
 from typing import Any, Literal
@@ -171,6 +173,14 @@ def test_what_is_no_json_schema_is_refused_at_construction(schema):
 def test_a_schema_that_never_ends_is_an_invalid_answer():
     with pytest.raises(InvalidAnswer, match="too deep"):
         read("{}", {"$ref": "#"})
+
+
+def test_a_form_that_was_used_goes_to_another_process():
+    form = answer_form(SCHEMA, None)
+    assert form.parse('{"mood": "bad"}') == BAD
+    assert (
+        pickle.loads(pickle.dumps(form)).parse('{"mood": "bad"}') == copy.deepcopy(form).parse('{"mood": "bad"}') == BAD
+    )
 
 
 # -- fields as columns -------------------------------------------------------------------------------------
