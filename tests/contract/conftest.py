@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from pinnacle import Database, Settings, pinnacle
+from pinnacle.backends.mongodb.changes import backlogs
+from pinnacle.runtime import keeper, worker
 from tests.contract.trainable import AT_STEP
 from tests.llms import DOWN, DOWN_AFTER
 from tests.models import ABSENT_PARTS, CALLS
@@ -21,6 +23,15 @@ def calls() -> Iterator[list[Any]]:
     yield CALLS
     CALLS.clear()
     ABSENT_PARTS.clear()
+
+
+@pytest.fixture(autouse=True)
+def brisk_workers(monkeypatch) -> None:
+    """Workers of this process look sooner than they need to outside of tests, which wait for them."""
+    monkeypatch.setattr(worker, "REGISTRY_S", 0.1)
+    monkeypatch.setattr(worker, "FOLLOW_S", 0.2)
+    monkeypatch.setattr(keeper, "POLL_S", 0.2)
+    monkeypatch.setattr(backlogs, "SWEEP_EVERY_S", 0.2)
 
 
 @pytest.fixture

@@ -17,6 +17,11 @@ from tests.models import ABSENT_PARTS, Suffixed
 pytestmark = pytest.mark.same_standalone
 
 
+@pytest.fixture(autouse=True)
+def brisk_workers() -> None:
+    """How often workers look is what these tests are about: they look as they do outside of tests."""
+
+
 def test_a_newer_version_is_noticed_at_the_next_look(backend, db, elsewhere, below, monkeypatch):
     """How often it looks, the next test says."""
     follow(backend, db, "a")
