@@ -83,7 +83,8 @@ class Influences:
             names = module.names_in(tree, values)
             self._code.append((module, values, tree))
             if not is_own or code.co_qualname not in self._known:
-                self._found.setdefault(f"{code.co_qualname}, which it holds", []).append(plain(tree, values))
+                label = code.co_qualname if is_own else f"{code.co_qualname}, which it holds"
+                self._found.setdefault(label, []).append(plain(tree, values))
         self._add_names(module, values, names - set(code.co_freevars), changed={code.co_qualname.partition(".")[0]})
 
     def _add_names(
@@ -100,7 +101,7 @@ class Influences:
                 continue
             self._seen.add((module, name, is_used))
             trees = module.definitions(name) if is_used else []
-            if trees and name not in self._known:
+            if trees and name not in self._known and name not in self._found:
                 self._found[name] = [module.plain(each, values) for each in trees]
             elif is_used and not trees and (elsewhere := written(values.get(name))) is not None:
                 if elsewhere.__globals__ is values:  # of another cell of a notebook
