@@ -85,8 +85,11 @@ def call_in_batches(
 
 
 def by_length(model: Callee, inputs: Sequence[Any]) -> list[int]:
-    """Positions of ``inputs`` ordered by the model's `length_of`; as they are where it gives none."""
-    lengths = [model.length_of(value) for value in inputs]
+    """Positions of ``inputs`` ordered by the model's `length_of`; as they are where it gives none, or fails."""
+    try:
+        lengths = [model.length_of(value) for value in inputs]
+    except Exception:  # of a model's own code, which says what is wrong with an input when it is called on it
+        return list(range(len(inputs)))
     known = [length for length in lengths if length is not None]
     if len(known) < len(inputs):
         return list(range(len(inputs)))

@@ -139,6 +139,20 @@ def test_a_batch_may_answer_with_an_exception_of_any_class():
     assert (outputs, sorted(failed)) == ({0: 0, 2: 2}, [1])
 
 
+class Measured(Model):
+    def length_of(self, value):
+        return len(value)
+
+    def predict_batch(self, inputs):
+        return [len(value) for value in inputs]
+
+
+def test_an_input_whose_length_cannot_be_told_has_failed_alone():
+    model = Measured("m", output_type=int, max_attempts=1)
+    outputs, failed, _ = results(model, ["a", 3, "ccc"])
+    assert (outputs, sorted(failed)) == ({0: 1, 2: 3}, [1])
+
+
 def ctrl_c():
     raise KeyboardInterrupt
 
