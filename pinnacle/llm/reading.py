@@ -23,7 +23,8 @@ FENCE = re.compile(r"```[^\S\n]*([A-Za-z0-9_+-]*)[^\S\n]*\r?\n(.*?)```", re.DOTA
 EMPHASIS = re.compile(r"[*`]+|(?<!\w)_+|_+(?!\w)")
 LABEL = re.compile(
     r"(?:(?:the|my|so|final|correct|best) )*"
-    r"(?:answer|choice|label|category|class|classification|option|sentiment|result|output)(?: is)?\s*[:=]?\s+(.+)",
+    r"(?:answer|choice|label|category|class|classification|option|sentiment|result|output)"
+    r"(?: is)?(?:\s*[:=：]\s*|\s+)(.+)",
     re.IGNORECASE,
 )
 AROUND = string.whitespace + "\"'`."
@@ -68,7 +69,7 @@ def fenced(text: str) -> list[str]:
 
 
 def objects(text: str) -> Iterator[str]:
-    """The JSON objects, and lists of them, that stand in a text as they are written; of nested ones the outermost."""
+    """The JSON objects, and lists of them or of texts, that stand in a text as written; of nested ones the outermost."""
     said = without_thoughts(text)
     place = tried = 0
     while (beginning := _BEGINNING.search(said, place)) is not None and tried < MOST_BEGINNINGS:
@@ -133,5 +134,5 @@ def _finite(written: str) -> float:
     return number if math.isfinite(number) else _no_json(written)
 
 
-_BEGINNING = re.compile(r"\{|\[\s*\{")
+_BEGINNING = re.compile(r'\{|\[\s*[{\["]')
 _DECODER = json.JSONDecoder(parse_constant=_no_json, parse_float=_finite)

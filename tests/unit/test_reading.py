@@ -54,6 +54,11 @@ def test_json_is_read_after_thoughts_in_fences_and_among_prose(schema, text):
         read(text, schema, is_strict=True)
 
 
+@pytest.mark.parametrize("text", ['Here: ["a", "b"].', '**["a", "b"]**', 'So:\n```\n["a", "b"]\n```\n[1]'])
+def test_a_list_is_read_among_prose(text):
+    assert read(text, {"type": "array", "items": {"type": "string"}}) == ["a", "b"]
+
+
 def test_a_text_that_is_the_answer_is_never_looked_into():
     assert read('{"mood": "</think>{\\"mood\\": \\"good\\"}"}') == {"mood": '</think>{"mood": "good"}'}
     assert read('{"mood": "bad"}', is_strict=True) == BAD
@@ -86,7 +91,7 @@ def test_what_stands_in_prose_by_chance_is_no_answer(text):
 @pytest.mark.parametrize(
     "text",
     [
-        "<think>\nnegative, or positive?\n</think>\n\nnegative", "**Negative**", "Answer: **negative**", "_negative_",
+        "<think>\nnegative, or positive?\n</think>\n\nnegative", "**Negative**", "Answer: **negative**", "_negative_", "Answer:negative",
         "The answer is negative.", "**Sentiment:** negative", "# negative", "- negative", "```\nnegative\n```",
         "It broke, which is not positive.\n\nnegative", 'I say {"choice": "negative"}.', "<answer>negative</answer>",
     ],
