@@ -5,7 +5,8 @@
   `run_coroutine` to ask, `Request`, `Reply`, `Answered` and `Unreadable` for what was asked and answered,
   `pinnacle.Usage` for what that cost, `BatchAnswers` for a provider's batch jobs, `listed_price` for what a token
   costs; `chat_reply`, `told_text`, `error_object`, `token_count` and `sane_counts` read what came,
-  `pinnacle.NoAnswer` says that it is no answer, and `verdict_on` gives the `Verdict` on an error.
+  `pinnacle.NoAnswer` says that it is no answer, and `verdict_on` gives the `Verdict` on an error;
+  `is_likely_secret` says what is not to be stored.
 - A model in this process: `BaseLLMModel` or `pinnacle.Model`; `loading_lock` is held while weights are loaded.
   `BaseLLM` is what all language models share.
 - The fields of either: `operational` (how it is run), `learned` (what `fit` fills in), `secret` and `resolved_secret`;
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from pinnacle.llm.http import HttpError as HttpError
     from pinnacle.llm.http_model import HttpModel as HttpModel
     from pinnacle.llm.prices import listed_price as listed_price
+    from pinnacle.llm.redaction import is_likely_secret as is_likely_secret
     from pinnacle.llm.requests import Reply as Reply
     from pinnacle.llm.requests import Request as Request
     from pinnacle.llm.sending import Answered as Answered
@@ -94,6 +96,7 @@ _NAMES = LazyNames(__name__, {
     "pinnacle.llm.http": ("HttpClient", "HttpError"),
     "pinnacle.llm.http_model": ("HttpModel",),
     "pinnacle.llm.prices": ("listed_price",),
+    "pinnacle.llm.redaction": ("is_likely_secret",),
     "pinnacle.llm.requests": ("Reply", "Request"),
     "pinnacle.llm.sending": ("Answered",),
     "pinnacle.llm.verdict": (

@@ -69,7 +69,7 @@ def fenced(text: str) -> list[str]:
 
 
 def objects(text: str) -> Iterator[str]:
-    """The JSON objects, and lists of them or of texts, that stand in a text as written; of nested ones the outermost."""
+    """The JSON objects, and lists of them or of texts, that stand in a text as written; of nested ones the outer."""
     said = without_thoughts(text)
     place = tried = 0
     while (beginning := _BEGINNING.search(said, place)) is not None and tried < MOST_BEGINNINGS:

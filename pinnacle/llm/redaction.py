@@ -1,12 +1,21 @@
-"""Takes a key out of what is told of a failure: some services repeat the key that they refuse."""
+"""Takes a key out of what is told of a failure, for some services repeat it; and tells what looks like one."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 HIDDEN = "[key]"
 SHORTEST = 8
 """What is shorter is no secret, and could stand in any text."""
+
+SECRET_WORDS = frozenset({
+    "auth", "authorization", "apikey", "bearer", "cookie", "credential", "credentials", "jwt", "key", "pass", "passwd",
+    "password", "secret", "sig", "signature", "token",
+})  # fmt: skip
+SECRET_VALUE = re.compile(r"(?i)^(bearer|basic|token)\s|^(sk|pk|gh[a-z]|xox[a-z]|hf|tok|glpat|AKIA|eyJ)[-_A-Z0-9]{8,}")
+LONGEST_PLAIN = 24
+"""A value that is longer and of one piece, letters and digits mixed, is taken for a secret too."""
 
 
 def hide(error: BaseException, secret: str | None) -> None:
@@ -36,3 +45,16 @@ def without(value: Any, secret: str) -> Any:
     if type(value) is dict and secret in repr(value):
         return {name: without(item, secret) for name, item in value.items()}
     return value
+
+
+def is_likely_secret(name: str, value: str) -> bool:
+    """Whether a header's or a query's value may open a door, by its name or its look."""
+    words = re.split(r"[^a-z0-9]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower())
+    if SECRET_WORDS.intersection(words) or SECRET_VALUE.search(value):
+        return True
+    pieces = re.findall(r"[A-Za-z0-9_+=-]+", value)
+    return any(len(piece) > LONGEST_PLAIN and _is_mixed(piece) for piece in pieces)
+
+
+def _is_mixed(piece: str) -> bool:
+    return any(c.isdigit() for c in piece) and any(c.isalpha() for c in piece)

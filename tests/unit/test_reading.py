@@ -91,7 +91,8 @@ def test_what_stands_in_prose_by_chance_is_no_answer(text):
 @pytest.mark.parametrize(
     "text",
     [
-        "<think>\nnegative, or positive?\n</think>\n\nnegative", "**Negative**", "Answer: **negative**", "_negative_", "Answer:negative",
+        "<think>\nnegative, or positive?\n</think>\n\nnegative", "**Negative**", "Answer: **negative**", "_negative_",
+        "Answer:negative",
         "The answer is negative.", "**Sentiment:** negative", "# negative", "- negative", "```\nnegative\n```",
         "It broke, which is not positive.\n\nnegative", 'I say {"choice": "negative"}.', "<answer>negative</answer>",
     ],

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pinnacle import ConfigError
+from pinnacle.plugin import is_likely_secret
 
 SECRET_PREFIX = "env:"
 HONOURED = frozenset({"organization", "project", "default_headers", "default_query"})
@@ -27,20 +28,13 @@ INSTEAD = {
 REQUEST_OPTIONS = frozenset({"extra_body", "extra_headers", "extra_query", "timeout"})
 """What goes beside the parameters of a request, as with the ``openai`` library."""
 
-SECRET_WORDS = frozenset({
-    "auth", "authorization", "apikey", "bearer", "cookie", "credential", "credentials", "jwt", "key", "pass", "passwd",
-    "password", "secret", "sig", "signature", "token",
-})  # fmt: skip
 SECRET_FIELDS = frozenset({
     "access_token", "api_key", "apikey", "auth_token", "authorization", "password", "secret", "secret_key",
 })  # fmt: skip
 """Fields of a request's body that are no parameters of a model."""
 
-SECRET_VALUE = re.compile(r"(?i)^(bearer|basic|token)\s|^(sk|pk|gh[a-z]|xox[a-z]|hf|tok|glpat|AKIA|eyJ)[-_A-Z0-9]{8,}")
 HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 UNBROKEN = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
-LONGEST_PLAIN = 24
-"""A value that is longer and of one piece, letters and digits mixed, is taken for a secret too."""
 
 
 def check_client_kwargs(given: Any) -> None:
@@ -89,19 +83,6 @@ def check_fields(name: str, given: Any) -> None:
                 raise ConfigError(
                     f"{name} has {held[0]!r}, which would be stored with the model; pass api_key= instead"
                 )
-
-
-def is_likely_secret(name: str, value: str) -> bool:
-    """Whether a header's or a query's value may open a door, by its name or its look."""
-    words = re.split(r"[^a-z0-9]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower())
-    if SECRET_WORDS.intersection(words) or SECRET_VALUE.search(value):
-        return True
-    pieces = re.findall(r"[A-Za-z0-9_+=-]+", value)
-    return any(len(piece) > LONGEST_PLAIN and _is_mixed(piece) for piece in pieces)
-
-
-def _is_mixed(piece: str) -> bool:
-    return any(c.isdigit() for c in piece) and any(c.isalpha() for c in piece)
 
 
 @dataclass(frozen=True)

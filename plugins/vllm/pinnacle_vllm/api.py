@@ -7,10 +7,10 @@ import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pinnacle import ConfigError, NoAnswer
-from pinnacle.plugin import Answered, BaseLLMAPI, HttpClient, HttpModel, Reply, Request, error_object
+from pinnacle.plugin import Answered, BaseLLMAPI, HttpClient, HttpModel, Reply, Request, error_object, is_likely_secret
 from pinnacle_vllm.sampling import near, sorted_out
 
 
@@ -42,6 +42,8 @@ class VllmAPI(HttpModel, BaseLLMAPI):
             raise ConfigError(f"api_url is the address to post to, http://... or https://..., not {self.api_url!r}")
         if parts.username or parts.password:
             raise ConfigError("api_url holds a password, and would be stored with it; pass api_key= instead")
+        if any(is_likely_secret(name, value) for name, value in parse_qsl(parts.query)):
+            raise ConfigError("api_url holds what looks like a secret, and would be stored with it; pass api_key=")
         super().__post_init__()
 
     def provider(self) -> str:

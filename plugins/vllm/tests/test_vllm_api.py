@@ -106,6 +106,7 @@ def test_all_models_of_one_server_share_its_limits(server):
         ({"api_url": ""}, "api_url is the address"),
         ({"api_url": "localhost:8000"}, "api_url is the address"),
         ({"api_url": "http://me:secret@host/v1"}, "holds a password"),
+        ({"api_url": "http://host/v1?sig=secret1"}, "looks like a secret"),
         ({"identifier": ""}, "needs an identifier"),
         ({"prompt_template": "none"}, "has no {input}"),
     ],
@@ -113,7 +114,8 @@ def test_all_models_of_one_server_share_its_limits(server):
 def test_fields_that_cannot_work_are_refused(fields, message):
     with pytest.raises(ConfigError, match=message) as refused:
         VllmAPI(**{"identifier": "llm", "api_url": "http://host/v1", **fields})
-    assert "secret" not in str(refused.value)
+    assert "secret@" not in str(refused.value)
+    assert "secret1" not in str(refused.value)
 
 
 def test_rows_are_answered_and_the_component_loads_in_another_process(server, tmp_path):
