@@ -69,9 +69,17 @@ class JsonText(sa.types.TypeDecorator[Any]):
         return json.loads(value, parse_float=Decimal)
 
 
+class LongText(sa.types.TypeDecorator[str]):
+    """Text that is declared otherwise, and read as it is: SQLModel has such a type."""
+
+    impl = sa.Text
+    cache_ok = True
+
+
 COLUMNS: dict[str, tuple[Any, Any]] = {
     "words": (sa.String(40), "grüße"),
     "long": (sa.Text(), ""),
+    "longer": (LongText(), "x"),
     "whole": (sa.BigInteger(), 2**63 - 1),
     "share": (sa.Double(), 0.1),
     "single": (sa.Float(), 1.5),

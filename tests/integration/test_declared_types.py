@@ -85,6 +85,8 @@ def test_every_path_gives_a_model_the_value_of_the_mapped_class(url, db, as_anot
     X = tuple(values)  # noqa: N806
     seen.predict(X=X, db=db, select=select(entity), output="by_predict")
     db.add(Listener(model=seen, key=X, select=select(entity), output="by_listener"))
+    kept = db.load("listener", f"{entity.__table__.name}.by_listener").select["readings"]
+    assert not kept.keys() & {"words", "long", "longer", "whole", "share", "price", "flag", "moment", "blob", "meta"}
     readings._live.clear()
     worked_off(url)
     db.add(Dataset("all", select=select(entity)))
@@ -169,7 +171,7 @@ def test_a_worker_that_has_not_the_class_says_so_and_leaves_the_work(url, docs, 
         other.listen()
         wait_until(lambda: other.listeners()[0].last_error is not None)
         [status] = other.listeners()
-        assert "docs.colour is read as tests.mapped:Colour" in status.last_error
+        assert "docs.colour is read as Colour, declared by an_app_of_the_users:Book" in status.last_error
         assert "pinnacle --import an_app_of_the_users ..." in status.last_error
         for act in (lambda: other.fresh(listener.identifier), lambda: other.resume(listener.identifier)):
             with pytest.raises(ComponentError, match="import it first"):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -64,7 +64,9 @@ def reading_of(kind: Type, columns: SqlColumns) -> Reading:
         return DRIVERS
     if _package(impl) == "pinnacle":
         return _own(impl)
-    if _package(impl) != "sqlalchemy":
+    if (inner := _wrapped(impl)) is not None:
+        return reading_of(inner, columns)
+    if _package(impl) != "sqlalchemy" and columns.decoder(kind) is not None:
         return Reading(f"type {_name(type(impl))}")
     for family, read_by in _FAMILIES.items():
         if isinstance(impl, family):
@@ -72,10 +74,14 @@ def reading_of(kind: Type, columns: SqlColumns) -> Reading:
     return DRIVERS if columns.decoder(kind) is None else _converting(impl)
 
 
-def different(declared: Mapping[str, Type], actual: Mapping[str, Type], columns: SqlColumns) -> Readings:
-    """The readings of the declared types that give other values than the actual ones do for any process."""
+def different(
+    declared: Mapping[str, Type], actual: Mapping[str, Type], names: Collection[str], columns: SqlColumns
+) -> Readings:
+    """The readings of those of the declared types that give other values than the actual ones do for any process."""
     found = {}
     for name, kind in actual.items():
+        if name not in names:
+            continue
         reading = reading_of(declared.get(name, kind), columns)
         usual = reading_of(kind, columns)
         if not reading.is_as(usual) or _is_own_json(reading):
@@ -108,7 +114,7 @@ def type_for(reading: Reading, table: str, name: str, actual: Type, columns: Sql
 def place_of(table: Any, entity: type | None) -> str:
     """Where a process finds the class or table that declares columns: ``module:name``; empty where none has it."""
     if entity is not None:
-        return _name(entity)
+        return f"{entity.__module__}:{entity.__qualname__}"
     metadata = getattr(table, "metadata", None)
     for module_name, module in list(sys.modules.items()):
         for name, value in list(vars(module).items()) if isinstance(module, types.ModuleType) else ():
@@ -224,6 +230,15 @@ def _own(impl: Any) -> Reading:
     return Reading("vector", ["vector"])
 
 
+def _wrapped(impl: Any) -> Type | None:
+    """The type whose values a decorator leaves as they are when they are read."""
+    plain, made = sa.types.TypeDecorator, type(impl)
+    if not isinstance(impl, plain) or made.result_processor is not plain.result_processor:
+        return None
+    inner: Type = impl.impl_instance
+    return inner if made.process_result_value is plain.process_result_value else None
+
+
 def _json(impl: Any, columns: SqlColumns) -> Reading:
     own = getattr(columns.dialect, "_json_deserializer", None)
     return Reading("json" if own is None else f"{OWN_JSON}{_name(own)}", ["json"])
@@ -292,4 +307,5 @@ def _package(impl: Any) -> str:
 
 
 def _name(code: Any) -> str:
-    return f"{getattr(code, '__module__', '')}:{getattr(code, '__qualname__', type(code).__qualname__)}"
+    """What code is called: to move it into another module changes no value."""
+    return str(getattr(code, "__qualname__", type(code).__qualname__))

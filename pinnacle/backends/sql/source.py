@@ -52,7 +52,8 @@ class SqlSource:
     is the same table as the database has it.
     ``subquery`` selects the keys when the query is more than a condition on the table
     itself (joins, limits, groups, inheritance); else ``where`` holds that condition.
-    ``readings``: of which columns the user's class or table makes other values than the database's own type.
+    ``readings``: of which inputs the user's class or table makes other values than the database's own type; without
+    inputs of which columns.
     """
 
     base: sa.sql.expression.TableClause
@@ -134,7 +135,7 @@ def resolve(connection: sa.Connection, query: Any, fields: Fields, known: KnownT
     where, subquery = query.whereclause, None
     if not _is_plain(query, entity, mapped):
         where, subquery = None, _key_subquery(query, entity, mapped, key)
-    differing = different(declared, usual, known.columns)
+    differing = different(declared, usual, {column.name for column in inputs} or usual.keys(), known.columns)
     readings = declared_by(differing, actual.name, declared, lambda: place_of(base, _class_of(entity)))
     source = SqlSource(base, actual, key, stored, inputs, steps, where, subquery, readings)
     _try(connection, source)

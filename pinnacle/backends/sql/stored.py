@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pinnacle.backends.sql.readings import Reading
-from pinnacle.backends.sql.source import KnownTypes, SqlSource, input_columns, key_tuple, named_source, place_schema
+from pinnacle.backends.sql.source import KnownTypes, SqlSource, key_tuple, named_source, place_schema
 from pinnacle.base.errors import ComponentError, UnsupportedQuery
 from pinnacle.base.rows import Fields
 from pinnacle.base.types import dump_json
@@ -47,9 +47,8 @@ def freeze_rows(schema: str | None, table: str, readings: Mapping[str, Any]) -> 
 
 
 def stored_readings(source: SqlSource) -> dict[str, Any]:
-    """How the inputs are read, as plain values; of a source without inputs all columns."""
-    chosen = set(input_columns(source)) or source.readings.keys()
-    return {name: reading.to_json() for name, reading in sorted(source.readings.items()) if name in chosen}
+    """How columns are read, as plain values."""
+    return {name: reading.to_json() for name, reading in sorted(source.readings.items())}
 
 
 def read_by(parameters: str, source: SqlSource) -> str:
