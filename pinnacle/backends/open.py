@@ -8,11 +8,12 @@ by the package of its driver's objects.
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 from pinnacle.backends.protocol import Backend
+from pinnacle.base.entry_points import entry_points
 from pinnacle.base.errors import ConfigError, MissingPlugin
 from pinnacle.base.near import near_names
 from pinnacle.base.settings import Settings

@@ -17,11 +17,12 @@ import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 from pinnacle.base import forks
+from pinnacle.base.entry_points import entry_points
 from pinnacle.base.errors import ComponentError, MissingPlugin, UntrustedReference
 from pinnacle.components.component import Component, content_fields
 from pinnacle.components.function import FunctionModel

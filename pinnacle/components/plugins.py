@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from importlib.metadata import entry_points
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from pinnacle.base.entry_points import entry_points
 from pinnacle.base.errors import ConfigError, MissingPlugin
 
 PROVIDERS = "pinnacle.providers"

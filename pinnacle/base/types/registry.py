@@ -6,9 +6,9 @@ import dataclasses
 import functools
 import types as pytypes
 import typing
-from importlib.metadata import entry_points
 from typing import Any
 
+from pinnacle.base.entry_points import entry_points
 from pinnacle.base.errors import ConfigError
 from pinnacle.base.types.boolean import Boolean
 from pinnacle.base.types.bytes import Bytes
