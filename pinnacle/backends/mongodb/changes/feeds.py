@@ -19,7 +19,7 @@ from pinnacle.backends.mongodb.changes.backlogs import is_sweep_due
 from pinnacle.backends.mongodb.changes.few_rows import FewRows
 from pinnacle.backends.mongodb.changes.listener_registry import LISTENERS, ListenerRegistry
 from pinnacle.backends.mongodb.changes.queue import WorkQueue
-from pinnacle.backends.mongodb.changes.reader import ChangeReader
+from pinnacle.backends.mongodb.changes.reader import RESERVED, ChangeReader
 from pinnacle.backends.mongodb.target.side_collection import SideCollection
 from pinnacle.backends.mongodb.target.target import MongoTarget
 from pinnacle.backends.mongodb.wire.keys import key_identity
@@ -125,6 +125,8 @@ class MongoFeed(ABC):
             return Taken(folded=folded)
         entry = self.listeners.entry(self.number)
         is_current = entry is not None and entry["paused"] is None and entry["version"] == version
+        if entry is None:
+            self._work.clear(list(zip(claim.places, claim.revisions, strict=True)))
         if not is_current:
             self.finish(claim, [], [])
         return Taken(folded=folded, claim=claim, is_current=is_current)
@@ -137,12 +139,15 @@ class MongoFeed(ABC):
         if not claim.keys:
             return
         if done:
-            self.listeners.count_processed(self.number, len(done))
+            self._count(len(done))
             self._work.clear([(claim.places[i], claim.revisions[i]) for i in done])
         failpoint("in-finish")
         if deferred:
             self._work.defer([claim.places[i] for i in deferred])
         self.target.leases.release_work(claim.lease, [claim.keys[i] for i in kept])
+
+    def _count(self, rows: int) -> None:
+        self.listeners.count_processed(self.number, rows)
 
 
 class StreamFeed(MongoFeed):
@@ -162,13 +167,18 @@ class StreamFeed(MongoFeed):
     def fold(self) -> int:
         """What was at hand is claimed with all else."""
         folded = self._reader.fold(self.number)
-        self._reader.at_hand(self.number)
+        self._rows_at_hand()
         return folded
+
+    def _rows_at_hand(self) -> Sequence[tuple[Key, int]]:
+        rows = self._reader.at_hand(self.number)
+        self._work.reach([place for _, place in rows])
+        return rows
 
     def take(self, owner: str, limit: int, ttl_s: float, version: int) -> Taken:
         """By the short way where rows are at hand; now and then all that waits is looked at nonetheless."""
         if time.monotonic() - self._looked_at < LOOK_S:
-            rows = self._reader.at_hand(self.number)
+            rows = self._rows_at_hand()
             found = self._take_few(owner, rows, ttl_s, version) if 0 < len(rows) <= limit else None
             if found is not None:
                 return Taken(folded=len(rows), claim=found[0], page=found[1])
@@ -182,6 +192,10 @@ class StreamFeed(MongoFeed):
     def finish(self, claim: Claim, done: Sequence[int], deferred: Sequence[int], kept: Sequence[int] = ()) -> None:
         self._reader.note_done(self.number, [claim.places[i] for i in done])
         super().finish(claim, done, deferred, kept)
+
+    def _count(self, rows: int) -> None:
+        """The same step reserves revisions for the next changes, which then need not ask for theirs."""
+        self._reader.reserve(self.number, self.listeners.count_processed(self.number, rows, RESERVED))
 
     def _take_few(
         self, owner: str, rows: Sequence[tuple[Key, int]], ttl_s: float, version: int

@@ -35,7 +35,8 @@ class ListenerRegistry:
         news: dict[str, Any] = {"version": version, "paused": None, "since": self.wire.operation_time(), "shape": {}}
         found = self.entry(output)
         if found is None:
-            if self._entries.insert_new({"_id": output, "identifier": identifier, **_FRESH, **news}):
+            first = {"revision": time.time_ns() // 1000}  # none that an earlier listener of this output was given
+            if self._entries.insert_new({"_id": output, "identifier": identifier, **_FRESH, **first, **news}):
                 return True
             if self.entry(output) is None:
                 raise Conflict(f"another output has a listener {identifier!r}; give this one another")
@@ -82,8 +83,11 @@ class ListenerRegistry:
         found = self._counters.update_and_get({"_id": output}, change)
         return None if found is None else int(found["revision"]) - count + 1
 
-    def count_processed(self, output: int, count: int) -> None:
-        self._counters.update_one({"_id": output}, {"$inc": {"processed": count}})
+    def count_processed(self, output: int, count: int, reserved: int = 0) -> int | None:
+        """Count rows that are done; as `next_revisions`, of ``reserved`` ones for changes to come."""
+        change = {"$inc": {"processed": count, "revision": reserved}, "$set": {"folded_at": time.time()}}
+        found = self._counters.update_and_get({"_id": output}, change)
+        return None if found is None else int(found["revision"]) - reserved + 1
 
     def mark_changed(self, table: str) -> None:
         """Note that documents of a collection were changed by this process."""
@@ -106,7 +110,7 @@ class ListenerRegistry:
 
 _FRESH: Mapping[str, Any] = {
     "sweep": None, "swept_at": 0.0, "asked_at": 0.0, "changed_at": 0.0, "folded_at": 0.0, "processed": 0,
-    "revision": 0, "error": None, "error_at": None,
+    "error": None, "error_at": None,
 }  # fmt: skip
 
 

@@ -37,8 +37,8 @@ class MongoListeners:
     def remove(self, output: int) -> None:
         """See `Listeners.remove`. The registry first: nothing is queued for a listener that is not in it."""
         self.registry.remove(output)
-        WorkQueue(self.registry.wire, self.registry, output).drop()
         self.reader.forget_routes()
+        WorkQueue(self.registry.wire, self.registry, output).drop()
 
     def pause(self, output: int, reason: str) -> None:
         self.registry.set(output, paused=reason)

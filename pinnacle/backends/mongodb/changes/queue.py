@@ -59,19 +59,22 @@ class WorkQueue:
         """Queue rows, each with a new revision; durable when it returns. Nothing where the listener is gone."""
         distinct = list({key_identity(key): key for key in keys}.values())
         for part in _parts(distinct):
-            self._put(part, durable=True)
+            self._put(part, None, durable=True)
 
-    def add_few(self, keys: Sequence[Key]) -> list[WorkDocument]:
-        """The same, durable once it is confirmed: the documents of those that did not wait already."""
-        return self._put(list({key_identity(key): key for key in keys}.values()), durable=False)
+    def add_few(self, keys: Sequence[Key], first: int | None) -> list[WorkDocument]:
+        """The same, durable once it is confirmed: the documents of those that did not wait already.
+
+        ``first``: the first of their revisions, where these were reserved.
+        """
+        return self._put(list({key_identity(key): key for key in keys}.values()), first, durable=False)
 
     def confirm(self, documents: Sequence[WorkDocument]) -> None:
         """Have documents be durable that were put in just now. One that went with a server is put in again, and so is
         one that was taken out meanwhile, which is looked at once more."""
         self.wire.insert_missing(self.table, documents)
 
-    def _put(self, keys: Sequence[Key], *, durable: bool) -> list[WorkDocument]:
-        first = self.listeners.next_revisions(self.output, len(keys))
+    def _put(self, keys: Sequence[Key], first: int | None, *, durable: bool) -> list[WorkDocument]:
+        first = self.listeners.next_revisions(self.output, len(keys)) if first is None else first
         if first is None:
             return []
         now = time.time()
@@ -103,6 +106,10 @@ class WorkQueue:
             self._floor = int(lowest["s"]) if lowest else 0
             self._floor_at = time.monotonic()
         return self._floor
+
+    def reach(self, places: Sequence[int]) -> None:
+        """Have claims begin no higher than at these places, which were reserved before others were given."""
+        self._floor = min([self._floor, *places])
 
     def clear(self, rows: Sequence[tuple[int, int]]) -> None:
         """Take rows out, by place and revision."""

@@ -48,10 +48,12 @@ TRY_S = 0.1
 ROUTES_S = 1.0
 OWN_WRITES, REST_S = 50, 0.25
 """After this many events of outputs alone, which are ours as a rule, the next are let gather: one look serves many."""
+BRIEF_REST_S = 0.003
+"""While few rows are worked off, their outputs have the interpreter and the server to themselves."""
 SAVE_S, IDLE_SAVE_S = 0.05, 1.0
 WAITS_FOR_WORK = 3
 """So many times as long the position is not saved while rows are worked on that are not durable as work."""
-FEW_ROWS = 100
+FEW_ROWS = RESERVED = 100
 """So many rows of work are at hand at most, and are worked off before they are durable."""
 
 
@@ -82,6 +84,7 @@ class ChangeReader:
         self._folded: dict[int, int] = {}
         self._at_hand: dict[int, list[tuple[Key, int]] | None] = {}
         self._unconfirmed: dict[int, dict[int, WorkDocument]] = {}
+        self._reserved: dict[int, tuple[int, float]] = {}
         self._unsaved = 0
         self._has_read = self._has_news = self._is_idle = False
         self._rests_until = 0.0
@@ -93,7 +96,7 @@ class ChangeReader:
         forks.leave_to_parent(self._stream)
         self._stream, self._epoch = None, None
         self.own_writes.begin_era(is_reading=False)
-        self._at_hand, self._unconfirmed = {}, {}
+        self._at_hand, self._unconfirmed, self._reserved = {}, {}, {}
 
     # -- what feeds and wakes ask for ----------------------------------------------------------------
 
@@ -116,6 +119,20 @@ class ChangeReader:
             if rows:
                 self._folded.pop(output, None)
         return rows
+
+    def reserve(self, output: int, first: int | None) -> None:
+        """`RESERVED` revisions from ``first`` on may be given to rows of an output; None: it has no listener."""
+        with self._counting:
+            if first is None:
+                self._reserved.pop(output, None)
+            else:
+                self._reserved[output] = first, time.monotonic()
+
+    def _reserved_for(self, output: int, count: int) -> int | None:
+        """The first of so many revisions, where these were reserved lately; what is left of them is not given."""
+        with self._counting:
+            first, at = self._reserved.pop(output, (0, float("-inf")))
+        return first if count <= RESERVED and time.monotonic() - at < ROUTES_S else None
 
     def note_done(self, output: int, places: Sequence[int]) -> None:
         """Rows of work have been done, durably, and need not be durable as work any more."""
@@ -146,6 +163,8 @@ class ChangeReader:
     def forget_routes(self) -> None:
         """Look at the registry of listeners before the next event."""
         self._routed_at = float("-inf")
+        with self._counting:
+            self._reserved.clear()
 
     def close(self) -> None:
         """Give the lease up, so that another process may read at once."""
@@ -191,6 +210,8 @@ class ChangeReader:
             self._is_idle = folds == self._unsaved
             if self._is_idle and len(batch.events) >= OWN_WRITES:
                 self._rests_until = time.monotonic() + REST_S
+            elif self._has_unconfirmed():
+                self._rests_until = time.monotonic() + BRIEF_REST_S
         else:
             self._passed = batch.position
         self._position = batch.position
@@ -244,7 +265,7 @@ class ChangeReader:
         if todo:
             queue = WorkQueue(self._wire, self._listeners, route.output)
             if len(todo) <= FEW_ROWS:
-                new = queue.add_few(todo)
+                new = queue.add_few(todo, self._reserved_for(route.output, len(todo)))
                 self._hand_over(route.output, new, is_all=len(new) == len(todo))
             else:
                 queue.add(todo)
