@@ -70,14 +70,19 @@ class Acts(ast.NodeVisitor):
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         if isinstance(node.ctx, _STORES):
-            self.touched |= self.module.values_of(node.value)
+            self._store_into(node.value)
         if is_gateway(node):
             self.touched.add(EVERYTHING)
         self.generic_visit(node)
 
+    def _store_into(self, node: ast.expr) -> None:
+        self.touched |= self.module.values_of(node)
+        if (root := root_of(node)) is not None:
+            self.touched |= self.module.imported_with(root)
+
     def visit_Subscript(self, node: ast.Subscript) -> None:
         if isinstance(node.ctx, _STORES):
-            self.touched |= self.module.values_of(node.value)
+            self._store_into(node.value)
         self.generic_visit(node)
 
     def visit_Global(self, node: ast.Global) -> None:

@@ -22,7 +22,7 @@ class Effects:
     """What each statement of a module may change; ``definitions`` are the nodes that bind each name."""
 
     def __init__(self, statements: list[Statement], definitions: Mapping[str, list[ast.AST]]) -> None:
-        self._statements, self.names = statements, ModuleNames(definitions)
+        self._statements, self.names = statements, ModuleNames(definitions, [each.node for each in statements])
         self._known: dict[str, Acts] = {}
         self._running: dict[frozenset[str], Acts] = {}
 

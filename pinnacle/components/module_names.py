@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pinnacle.components.statements import DEFINITIONS
+from pinnacle.components.statements import DEFINITIONS, names_assigned
 
 BUILTINS = frozenset({*vars(builtins), "__file__"})
 # What these make cannot be changed.
@@ -24,10 +24,10 @@ _IMPORTS = (ast.Import, ast.ImportFrom)
 
 
 class ModuleNames:
-    """The names of a module by ``definitions``, the nodes that bind each of them."""
+    """The names of a module by ``definitions``, the nodes that bind each of them, and all its ``statements``."""
 
-    def __init__(self, definitions: Mapping[str, list[ast.AST]]) -> None:
-        self.definitions = definitions
+    def __init__(self, definitions: Mapping[str, list[ast.AST]], statements: Sequence[ast.AST]) -> None:
+        self.definitions, self._statements = definitions, statements
         self.spares_parameters: dict[str, bool] = {}
         """What is known of the functions so far."""
         self._closures: dict[str, set[str]] = {}
@@ -43,6 +43,11 @@ class ModuleNames:
                 elif isinstance(definition, ast.ClassDef):
                     values = (each.value for each in definition.body if isinstance(each, (ast.Assign, ast.AnnAssign)))
                     found[name] |= {each for value in values if value for each in self.values_of(value)}
+        for statement in self._statements:
+            if isinstance(statement, ast.Assign) and len(statement.targets) > 1:  # a = b = []
+                same = {name for target in statement.targets for name in names_assigned(target)}
+                for name in same:
+                    found[name] |= same
         return found
 
     def values_of(self, node: ast.AST) -> set[str]:

@@ -626,6 +626,42 @@ def h(text):
 h.__wrapped__ = g
 
 f uses h.__wrapped__('a')
+## two names of one list: '1'
+A = B = []
+A.append('1')
+
+f uses B
+## the context of a library: 28
+import decimal
+from decimal import Decimal
+decimal.getcontext().prec = 28
+
+f uses Decimal(1) / 3
+## the environment: '1'
+import os
+from os import environ
+environ['OF_TESTS'] = '1'
+
+f uses os.environ['OF_TESTS']
+## a thread: '1'
+import threading
+L = []
+def fill():
+    L.append('1')
+filling = threading.Thread(target=fill)
+filling.start()
+filling.join()
+
+f uses L
+## a descriptor: '1'
+L = []
+class Noted:
+    def __set_name__(self, owner, name):
+        L.append('1')
+class P:
+    x = Noted()
+
+f uses L
 """)
 
 UNSEEN = cases("""
