@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pinnacle import Datetime, OutputTypeConflict, Vector, model
+from pinnacle import Datetime, Listener, OutputTypeConflict, Vector, model
 from tests.contract.documents import blank, create_docs, outputs
 from tests.models import note
 
@@ -79,6 +79,25 @@ def test_a_value_is_read_back_equal_in_value_and_type(backend, db, kind):
     assert (result.written, result.failed) == (len(values), 0)
     assert found == values
     assert list(map(type, found)) == list(map(type, values))
+
+
+def test_each_output_reaches_a_listeners_model_as_it_reaches_a_predicts(backend, db, elsewhere, calls):
+    """The listener's worker is another handle's: it knows of types what the database keeps of them."""
+    kinds = [*STORED.values(), (Vector(3), [[1.0, 2.5, -3.0]])]
+    rows, names = max(len(values) for _, values in kinds), tuple(f"out{n}" for n in range(len(kinds)))
+    create_docs(backend, *map(str, range(rows)))
+    for name, (output_type, values) in zip(names, kinds, strict=True):
+        answer = model(
+            lambda body, v=values: v[int(body) % len(v)], identifier=f"answer_{name}", output_type=output_type
+        )
+        answer.predict(X="body", db=db, select=backend.query("docs"), output=name)
+    seen = model(lambda *inputs: note([(type(i), repr(i)) for i in inputs]) and "", identifier="seen", output_type=str)
+    seen.predict(X=names, db=db, select=backend.query("docs"), output="by_predict")
+    db.add(Listener(model=seen, key=names, select=backend.query("docs"), output="by_listener"))
+    elsewhere.listen()
+    elsewhere.drain(timeout_s=600)
+    assert len(calls) == 2 * rows
+    assert sorted(map(str, calls[:rows])) == sorted(map(str, calls[rows:]))
 
 
 def test_a_negative_zero_is_fresh_once_written(backend, db):
