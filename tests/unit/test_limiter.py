@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pinnacle import ConfigError, ProviderUnavailable
-from pinnacle.llm.limiter import FAILURES_TO_OPEN, LONGEST_BREAK_S, Account, Breaker, Gate, account_of
+from pinnacle.llm.limiter import (
+    FAILURES_TO_OPEN,
+    LONGEST_BREAK_S,
+    WITNESS_STANDS_S,
+    Account,
+    Breaker,
+    Gate,
+    account_of,
+)
 from pinnacle.testing import FakeOpenAI
 from tests import virtual
 from tests.llms import new_key, openai, recorder
@@ -304,6 +312,45 @@ def test_a_probe_that_is_cancelled_lets_another_one_through():
     assert not breaker.is_probing
     breaker.admit(now)
     assert breaker.is_probing
+
+
+def test_where_a_witness_can_be_asked_failures_in_a_row_open_nothing_before_it_failed_too():
+    breaker = Breaker()
+    asks = [breaker.failed(0.0, DOWN, can_ask=True) for _ in range(FAILURES_TO_OPEN + 3)]
+    assert asks == [False] * (FAILURES_TO_OPEN - 1) + [True] + [False] * 3  # one asks, and what comes meanwhile waits
+    assert breaker.is_probing
+    breaker.succeeded()
+    assert not breaker.is_open
+    assert not any(breaker.failed(0.0, DOWN, can_ask=True) for _ in range(2 * FAILURES_TO_OPEN - 1))
+    assert breaker.failed(0.0, DOWN, can_ask=True)
+    breaker.doubted(0.0, DOWN)
+    assert until_it_admits(breaker, 0.0) > 0.1
+
+
+def test_one_doubts_at_a_time_and_holds_nobody_up():
+    breaker = Breaker()
+    assert breaker.ask()
+    assert not breaker.ask()
+    breaker.admit(0.0)
+    breaker.succeeded()
+    assert breaker.ask()
+    breaker.gave_up()
+    assert breaker.ask()
+    assert not opened().ask()
+
+
+def test_the_witness_is_the_quickest_request_of_late():
+    account = Account(clock := Clock())
+
+    def answered(name, took_s):
+        account.succeeded({}, clock.now - took_s, by="model", witness=name)
+
+    for name, took_s in (("slow", 3.0), ("quick", 1.0), ("slower", 4.0)):
+        answered(name, took_s)
+    assert (account.witness("model"), account.witness("other")) == ("quick", None)
+    clock.now += WITNESS_STANDS_S + 1
+    answered("newer", 2.0)
+    assert account.witness("model") == "newer"
 
 
 def test_who_waits_in_the_queue_when_a_provider_goes_down_is_told():
