@@ -81,6 +81,8 @@ class Computation:
                 waits = True
         if waits:
             self._size.after_work(max(1, len(held.page.keys)), time.perf_counter() - began)
+        else:
+            self._size.after_room()
 
     def _in_order(self, held: Held, asked: Sequence[int]) -> tuple[Sequence[int], Sequence[Any]]:
         """Positions and their inputs, behind all others those that met no answer: none of these is to be the only one

@@ -45,8 +45,10 @@ class PageSize:
         self._target_s = LONG_WORK_TARGET_S if model.call_style is CallStyle.BATCH else WORK_TARGET_S
         if model.call_style is CallStyle.ASYNC or model.concurrency > 1:
             self._target_s = FLOW_TARGET_S
+        self._may_grow = False
         a_call = batch_size if model.call_style is CallStyle.BATCH else 1
-        self._least = min(MAX_PAGE_ROWS, max(FIRST_PAGE_ROWS, model.concurrency * LEAST_WAVES, a_call))
+        waves = LEAST_WAVES if a_call == 1 else 1
+        self._least = min(MAX_PAGE_ROWS, max(FIRST_PAGE_ROWS, model.concurrency * waves * a_call))
 
     def after_read(self, page: Page, seconds: float) -> None:
         """Halve after a slow read; grow where all rows were fresh; never beyond the byte limit."""
@@ -57,6 +59,12 @@ class PageSize:
         a_row = bytes_of(page.inputs) / max(1, len(page.inputs))
         if a_row * self.rows > MAX_PAGE_BYTES:
             self.rows = max(1, int(MAX_PAGE_BYTES / a_row))
+        self._may_grow = seconds <= READ_TARGET_S and a_row * self.rows * GROWTH <= MAX_PAGE_BYTES
+
+    def after_room(self) -> None:
+        """Grow, where a page left places of the model idle."""
+        if self._may_grow:
+            self.rows = max(self.rows, min(self._least, self.rows * GROWTH))
 
     def after_work(self, rows: int, seconds: float) -> None:
         """Aim at the target duration, growing at most `GROWTH` times."""
