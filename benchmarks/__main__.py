@@ -22,6 +22,7 @@ from benchmarks import (
     kills,
     large,
     latency,
+    llm_bodies,
     llm_budget,
     llm_faults,
     llm_limits,
@@ -69,6 +70,7 @@ FIGURES: dict[str, tuple[str, Callable[[argparse.Namespace], Iterator[Table]]]] 
     "llm_limits": ("llm 2: a limit that is learned, and one that is declared", lambda asked: llm_limits.run()),
     "llm_faults": ("llm 3: a provider that fails, or is not there", lambda asked: llm_faults.run()),
     "llm_budget": ("llm 4: costs beside counted tokens, and budgets", lambda asked: llm_budget.run()),
+    "llm_bodies": ("llm 6: answers without measure", lambda asked: llm_bodies.run()),
     "local_llm": ("llm 5: a local model over rows", lambda asked: local_llm.run()),
     "fit_overhead": (
         "fine-tuning 1: beside trl and peft by hand",
