@@ -61,13 +61,15 @@ class Taken:
 
     ``claim``: all rows that waited; None where these are many, or others hold some, for a claim to choose of. ``page``:
     the rows of the claim, read after its changes were. ``is_current``: the listener is not paused, nor of another
-    version than was asked for; else nothing was done.
+    version than was asked for; else nothing was done. ``may_be_more``: nobody tells of what changes while the claim is
+    worked off.
     """
 
     folded: int = 0
     claim: Claim | None = NOTHING
     page: Page | None = None
     is_current: bool = True
+    may_be_more: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

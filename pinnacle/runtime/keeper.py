@@ -140,7 +140,7 @@ class Keeper:
         if not claim.keys:
             return bool(taken.folded) or self._sweep()
         # Nothing else waited: a steady trickle of changes must not hold a sweep up for ever.
-        return self._sweep() or taken.page is None or not is_done
+        return self._sweep() or taken.page is None or taken.may_be_more or not is_done
 
     def _claim(self, limit: int) -> Claim:
         """What was claimed ahead, else what many rows there are."""

@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 import threading
 import uuid
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import psycopg
 import pytest
 import sqlalchemy as sa
 
 from pinnacle import Listener, model, pinnacle
+from pinnacle.backends.open import open_backend
+from pinnacle.base.listeners import Watch
+from pinnacle.base.rows import Fields, OutputSpec
+from pinnacle.base.settings import Settings
+from pinnacle.base.types import Text
 from tests.contract.documents import wait_until
 from tests.models import CALLS, note, shout
 
@@ -584,6 +589,20 @@ def test_without_notify_changes_are_found_by_polling(url, db):
         run_sql(url, "INSERT INTO docs VALUES (4, 'd', 4)", "UPDATE docs SET body = 'z' WHERE id = 1")
         wait_until(lambda: loud(url) == {1: "Z", 2: "B", 3: "C", 4: "D"})
         assert list(listening.notifies(timeout=0)) == []
+
+
+@pytest.mark.parametrize("notifies", [True, False])
+def test_whom_nobody_tells_of_changes_looks_again_at_once(url, notifies):
+    spec = OutputSpec(name="loud", type=Text(), model="shout", version=0, fields=Fields.of("body"))
+    with closing(open_backend(url, Settings())) as below:
+        below.migrate()
+        target = below.bind(below.resolve(sa.select(DOCS), spec.fields), spec)
+        below.listeners.register(target.info.id, "docs.loud", 0)
+        feed = below.feed(target, (), Watch(notifies=notifies))
+        feed.install()
+        assert not feed.take("owner", 10, 60.0, 0).may_be_more
+        run_sql(url, "UPDATE docs SET body = 'z' WHERE id = 1")
+        assert feed.take("owner", 10, 60.0, 0).may_be_more != notifies
 
 
 def test_an_engine_with_one_connection_is_not_starved(url):

@@ -15,6 +15,8 @@ import json
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
@@ -204,6 +206,10 @@ class PostgresFeed(SqlFeed):
 
     def _wake(self) -> str:
         return f"PERFORM pg_notify('{CHANNEL}', ''); " if self._notifies() else ""
+
+    @cached_property
+    def _is_told(self) -> bool:
+        return self._notifies()
 
     def _notifies(self) -> bool:
         """Where transactions may be prepared, only if asked for: the server refuses to prepare one that notified."""
@@ -438,7 +444,8 @@ class PostgresFeed(SqlFeed):
         """Who has locked the whole table, or the listener, for long is waited for by `claim` and what comes after; and
         a table that is another since its statements were planned is read by statements that are planned anew."""
         try:
-            return super().take(owner, limit, ttl_s, version)
+            taken = super().take(owner, limit, ttl_s, version)
+            return replace(taken, may_be_more=not self._is_told) if taken.page is not None else taken
         except BackendError as error:
             if sqlstate(error) not in (LOCK_NOT_AVAILABLE, NOT_SUPPORTED):
                 raise
