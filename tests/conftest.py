@@ -13,6 +13,7 @@ database is asked, ``same_standalone`` for what a mongod does with a replica set
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def database_of(item: pytest.Item) -> Any:
     return item.callspec.params.get("backend") if hasattr(item, "callspec") else None
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """One that other users may enter, as the one that an embedded PostgreSQL runs as: of its own folders pytest takes
+    that right away whenever a session of it starts."""
+    with tempfile.TemporaryDirectory(prefix="pinnacle-open-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

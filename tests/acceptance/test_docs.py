@@ -54,14 +54,14 @@ def named(found: list[Page]) -> list[object]:
 
 
 @pytest.mark.parametrize("page", named([page for page in pages() if page.program]))
-def test_the_python_of_a_page_runs_and_prints_what_its_comments_say(page, tmp_path, request):
+def test_the_python_of_a_page_runs_and_prints_what_its_comments_say(page, open_folder, request):
     code = page.program
     if MONGODB in code:
         code = code.replace(MONGODB, request.getfixturevalue("mongodb_url"))
-    (tmp_path / "program.py").write_text(code)
+    (open_folder / "program.py").write_text(code)
     done = subprocess.run(
         [sys.executable, "-W", "error", "-W", "ignore:XDG_RUNTIME_DIR", "program.py"],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+        cwd=open_folder, env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
         capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"

@@ -13,12 +13,12 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
-def test_an_example_prints_what_it_says(path, tmp_path):
+def test_an_example_prints_what_it_says(path, open_folder):
     source = path.read_text()
     promised = [line.removeprefix("# ") for line in source.partition("# Prints:\n")[2].splitlines()]
     done = subprocess.run(
         [sys.executable, "-W", "error", "-W", "ignore:XDG_RUNTIME_DIR", path],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=600,
+        cwd=open_folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     assert done.stdout.splitlines() == promised != []

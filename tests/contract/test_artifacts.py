@@ -23,6 +23,8 @@ from pinnacle.plugin import Artifact, unpack
 from tests.contract.documents import has, wait_until
 from tests.forks import Fork
 
+pytestmark = pytest.mark.same_standalone
+
 BLOB = bytes(range(256)) * 12_000
 SHA256 = hashlib.sha256(BLOB).hexdigest()
 

@@ -12,6 +12,8 @@ from tests.contract.documents import blank, create_docs, outputs
 from tests.contract.listening import add, values
 from tests.models import note, picky, picky_batch
 
+pytestmark = pytest.mark.same_standalone
+
 
 def run(backend, db, the_model=picky, **options):
     return the_model.predict(X="body", db=db, select=backend.query("docs"), **options)

@@ -19,7 +19,7 @@ from tests.forks import Fork
 
 TTL_S, LONGER_TTL_S = 0.1, 3.0
 
-pytestmark = pytest.mark.usefixtures("cache_dir")
+pytestmark = [pytest.mark.usefixtures("cache_dir"), pytest.mark.same_standalone]
 
 FIT = """
 import sys

@@ -7,6 +7,8 @@ import pytest
 from pinnacle import ConfigError, Listener, model
 from tests.models import shout
 
+pytestmark = pytest.mark.same_standalone
+
 HUMAN = "by hand"
 
 

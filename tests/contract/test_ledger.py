@@ -24,6 +24,8 @@ from tests.contract.documents import create_docs, has, snapshot
 from tests.forks import Fork
 from tests.models import picky, shout
 
+pytestmark = pytest.mark.same_standalone
+
 DAY_S = 86_400.0
 MANY = 50
 

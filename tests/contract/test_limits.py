@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pinnacle import model
 from pinnacle.base import limits
 from tests.contract.documents import create_docs
+
+pytestmark = pytest.mark.same_standalone
 
 
 def refusing(said: str = "no"):

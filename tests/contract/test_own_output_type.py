@@ -18,6 +18,8 @@ from pinnacle.plugin import BsonField, OutputType, PostgresColumn, SqliteColumn,
 from tests.contract.documents import blank, create_docs, outputs
 from tests.models import CALLS, note
 
+pytestmark = pytest.mark.same_standalone
+
 
 @dataclass(frozen=True)
 class Money(OutputType):

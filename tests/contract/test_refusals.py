@@ -12,6 +12,8 @@ from pinnacle.base.rows import Fields
 from tests.contract.documents import create_docs, has, wait_until
 from tests.models import shout, words
 
+pytestmark = pytest.mark.same_standalone
+
 
 def run(backend, db, predicting, **options):
     return predicting.predict(X="body", db=db, select=backend.query("docs"), **{"output": "said", **options})

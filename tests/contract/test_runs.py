@@ -23,6 +23,8 @@ from pinnacle.base.processes import this_process
 from tests.contract.documents import create_docs, has, snapshot, wait_until
 from tests.forks import Fork
 
+pytestmark = pytest.mark.same_standalone
+
 TTL_S = 60.0
 HERE = f"{socket.gethostname()}:{os.getpid()}"
 

@@ -498,7 +498,7 @@ def test_a_vector_column_may_be_an_input(url, db):
     assert run_sql(url, "SELECT DISTINCT v__norm FROM docs") == [(pytest.approx(5**0.5),)]
 
 
-def test_an_embedded_server_makes_the_folder_of_its_data(tmp_path, monkeypatch):
+def test_an_embedded_server_makes_the_folder_of_its_data(open_folder, monkeypatch):
     """Also where the machine is so busy that its package does not wait for it to start."""
 
     def start_and_give_up(command, arguments, **options):
@@ -508,6 +508,6 @@ def test_an_embedded_server_makes_the_folder_of_its_data(tmp_path, monkeypatch):
 
     run = postgres_server.pgexec
     monkeypatch.setattr(postgres_server, "pgexec", start_and_give_up)
-    with pinnacle(f"postgresql+embedded:///{tmp_path / 'new' / 'data'}") as db:
+    with pinnacle(f"postgresql+embedded:///{open_folder / 'new' / 'data'}") as db:
         assert db.execute("SELECT 1 + 1").scalar() == 2
-    assert (tmp_path / "new" / "data" / "PG_VERSION").is_file()
+    assert (open_folder / "new" / "data" / "PG_VERSION").is_file()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -12,36 +13,30 @@ import pytest
 from plugins.transformers.tests.fits import TRAIN_ROWS, distance, stored, told, weights
 
 SCRIPT = """
-import json, os, sys, warnings
-warnings.simplefilter("ignore")
-from pinnacle_transformers.trainers import Watcher
-from plugins.transformers.tests.fit_kills import before
-from plugins.transformers.tests.fits import TRAIN_ROWS, fitted, stored, told, weights
+import json, sys
+from plugins.transformers.tests.fit_pairs import train
+from plugins.transformers.tests.fits import told, weights
 
-url, base, name, dies_at = sys.argv[1:]
-if os.environ["RANK"] == "0":
-    before(Watcher, "on_step_end", lambda watcher, args, state, control: state.global_step == int(dies_at))
-db, select = stored(url, TRAIN_ROWS)
-llm, run = fitted(
-    db, select, base, name, max_steps=4, per_device_train_batch_size=4, save_strategy="steps", logging_steps=3,
-    save_steps=2, validation_fraction=0.2, metrics=["exact_match"],
-)
+_, llm, run = train(*sys.argv[1:])
 told = json.dumps([run.version, run.status, llm.version, told(llm), sorted(weights(llm))])
 print("ended " + told, flush=True)
 """
 
 
-def together(tmp_path, url, base, name, dies_at=-1):
-    """What the two processes said at their end, and the exit status."""
-    (tmp_path / "script.py").write_text(SCRIPT)
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone",
-         str(tmp_path / "script.py"), url, str(base), name, str(dies_at)],
-        capture_output=True, text=True, timeout=600, cwd=tmp_path,
+def run(*arguments, cwd=None):
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, arguments)], capture_output=True, text=True, timeout=600, cwd=cwd,
         env={**os.environ, "PYTHONPATH": ":".join(filter(None, sys.path))},
     )  # fmt: skip
+
+
+def together(tmp_path, url, base, name):
+    """What two processes of torchrun said at their end."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    pair = ("torch.distributed.run", "--nproc_per_node", "2", "--standalone", tmp_path / "script.py")
+    done = run(*pair, url, base, name, cwd=tmp_path)
     said = [json.loads(line.partition("ended ")[2]) for line in done.stdout.splitlines() if "ended " in line]
-    assert (len(said), done.returncode == 0) in ((0, False), (2, True)), done.stderr[-6000:]
+    assert (len(said), done.returncode) == (2, 0), done.stderr[-6000:]
     return said
 
 
@@ -68,10 +63,11 @@ def test_processes_that_train_together_end_with_one_model(joint):
 
 @pytest.mark.timeout(600)
 def test_where_the_first_of_them_is_killed_they_go_on_together(base, joint):
-    folder, url, db, _ = joint
-    assert together(folder, url, base, "killed", dies_at=3) == []
-    assert db.load("run", "killed").step == 2
-    assert together(folder, url, base, "killed") != []
+    _, url, db, _ = joint
+    job = {"url": url, "base": str(base), "name": "killed"}
+    done = run("plugins.transformers.tests.fit_pairs", json.dumps([{**job, "dies_at": 3}, job]))
+    (first, second), again = json.loads(done.stdout or "[[0, 0], []]")
+    assert (first, second != 0, again) == (-signal.SIGKILL, True, [0, 0]), done.stderr[-6000:]
     killed, whole = db.load("run", "killed"), db.load("run", "joint")
     assert (killed.status, killed.resumed) == ("done", 1)
     assert distance(weights(db.load("model", "killed")), weights(db.load("model", "joint"))) <= 1e-5
