@@ -23,6 +23,7 @@ from pinnacle.runtime.options import PredictOptions, PredictSettings
 from pinnacle.runtime.outputs import OutputWriter
 from pinnacle.runtime.page_size import PageSize
 from pinnacle.runtime.patience import Patience
+from pinnacle.runtime.recurrence import Recurrence
 from pinnacle.runtime.result import PredictResult
 from pinnacle.runtime.scope import Scope
 from pinnacle.runtime.writer import brisk
@@ -118,6 +119,7 @@ class ListenerPrediction:
             on_ready=lambda: self.on_ready(),
         )  # fmt: skip
         self._in_hand: list[_InHand] = []
+        self._recurrence = Recurrence()
         a_call = scope.batch_size if model.call_style is CallStyle.BATCH else 1
         self._portion_rows = math.ceil(PORTION_ROWS / a_call) * a_call
 
@@ -159,7 +161,9 @@ class ListenerPrediction:
                 portion = claim.keys[start : start + self._portion_rows]
                 if self._outage() is not None:
                     mine.again.update(portion)
-                elif (found := self._read(portion, page, mine.again)).has_work:
+                    continue
+                found = self._recurrence.sift(self._read(portion, page, mine.again), mine.again)
+                if found.has_work:
                     mine.pages.append(Held(page=found, lease=claim.lease, is_retried=True, write_whole=settle_whole))
                     self._computation.compute(mine.pages[-1])
             waits_for_more = claim.keys and meanwhile is None
@@ -174,6 +178,8 @@ class ListenerPrediction:
         unwritten = set(self._scope.take_later())
         self._remember([held.page for work in self._in_hand for held in work.pages], unwritten)
         shares = [work.share(unwritten) for work in self._in_hand]
+        for share in shares:
+            self._recurrence.note_written(share.claim.keys[i] for i in share.done)
         self._in_hand = [work for work in self._in_hand if work.claim.keys]
         now = self._scope.result
         return WorkReport(
