@@ -297,7 +297,18 @@ def test_ids_under_a_collation_are_compared_as_the_collection_does(served):
     assert served.fill(target, page_rows=2) == 1
 
 
-def test_a_null_id_is_refused(store):
+def test_a_null_id_is_a_key_like_any_other(served):
+    served.raw.docs.insert_many([{"_id": key, "q": "x"} for key in (1, None, "a")])
+    target = served.target()
+    assert (served.fill(target, page_rows=1), served.fill(target, page_rows=1)) == (3, 0)
+    served.raw.docs.update_one({"_id": None}, {"$set": {"q": "y"}})
+    assert (served.fill(target), served.fill(target)) == (1, 0)
+
+
+def test_mongomock_refuses_a_null_id():
+    import mongomock
+
+    store = opened(mongomock.MongoClient()[f"test_{next(runs)}"])
     store.raw.docs.insert_one({"_id": None, "q": "x"})
     with pytest.raises(UnsupportedTable, match="null"):
         store.target()

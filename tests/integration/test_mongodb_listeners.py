@@ -57,6 +57,19 @@ def drained(db: pinnacle.Database, docs: Any) -> dict[Any, Any]:
     return found
 
 
+def test_a_document_with_a_null_id_stops_no_listener(db, docs):
+    docs.insert_one({"_id": 1, "body": "a"})
+    db.add(loud())
+    db.listen()
+    docs.insert_one({"_id": None, "body": "b"})
+    assert len(drained(db, docs)) == 2
+    docs.update_one({"_id": None}, {"$set": {"body": "c"}})
+    assert drained(db, docs)[None]["loud"] == "C"
+    docs.delete_one({"_id": None})
+    assert len(drained(db, docs)) == 1
+    assert (db.errors(), db.fresh("docs.loud").fresh) == ([], 1)
+
+
 def test_all_kinds_of_writes_are_followed(db, docs):
     docs.insert_many([{"_id": n, "body": f"text {n}", "tags": ["a"], "votes": 0} for n in range(40)])
     db.add(loud())

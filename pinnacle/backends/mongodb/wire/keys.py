@@ -78,6 +78,8 @@ def _exact(value: Any, row: bytes, codec: CodecOptions[Any], name: str) -> Key:
         return as_key(value)
     if (stored := element_at(row, name.encode())) is None:
         return None
+    if value is None:  # a key, where a document's own is meant; elsewhere that there is none
+        return StoredKey.of(*stored) if name in ("_id", "") else None
     try:
         hash(key := as_key(value))
         return key if element_of(value, codec) == stored else StoredKey.of(*stored)

@@ -26,7 +26,7 @@ from pinnacle.backends.mongodb.wire.wire import CollectionInfo, Update, Updated
 from pinnacle.backends.protocol import Capability
 from pinnacle.base import forks
 from pinnacle.base.document import MISSING, value_at
-from pinnacle.base.errors import BackendError
+from pinnacle.base.errors import BackendError, UnsupportedTable
 
 _turn = forks.rlock()
 
@@ -81,6 +81,9 @@ class MongomockWire:
         return dict.fromkeys(self.names())
 
     def described(self, table: str) -> CollectionInfo:
+        """As a server tells of it. Null as a key is for servers: here it stands for none."""
+        if self.collection(table).find_one({"_id": None}, {"_id": 1}) is not None:
+            raise UnsupportedTable(f"a document of {table!r} has null as its _id, which cannot name a row")
         return CollectionInfo("collection", is_text_exact=False)
 
     def misfit(self, table: str, path: str, types: Sequence[str]) -> Mapping[str, Any] | None:
