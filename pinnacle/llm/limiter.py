@@ -320,6 +320,11 @@ class Gate:
     async def __aexit__(self, *error: object) -> None:
         self._release()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is in flight."""
+        return self._free < self._limit
+
     def resize(self, limit: int) -> None:
         """Let so many in from now on; those that are in finish."""
         if limit != self._limit:

@@ -29,7 +29,7 @@ from pinnacle.base.errors import (
 from pinnacle.base.metering import Usage
 from pinnacle.base.outages import headers_of, status_of
 from pinnacle.llm.limiter import Account, Gate
-from pinnacle.llm.verdict import Verdict, refused_parameter, verdict_on
+from pinnacle.llm.verdict import MODEL_STATUSES, Verdict, refused_parameter, verdict_on
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -155,6 +155,7 @@ class Sender:
             try:
                 return await self._attempt(call, meter, course)
             except Exception as error:  # the unit of work: one request, sent again or judged
+                await self._others_told(error)
                 final = self._final(error, call, meter, course)
                 if final is error:
                     raise
@@ -244,6 +245,11 @@ class Sender:
     def _witness(self, call: Call[Any]) -> Callable[[], Awaitable[Answered[Any]]] | None:
         return self.account.witness(self.model) or call.witness
 
+    async def _others_told(self, error: Exception) -> None:
+        """Wait for what is in flight, where that tells whether a refusal is about one input or about all."""
+        while self._verdict(error) is Verdict.ACCOUNT and status_of(error) in MODEL_STATUSES and self.gate.is_busy:
+            await asyncio.sleep(WITNESS_POLL_S)
+
     async def _ask_witness(self, call: Call[Any], meter: Counting, course: Course) -> None:
         """Ask what was answered before once more, or wait for what another request hears of its witness."""
         witness = self._witness(call)
@@ -320,7 +326,7 @@ class Sender:
         if parameter is None or meter.refused(f"{status} {parameter}") < FIRST_ROWS:
             return ProviderRefused(told, status=status)
         return ParameterRefused(
-            f"{told}. The first requests were all refused for {parameter!r}: change it, or leave it out",
+            f"{told.rstrip('.')}. The first requests were all refused for {parameter!r}: change it, or leave it out",
             parameter=parameter, status=status,
         )  # fmt: skip
 

@@ -253,6 +253,17 @@ def test_an_account_that_is_refused_is_told_at_once(status, code):
         assert (caught.value.status, server.received) == (status, 1)
 
 
+def test_an_input_that_is_refused_as_an_account_is_told_from_one_by_what_is_in_flight():
+    """As a service that moderates inputs by 403: the refusal comes before the first answer."""
+
+    async def main(model):
+        return await asyncio.gather(*(model.apredict(text) for text in ("poison", "x", "y")), return_exceptions=True)
+
+    with FakeOpenAI(lambda request: poison(request, 403), latency_s=0.3) as server:
+        refused, *answers = asyncio.run(main(openai(server)))
+        assert (type(refused), answers) == (ProviderRefused, ["fine", "fine"])
+
+
 def test_a_quota_in_a_rows_own_words_is_no_refused_account():
     def refuse(request):
         raise Refuse(422, body={"detail": [{"loc": ["body", "messages"], "input": question(request)}]})
