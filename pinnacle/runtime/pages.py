@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from typing import ClassVar
 
 from pinnacle.base.errors import BackendError
 from pinnacle.base.rows import Key, Page
@@ -29,6 +30,9 @@ Grant = tuple[str, Sequence[int], bool]
 
 class Pages:
     """Reads pages in key order, and claims them against other predictions under a lease that it renews."""
+
+    _left: ClassVar[dict[str, float]] = {}
+    """Owners of this process whose leases could not be given up, and when these end by themselves."""
 
     def __init__(self, scope: Scope, size: PageSize | FixedSize, ttl_s: float) -> None:
         self.owner = uuid.uuid4().hex
@@ -105,6 +109,7 @@ class Pages:
     @contextmanager
     def leased(self) -> Iterator[None]:
         """Renew the leases meanwhile; at the end all are given up."""
+        self._release_left()
         stop = threading.Event()
         thread = threading.Thread(target=self._beat, args=(stop,), name="pinnacle-lease", daemon=True)
         thread.start()
@@ -116,7 +121,16 @@ class Pages:
             try:
                 self._scope.database.run(partial(self._target.release, self.owner))
             except BackendError as error:  # they expire by themselves, and the first error matters more
+                self._left[self.owner] = time.monotonic() + self._ttl_s
                 log.warning("leases of prediction %s could not be released: %s", self.owner, error)
+
+    def _release_left(self) -> None:
+        """Give up what earlier predictions could not, whose database was away: the owner is of one database alone."""
+        for owner, ends_at in list(self._left.items()):
+            if time.monotonic() > ends_at:
+                self._left.pop(owner, None)
+            else:
+                self._scope.database.run(partial(self._target.release, owner))
 
     def _beat(self, stop: threading.Event) -> None:
         pause_s = self._ttl_s / 3

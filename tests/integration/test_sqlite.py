@@ -12,10 +12,21 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from pinnacle import BackendError, ConfigError, Datetime, UnsupportedTable, Vector, model, pinnacle
+from pinnacle import (
+    BackendError,
+    ConfigError,
+    Datetime,
+    ModelError,
+    Settings,
+    UnsupportedTable,
+    Vector,
+    model,
+    pinnacle,
+)
+from pinnacle.backends.sql.queue import SqlQueue
 from tests.contract.documents import wait_until
 from tests.contract.processes import logged_calls, start_predict
-from tests.models import CALLS, logged, note, shout
+from tests.models import CALLS, logged, note, picky, shout
 
 DOCS = sa.table("docs", sa.column("id"))
 
@@ -347,3 +358,23 @@ def test_text_that_is_not_utf8_is_no_hindrance(path, db):
     run_sql(path, "INSERT INTO docs (id, body) VALUES (9, CAST(x'66ff6f' AS TEXT))")
     assert predict(db, model(len, identifier="length", output_type=int)).written == 4
     assert predict(db, model(len, identifier="length", output_type=int)).fresh == 4
+
+
+def test_leases_that_could_not_be_given_up_are_by_the_next_predict_of_the_process(path, monkeypatch):
+    def away(self, owner):
+        raise BackendError("the database is away")
+
+    def fill(db):
+        return picky.predict(X="body", db=db, select=sa.select(DOCS, sa.column("body")), on_error="raise")
+
+    run_sql(path, "UPDATE docs SET body = 'bad' WHERE id = 1")
+    with pinnacle(f"sqlite:///{path}", settings=Settings(lease_ttl_s=600.0)) as db:
+        with monkeypatch.context() as outage:
+            outage.setattr(SqlQueue, "release", away)
+            with pytest.raises(ModelError):
+                fill(db)
+        assert run_sql(path, "SELECT count(*) FROM pinnacle_lease") == [(1,)]
+        run_sql(path, "UPDATE docs SET body = 'good' WHERE id = 1")
+        assert fill(db).changed == 0
+    assert run_sql(path, "SELECT body__picky FROM docs ORDER BY id") == [("GOOD",), ("B",), ("C",)]
+    assert run_sql(path, "SELECT count(*) FROM pinnacle_lease") == [(0,)]
