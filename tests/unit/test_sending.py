@@ -257,11 +257,15 @@ def test_an_input_that_is_refused_as_an_account_is_told_from_one_by_what_is_in_f
     """As a service that moderates inputs by 403: the refusal comes before the first answer."""
 
     async def main(model):
-        return await asyncio.gather(*(model.apredict(text) for text in ("poison", "x", "y")), return_exceptions=True)
+        others = [asyncio.ensure_future(model.apredict(text)) for text in ("x", "y")]
+        await asyncio.to_thread(wait_until, lambda: server.in_flight == 2)
+        with pytest.raises(ProviderRefused) as caught:
+            await model.apredict("poison")
+        assert type(caught.value) is ProviderRefused
+        assert await asyncio.gather(*others) == ["fine", "fine"]
 
-    with FakeOpenAI(lambda request: poison(request, 403), latency_s=0.3) as server:
-        refused, *answers = asyncio.run(main(openai(server)))
-        assert (type(refused), answers) == (ProviderRefused, ["fine", "fine"])
+    with FakeOpenAI(lambda request: poison(request, 403), latency_s=0.5) as server:
+        asyncio.run(main(openai(server)))
 
 
 def test_a_quota_in_a_rows_own_words_is_no_refused_account():
