@@ -57,8 +57,7 @@ class Computation:
                 with suppress(ModelError):  # the first one matters
                     self._settle(self._flow.take_all())
         finally:
-            self._flow.close()
-            self._pages.clear()
+            self.abandon()
 
     @property
     def is_over(self) -> bool:
@@ -142,6 +141,7 @@ class Computation:
             for position in held.unsettled():
                 self._come_back_to(held, position)
         self._pages.clear()
+        self._intake.forget_all()
 
     def _settle(self, portion: Portion) -> None:
         """Have all of it written; then raise what the first row failed with, where that is to be raised."""

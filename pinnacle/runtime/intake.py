@@ -40,6 +40,10 @@ class Intake:
         for identity in held.identities(positions) if self._under_way else ():
             self._under_way.pop(identity, None)
 
+    def forget_all(self) -> None:
+        """Nothing is under way any more."""
+        self._under_way.clear()
+
     def _without_nulls(self, held: Held) -> list[int]:
         """Rows with a NULL input get their NULL output at once."""
         inputs, everything = held.page.inputs, list(range(len(held.page.inputs)))

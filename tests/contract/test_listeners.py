@@ -7,8 +7,9 @@ import threading
 
 import pytest
 
-from pinnacle import model
+from pinnacle import BackendError, model
 from pinnacle.backends.protocol import Capability
+from pinnacle.runtime.outputs import OutputWriter
 from tests.contract.documents import create_docs, wait_until
 from tests.contract.listening import add, chosen, keep, values
 from tests.models import note, shout
@@ -303,3 +304,37 @@ def test_a_slow_row_holds_up_no_other_row_of_its_listener(backend, db, calls, st
     db.drain()
     assert values(backend) == {1: "Y", 2: "X", 3: "B", 4: "C", 5: "NEW"}
     assert sorted(calls) == ["a", "b", "c", "new", "slow", "x", "y"]
+
+
+@pytest.mark.anywhere
+def test_rows_under_way_are_taken_up_again_after_an_error_of_the_database(backend, db, calls, monkeypatch):
+    """A row that waited for the answer to another with the same input, too."""
+    released, refused = threading.Event(), threading.Event()
+    written = OutputWriter._written
+
+    def refuse_once(self, batch, write_whole):
+        if "boom" in batch.outputs and not refused.is_set():
+            refused.set()
+            raise BackendError("once")
+        return written(self, batch, write_whole)
+
+    async def answer(body):
+        if note(body) == "slow":
+            await asyncio.to_thread(released.wait, 600)
+        return body
+
+    monkeypatch.setattr(OutputWriter, "_written", refuse_once)
+    create_docs(backend, "slow")
+    try:
+        add(backend, db, model(answer, identifier="slow", output_type=str, concurrency=2))
+        db.listen()
+        wait_until(lambda: calls == ["slow"])
+        backend.insert("docs", {"body": "slow"})
+        backend.insert("docs", {"body": "a"})
+        wait_until(lambda: values(backend)[3] == "a")
+        backend.insert("docs", {"body": "boom"})
+        wait_until(refused.is_set)
+    finally:
+        released.set()
+    db.drain()
+    assert values(backend) == {1: "slow", 2: "slow", 3: "a", 4: "boom"}
