@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import os
 import signal
@@ -47,3 +48,10 @@ def is_loopback(host: str | bytes | None) -> bool:
 
 
 sys.addaudithook(forbid_network)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays to the end: no search for garbage, as at the end of each fit, need go
+    through it."""
+    gc.collect()
+    gc.freeze()

@@ -6,6 +6,7 @@ options of `fits.fitted`. The libraries are imported once, and every fit is a fo
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -98,6 +99,7 @@ def killed(jobs):
 
 
 def main():
+    gc.freeze()  # what was imported is no garbage, and is looked through at the end of each fit
     ends = []
     for job in json.loads(sys.argv[1]):
         child = os.fork()

@@ -7,6 +7,7 @@ the other is ended, as torchrun does it. How they ended is printed, a list a job
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -35,6 +36,7 @@ def train(url, base, name, dies_at=None):
 
 
 def main():
+    gc.freeze()
     ends = []
     for job in json.loads(sys.argv[1]):
         port = free_port()
