@@ -90,9 +90,9 @@ class Statements:
         )
         on = f"to_regclass({escaped(quoted(session.quote_table(source.actual)))})"
         self.has_triggers = (
-            f"EXISTS (SELECT FROM pg_trigger WHERE (tgrelid = {on} OR tgrelid IN (SELECT relid "
-            f"FROM pg_partition_tree({on}))) AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype & 16 <> 0 "
-            "AND NOT tgname ~ '^~?pinnacle_[0-9]+_')"
+            f"EXISTS (SELECT FROM pg_trigger WHERE tgrelid = ANY(ARRAY(SELECT CAST({on} AS oid) UNION ALL "
+            f"SELECT CAST(relid AS oid) FROM pg_partition_tree({on}))) AND NOT tgisinternal "
+            "AND tgenabled <> 'D' AND tgtype & 16 <> 0 AND NOT tgname ~ '^~?pinnacle_[0-9]+_')"
         )
         self.clear_errors = f"DELETE FROM {self.errors} WHERE output_id = {info.id} AND key = ANY(%s)"
         chosen = " AND ".join(f"{o} = %s::{kind}" for o, kind in zip(self.own, self.kinds, strict=True))
