@@ -2,6 +2,15 @@ SELECT pg_backend_pid();
 
 SELECT set_config('row_security', 'off', true), set_config('extra_float_digits', '1', true), set_config('enable_mergejoin', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('lock_timeout', '20ms', true);
 
+SELECT EXISTS (SELECT
+    FROM pg_trigger
+    WHERE tgrelid = ANY(ARRAY(SELECT CAST(to_regclass('"docs"') AS oid)
+        UNION ALL
+        SELECT CAST(relid AS oid)
+        FROM pg_partition_tree(to_regclass('"docs"')))) AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype & 16 <> 0 AND NOT tgname ~ '^~?pinnacle_[0-9]+_');
+
+SELECT set_config('row_security', 'off', true), set_config('extra_float_digits', '1', true), set_config('enable_mergejoin', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('lock_timeout', '20ms', true);
+
 WITH pinnacle_guard AS MATERIALIZED (SELECT version, set_config('pinnacle.writer', '1', true), set_config('synchronous_commit', %s, true)
     FROM "pinnacle"."pinnacle_output"
     WHERE id = 1 FOR KEY SHARE), pinnacle_b (k0, o, h, n) AS MATERIALIZED (SELECT *
@@ -17,13 +26,18 @@ WITH pinnacle_guard AS MATERIALIZED (SELECT version, set_config('pinnacle.writer
     SELECT pinnacle_u.k0, pinnacle_u.fingerprint, 0, false
     FROM pinnacle_u
     ON CONFLICT (k0) DO UPDATE
-    SET fingerprint = excluded.fingerprint, version = excluded.version, failed = excluded.failed) (SELECT n, NULL::integer, NULL::boolean
+    SET fingerprint = excluded.fingerprint, version = excluded.version, failed = excluded.failed) (SELECT n, NULL::integer, NULL::boolean, NULL::boolean
     FROM pinnacle_b
     EXCEPT ALL
-    SELECT n, NULL, NULL
+    SELECT n, NULL, NULL, NULL
     FROM pinnacle_u)
   UNION ALL
   SELECT NULL, (SELECT version
     FROM pinnacle_guard), EXISTS (SELECT 1
     FROM "pinnacle"."pinnacle_error"
-    WHERE output_id = 1);
+    WHERE output_id = 1), EXISTS (SELECT
+    FROM pg_trigger
+    WHERE tgrelid = ANY(ARRAY(SELECT CAST(to_regclass('"docs"') AS oid)
+        UNION ALL
+        SELECT CAST(relid AS oid)
+        FROM pg_partition_tree(to_regclass('"docs"')))) AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype & 16 <> 0 AND NOT tgname ~ '^~?pinnacle_[0-9]+_');

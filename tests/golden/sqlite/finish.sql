@@ -1,3 +1,6 @@
+SELECT main.pinnacle_identity.id
+  FROM main.pinnacle_identity;
+
 UPDATE main.pinnacle_listener
   SET processed=(main.pinnacle_listener.processed + 2)
   WHERE main.pinnacle_listener.output_id = 1;

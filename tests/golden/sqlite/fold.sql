@@ -2,6 +2,9 @@ SELECT 1
   FROM "pinnacle_outbox_1"
   LIMIT 1;
 
+SELECT main.pinnacle_identity.id
+  FROM main.pinnacle_identity;
+
 SELECT position, version, paused
   FROM "pinnacle_listener"
   WHERE output_id = 1;

@@ -13,7 +13,8 @@ SELECT (SELECT version
     FROM "pinnacle_listener"
     WHERE output_id = 1), EXISTS (SELECT 1
     FROM "main".sqlite_master
-    WHERE type = 'trigger' AND tbl_name = 'docs' COLLATE NOCASE AND name NOT GLOB 'pinnacle_[0-9]*');
+    WHERE type = 'trigger' AND tbl_name = 'docs' COLLATE NOCASE AND name NOT GLOB 'pinnacle_[0-9]*'), (SELECT id
+    FROM "pinnacle_identity");
 
 UPDATE "pinnacle_listener"
   SET is_writing = 1
