@@ -274,11 +274,6 @@ def sqlite_table(engine: sa.Engine, rows: int, seed: int) -> Hostile:
     return _hostile(engine, places, DECLARED)
 
 
-def as_the_database_has_it(engine: sa.Engine, places: dict[int, str]) -> Hostile:
-    """The same table by the types of the database: what a listener knows of it, in a process of its own."""
-    return _hostile(engine, places, {})
-
-
 def _hostile(engine: sa.Engine, places: dict[int, str], declared: dict[str, Any]) -> Hostile:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Did not recognize type", sa.exc.SAWarning)
