@@ -136,7 +136,7 @@ class OpenAIService(HttpModel):
 
     def usual_price(self) -> Price | None:
         """What the service's provider charges, from an offline list of prices; None where it is not listed."""
-        return listed_price(self.model_name, self._address(self.openai_client(None)))
+        return listed_price(self.model_name, self._address(self._settled(None)))
 
     def account_headers(self, key: str | None) -> dict[str, str]:
         """The headers that say who asks, with the user's own, which win."""
@@ -155,13 +155,17 @@ class OpenAIService(HttpModel):
 
     def _new_wire(self, key: str | None) -> Wire:
         """The address and headers that the library would use, on pinnacle's connections."""
-        client = self.openai_client(key)
+        client = self._settled(key)
         shown = {name: value for name, value in client.default_headers.items() if isinstance(value, str)}
         if self.azure() is None:
             shown |= client.auth_headers
         usual = {name: value for name, value in shown.items() if name.lower() not in LEFT_TO_AIOHTTP}
         headers = {**usual, **self.account_headers(key)}  # the last wins, whatever its capitals
         return Wire(self._address(client), self.http_client(headers, self.account_query()), key)
+
+    def _settled(self, key: str | None) -> openai.AsyncOpenAI:
+        """A client that only says where to go: it looks at no proxies, of which it refuses kinds that it lacks."""
+        return self.openai_client(key, http_client=openai.DefaultAsyncHttpxClient(trust_env=False))
 
     def _address(self, client: openai.AsyncOpenAI) -> str:
         found = self.azure()

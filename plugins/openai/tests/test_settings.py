@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from pinnacle_openai import chat
 
-from pinnacle import AccountRefused, ConfigError, ProviderRefused, ProviderUnavailable, pinnacle
+from pinnacle import AccountRefused, ConfigError, ModelUnavailable, ProviderRefused, ProviderUnavailable, pinnacle
 from pinnacle.base import loop
 from pinnacle.ext.llm import OpenAI, OpenAIEmbedding
 from pinnacle.testing import FakeOpenAI, Refuse
@@ -377,3 +377,12 @@ def test_what_the_caller_says_of_tokens_and_roles_is_sent_as_it_is(server):
     assert last(server).body["messages"] == dialog
     with pytest.raises(ConfigError, match="system_role is 'system' or 'developer'"):
         at(server, system_role="user")
+
+
+def test_a_proxy_that_is_not_for_this_address_is_left_alone_whatever_its_kind(server, monkeypatch):
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    assert at(server).predict("a") == "a"
+    monkeypatch.delenv("NO_PROXY")
+    with pytest.raises(ModelUnavailable, match="socks5"):
+        at(server).predict("a")
