@@ -172,7 +172,8 @@ class Resolver:
         if reference.digest is not None and (digest := digest_of(found)) is not None and digest != reference.digest:
             raise ComponentError(
                 f"the {what} of {reference.name} is not what this version was made from; "
-                "run db.add(...) to store the code as it is now as a new version"
+                "run db.add(...) to store the code as it is now as a new version, and add again each listener that "
+                "keeps to this one"
             )
         return found
 

@@ -118,6 +118,6 @@ def retry(url: str, model: str | None) -> None:
         check_model(db, model)
         results = db.retry_errors(model)
     for result in results:
-        click.echo(plain(str(result).replace("\n", ";")))
+        click.echo(plain(str(result).replace("\n ", ";")))
     if not results:
         click.echo("No rows are set aside.")

@@ -379,10 +379,9 @@ class Listeners:
 
     def _why(self, waiting: Sequence[ListenerRecord], timeout_s: float) -> str:
         named = ", ".join(f"{r.identifier}{f' ({r.error})' if r.error else ''}" for r in waiting)
-        return (
-            f"after {timeout_s:g} s work is still pending for {named}; is a worker running? Start one with "
-            "db.listen() or: pinnacle worker URL"
-        )
+        lives = bool(self._backend.listeners.workers())
+        start = "" if lives else "; no worker lives: start one with db.listen() or: pinnacle worker URL"
+        return f"after {timeout_s:g} s work is still pending for {named}{start}"
 
     def _keeper(self, record: ListenerRecord, worker: str) -> Keeper:
         listener = self._load(record)

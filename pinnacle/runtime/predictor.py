@@ -312,7 +312,9 @@ class Predictor:
         if isinstance(model, str):
             model = self._load(model)
         if not isinstance(model, Model):
-            raise ConfigError(f"predict takes a model or its identifier, not {type(model).__name__}")
+            raise ConfigError(
+                f"predict takes a model or its identifier, not {type(model).__name__}; @model makes one of a function"
+            )
         if store:
             return model if self._catalog.holds(model) else self._catalog.add(model)
         self._catalog.teach(model)

@@ -28,6 +28,8 @@ from pinnacle.base.failpoints import failpoint
 from pinnacle.base.listeners import NOTHING, Claim, Taken, Watch, new_sweep
 from pinnacle.base.rows import Key, OutputBatch
 
+GONE = "is gone: it was renamed or dropped; resume the listener when it is there again, or remove it"
+
 FLOOR_S = 5.0
 """How long the lowest place seen may serve as the start of claims: rows that were cleared since are skipped."""
 FEW_ROWS = 100
@@ -139,10 +141,12 @@ class SqlFeed(ABC):
             present, key = self.present(connection), self._key_now(connection)
             has_side = self.side is None or sa.inspect(connection).has_table(self.side.name, schema=self.side.schema)
         if not has_side:
-            return f"the table {self.info.name!r} of {self.info.table}'s outputs is gone: it was renamed or dropped"
+            return f"the table {self.info.name!r} of {self.info.table}'s outputs {GONE}"
+        if not now:
+            return f"table {self.info.table} {GONE}"
         for name, kind in then.items():
             if name not in now:
-                return f"column {name!r} of {self.info.table} is gone: it was renamed or dropped"
+                return f"column {name!r} of {self.info.table} {GONE}"
             if now[name] != kind:
                 return (
                     f"column {name!r} of {self.info.table} was {kind} and is {now[name]} now; resume the listener "

@@ -18,6 +18,7 @@ from pinnacle.backends.sql.columns import SqlColumns
 from pinnacle.backends.sql.readings import Readings, Type, declared_by, different, place_of, type_for
 from pinnacle.base.encoding import dump_key
 from pinnacle.base.errors import UnknownField, UnsupportedQuery, UnsupportedTable
+from pinnacle.base.near import did_you_mean
 from pinnacle.base.refusals import of_another_database
 from pinnacle.base.rows import Fields
 
@@ -98,6 +99,8 @@ class SqlSource:
 
 USUAL_SCHEMAS = {"postgresql": "public", "sqlite": "main"}
 PLACE = "pinnacle_place"
+OWN_PREFIX = "pinnacle_"
+"""What the names of pinnacle's own tables begin with on SQLite."""
 
 
 def place_schema(actual: sa.Table) -> str:
@@ -322,10 +325,9 @@ def _reflect(connection: sa.Connection, mapped: Any) -> sa.Table:
         with unknown_types_allowed():
             table = sa.Table(name, sa.MetaData(), schema=schema, autoload_with=connection, resolve_fks=False)
     except sa.exc.NoSuchTableError:
-        raise UnsupportedTable(
-            f"the database has no table {named.fullname!r}; it has "
-            + (", ".join(inspector.get_table_names(schema=schema)[:20]) or "none")
-        ) from None
+        known = [table for table in inspector.get_table_names(schema=schema) if not table.startswith(OWN_PREFIX)]
+        hint = did_you_mean(name, known, none="there is none of yours")
+        raise UnsupportedTable(f"the database has no table {named.fullname!r}; {hint}") from None
     if name in inspector.get_view_names(schema=schema) or name in _materialized(inspector, schema):
         raise UnsupportedTable(f"{named.fullname!r} is a view; select from the table behind it")
     table.info[PLACE] = "" if schema in (None, USUAL_SCHEMAS.get(connection.dialect.name)) else schema
