@@ -60,15 +60,15 @@ class HttpClient:
         """The answer's JSON, and its headers by lower-case name; ``headers`` and ``query`` of this request win.
 
         Raises HttpError for a status from 300 (redirects are not followed), NoAnswer for a body that is too long,
-        Unreadable for one that is no JSON, ModelUnavailable for a server that is not trusted, and aiohttp's errors
-        where there was no answer. Cancelling it closes the connection.
+        Unreadable for one that is no JSON or no HTTP, ModelUnavailable for a server that is not trusted, and aiohttp's
+        errors where there was no answer. Cancelling it closes the connection.
         """
         data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
         way, own = self._way(url)
         sent = merged({"content-type": "application/json"}, self.headers, headers or {}, own)
         options = {"params": asked} if (asked := {**self.query, **(query or {})}) else {}
         async with (
-            _trusting(url),
+            _explained(url),
             _session() as session,
             session.post(
                 url, data=data, headers=sent, timeout=_timeout(self.connect_timeout_s), allow_redirects=False,
@@ -117,15 +117,21 @@ def _through(proxy: str, *, is_tunnel: bool) -> tuple[dict[str, Any], dict[str, 
 
 
 @asynccontextmanager
-async def _trusting(url: str) -> AsyncIterator[None]:
-    """Around a request: an unknown authority is told with what to do. Waiting does not mend it."""
+async def _explained(url: str) -> AsyncIterator[None]:
+    """Around a request: an unknown authority is told with what to do, for waiting does not mend it; and what is no HTTP
+    as that, for aiohttp gives it a status that nobody sent."""
+    aiohttp = _aiohttp()
     try:
         yield
-    except _aiohttp().ClientConnectorCertificateError as error:
+    except aiohttp.ClientConnectorCertificateError as error:
         raise ModelUnavailable(
             f"the certificate of {urlsplit(url).netloc} is not trusted here: {error.certificate_error}; name its "
             "authority's file by ca_file= or SSL_CERT_FILE"
         ) from error
+    except aiohttp.ClientHttpProxyError:  # its status is the proxy's
+        raise
+    except aiohttp.ClientResponseError as error:
+        raise Unreadable(f"the answer is no HTTP: {error.message[:MAX_SHOWN]}") from None
 
 
 def merged(*headers: Mapping[str, str]) -> dict[str, str]:

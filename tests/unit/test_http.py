@@ -14,6 +14,7 @@ from pinnacle import ModelUnavailable, NoAnswer
 from pinnacle.base import loop
 from pinnacle.llm.certificates import tls_context
 from pinnacle.llm.proxies import proxy_of
+from pinnacle.llm.verdict import Verdict, verdict_on
 from pinnacle.plugin import HttpClient, HttpError, Unreadable
 from pinnacle.testing import FakeOpenAI
 
@@ -215,16 +216,31 @@ def test_a_body_that_no_reader_takes_is_unreadable(text):
         loop.run(HttpClient().post(url, {}))
 
 
-class Raw:
-    """A server that answers with these bytes."""
+BROKEN = {
+    "no status line": b"NOT HTTP\r\n\r\n",
+    "no chunk's size": b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\n",
+    "an unknown packing": b"HTTP/1.1 200 OK\r\ncontent-encoding: br\r\ncontent-length: 2\r\n\r\n{}",
+}
 
-    def __init__(self, body):
+
+@pytest.mark.parametrize("sent", BROKEN.values(), ids=BROKEN)
+def test_what_is_no_http_is_an_outage_and_has_no_status(sent):
+    with Raw(sent, is_whole=True) as url, pytest.raises(Unreadable, match="the answer is no HTTP") as raised:
+        loop.run(HttpClient().post(url, {}))
+    assert verdict_on(raised.value, has_served=True) is Verdict.OUTAGE
+
+
+class Raw:
+    """A server that answers with these bytes: a body, or the ``is_whole`` answer."""
+
+    def __init__(self, body, *, is_whole=False):
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
                 self.rfile.read(int(self.headers["content-length"]))
-                self.send_response(200)
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
+                if not is_whole:
+                    self.send_response(200)
+                    self.send_header("content-length", str(len(body)))
+                    self.end_headers()
                 self.wfile.write(body)
 
             def log_message(self, *_):
