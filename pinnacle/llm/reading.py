@@ -19,8 +19,8 @@ CLOSING = re.compile(
 )
 WRAPPED = re.compile(r"<(answer|output|response|result)>(.*)</\1>", re.IGNORECASE | re.DOTALL)
 END = re.compile(r"(?:<\|(?:end|return|im_end|eot_id|endoftext)\|>|</s>)\s*$")
-FENCE = re.compile(r"```[^\S\n]*([A-Za-z0-9_+-]*)[^\S\n]*\r?\n(.*?)```", re.DOTALL)
-EMPHASIS = re.compile(r"[*`]+|(?<!\w)_+|_+(?!\w)")
+FENCE = re.compile(r"```[^\S\n]*+([A-Za-z0-9_+-]*+)[^\S\n]*+\n(.*?)```", re.DOTALL)
+EMPHASIS = re.compile(r"[*`]+|(?<!\w)_+|(?<!_)_++(?!\w)")
 LABEL = re.compile(
     r"(?:(?:the|my|so|final|correct|best) )*"
     r"(?:answer|choice|label|category|class|classification|option|sentiment|result|output)"

@@ -116,6 +116,13 @@ def test_a_choice_that_may_be_meant_otherwise_is_none(text):
         answer_form(None, ["positive", "negative", "..."]).parse(text)
 
 
+@pytest.mark.parametrize("text", ["a" + "_" * 100_000 + "b", "```" + " " * 100_000 + "b"], ids=["line", "space"])
+def test_an_answer_that_goes_on_and_on_is_read_in_one_pass(text):
+    """Read again from each of its places, it would take hours, in which nothing else is read."""
+    with pytest.raises(InvalidAnswer):
+        answer_form(None, ["positive", "negative"]).parse(text)
+
+
 def test_strictness_is_a_models_own():
     text = "Sure: **spam**"
     with pytest.raises(InvalidAnswer, match="none of"):
