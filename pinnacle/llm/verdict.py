@@ -53,6 +53,9 @@ QUOTA_CODES = frozenset(
 
 TOO_LARGE_CODES = frozenset({"request_too_large", "context_length_exceeded", "string_above_max_length"})
 TOO_LARGE = re.compile(r"\W*(?:request|prompt|input)s?(?: is| are)? too (?:large|long|big)\b", re.IGNORECASE)
+MOST_READ = 2000
+"""Characters of a message that are searched for these."""
+
 LIMIT_AND_REQUESTED = re.compile(r"\bLimit:? (\d+).*\bRequested:? (\d+)", re.DOTALL)
 
 GOOD_ENDS = frozenset(
@@ -62,6 +65,9 @@ GOOD_ENDS = frozenset(
     }
 )  # fmt: skip
 """Finish reasons as services spell them, in lower case; some tell none."""
+
+TEXT_PARTS = ("text", "output_text")
+"""Types of the parts of a content that are its answer: others are thoughts and refusals, and may hold text too."""
 
 REASONING_FIELDS = ("reasoning", "reasoning_content", "thinking")
 MODEL = "model"
@@ -132,13 +138,16 @@ def chat_reply(answer: Any, *, takes_calls: bool = False) -> Reply:
         raise NoAnswer(f"the provider answered with an error: {told}")
     choice = _choice(answer)
     message = choice["message"]
-    reason = _text(choice.get("finish_reason"))
+    told_reason = choice.get("finish_reason")
+    reason = "" if told_reason is None else _shown(told_reason)
     text = _joined(message.get("content"))
-    if told := error_object(choice):
+    if told := error_object(choice) or error_object(message):
         raise NoAnswer(f"the answer ended with an error: {told}", finish_reason=reason or None)
     if reason.lower() not in GOOD_ENDS | CUT_ENDS:
         words = _shown(message.get("refusal") or "")
         raise NoAnswer(f"the answer ended with finish_reason {reason!r}{words and f': {words}'}", finish_reason=reason)
+    if refusal := message.get("refusal"):
+        raise NoAnswer(f"the model refused to answer: {_shown(refusal)}", finish_reason=reason or None)
     if not text.strip() and takes_calls and message.get("tool_calls") and reason.lower() not in CUT_ENDS:
         text = json.dumps(message["tool_calls"], ensure_ascii=False)
     if not text.strip() or is_thought_alone(text):
@@ -200,7 +209,7 @@ def token_count(usage: Any, name: str) -> int | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     if not 0 <= value <= MOST_TOKENS:
-        raise NoAnswer(f"the answer counts {value:g} {name.replace('_', ' ')}, which cannot be")
+        raise NoAnswer(f"the answer counts {_shown(value)} {name.replace('_', ' ')}, which cannot be")
     return int(value)
 
 
@@ -238,7 +247,7 @@ def _is_used_up(error: Exception, status: int) -> bool:
 def _is_too_large(error: Exception) -> bool:
     """Whether a 429 will not pass by waiting: by the provider's fields the request is over the whole limit."""
     fields = error_fields(error)
-    message = _text(fields.get("message"))
+    message = _text(fields.get("message"))[:MOST_READ]
     found = LIMIT_AND_REQUESTED.search(message)
     is_over = found is not None and int(found[2]) > int(found[1])
     return is_over or fields.get("code") in TOO_LARGE_CODES or TOO_LARGE.match(message) is not None
@@ -274,18 +283,20 @@ def _choice(answer: Any) -> Mapping[str, Any]:
 
 
 def _joined(content: Any) -> str:
-    """A content's text: as it is, or of its parts."""
+    """A content's text: as it is, or of its parts that are neither thoughts nor a refusal."""
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else []
-    texts = [part if isinstance(part, str) else part.get("text") for part in parts if isinstance(part, (str, Mapping))]
+    texts = [part.get("text") if _is_text_part(part) else part for part in parts]
     return "".join(text for text in texts if isinstance(text, str))
+
+
+def _is_text_part(part: Any) -> bool:
+    return isinstance(part, Mapping) and part.get("type", "text") in TEXT_PARTS and not part.get("thought")
 
 
 def _why_empty(message: Mapping[str, Any], reason: str) -> str:
     ended = f", and ended with finish_reason {reason!r}" if reason else ""
-    if refusal := message.get("refusal"):
-        return f"the model refused to answer: {_shown(refusal)}"
     if any(message.get(name) for name in REASONING_FIELDS) or _joined(message.get("content")).strip():
         return f"the answer is reasoning alone, without text{ended}"
     if message.get("tool_calls"):

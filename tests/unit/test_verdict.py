@@ -171,6 +171,11 @@ def test_tool_calls_are_an_answer_where_tools_were_given():
         (chat(usage={"completion_tokens": 2**53 + 1}), "completion tokens"),
         (chat(usage={"completion_tokens": float("inf")}), "completion tokens"),
         (chat(usage={"completion_tokens": float("nan")}), "completion tokens"),
+        (chat(usage={"prompt_tokens": 10**400}), "prompt tokens, which cannot be"),
+        (chat("Sorry.", refusal="not this"), "refused to answer: not this"),
+        (chat("Half", error={"message": "died"}), "died"),
+        (chat([{"type": "reasoning", "text": "Let me think"}]), "no text"),
+        (chat("half", {"type": "error"}), 'finish_reason \'{"type": "error"}\''),
     ],
 )
 def test_what_is_no_answer_is_told_in_the_providers_words(answer, told):
