@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import dataclasses
 import inspect
 import os
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from typing import Any, ClassVar, TypeVar
 
@@ -20,6 +18,7 @@ from pinnacle.llm.metered import MeteredModel, check_whole
 from pinnacle.llm.prices import Price, price_of
 from pinnacle.llm.redaction import hide
 from pinnacle.llm.sending import Answered, Call, Sender
+from pinnacle.llm.threads import CallThreads
 
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
@@ -136,7 +135,7 @@ class HostedModel(MeteredModel):
             return await function(*args, **kwargs)
         run = contextvars.copy_context().run
         call = partial(run, partial(function, *args, **kwargs))
-        answer = await asyncio.get_running_loop().run_in_executor(self.threads, call)
+        answer = await self.threads.run(call)
         return await answer if inspect.isawaitable(answer) else answer
 
     def _renew(self) -> None:
@@ -144,10 +143,10 @@ class HostedModel(MeteredModel):
         forks.leave_to_parent(*(vars(self).pop(name, None) for name in ("threads", "client")))
 
     @cached_property
-    def threads(self) -> ThreadPoolExecutor:
-        """One thread for each request that may be in flight."""
+    def threads(self) -> CallThreads:
+        """Where the user's plain functions are called."""
         forks.renew_in_child(self._renew)
-        return ThreadPoolExecutor(self.max_batch_size, thread_name_prefix="pinnacle-llm")
+        return CallThreads()
 
 
 @dataclasses.dataclass

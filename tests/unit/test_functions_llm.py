@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses as dc
+import gc
 import pickle
 import threading
 import time
@@ -24,10 +25,13 @@ from pinnacle import (
     Model,
     ModelUnavailable,
     OutputCountMismatch,
+    ProviderUnavailable,
     Vector,
     cos_sim,
 )
+from pinnacle.base import loop
 from pinnacle.ext.llm import BaseLLMAPI, BaseLLMModel, EmbedModel
+from pinnacle.llm.threads import CallThreads
 from pinnacle.testing import unit_vector
 from tests.contract.documents import wait_until
 from tests.llms import DIMENSIONS, areply, embedder, llm, recorder, reply
@@ -401,3 +405,34 @@ def test_threads_of_a_model_are_named_and_no_more_than_its_calls():
         hold.set()
         assert answers.result() == list("abcdef")
     assert len(running) >= 3
+
+
+def test_a_call_that_hangs_takes_no_others_place():
+    hold = threading.Event()
+
+    def answer(prompt):
+        if prompt == "hang":
+            hold.wait()
+        return prompt
+
+    asked = recorder(answer, max_batch_size=2, timeout_s=0.5, max_tries=2)
+    with pytest.raises(ProviderUnavailable):
+        asked.model.predict("hang")
+    assert asked.model.predict("sound") == "sound"
+    hold.set()
+
+
+def test_a_function_that_raises_stop_iteration_has_failed():
+    with pytest.raises(RuntimeError, match="it raised StopIteration"):
+        recorder(lambda _: next(iter(()))).model.predict("a")
+
+
+def test_a_thread_is_used_again_and_goes_with_its_owner_and_keeps_no_process_alive():
+    threads = CallThreads()
+    thread = loop.run(threads.run(threading.current_thread))
+    assert loop.run(threads.run(threading.current_thread)) is thread
+    assert thread.daemon
+    del threads
+    gc.collect()
+    thread.join(30)
+    assert not thread.is_alive()
