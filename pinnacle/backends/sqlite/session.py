@@ -146,7 +146,9 @@ class SqliteSession(SqlSession):
         with self._same_file(), self.errors(), self._writers.begin() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             if self._identity is not None:
-                self.require_identity(connection.scalar(sa.select(identity.c.id)))
+                with self.driver(connection) as raw:
+                    found = raw.execute(f"SELECT id FROM {self.own(identity.name)}").fetchone()
+                self.require_identity(found and found[0])
             yield connection
 
     @contextmanager

@@ -6,8 +6,8 @@ SELECT main.pinnacle_work_1.place
   WHERE main.pinnacle_work_1.place >= 1
   LIMIT 1 OFFSET 0;
 
-SELECT main.pinnacle_identity.id
-  FROM main.pinnacle_identity;
+SELECT id
+  FROM "pinnacle_identity";
 
 UPDATE main.pinnacle_output
   SET released=main.pinnacle_output.released

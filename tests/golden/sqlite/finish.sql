@@ -1,5 +1,5 @@
-SELECT main.pinnacle_identity.id
-  FROM main.pinnacle_identity;
+SELECT id
+  FROM "pinnacle_identity";
 
 UPDATE main.pinnacle_listener
   SET processed=(main.pinnacle_listener.processed + 2)

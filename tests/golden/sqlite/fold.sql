@@ -2,8 +2,8 @@ SELECT 1
   FROM "pinnacle_outbox_1"
   LIMIT 1;
 
-SELECT main.pinnacle_identity.id
-  FROM main.pinnacle_identity;
+SELECT id
+  FROM "pinnacle_identity";
 
 SELECT position, version, paused
   FROM "pinnacle_listener"

@@ -1,5 +1,5 @@
-SELECT main.pinnacle_identity.id
-  FROM main.pinnacle_identity;
+SELECT id
+  FROM "pinnacle_identity";
 
 CREATE TEMP TABLE IF NOT EXISTS pinnacle_batch_1_6e70874d (k0 INTEGER, o, x0, h, PRIMARY KEY (k0));
 
