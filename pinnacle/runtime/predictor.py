@@ -187,11 +187,12 @@ class Predictor:
         self, whole: PredictRequest, columns: Mapping[str, str], schema: Mapping[str, Any]
     ) -> list[PredictRequest]:
         """The predicts of the columns, once nothing stands in their way; makes the output that they read."""
+        types = {name: column_type(schema, name) for name in columns}  # which refuses, and so before anything is made
         source, spec = self.spec(self.ready(whole.model, store=True), whole)
         self._backend.bind(source, spec)
         parts = [
             PredictRequest(
-                FieldOf(f"{whole.model.identifier}.{name}", field=name, output_type=column_type(schema, name)),
+                FieldOf(f"{whole.model.identifier}.{name}", field=name, output_type=types[name]),
                 spec.name, whole.select, column, adopt=whole.adopt,
             )
             for name, column in columns.items()

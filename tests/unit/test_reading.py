@@ -274,4 +274,5 @@ def test_it_is_refused_before_the_first_call(tmp_path):
             connection.execute(sa.insert(docs), [{"body": "x"}])
         with pytest.raises(ConfigError, match="several types"):
             db.predict(asked.model, "body", sa.select(docs), output={"f": "f"}, progress=False)
+        assert (db.outputs(), db.show("model")) == ([], [])
     assert asked.prompts == []

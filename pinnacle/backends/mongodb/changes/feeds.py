@@ -94,7 +94,12 @@ class MongoFeed(ABC):
             self.listeners.request_sweeps([self.number])
             return None
         renamed = next((name for name, uuid in uuids.items() if uuid == known), None)
-        return f"collection {self._table!r} is gone: it was renamed to {renamed!r}" if renamed else None
+        if not renamed:
+            return None
+        return (
+            f"collection {self._table!r} is gone: it was renamed to {renamed!r}; resume the listener when it is there "
+            "again, or remove it"
+        )
 
     # -- work --------------------------------------------------------------------------------------
 
