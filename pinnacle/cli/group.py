@@ -36,6 +36,11 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except PinnacleError as error:
             raise click.ClickException(str(error)) from error
+        except click.NoSuchOption as error:
+            if error.option_name != "--import":
+                raise
+            told = "--import MODULE goes before the command: pinnacle --import MODULE COMMAND ..."
+            raise click.UsageError(told, ctx=error.ctx) from error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -59,6 +64,9 @@ def main(modules: tuple[str, ...]) -> None:
     for module in modules:
         try:
             importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            way = "start from the folder that holds it, or add that folder to PYTHONPATH"
+            raise click.ClickException(f"--import {module}: {error}; {way}") from error
         except ImportError as error:
             raise click.ClickException(f"--import {module}: {error}") from error
 

@@ -427,4 +427,7 @@ def test_modules_are_imported_that_are_named_and_a_wrong_one_is_said(url, tmp_pa
     monkeypatch.delitem(sys.modules, "tables_of_an_app", raising=False)
     run("--import", "tables_of_an_app", "status", url)
     assert "tables_of_an_app" in sys.modules
-    assert "--import none_such: No module named" in run("--import", "none_such", "status", url, exit_code=1)
+    said = run("--import", "none_such", "status", url, exit_code=1)
+    assert "--import none_such: No module named" in said
+    assert "add that folder to PYTHONPATH" in said
+    assert "pinnacle --import MODULE COMMAND" in run("status", "--import", "tables_of_an_app", url, exit_code=2)
