@@ -40,6 +40,9 @@ THROTTLED_TRIES, TOLD_REFUSALS = 12, 3
 """429s for one request, with others served between any two of them, before it is itself to blame; and how many of
 these say something of the pace."""
 
+THROTTLED_TRIES_OF_MANY, THROTTLED_TRIES_OF_SUSPECTS = 4, 1
+"""The same before fewer inputs are asked for at once: nothing is blamed yet, and each half is asked by itself."""
+
 TRIES_OF_MANY = 2
 """Requests that meet no answer before fewer inputs are asked for at once; one alone has ``max_tries``."""
 
@@ -221,10 +224,12 @@ class Sender:
         if verdict is Verdict.THROTTLED:
             course.throttled += 1
             course.throttled_alone += course.met_none(account.successes)
-            is_told, course.is_paced = course.throttled <= TOLD_REFUSALS, not course.is_alone
+            is_likely_its_own = course.is_alone or call.is_suspect
+            is_told = course.throttled <= TOLD_REFUSALS and not call.is_suspect
+            course.is_paced = not is_likely_its_own
             if not is_told and not course.is_alone:
                 course.doubts = True
-            if is_told or not course.is_alone:
+            if is_told or not is_likely_its_own:
                 account.throttled(headers_of(error), began)
             else:
                 account.refused()
@@ -286,6 +291,11 @@ class Sender:
             return 1 if call.is_suspect else min(TRIES_OF_MANY, self.max_tries)
         return self.max_tries
 
+    def _most_throttled(self, call: Call[Any]) -> int:
+        if call.is_divisible:
+            return THROTTLED_TRIES_OF_SUSPECTS if call.is_suspect else THROTTLED_TRIES_OF_MANY
+        return THROTTLED_TRIES
+
     def _final(self, error: Exception, call: Call[Any], meter: Counting, course: Course) -> Exception | None:
         """What an error ends the request with; None where it is sent again."""
         verdict = self._verdict(error)
@@ -300,7 +310,7 @@ class Sender:
         if verdict is Verdict.REFUSED:
             return self._refused(error, call, meter)
         if verdict is Verdict.THROTTLED:
-            if course.throttled_alone >= THROTTLED_TRIES:
+            if course.throttled_alone >= self._most_throttled(call):
                 return self._to_blame(error, course)
             return None if time.monotonic() - course.began < THROTTLED_PATIENCE_S else self._unavailable(error, course)
         if course.unanswered < (most := self._most_tries(call)):

@@ -247,6 +247,14 @@ def test_one_text_of_a_table_that_spoils_its_only_batch_is_found(docs):
         assert server.received < 40
 
 
+def test_one_text_whose_batch_is_always_too_fast_is_found_by_halves(docs):
+    fill(docs, bad={7}, rows=200)
+    with FakeOpenAI(embed=spoil(429)) as server:
+        assert predict(docs, embedder(server, batch_size=8)).written == 199
+        assert [error.key for error in docs.errors()] == [7]
+        assert server.refused < 5 * sending.THROTTLED_TRIES
+
+
 def test_a_listener_finds_the_texts_that_spoil_their_batch(docs):
     with FakeOpenAI(embed=spoil(500)) as server:
         docs.add(Listener(model=embedder(server), key="body", select=sa.select(docs.docs), output="out"))
