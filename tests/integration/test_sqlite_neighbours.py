@@ -40,7 +40,7 @@ def path(tmp_path):
 
 
 def run_sql(file, *statements):
-    """Statements by the plain driver in one transaction, as another program would; the last one's rows."""
+    """Statements by the plain driver, as another program would; the last one's rows."""
     with closing(sqlite3.connect(file, timeout=10)) as connection, connection:
         for statement in statements:
             rows = connection.execute(statement).fetchall()
@@ -61,7 +61,7 @@ def tables_of_pinnacle(file, like="pinnacle!_%"):
 
 
 def drop_by_hand(file, names):
-    run_sql(file, *(f'DROP TABLE "{name}"' for name in names))
+    run_sql(file, "BEGIN IMMEDIATE", *(f'DROP TABLE "{name}"' for name in names))
 
 
 def triggers(file):

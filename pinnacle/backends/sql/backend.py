@@ -170,6 +170,7 @@ class SqlBackend(ABC):
         a removal that was cut short can be run again. What is there is looked for in the database, not in the
         registry, of which parts may be lost."""
         with self.session.reading() as connection:
+            self.session.own_tables.note_identity(connection)
             numbers = sorted(self.captures(connection))
         for number in numbers:
             self.session.alter_all(sa.table(f"the table of output {number}"), self.capture_drops(number))

@@ -76,10 +76,11 @@ class Mending:
 
     def look(self) -> bool:
         """Whether pinnacle's tables are here and of this version; those that somebody dropped are made again."""
-        self._free_writes()
         with self._session.reading() as connection:
             found = self.found(connection)
             revision = migrate.current_revision(connection, self._session.schema)
+            self.note_identity(connection)
+        self._free_writes()
         if found.isdisjoint(FIXED):
             if self._were_here:
                 log.error(
@@ -94,9 +95,17 @@ class Mending:
             self._make_again(lost)
         return True
 
+    def note_identity(self, connection: sa.Connection) -> None:
+        """Know a database by another mark from now on whose mark was dropped. One without any table keeps it: another
+        file is perhaps just being copied into this one."""
+        found = self.found(connection)
+        if found and identity.name not in found:
+            self._session.forget_identity()
+
     def expect_none(self) -> None:
         """They are removed on purpose."""
         self._were_here = False
+        self._session.forget_identity()
 
     def is_behind(self, connection: sa.Connection) -> bool:
         """Whether migrations are missing, or all; not where only some tables are."""

@@ -27,6 +27,9 @@ class OwnTables(Protocol):
     def look(self) -> bool:
         """Whether they are here and of this version; those that somebody dropped are made again."""
 
+    def note_identity(self, connection: sa.Connection) -> None:
+        """Know a database by another mark from now on whose mark was dropped."""
+
     def expect_none(self) -> None:
         """They are removed on purpose."""
 
@@ -245,6 +248,7 @@ class SqlSession(ABC):
         with self.reading() as connection:
             is_behind = self.own_tables.is_behind(connection)
         if is_behind:
+            self.forget_identity()
             self._change_own_tables(self._upgrade)
         self.is_migrated()
 
@@ -266,6 +270,9 @@ class SqlSession(ABC):
     def forget_migration(self) -> None:
         """Look again whether pinnacle's own tables are there: they were removed."""
         self._is_migrated = False
+
+    def forget_identity(self) -> None:
+        """The database may be known by another mark from now on: its tables were removed, or are made anew."""
 
     def close(self) -> None:
         self._work.dispose()

@@ -110,8 +110,7 @@ class SqliteSession(SqlSession):
             self.require_same_database()
         return self._is_migrated
 
-    def forget_migration(self) -> None:
-        super().forget_migration()
+    def forget_identity(self) -> None:
         self._identity = None
 
     def require_same_database(self) -> None:
