@@ -218,6 +218,7 @@ VERBS: dict[str, Call] = {
     ),
     "ledger.batches": lambda w: w.backend.ledger.batches(1),
     "ledger.delete_batch": lambda w: w.backend.ledger.delete_batch("b"),
+    "ledger.book_batch": lambda w: w.backend.ledger.book_batch("b", [UsageRow(day="2026-01-01", model="m", output="")]),
 }
 NEED_NO_SERVER = {
     "backend.owns", "backend.default_name", "backend.freeze", "backend.scan", "backend.feed", "backend.wake",

@@ -120,7 +120,8 @@ def place_of(table: Any, entity: type | None) -> str:
         for name, value in list(vars(module).items()) if isinstance(module, types.ModuleType) else ():
             if value is table or (value is metadata and metadata is not None):
                 return f"{module_name}:{name}"
-            if isinstance(value, type) and vars(value).get("__table__") is table:
+            is_class = issubclass(type(value), type)  # isinstance() would ask objects that warn when they are used
+            if is_class and vars(value).get("__table__") is table:
                 return f"{module_name}:{name}"
     return ""
 

@@ -75,6 +75,7 @@ class SqlSession(ABC):
         self.translate: Mapping[str | None, str | None] = {SCHEMA: self.schema}
         self._work = self._sibling(engine).execution_options(schema_translate_map=self.translate)
         self._is_migrated = False
+        self._identity: str | None = None
         self.columns = self.columns_type(self.dialect, self.reading)
         forks.renew_in_child(self._renew)
 
@@ -273,6 +274,7 @@ class SqlSession(ABC):
 
     def forget_identity(self) -> None:
         """The database may be known by another mark from now on: its tables were removed, or are made anew."""
+        self._identity = None
 
     def close(self) -> None:
         self._work.dispose()

@@ -41,7 +41,6 @@ class SqliteSession(SqlSession):
         self._writers = self._sibling(engine).execution_options(schema_translate_map=self.translate)
         self._file = ""
         self._place: tuple[int, int] | None = None
-        self._identity: str | None = None
 
     def close(self) -> None:
         self._writers.dispose()
@@ -109,9 +108,6 @@ class SqliteSession(SqlSession):
         if super().is_migrated() and not was_known:
             self.require_same_database()
         return self._is_migrated
-
-    def forget_identity(self) -> None:
-        self._identity = None
 
     def require_same_database(self) -> None:
         """DatabaseReplaced where another database was written into the open file; a backup of its own is the same."""

@@ -26,6 +26,7 @@ _ANY_UUID: CodecOptions[Any] = CodecOptions(uuid_representation=UuidRepresentati
 _AS_THEY_ARE = frozenset({str, int, Int64, ObjectId, UUID, bool, bytes, datetime})
 _NOT_A_NUMBER = b"not a number"
 _INTEGERS = 2**63
+BSON_NULL = 0x0A
 _EXACTLY = Context(prec=34, Emin=-9999, Emax=9999)
 """All digits of a Decimal128."""
 
@@ -78,7 +79,7 @@ def _exact(value: Any, row: bytes, codec: CodecOptions[Any], name: str) -> Key:
         return as_key(value)
     if (stored := element_at(row, name.encode())) is None:
         return None
-    if value is None:  # a key, where a document's own is meant; elsewhere that there is none
+    if stored[0] == BSON_NULL:  # a key, where a document's own is meant; elsewhere that there is none
         return StoredKey.of(*stored) if name in ("_id", "") else None
     try:
         hash(key := as_key(value))
