@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
 import threading
 from contextlib import closing
 
@@ -269,7 +270,8 @@ def another(tmp_path):
 
 
 def copy_into(path, another):
-    shutil.copyfile(another, path)
+    """By another process: in this one, closing the file would take SQLite's locks away from the connections here."""
+    subprocess.run(["cp", another, path], check=True)
 
 
 def restore_into(path, another):
