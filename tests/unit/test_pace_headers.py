@@ -106,7 +106,7 @@ def test_an_endless_wait_is_not_believed():
 def test_all_are_answered_by_a_server_with_a_limit_and_few_are_refused(headers):
     with FakeOpenAI(rate_limit=(20, 0.5), headers=headers, latency_s=0.005) as server:
         assert openai(server, max_batch_size=8).predict(["abc"] * 60) == ["cba"] * 60
-        assert server.served == 60
+        assert 60 <= server.served <= 62  # one that was answered may be asked again, to see whether others are served
         assert server.refused < 40
 
 

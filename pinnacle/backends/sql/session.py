@@ -231,9 +231,10 @@ class SqlSession(ABC):
 
     def is_migrated(self) -> bool:
         """Whether pinnacle's tables are here; those of them that somebody dropped are made again."""
-        if not self._is_migrated:
-            self._is_migrated = self.own_tables.look()
-        return self._is_migrated
+        is_migrated = self._is_migrated
+        if not is_migrated:
+            self._is_migrated = is_migrated = self.own_tables.look()
+        return is_migrated  # what was found, whatever another thread has to look for again meanwhile
 
     def migration_plan(self) -> list[str]:
         with self.reading() as connection:

@@ -105,9 +105,10 @@ class SqliteSession(SqlSession):
 
     def is_migrated(self) -> bool:
         was_known = self._is_migrated
-        if super().is_migrated() and not was_known:
+        is_migrated = super().is_migrated()
+        if is_migrated and not was_known:
             self.require_same_database()
-        return self._is_migrated
+        return is_migrated
 
     def require_same_database(self) -> None:
         """DatabaseReplaced where another database was written into the open file; a backup of its own is the same."""
