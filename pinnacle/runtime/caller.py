@@ -13,7 +13,7 @@ from pinnacle.base.rows import Fields
 from pinnacle.components.calls import Named, by_length, call_batch
 from pinnacle.components.model import CallStyle, Model
 from pinnacle.runtime.flight import FLUSH_S, MAX_PORTION_BYTES
-from pinnacle.runtime.interrupts import is_interrupt
+from pinnacle.runtime.interrupts import is_cancelled, is_interrupt
 from pinnacle.runtime.memory import bytes_of
 from pinnacle.runtime.outcomes import Failed, Outcomes, Unit, is_about_more
 
@@ -203,7 +203,7 @@ class Caller:
             arguments, named = self.arguments(unit.inputs[0])
             return Outcomes([0], [await self.model.apredict_one(*arguments, **named, **self.parameters)])
         except BaseException as error:  # the unit of work: recorded, retried, then set aside
-            if self._ends(error):
+            if self._ends(error) or is_cancelled():
                 raise
             return Outcomes(failed=[self._failed(0, error, unit.attempt)])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from contextlib import closing, suppress
@@ -16,7 +17,7 @@ from pinnacle.runtime.flight import FLUSH_S
 from pinnacle.runtime.flow import Flow, Portion, outcomes_of
 from pinnacle.runtime.held import Held
 from pinnacle.runtime.intake import Intake
-from pinnacle.runtime.outcomes import Failed, pick
+from pinnacle.runtime.outcomes import Failed, Outcomes, pick
 from pinnacle.runtime.outputs import OutputWriter
 from pinnacle.runtime.page_size import PageSize
 from pinnacle.runtime.patience import Patience
@@ -44,6 +45,7 @@ class Computation:
         self._scope, self._caller, self._flow = scope, scope.caller, Flow(scope.caller, on_ready)
         self._outputs, self._intake, self._size, self._patience, self._stop = outputs, intake, size, patience, stop
         self._pages: list[Held] = []
+        self._to_settle: deque[tuple[Held, Outcomes]] = deque()
         self._answered: list[Any] | None = None
 
     def __enter__(self) -> Computation:
@@ -52,12 +54,11 @@ class Computation:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if kind is None:
             return
-        try:
-            if issubclass(kind, ENDS):
-                with suppress(ModelError):  # the first one matters
-                    self._settle(self._flow.take_all())
-        finally:
+        if not issubclass(kind, ENDS):
             self.abandon()
+            return
+        with suppress(ModelError):  # the first one matters
+            self.end()
 
     @property
     def is_over(self) -> bool:
@@ -106,8 +107,15 @@ class Computation:
             elif left_s <= 0:
                 return
 
+    def end(self) -> None:
+        """Cancel what is under way, and settle what came back until then: the other rows come back later."""
+        try:
+            self._settle(self._flow.close())
+        finally:
+            self._leave_the_rest()
+
     def abandon(self) -> None:
-        """Cancel what is under way: its rows come back later."""
+        """The same where nothing can be written any more."""
         self._flow.close()
         self._leave_the_rest()
 
@@ -141,12 +149,16 @@ class Computation:
             for position in held.unsettled():
                 self._come_back_to(held, position)
         self._pages.clear()
+        self._to_settle.clear()
         self._intake.forget_all()
 
     def _settle(self, portion: Portion) -> None:
-        """Have all of it written; then raise what the first row failed with, where that is to be raised."""
+        """Have all of it written, after what an interrupt broke off; then raise what the first row failed with, where
+        that is to be raised."""
         raised: ModelError | None = None
-        for held, outcomes in portion:
+        self._to_settle.extend(portion)
+        while self._to_settle:
+            held, outcomes = self._to_settle[0]
             if outcomes.positions:
                 self._answered = [held.page.inputs[outcomes.positions[0]]]
             if len(outcomes):
@@ -156,6 +168,7 @@ class Computation:
                 self._outputs.settle(held, outcomes)
             except ModelError as error:
                 raised = raised or error
+            self._to_settle.popleft()
         if raised is not None:
             raise raised
         self._leave([(held, item) for held, outcomes in portion for item in outcomes.unanswered])

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import wait
 from typing import Any
 
 from pinnacle.base import loop
@@ -24,12 +25,16 @@ MAX_PORTION_BYTES = 8 * 2**20
 WAITING_PORTIONS = 2
 """So many portions wait to be taken; then nothing more is asked, which bounds what a crash can lose."""
 
+CLOSE_S = 1.0
+"""So long calls that are cancelled are waited for: what they cost is counted when they have ended."""
+
 
 class Flight:
     """``ask(unit)`` for all units that are added, at most ``places`` at once, in the order they finish.
 
     After outcomes that are ``is_alarming`` nothing more is asked until whoever took them asks for more; nothing more
     at all once ``is_ended``. ``portion``: inputs to hand over at once; ``on_ready`` is called when there are some.
+    ``on_close`` waits for calls that cannot be cancelled, such as those in threads.
     """
 
     def __init__(
@@ -88,21 +93,21 @@ class Flight:
                 raise interrupt
             return self._portion_of_landed() if self._is_due() else []
 
-    def take_all(self) -> list[Landed]:
-        """All that has landed by now."""
+    def close(self) -> list[Landed]:
+        """Ask nothing more, and cancel what is in flight; all that has landed until that has ended, for which it waits
+        a moment. To be called once."""
+        rare_collections.end()
+        with self._lock:
+            self._is_ended = lambda: True
+            is_idle = not self._in_flight
+        if self._on_close is not None:
+            self._on_close()
+        if not is_idle:
+            wait([asyncio.run_coroutine_threadsafe(self._end(), self._loop)], timeout=CLOSE_S)
         with self._lock:
             landed = list(self._landed)
             self._landed.clear()
-            self._inputs = self._bytes = 0
         return landed
-
-    def close(self) -> None:
-        """Ask nothing more, and cancel what is in flight. To be called once."""
-        rare_collections.end()
-        self._is_ended = lambda: True
-        self._loop.call_soon_threadsafe(self._cancel)
-        if self._on_close is not None:
-            self._on_close()
 
     # -- under the lock ---------------------------------------------------------------------------
 
@@ -188,6 +193,11 @@ class Flight:
             self._interrupt = self._interrupt or interrupt
         self._fill()
 
-    def _cancel(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
+    async def _end(self) -> None:
+        """Cancel what can be, and wait for all."""
+        tasks = list(self._tasks)
+        if self._on_close is None:
+            for task in tasks:
+                task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)

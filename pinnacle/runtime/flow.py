@@ -48,9 +48,7 @@ class Calls(Protocol):
 
     def take(self, *, or_room: bool = False, wait_s: float = FLUSH_S) -> list[Landed]: ...
 
-    def take_all(self) -> list[Landed]: ...
-
-    def close(self) -> None: ...
+    def close(self) -> list[Landed]: ...
 
 
 class Flow:
@@ -93,18 +91,15 @@ class Flow:
         if self._in_a_row >= OUTAGES_IN_A_ROW or calls.is_over:
             self._caller.outage = self._met[-1][1].error if self._met else None
             portion += self._unanswered(others_served=False)
-            self.close()
+            portion += self.close()
         return portion
 
-    def take_all(self) -> Portion:
-        """What is done by now, without waiting."""
-        return [] if self._calls is None else self._sorted_out(self._calls, self._calls.take_all())
-
-    def close(self) -> None:
-        """Ask nothing more; what is in flight is cancelled."""
-        calls, self._calls, self._met = self._calls, None, []
-        if calls is not None:
-            calls.close()
+    def close(self) -> Portion:
+        """Ask nothing more, and cancel what is in flight; what came back until then."""
+        calls, self._calls = self._calls, None
+        portion = [] if calls is None else self._sorted_out(calls, calls.close())
+        self._met = []
+        return portion
 
     def _sorted_out(self, calls: Calls, landed: Sequence[Landed]) -> Portion:
         """Outcomes by their owners; what is to be tried again is on its way."""
@@ -155,7 +150,7 @@ def outcomes_of(caller: Caller, inputs: Sequence[Any]) -> Generator[Outcomes, No
             try:
                 portion = flow.take()
             except INTERRUPTS:
-                yield from (outcomes for _, outcomes in flow.take_all())
+                yield from (outcomes for _, outcomes in flow.close())
                 raise
             yield from (outcomes for _, outcomes in portion)
 

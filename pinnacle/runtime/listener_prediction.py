@@ -169,7 +169,7 @@ class ListenerPrediction:
             waits_for_more = claim.keys and meanwhile is None
             self._computation.finish(LAG_S if waits_for_more else 0.0)
             if self._caller.is_halted():
-                self._computation.abandon()
+                self._computation.end()
             if meanwhile is not None:
                 meanwhile()
         return self._report(before)

@@ -66,13 +66,11 @@ class Serial:
             self._interrupt = error  # raised when what came before it has been taken
         return landed
 
-    def take_all(self) -> list[Landed]:
-        return []
-
-    def close(self) -> None:
+    def close(self) -> list[Landed]:
         self._waiting.clear()
         self._later.clear()
         self._under_way = None
+        return []
 
     def _next(self, *, may_wait: bool) -> Landed | None:
         """The next outcomes; None where there are none, or none yet."""

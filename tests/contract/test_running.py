@@ -8,7 +8,8 @@ import threading
 import pytest
 
 from pinnacle import model
-from tests.contract.documents import create_docs, outputs, snapshot, wait_until
+from pinnacle.runtime.outputs import OutputWriter
+from tests.contract.documents import blank, create_docs, outputs, snapshot, wait_until
 from tests.models import Sized, note, shout, whisper
 
 pytestmark = pytest.mark.same_standalone
@@ -195,6 +196,28 @@ def test_an_interrupt_keeps_what_is_done_and_frees_the_rest(backend, db, calls, 
     result = run(backend, db, stopping)
     assert (result.fresh, result.written, len(calls)) == (done, 60 - done, 60 - done)
     assert outputs(backend, db, "body", "m") == {n + 1: body.upper() for n, body in enumerate(bodies)}
+
+
+@pytest.mark.anywhere
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+def test_an_interrupt_while_outputs_are_handed_to_the_writer_loses_none(backend, db, calls, monkeypatch, before):
+    create_docs(backend, *(f"TEXT {n}" for n in range(60)))
+    settle, interrupts = OutputWriter.settle, [KeyboardInterrupt()]
+
+    def interrupted(self, held, outcomes):
+        if not before:
+            settle(self, held, outcomes)
+        if interrupts:
+            raise interrupts.pop()
+        if before:
+            settle(self, held, outcomes)
+
+    monkeypatch.setattr(OutputWriter, "settle", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(backend, db, whisper)
+    written = [key for key, output in outputs(backend, db, "body", "whisper").items() if output != blank(backend)]
+    assert len(written) == len(calls) > 0
+    assert db.errors() == []
 
 
 def test_what_is_computed_is_committed_while_the_run_goes_on(backend, db):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from pinnacle import model
 from pinnacle.base.rows import Fields
+from pinnacle.runtime import flight
 from pinnacle.runtime.caller import Caller
 from pinnacle.runtime.flow import Flow
 from tests.contract.documents import wait_until
@@ -66,6 +68,65 @@ def test_what_meets_no_answer_comes_back_once_another_is_answered():
     flow.add("page", range(3), [0, 1, 2])
     assert taken_until(flow, lambda _: flow.is_over) == [("page", 1, 1), ("page", 2, 2), ("page", 0, "gone", True)]
     assert flow._caller.outage is None
+
+
+def test_what_answers_as_it_is_cancelled_is_handed_over_and_no_other_has_failed(monkeypatch):
+    monkeypatch.setattr(flight, "CLOSE_S", 600.0)
+    asked = []
+
+    async def answer(value):
+        asked.append(value)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if value == 2:
+                raise ValueError("cut off") from None
+            if value == 0:
+                raise
+        return value
+
+    flow = flow_of(answer, concurrency=3)
+    flow.add("page", range(10, 14), range(4))
+    wait_until(lambda: len(asked) == 3)
+    (portion,) = flow.close()
+    assert (portion[0], portion[1].positions, portion[1].outputs) == ("page", [11], [1])
+    assert (portion[1].failed, portion[1].unanswered) == ([], [])
+    assert (flow.is_over, flow.close(), sorted(asked)) == (True, [], [0, 1, 2])
+
+
+def test_calls_in_threads_return_before_it_is_closed_and_are_handed_over(monkeypatch):
+    monkeypatch.setattr(flight, "CLOSE_S", 600.0)
+    asked = []
+
+    def answer(value):
+        asked.append(value)
+        wait_until(lambda: flow.is_over)
+        return value
+
+    flow = flow_of(answer)
+    flow.add("page", range(10, 14), range(4))
+    wait_until(lambda: len(asked) == 2)
+    outcomes = [outcomes for _, outcomes in flow.close()]
+    assert sorted(position for done in outcomes for position in done.positions) == [10, 11]
+    assert sorted(asked) == [0, 1]
+
+
+def test_what_does_not_end_when_it_is_cancelled_is_waited_for_a_moment_only(monkeypatch):
+    monkeypatch.setattr(flight, "CLOSE_S", 0.01)
+    asked, released = [], []
+
+    async def answer(value):
+        asked.append(value)
+        while not released:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
+        return value
+
+    flow = flow_of(answer)
+    flow.add("page", [0], [0])
+    wait_until(lambda: asked == [0])
+    assert flow.close() == []
+    released.append(True)
 
 
 def test_outages_in_a_row_end_it_and_the_rest_is_not_asked_for():

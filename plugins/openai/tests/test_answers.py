@@ -1,6 +1,13 @@
-"""Responses that are no answers, over rows: single ones, in runs and at the end; predictions, listeners, batches."""
+"""Responses that are no answers, over rows: single ones, in runs and at the end; predictions, listeners, batches.
+
+And requests that are in flight when all ends.
+"""
 
 from __future__ import annotations
+
+import os
+import signal
+import threading
 
 import pytest
 import sqlalchemy as sa
@@ -8,8 +15,10 @@ import sqlalchemy as sa
 from pinnacle import Listener, ParameterRefused, pinnacle
 from pinnacle.ext.llm import OpenAI, OpenAIEmbedding
 from pinnacle.llm import sending
+from pinnacle.runtime import flight
 from pinnacle.testing import FakeOpenAI, Refuse, unit_vector
 from pinnacle.testing.answers import question
+from tests.contract.documents import wait_until
 from tests.llms import new_key
 
 PLACES, ATTEMPTS, TRIES = 4, 2, 3
@@ -279,3 +288,44 @@ def test_the_largest_batch_that_a_provider_takes_is_learned_and_kept_to(docs):
 def test_a_list_of_texts_of_which_one_is_bad_raises_its_error():
     with FakeOpenAI(embed=spoil(400)) as server, pytest.raises(Exception, match="not today"):
         embedder(server).embed(["a", "bad", "c"])
+
+
+def interrupted(db, model, until):
+    """A prediction that Ctrl-C ends then."""
+
+    def interrupt():
+        until()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        predict(db, model)
+    thread.join()
+
+
+def stopped(db, model, until):
+    """A listener that is stopped then."""
+    db.add(Listener(model=model, key="body", select=sa.select(db.docs), output="out"))
+    db.listen()
+    until()
+    db.stop()
+
+
+@pytest.mark.parametrize("end", [interrupted, stopped])
+def test_requests_that_are_in_flight_at_the_end_are_booked(docs, end, monkeypatch):
+    monkeypatch.setattr(flight, "CLOSE_S", 600.0)
+    fill(docs)
+
+    def until():
+        wait_until(lambda: server.received == ROWS and server.in_flight == len(BAD))
+        wait_until(lambda: list(column(docs).values()).count("fine") == ROWS - len(BAD))
+
+    with FakeOpenAI("fine", latency_s=lambda request: 3600.0 if question(request).startswith("bad") else 0.0) as server:
+        model = llm(server)
+        model.max_batch_size = model.concurrency = ROWS
+        end(docs, model, until)
+        (booked,) = docs.usage()
+        assert (booked.calls, booked.failed, server.received) == (ROWS, len(BAD), ROWS)
+        assert booked.input_tokens == 2 * (ROWS - len(BAD))
+        assert docs.errors() == []
