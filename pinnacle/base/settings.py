@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,17 +37,22 @@ class Settings:
     url: str | None = field(default=None, repr=False)
     may_create: bool = True
 
+    def __post_init__(self) -> None:
+        """ConfigError for what is no number of seconds, be it from code or from the environment."""
+        for name, variable in _SECONDS.items():
+            value = getattr(self, name)
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            may_be_zero = name == "cache_ttl_s"
+            if not is_number or not (0 < value < math.inf or (value == 0 and may_be_zero)):
+                least = "of 0 or more" if may_be_zero else "above 0"
+                raise ConfigError(f"{name} ({variable}) is a number of seconds {least}, not {value!r}")
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
         env = os.environ if environment is None else environment
-        chosen: dict[str, object] = {}
-        for name in ("lease_ttl_s", "write_target_s", "outage_patience_s"):
-            raw = env.get(f"PINNACLE_{name.upper()}")
-            if raw is not None:
-                chosen[name] = _positive(f"PINNACLE_{name.upper()}", raw)
-        if "PINNACLE_CACHE_TTL_S" in env:
-            raw = env["PINNACLE_CACHE_TTL_S"]
-            chosen["cache_ttl_s"] = 0.0 if raw == "0" else _positive("PINNACLE_CACHE_TTL_S", raw)
+        chosen: dict[str, object] = {
+            name: _number(env[variable]) for name, variable in _SECONDS.items() if variable in env
+        }
         if "PINNACLE_TRUSTED_MODULES" in env:
             chosen["trusted_modules"] = tuple(
                 m.strip() for m in env["PINNACLE_TRUSTED_MODULES"].split(",") if m.strip()
@@ -59,6 +65,9 @@ class Settings:
         return cls(**chosen)  # type: ignore[arg-type]
 
 
+_SECONDS = {
+    name: f"PINNACLE_{name.upper()}" for name in ("lease_ttl_s", "write_target_s", "outage_patience_s", "cache_ttl_s")
+}
 _TEXTS = {"application": "PINNACLE_APPLICATION", "url": "PINNACLE_URL"}
 
 
@@ -68,11 +77,9 @@ def _truth(name: str, raw: str) -> bool:
     return raw.lower() in ("1", "true")
 
 
-def _positive(name: str, raw: str) -> float:
+def _number(raw: str) -> float | str:
+    """The number that a text says; the text where it says none, to be told of."""
     try:
-        value = float(raw)
+        return float(raw)
     except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise ConfigError(f"{name} must be a positive number of seconds, not {raw!r}")
-    return value
+        return raw
