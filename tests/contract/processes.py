@@ -1,4 +1,4 @@
-"""Predicts in processes of their own, with a model that logs its calls."""
+"""Predicts, with a model that logs its calls, and workers in processes of their own."""
 
 from __future__ import annotations
 
@@ -21,11 +21,24 @@ with pinnacle(url) as db:
     print(logged.predict(X="body", db=db, select=rows, batch_size=10).written)
 """
 
+WORKER = """
+import sys, threading
+from pinnacle import pinnacle
+with pinnacle(sys.argv[1]) as db:
+    db.listen()
+    threading.Event().wait()
+"""
+
 
 def start_predict(url: Any, log: Path, *, kill_at: str = "") -> Fork:
     """Begin to predict over the table docs; with ``kill_at`` the process kills itself when it gets to that text."""
     environment = {"PINNACLE_TEST_LOG": str(log), "PINNACLE_TEST_KILL": kill_at}
     return Fork(SCRIPT, url, environment=environment, stdout=subprocess.PIPE)
+
+
+def start_worker(url: str, **environment: str) -> Fork:
+    """Begin to work on all listeners of a database, without an end."""
+    return Fork(WORKER, url, environment=environment, stderr=subprocess.DEVNULL)
 
 
 def logged_calls(log: Path) -> list[str]:

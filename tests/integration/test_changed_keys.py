@@ -21,10 +21,7 @@ BEFORE = "id INTEGER PRIMARY KEY, n INTEGER"
 
 
 @pytest.fixture(params=BOTH)
-def url(request, monkeypatch):
-    """A worker looks more often than it need: no test waits for a pause."""
-    monkeypatch.setattr("pinnacle.runtime.worker.REGISTRY_S", 0.1)
-    monkeypatch.setattr("pinnacle.runtime.keeper.VERIFY_S", 0.2)
+def url(request, impatient_workers):
     CALLS.clear()
     return request.getfixturevalue(f"{request.param}_url")
 

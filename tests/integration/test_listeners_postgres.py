@@ -24,11 +24,8 @@ DOCS = sa.table("docs", sa.column("id"), sa.column("body"), sa.column("n"))
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    """A worker that looks more often than it need: no test waits for a pause."""
-    monkeypatch.setattr("pinnacle.runtime.worker.REGISTRY_S", 0.1)
-    monkeypatch.setattr("pinnacle.runtime.keeper.VERIFY_S", 0.2)
-    monkeypatch.setattr("pinnacle.runtime.keeper.POLL_S", 0.1)
+def impatient(impatient_workers, monkeypatch):
+    """They wake from listening sooner, too."""
     monkeypatch.setattr("pinnacle.backends.postgres.wake.SLICE_S", 0.02)
 
 

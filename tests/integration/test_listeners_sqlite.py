@@ -16,15 +16,9 @@ from pinnacle import ConfigError, Listener, UnsupportedTable, model, pinnacle
 from tests.contract.documents import wait_until
 from tests.models import CALLS, note, shout
 
+pytestmark = pytest.mark.usefixtures("impatient_workers")
+
 DOCS = sa.table("docs", sa.column("id"), sa.column("body"), sa.column("n"))
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    """A worker that looks more often than it need: no test waits for a pause."""
-    monkeypatch.setattr("pinnacle.runtime.worker.REGISTRY_S", 0.1)
-    monkeypatch.setattr("pinnacle.runtime.keeper.VERIFY_S", 0.2)
-    monkeypatch.setattr("pinnacle.runtime.keeper.POLL_S", 0.1)
 
 
 @pytest.fixture

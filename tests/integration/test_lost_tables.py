@@ -138,15 +138,7 @@ def test_opening_lets_the_user_write_and_every_verb_work_without_a_table(path, g
     assert names(path) == set()
 
 
-@pytest.fixture
-def impatient(monkeypatch):
-    """A worker that looks more often than it need."""
-    monkeypatch.setattr("pinnacle.runtime.worker.REGISTRY_S", 0.1)
-    monkeypatch.setattr("pinnacle.runtime.keeper.VERIFY_S", 0.2)
-    monkeypatch.setattr("pinnacle.runtime.keeper.POLL_S", 0.1)
-
-
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("impatient_workers")
 @pytest.mark.parametrize(
     "gone", ["pinnacle_migration", "pinnacle_component", "pinnacle_output", "pinnacle_lease", "pinnacle_listener"]
 )

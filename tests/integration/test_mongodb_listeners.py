@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -23,6 +22,7 @@ from pinnacle.backends.mongodb.changes.routes import Route, Touch
 from pinnacle.backends.mongodb.target.frozen_finds import EVERYTHING, filter_reads
 from pinnacle.backends.mongodb.wire.shape import Shape
 from pinnacle.base.errors import ConfigError, Conflict
+from tests.contract.processes import start_worker
 from tests.forks import Fork
 from tests.models import CALLS, shout, word_count
 
@@ -253,20 +253,11 @@ def test_what_needs_triggers_is_refused(db, docs):
         db.add(loud(replicated=True))
 
 
-WORKER = """
-import sys, threading
-from pinnacle import pinnacle
-with pinnacle(sys.argv[1]) as db:
-    db.listen()
-    threading.Event().wait()
-"""
-
-
 def test_killed_workers_lose_nothing(db, docs):
     """Two worker processes, of which the one that reads is killed, again and again."""
     docs.insert_many([{"_id": n, "body": f"text {n}"} for n in range(500)])
     db.add(loud())
-    workers = [_start_worker(docs) for _ in range(2)]
+    workers = [start_worker(_url(docs)) for _ in range(2)]
     try:
         for round_ in range(4):
             for n in range(0, 500, 50):
@@ -274,7 +265,7 @@ def test_killed_workers_lose_nothing(db, docs):
             victim = _reader(docs, workers)
             victim.kill()
             victim.wait()
-            workers[workers.index(victim)] = _start_worker(docs)
+            workers[workers.index(victim)] = start_worker(_url(docs))
         drained(db, docs)
     finally:
         for worker in workers:
@@ -291,17 +282,13 @@ def test_a_worker_that_dies_between_two_steps_loses_nothing(db, docs, point):
     db.close()
     docs.update_many({}, {"$set": {"body": "while nobody worked"}})
     docs.delete_many({"_id": {"$lt": 10}})
-    dying = _start_worker(docs, PINNACLE_FAILPOINTS=f"{point}:1")
+    dying = start_worker(_url(docs), PINNACLE_FAILPOINTS=f"{point}:1")
     assert dying.wait(DRAIN_S) == -signal.SIGKILL
     with pinnacle.pinnacle(_url(docs)) as again:
         again.listen()
         assert len(drained(again, docs)) == 90
     assert docs.database["pinnacle_state_1"].count_documents({}) == 90
     assert docs.database["pinnacle_lease"].count_documents({}) == 0
-
-
-def _start_worker(docs: Any, **environment: str) -> Fork:
-    return Fork(WORKER, _url(docs), environment=environment, stderr=subprocess.DEVNULL)
 
 
 def _reader(docs: Any, workers: list[Fork]) -> Fork:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -17,17 +16,10 @@ import pinnacle
 from pinnacle import Conflict, Datetime, Listener, Side, Vector, model
 from pinnacle.backends.mongodb import Collection
 from pinnacle.base.errors import ConfigError
-from tests.forks import Fork
+from tests.contract.processes import start_worker
 from tests.models import CALLS, shout, words
 
 DRAIN_S = 600.0
-DIE = """
-import sys, threading
-from pinnacle import pinnacle
-with pinnacle(sys.argv[1]) as db:
-    db.listen()
-    threading.Event().wait()
-"""
 KEYS = [1, 2.5, "text", bson.ObjectId(), {"a": 1, "b": "x"}, {}, datetime(2026, 1, 1), False, bson.Int64(2**40)]
 
 
@@ -107,7 +99,7 @@ def test_a_worker_that_dies_between_items_and_bookkeeping_leaves_nothing_wrong(m
         settled(db, docs)
     docs.update_many({}, {"$set": {"body": "while nobody worked"}})
     docs.delete_many({"_id": {"$lt": 10}})
-    dying = Fork(DIE, mongodb_url, environment={"PINNACLE_FAILPOINTS": f"{point}:1"}, stderr=subprocess.DEVNULL)
+    dying = start_worker(mongodb_url, PINNACLE_FAILPOINTS=f"{point}:1")
     assert dying.wait(DRAIN_S) == -signal.SIGKILL
     with pinnacle.pinnacle(mongodb_url) as again:
         again.listen()
