@@ -23,7 +23,7 @@ class PredictResult:
     answered and paid for before. ``requests``, tokens and ``cost`` (US dollars) are what
     hosted models counted, failed and repeated requests included. With ``dry_run`` nothing
     was written or called, and ``computed`` says how many inputs would be; ``foreign`` values stand at the output's
-    place that pinnacle did not write, which a run without ``adopt=True`` refuses to overwrite.
+    place that pinnacle did not write, which a predict without ``adopt=True`` refuses to overwrite.
     """
 
     output: str

@@ -52,7 +52,7 @@ def outage() -> Iterator[list[bool]]:
 
 @pytest.fixture
 def impatient(backend) -> Iterator[Database]:
-    """A handle whose runs wait for a provider no longer than this."""
+    """A handle whose predictions wait for a provider no longer than this."""
     with pinnacle(backend.address, settings=Settings(outage_patience_s=0.2)) as handle:
         yield handle
 

@@ -1,4 +1,4 @@
-"""How a run goes: batches, threads, coroutines, limits, dry runs, interruptions."""
+"""How a prediction goes: batches, threads, coroutines, limits, dry runs, interruptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The memory of a run: bounded, and right about what it knows."""
+"""The memory of a prediction: bounded, and right about what it knows."""
 
 from __future__ import annotations
 

@@ -200,7 +200,7 @@ class OutputRegistry:
         return won
 
     def _next_id(self) -> int:
-        """Ids are never used twice: a run that still holds a removed output must not meet another's rows."""
+        """Ids are never used twice: a prediction that still holds a removed output must not meet another's rows."""
         last = {"_id": "last output id"}
         entry = self.wire.collection(COUNTERS).update_and_get(last, {"$inc": {"value": 1}}, upsert=True)
         if entry is None:
