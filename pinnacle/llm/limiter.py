@@ -12,7 +12,7 @@ import asyncio
 import random
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -349,7 +349,7 @@ class Gate:
             waiter.wake()
 
 
-_accounts: dict[tuple[str, str], Account] = {}
+_accounts: defaultdict[tuple[str, str], Account] = defaultdict(Account)
 _gates: dict[tuple[str, str, str], Gate] = {}
 _registry = forks.lock()
 
@@ -367,13 +367,16 @@ forks.renew_in_child(_renew)
 def account_of(provider: str, secret: str | None) -> Account:
     """The account of a key with a provider; the key itself is not kept."""
     with _registry:
-        return _accounts.setdefault((provider, _digest(secret)), Account())
+        return _accounts[provider, _digest(secret)]
 
 
 def gate_of(provider: str, secret: str | None, model: str, limit: int) -> Gate:
     """The gate of all operators of this process that ask one model under one account."""
+    place = (provider, _digest(secret), model)
     with _registry:
-        gate = _gates.setdefault((provider, _digest(secret), model), Gate(limit))
+        gate = _gates.get(place)
+        if gate is None:
+            gate = _gates[place] = Gate(limit)
     gate.resize(limit)
     return gate
 
