@@ -13,12 +13,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import wait
+from contextlib import ExitStack
 from typing import Any
 
 from pinnacle.base import loop
-from pinnacle.runtime.collector import rare_collections
 from pinnacle.runtime.memory import bytes_of
 from pinnacle.runtime.outcomes import Landed, Outcomes, Unit
+from pinnacle.runtime.process_settings import rare_collections
 
 FLUSH_S = 0.2
 MAX_PORTION_BYTES = 8 * 2**20
@@ -51,7 +52,8 @@ class Flight:
         self._interrupt: BaseException | None = None
         self._in_flight = self._paused = self._inputs = self._bytes = self._alarms = 0
         self._wants_units, self._has_news, self._flush_at = False, False, float("inf")
-        rare_collections.begin()
+        self._settings = ExitStack()
+        self._settings.enter_context(rare_collections)
 
     @property
     def has_room(self) -> bool:
@@ -96,7 +98,7 @@ class Flight:
     def close(self) -> list[Landed]:
         """Ask nothing more, and cancel what is in flight; all that has landed until that has ended, for which it waits
         a moment. To be called once."""
-        rare_collections.end()
+        self._settings.close()
         with self._lock:
             self._is_ended = lambda: True
             is_idle = not self._in_flight

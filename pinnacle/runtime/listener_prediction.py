@@ -23,10 +23,10 @@ from pinnacle.runtime.options import PredictOptions, PredictSettings
 from pinnacle.runtime.outputs import OutputWriter
 from pinnacle.runtime.page_size import PageSize
 from pinnacle.runtime.patience import Patience
+from pinnacle.runtime.process_settings import brisk
 from pinnacle.runtime.recurrence import Recurrence
 from pinnacle.runtime.result import PredictResult
 from pinnacle.runtime.scope import Scope
-from pinnacle.runtime.writer import brisk
 
 PORTION_ROWS = 2_500
 """How many rows of a claim are read at once; a portion of a batch model is of whole batches."""

@@ -25,10 +25,10 @@ from pinnacle.runtime.outputs import OutputWriter
 from pinnacle.runtime.page_size import PageSize
 from pinnacle.runtime.pages import Pages
 from pinnacle.runtime.patience import Patience
+from pinnacle.runtime.process_settings import brisk
 from pinnacle.runtime.result import PredictResult
 from pinnacle.runtime.retry_rounds import RetryRounds
 from pinnacle.runtime.scope import Scope
-from pinnacle.runtime.writer import brisk
 
 
 class Prediction:

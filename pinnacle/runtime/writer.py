@@ -2,55 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from pinnacle.base import forks
-
 T = TypeVar("T")
 
-
 WAITING_BATCHES = 2
-SWITCH_INTERVAL_S = 0.0005
-
-
-class _Brisk:
-    """While predictions are at work, hand the interpreter lock over ten times as often as usual.
-
-    A writer asks for the lock after each step of the database, and with Python's 5 ms a
-    model that computes in Python would keep it waiting longer than the steps take. Put
-    back when the last one ends.
-    """
-
-    def __init__(self) -> None:
-        self._lock, self._users, self._usual_s = forks.lock(), 0, 0.0
-        forks.renew_in_child(self._renew)
-
-    def _renew(self) -> None:
-        """The parent's predictions are not at work in a forked child."""
-        if self._users:
-            self._users = 0
-            sys.setswitchinterval(self._usual_s)
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._users == 0:
-                self._usual_s = sys.getswitchinterval()
-                sys.setswitchinterval(min(self._usual_s, SWITCH_INTERVAL_S))
-            self._users += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._users -= 1
-            if self._users == 0:
-                sys.setswitchinterval(self._usual_s)
-
-
-brisk = _Brisk()
 
 
 class _AtOnce(Executor):
