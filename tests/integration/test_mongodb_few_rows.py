@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pymongo
 import pytest
 
 from pinnacle.backends.mongodb import Collection
+from pinnacle.backends.mongodb.target.own_writes import OwnWrite, OwnWrites
 from pinnacle.backends.open import open_backend
 from pinnacle.base.listeners import NOTHING, Watch
 from pinnacle.base.rows import Fields, OutputBatch, OutputSpec
@@ -51,6 +52,23 @@ class Listened:
         return self.take()
 
 
+class Interrupted(OwnWrites):
+    """Meets the event of each row while it is written, and ends to read before the write has ended."""
+
+    def __init__(self, docs: Any) -> None:
+        super().__init__()
+        self.begin_era(is_reading=True)
+        self._docs = docs
+
+    @contextmanager
+    def of(self, output: int, keys: Sequence[Any]) -> Iterator[OwnWrite]:
+        with super().of(output, keys) as write:
+            yield write
+            self._docs.update_one({"_id": 2}, {"$set": {"loud": "another's"}})
+            assert all(self.meet(output, key) for key in keys)
+            self.begin_era(is_reading=False)
+
+
 @pytest.fixture(params=[{}, {"lang": {"$ne": "de"}}], ids=["all", "some"])
 def listened(request, mongodb_url) -> Iterator[Listened]:
     with pymongo.MongoClient[Any](mongodb_url) as client, closing(open_backend(mongodb_url, Settings())) as below:
@@ -71,6 +89,16 @@ def test_rows_at_hand_are_claimed_and_read_at_once(listened):
     assert listened.target.reread([1, 2]).fresh == 2
     listened.feed.finish(taken.claim, [0, 1], [])
     assert listened.work.count_documents({}) == 0
+
+
+def test_only_what_others_overwrote_is_left_when_the_reader_of_changes_ends_in_a_write(listened):
+    listened.insert({"_id": 1, "body": "a"}, {"_id": 2, "body": "b"})
+    page = listened.take_at_hand().page
+    listened.target.tell_of_writes(Interrupted(listened.docs))
+    batch = OutputBatch(keys=page.keys, outputs=[text.upper() for text in page.inputs], witnesses=page.witnesses)
+    assert [page.keys[position] for position in listened.target.write(batch)] == [2]
+    left = listened.target.reread([1, 2])
+    assert (left.fresh, left.keys) == (1, [2])
 
 
 def test_rows_in_other_hands_are_not_claimed(listened):

@@ -129,7 +129,8 @@ class Writer:
     def _write_together(self, rows: Sequence[Row]) -> Sequence[Row] | None:
         """Write the outputs in few statements; None where not all rows met their conditions.
 
-        Rows that others seem to have written to meanwhile are left out, for another look.
+        Rows that others may have written to meanwhile are looked at, and left out where they did, for another look:
+        a row that is as it was written keeps its record, or its model would be called again.
         """
         statements = grouped_updates(rows, self._rows.shape)
         if self.own_writes is None:
@@ -140,7 +141,10 @@ class Writer:
             write.is_exact = updated.changed == len(rows)
         if updated.matched != len(rows):
             return None
-        return [row for row in rows if key_identity(row.key) not in write.disturbed] if write.disturbed else rows
+        if not write.disturbed:
+            return rows
+        current = self._current([row.key for row in rows if key_identity(row.key) in write.disturbed])
+        return [row for row in rows if key_identity(row.key) not in write.disturbed or row.after in current]
 
     def _write_singly(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Write what is not written and still unchanged row by row: what cannot be written raises."""
