@@ -20,7 +20,7 @@ from tests.contract.processes import start_worker
 from tests.models import CALLS, shout, words
 
 DRAIN_S = 600.0
-KEYS = [1, 2.5, "text", bson.ObjectId(), {"a": 1, "b": "x"}, {}, datetime(2026, 1, 1), False, bson.Int64(2**40)]
+KEYS = [1, 2.5, "text", bson.ObjectId(), {"a": 1, "b": "x"}, {}, datetime(2026, 1, 1), False, bson.Int64(2**40), None]
 
 
 @pytest.fixture
@@ -65,6 +65,23 @@ def test_keys_of_all_kinds_have_items(db, docs):
     docs.database.parts.delete_one({"position": 1})
     settled(db, docs)
     assert db.fresh(listener).fresh == len(KEYS) - 2
+
+
+def test_items_of_a_null_key_are_told_from_documents_that_name_no_parent(db, docs):
+    docs.insert_one({"_id": None, "body": "a b"})
+    keep(db)
+    db.listen()
+    settled(db, docs)
+    docs.database.parts.delete_one({"_id": {"app%2Edocs_id": None, "position": 0}})
+    settled(db, docs)
+    mine = {"_id": "mine", "value": "x"}
+    docs.database.parts.insert_one(mine)
+    docs.update_one({"_id": None}, {"$set": {"body": "c"}})
+    db.drain(timeout_s=DRAIN_S)
+    assert sorted(item["value"] for item in docs.database.parts.find()) == ["c", "x"]
+    docs.delete_one({"_id": None})
+    db.drain(timeout_s=DRAIN_S)
+    assert list(docs.database.parts.find()) == [mine]
 
 
 def test_items_written_by_others_under_any_key_are_replaced(db, docs):

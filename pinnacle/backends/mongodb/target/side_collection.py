@@ -62,7 +62,7 @@ class SideCollection:
 
     def values(self, key: Key) -> list[Any]:
         """The values of one parent's items, in their order."""
-        found = self._documents.find({self.parent: key}, {"_id": 0, VALUE: 1}, sort=[(POSITION, 1)])
+        found = self._documents.find(self._of([key]), {"_id": 0, VALUE: 1}, sort=[(POSITION, 1)])
         return [document.get(VALUE) for document in found]
 
     def digests(self, keys: Sequence[Key]) -> dict[Any, bytes]:
@@ -76,7 +76,7 @@ class SideCollection:
         """The parents of those of the items ``names`` (their ``_id``) that are there."""
         named, its_parent = {"_id": {"$in": list(names)}}, {"_id": 0, self.parent: 1}
         for document in self.wire.documents(self.name, named, its_parent, key=self.parent):
-            if is_key(document.get(self.parent)):
+            if self.parent in document and is_key(document[self.parent]):
                 yield document[self.parent]
 
     def _rows(self, keys: Sequence[Key]) -> Iterator[tuple[Any, bytes]]:
@@ -117,7 +117,11 @@ class SideCollection:
     def delete(self, keys: Sequence[Key]) -> None:
         """Take all items of these parents away."""
         if keys:
-            self.wire.delete(self.name, {self.parent: {"$in": list(keys)}})
+            self.wire.delete(self.name, self._of(keys))
+
+    def _of(self, keys: Sequence[Key]) -> Mapping[str, Any]:
+        """The condition on items of these parents: a null key is not that of documents which name none."""
+        return {self.parent: {"$in": list(keys), "$exists": True}}
 
     @property
     def _documents(self) -> StoredCollection:

@@ -26,11 +26,10 @@ _ANY_UUID: CodecOptions[Any] = CodecOptions(uuid_representation=UuidRepresentati
 _AS_THEY_ARE = frozenset({str, int, Int64, ObjectId, UUID, bool, bytes, datetime})
 _NOT_A_NUMBER = b"not a number"
 _INTEGERS = 2**63
-BSON_NULL = 0x0A
 _EXACTLY = Context(prec=34, Emin=-9999, Emax=9999)
 """All digits of a Decimal128."""
 
-NO_KEYS = ("null", "array", "regex")
+NO_KEYS = ("array", "regex")
 """The BSON types, by their `$type` names, that no ``_id`` can have."""
 
 
@@ -50,7 +49,7 @@ class DecimalKey(Decimal128):
 
 def is_key(value: Any) -> bool:
     """Whether a document's ``_id`` can be this value."""
-    return value is not None and not isinstance(value, (list, Regex, re.Pattern))
+    return not isinstance(value, (list, Regex, re.Pattern))
 
 
 def as_key(value: Any) -> Key:
@@ -61,7 +60,8 @@ def as_key(value: Any) -> Key:
         return DocumentKey(value)
     if isinstance(value, Decimal128):
         return DecimalKey.from_bid(value.bid)
-    return StoredKey.of(*element_of(value, _ANY_UUID)) if type(value).__hash__ is None else value
+    is_plain = value is not None and type(value).__hash__ is not None  # None elsewhere says that there is no key
+    return value if is_plain else StoredKey.of(*element_of(value, _ANY_UUID))
 
 
 def set_keys(documents: Sequence[dict[str, Any]], rows: Sequence[bytes], codec: CodecOptions[Any], name: str) -> None:
@@ -79,8 +79,6 @@ def _exact(value: Any, row: bytes, codec: CodecOptions[Any], name: str) -> Key:
         return as_key(value)
     if (stored := element_at(row, name.encode())) is None:
         return None
-    if stored[0] == BSON_NULL:  # a key, where a document's own is meant; elsewhere that there is none
-        return StoredKey.of(*stored) if name in ("_id", "") else None
     try:
         hash(key := as_key(value))
         return key if element_of(value, codec) == stored else StoredKey.of(*stored)

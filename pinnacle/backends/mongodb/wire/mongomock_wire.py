@@ -126,7 +126,8 @@ class MongomockWire:
 
     def keys(self, table: str, after: Any, last: Any, limit: int, path: str = "_id") -> list[Any]:
         named = (value_at(document, path) for document in self.collection(table).find())
-        found = sorted((as_key(key) for key in named if key is not MISSING and is_key(key)), key=_order)
+        there = (key for key in named if key is not MISSING and key is not None and is_key(key))
+        found = sorted(map(as_key, there), key=_order)
         found = [key for key in found if after is None or _order(key) > _order(after)]
         return [key for key in found if last is None or _order(key) <= _order(last)][:limit]
 

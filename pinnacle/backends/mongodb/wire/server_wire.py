@@ -146,7 +146,7 @@ class ServerWire:
 
     def rows_of(self, table: str, shape: Shape, parents: Sequence[Any]) -> Iterator[bytes]:
         parent, place = shape.inputs
-        condition = {parent: {"$in": list(parents)}}
+        condition = {parent: {"$in": list(parents), "$exists": True}}  # null would match where there is none
         batches = self.collection(table).raw_batches(condition, shape.expressions(), sort=[(parent, 1), (place, 1)])
         return (row for batch in batches for row in split(batch))
 
