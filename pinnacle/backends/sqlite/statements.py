@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import sqlalchemy as sa
@@ -14,6 +14,16 @@ from pinnacle.backends.sql.source import SqlSource
 from pinnacle.backends.sqlite.session import SqliteSession
 from pinnacle.backends.sqlite.text import bound
 from pinnacle.base.rows import OutputInfo
+
+
+class Guard(NamedTuple):
+    """The output's version in the registry, None where it was removed; whether it has rows set aside, whether it has a
+    listener, and whether its table has triggers of the user's."""
+
+    version: int | None
+    has_errors: bool
+    has_listener: bool
+    has_triggers: bool
 
 
 class Statements:
@@ -110,12 +120,11 @@ class Statements:
         marks, values = bound(key)
         return self._set_fingerprint.format(*marks), [found, *values]
 
-    def guard(self, execute: Callable[[str], Any]) -> tuple[int | None, bool, bool, bool]:
-        """The output's version in the registry, whether it has rows set aside, whether it has a listener, and whether
-        its table has triggers of the user's. DatabaseReplaced where this is another database."""
+    def guard(self, execute: Callable[[str], Any]) -> Guard:
+        """What a write must know. DatabaseReplaced where this is another database."""
         version, has_errors, has_listener, has_triggers, found = execute(self._guard).fetchone()
         self._session.require_identity(found)
-        return version, bool(has_errors), bool(has_listener), bool(has_triggers)
+        return Guard(version, bool(has_errors), bool(has_listener), bool(has_triggers))
 
 
 @lru_cache(maxsize=256)

@@ -29,7 +29,7 @@ from pinnacle.backends.sql.source import SqlSource, key_tuple
 from pinnacle.backends.sql.target import SqlTarget, Within
 from pinnacle.backends.sqlite.keyless import KeylessRows, failure_of, is_keyless, texts_of
 from pinnacle.backends.sqlite.session import SqliteSession
-from pinnacle.backends.sqlite.statements import Statements
+from pinnacle.backends.sqlite.statements import Guard, Statements
 from pinnacle.backends.sqlite.text import bound, bytes_of, is_escaped, lenient
 from pinnacle.base.encoding import digest, dump_key, fingerprint, fingerprints, tag
 from pinnacle.base.failpoints import failpoint
@@ -251,30 +251,30 @@ class SqliteTarget(SqlTarget):
             self._give_way(connection)
             connection.execute("BEGIN IMMEDIATE")
             began = time.perf_counter()
-            missed = self._write_filled(connection, batch.keys[start:stop])
+            missed = self._write_filled(connection, batch.keys[start:stop], self._sql.guard(connection.execute))
             self._held_s = time.perf_counter() - began
         return missed, self._held_s
 
-    def _write_filled(self, connection: Any, keys: Sequence[Key]) -> list[int]:
+    def _write_filled(self, connection: Any, keys: Sequence[Key], guard: Guard) -> list[int]:
         """Write what the temporary table has; the positions of rows that are not as they were read."""
         sql, execute = self._sql, connection.execute
-        version, has_errors, has_listener, has_triggers = sql.guard(execute)
-        self._require_newest(version)
+        self._require_newest(guard.version)
         missed: list[int] = []
-        if has_listener:
+        if guard.has_listener:
             execute(sql.begin_writing)
-        if has_triggers:
+        if guard.has_triggers:
             with lenient(connection):
                 missed = self._update_beside_triggers(execute, keys)
         elif execute(sql.update).rowcount != len(keys):
             with lenient(connection):
                 missed = self._drop_unmatched(execute, keys)
         failpoint("in-write")
-        if has_listener:
+        if guard.has_listener:
             execute(sql.end_writing)
         execute(sql.record)
-        if has_errors:
-            written = [key for i, key in enumerate(keys) if i not in set(missed)]
+        if guard.has_errors:
+            unwritten = set(missed)
+            written = [key for i, key in enumerate(keys) if i not in unwritten]
             connection.executemany(sql.clear_error, [(dump_key(key),) for key in written])
         return missed
 
@@ -286,8 +286,8 @@ class SqliteTarget(SqlTarget):
             self._fill(connection.execute, prepared)
             connection.execute("BEGIN IMMEDIATE")
             began = time.perf_counter()
-            *_, has_triggers = self._sql.guard(connection.execute)
-            if has_triggers or self._write_filled(connection, batch.keys):
+            guard = self._sql.guard(connection.execute)
+            if guard.has_triggers or self._write_filled(connection, batch.keys, guard):
                 connection.rollback()
                 return False
             for statement, parameters in after:
@@ -357,8 +357,9 @@ class SqliteTarget(SqlTarget):
     def _mark_failed(self, connection: sa.Connection, failures: Sequence[Failure]) -> Sequence[Failure]:
         raw: Any = connection.connection.driver_connection
         parameters: list[Any] = []
-        without = [failure for failure in failures if is_keyless(failure.key)]
-        for failure in failures if not without else [failure for failure in failures if failure not in without]:
+        for failure in failures:
+            if is_keyless(failure.key):
+                continue
             inputs = (failure.witness,) if self._single else tuple(failure.witness)
             key = (failure.key,) if self.width == 1 else tuple(failure.key)
             compared = [column[0] for column in self._told([[value] for value in inputs])]
@@ -366,7 +367,7 @@ class SqliteTarget(SqlTarget):
         self._fill(raw.execute, parameters)
         with lenient(raw):
             marked = set(self._keys(raw.execute(self._sql.mark_failed).fetchall()))
-        return [*without, *(failure for failure in failures if failure.key in marked)]
+        return [failure for failure in failures if failure.key in marked or is_keyless(failure.key)]
 
     def _fill(self, execute: Any, parameters: list[Any]) -> None:
         """Put rows into the temporary table."""
