@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
@@ -117,10 +117,8 @@ class PostgresFeed(SqlFeed):
     def drops(self) -> list[str]:
         return capture_drops(self.session, self.number)
 
-    def present(self, connection: sa.Connection) -> set[str]:
+    def present(self, connection: sa.Connection, wanted: Mapping[str, Sequence[str]]) -> set[str]:
         """None where there is no table for them to write to; not those that run another function than they would."""
-        if not set(self.key) <= set(self._shape(connection)):
-            return set()
         switched_on = "tgenabled = 'A'" if self.watch.replicated else "tgenabled IN ('O', 'A')"
         query = sa.text(
             f"SELECT tgname, prosrc FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid "
@@ -130,7 +128,7 @@ class PostgresFeed(SqlFeed):
         state = self.session.own(state_name(self.number))
         names = {"t": self.session.quote_table(self.table), "o": self.outbox, "w": self._work_name, "k": state}
         side = None if self.side is None else self.session.quote_table(self.side)
-        text = "".join(statement for statements in self.triggers().values() for statement in statements)
+        text = "".join(statement for statements in wanted.values() for statement in statements)
         return {name for name, body in connection.execute(query, {**names, "s": side}) if f"${body}$" in text}
 
     def _name(self, kind: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
@@ -68,8 +68,8 @@ class SqlFeed(ABC):
         """The statements that make the outbox and the work, unless they are there."""
 
     @abstractmethod
-    def present(self, connection: sa.Connection) -> set[str]:
-        """The names of those of the triggers that are there, switched on, and have what they write to."""
+    def present(self, connection: sa.Connection, wanted: Mapping[str, Sequence[str]]) -> set[str]:
+        """The names of those of the ``wanted`` `triggers` that are there, switched on, and have what they write to."""
 
     @abstractmethod
     def _fold_some(self, connection: sa.Connection, raw: Any, position: str) -> tuple[int, bool]:
@@ -138,7 +138,7 @@ class SqlFeed(ABC):
             then = json.loads(
                 connection.scalar(sa.select(listener.c.shape).where(listener.c.output_id == self.number)) or "{}"
             )
-            present, key = self.present(connection), self._key_now(connection)
+            key = self._key_now(connection)
             has_side = self.side is None or sa.inspect(connection).has_table(self.side.name, schema=self.side.schema)
         if not has_side:
             return f"the table {self.info.name!r} of {self.info.table}'s outputs {GONE}"
@@ -159,7 +159,10 @@ class SqlFeed(ABC):
                 f"the primary key of {self.info.table} was ({', '.join(self.key)}) and is ({', '.join(key)}) now; "
                 "resume the listener to go on with that"
             )
-        if not present.issuperset(self.triggers()):
+        wanted = self.triggers()
+        with self.session.reading() as connection:
+            is_whole = self.present(connection, wanted).issuperset(wanted)
+        if not is_whole:
             state = create_state(self.session, self.source, self.number, if_lost=True)
             self._make_triggers([state, *self.tables(), *self.drops()], only_lost=True)
         return None

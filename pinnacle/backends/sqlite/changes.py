@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -118,14 +118,14 @@ class SqliteFeed(SqlFeed):
     def drops(self) -> list[str]:
         return capture_drops(self.session, self.number)
 
-    def present(self, connection: sa.Connection) -> set[str]:
+    def present(self, connection: sa.Connection, wanted: Mapping[str, Sequence[str]]) -> set[str]:
         tables = [table.name.lower() for table in (self.table, self.side) if table is not None]
         query = "SELECT name, lower(tbl_name), type FROM sqlite_master WHERE type IN ('trigger', 'table')"
         found = connection.exec_driver_sql(query).all()
         own = {outbox_name(self.number), f"{WORK_PREFIX}{self.number}", state_name(self.number)}
         if not own.issubset(row.name for row in found if row.type == "table"):
             return set()
-        return {name for name, table, kind in found if table in tables and kind == "trigger"}
+        return {name for name, table, kind in found if table in tables and kind == "trigger" and name in wanted}
 
     def _name(self, kind: str) -> str:
         return trigger_name(self.number, kind)
