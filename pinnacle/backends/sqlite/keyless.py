@@ -37,28 +37,27 @@ class KeylessRows:
 
     def __init__(self, source: SqlSource, output: int) -> None:
         self._source, self._output = source, output
+        self._missing = sa.or_(*(column.is_(None) for column in source.key))
+        self._recorded = error.c.output_id == output, error.c.key.contains('"unreadable"')
 
     def are_any(self, connection: sa.Connection, *, exists: bool) -> bool:
         """Whether there are any, or errors of such; of an output that does not exist there are none."""
-        missing = sa.or_(*(column.is_(None) for column in self._source.key))
-        there = self._source.select(sa.literal(1)).where(missing).exists()
-        of_keys = error.c.output_id == self._output, error.c.key.contains('"unreadable"')
-        recorded = sa.exists().where(*of_keys) if exists else sa.false()
+        there = self._source.select(sa.literal(1)).where(self._missing).exists()
+        recorded = sa.exists().where(*self._recorded) if exists else sa.false()
         return bool(connection.scalar(sa.select(sa.or_(there, recorded))))
 
     def found(self, connection: sa.Connection) -> list[Unreadable]:
         """What there is now; each stands for all rows of its key."""
         source = self._source
-        missing = sa.or_(*(column.is_(None) for column in source.key))
         columns = [*source.key, sa.func.count().label("rows")]
-        query = source.select(*columns).where(missing).group_by(*source.key).order_by(*source.key).limit(MOST)
+        query = source.select(*columns).where(self._missing).group_by(*source.key).order_by(*source.key).limit(MOST)
         rows = connection.execute(query).cursor.fetchall()
         return [Unreadable(key=self._key(row[:-1]), witness=None, error=self._error(row[-1])) for row in rows]
 
     def known(self, connection: sa.Connection, version: int | None = None) -> set[str]:
         """The keys, as texts, of those that are set aside, by one version of the model or by any."""
-        mine = error.c.output_id == self._output, error.c.key.contains('"unreadable"')
-        query = sa.select(error.c.key).where(*mine, sa.true() if version is None else error.c.version == version)
+        is_meant = sa.true() if version is None else error.c.version == version
+        query = sa.select(error.c.key).where(*self._recorded, is_meant)
         return {text for text in connection.scalars(query) if is_keyless(load_key(text))}
 
     def forget(self, connection: sa.Connection, texts: set[str]) -> None:
