@@ -198,10 +198,6 @@ class PostgresSession(SqlSession):
         with _raw_errors(connection), raw.cursor(binary=True) as cursor:
             yield cursor
 
-    def close(self) -> None:
-        self._writers.dispose()
-        super().close()
-
     def wake(self) -> PostgresWake:
         """A wait for what the triggers notify of."""
         return PostgresWake(self._writers)

@@ -62,13 +62,13 @@ class SqlArtifacts:
         found = self._find(sha256)
         if found is None:
             raise no_artifact(sha256)
-        size = 0
-        for chunk in read_ahead(self._read_all(*found)):
+        (key, whole), size = found, 0
+        for chunk in read_ahead(self._read_all(key)):
             size += len(chunk)
             yield chunk
-        if size != found[1]:
+        if size != whole:
             raise NotFound(
-                f"artifact {sha256} ended after {size} of {found[1]} bytes: it was removed while it was read, or "
+                f"artifact {sha256} ended after {size} of {whole} bytes: it was removed while it was read, or "
                 "damaged; add its component again"
             )
 
@@ -217,7 +217,7 @@ class SqlArtifacts:
             found = connection.execute(query).first()
         return None if found is None else (found.key or sha256, found.size)
 
-    def _read_all(self, key: str, size: int) -> Iterator[bytes]:
+    def _read_all(self, key: str) -> Iterator[bytes]:
         position = 0
         while chunks := self._read_some(key, position, CHUNKS_AT_ONCE):
             yield from chunks

@@ -265,12 +265,8 @@ class SqlSession(ABC):
         with self.writing() as connection:
             change(connection)
 
-    def look_again(self) -> None:
-        """Look again whether pinnacle's own tables are there: some may have been dropped."""
-        self._is_migrated = False
-
     def forget_migration(self) -> None:
-        """Look again whether pinnacle's own tables are there: they were removed."""
+        """Look again whether pinnacle's own tables are there: all were removed, or some may have been dropped."""
         self._is_migrated = False
 
     def forget_identity(self) -> None:
@@ -278,9 +274,9 @@ class SqlSession(ABC):
         self._identity = None
 
     def close(self) -> None:
-        self._work.dispose()
-        if self._owned:
-            self.engine.dispose()
+        for engine in self._engines():
+            if engine is not self.engine or self._owned:
+                engine.dispose()
 
 
 @contextmanager

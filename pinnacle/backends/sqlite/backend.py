@@ -103,7 +103,7 @@ class SqliteBackend(SqlBackend):
         if self._schema() == self._checked_schema:
             return
         self.free_writes()
-        self.session.look_again()
+        self.session.forget_migration()
         self._checked_schema = self._schema()
 
     def _schema(self) -> int:

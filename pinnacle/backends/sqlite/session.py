@@ -42,10 +42,6 @@ class SqliteSession(SqlSession):
         self._file = ""
         self._place: tuple[int, int] | None = None
 
-    def close(self) -> None:
-        self._writers.dispose()
-        super().close()
-
     def _engines(self) -> Sequence[sa.Engine]:
         return [*super()._engines(), self._writers]
 
