@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -97,17 +97,8 @@ class OutputRegistry:
         path = spec.name or default_output_path(spec.fields, spec.model)
         existing = self._checked(source, spec, path)
         if not create:
-            number, made = (existing.id, existing.created_column) if existing else (0, True)
-            return OutputInfo(
-                id=number,
-                table=source.table,
-                name=path,
-                model=spec.model,
-                version=spec.version,
-                fields=spec.fields,
-                type=spec.type,
-                created_column=made,
-            )
+            unmade = OutputInfo.unmade(source.table, replace(spec, name=path), created_column=True)
+            return replace(unmade, id=existing.id, created_column=existing.created_column) if existing else unmade
         if existing is None:
             existing = self._register(source, spec, path)
         self.wire.create(state_table(existing.id))
@@ -118,10 +109,10 @@ class OutputRegistry:
 
     def foreign(self, source: MongoSource, spec: OutputSpec) -> int:
         """Values in the output's field, null apart, as long as nothing is recorded of it."""
-        path = spec.name or default_output_path(spec.fields, spec.model)
-        existing = next((info for info in self.on(source.table) if info.name == path), None)
         if isinstance(spec.type, Items):
             return 0
+        path = spec.name or default_output_path(spec.fields, spec.model)
+        existing = next((info for info in self.on(source.table) if info.name == path), None)
         check_location(source, path, ())  # what no field can be called no query can ask for
         if existing is not None and self.wire.collection(state_table(existing.id)).find_one({}) is not None:
             return 0

@@ -100,18 +100,6 @@ class MongoTarget:
         generation = self._leases.generation()
         start = self._key_at(after)
         rows = self._rows.after(start, limit, self._source.filter)
-        if not rows:
-            return Page(
-                keys=[],
-                inputs=[],
-                identities=[],
-                witnesses=[],
-                read=0,
-                fresh=0,
-                set_aside=0,
-                last=None,
-                generation=generation,
-            )
         return self._page(rows, overwrite, generation, self._recorded_between)
 
     def reread(self, keys: Sequence[Key], *, overwrite: bool = False) -> Page:
@@ -206,7 +194,7 @@ class MongoTarget:
         return decode_keyed([place], self._wire.codec, "")[0][0][""] if isinstance(place, bytes) else place
 
     def _recorded_between(self, rows: Sequence[bytes]) -> set[bytes]:
-        if not self._info.id:
+        if not self._info.id or not rows:
             return set()
         if self._source.filter:  # may leave out most of the keys in between
             return self._recorded(keys_of(rows, self._wire.codec))
