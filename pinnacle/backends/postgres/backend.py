@@ -13,7 +13,7 @@ from pinnacle.backends.postgres.artifacts import PostgresArtifacts
 from pinnacle.backends.postgres.changes import PostgresFeed, capture_drops
 from pinnacle.backends.postgres.connections import prepare_nothing_behind_a_pooler
 from pinnacle.backends.postgres.embedded import embedded_server
-from pinnacle.backends.postgres.keys import has_width, is_alike, retype_key
+from pinnacle.backends.postgres.keys import is_alike, retype_key
 from pinnacle.backends.postgres.session import PostgresSession
 from pinnacle.backends.postgres.target import PostgresSideTarget, PostgresTarget, update_rule
 from pinnacle.backends.postgres.wake import PostgresWake
@@ -89,9 +89,7 @@ class PostgresBackend(SqlBackend):
         return is_alike(self.session, source, info)
 
     def follow_key(self, source: SqlSource, info: OutputInfo) -> None:
-        if has_width(self.session, source, info):
-            retype_key(self.session, source, info)
-        else:
+        if not retype_key(self.session, source, info):
             super().follow_key(source, info)
 
     def target(self, source: SqlSource, info: OutputInfo, version: int, *, exists: bool) -> PostgresTarget:

@@ -22,21 +22,18 @@ def is_alike(session: PostgresSession, source: SqlSource, info: OutputInfo) -> b
     return len(former) == len(key) and all(_family(then) == _family(now) for then, now in zip(former, key, strict=True))
 
 
-def has_width(session: PostgresSession, source: SqlSource, info: OutputInfo) -> bool:
-    """Whether an output is recorded by a key of as many columns as the table's."""
-    former, key = _kinds(session, source, info)
-    return len(former) == len(key)
-
-
-def retype_key(session: PostgresSession, source: SqlSource, info: OutputInfo) -> None:
-    """Give the tables of an output the types of the key, where these are others than they were.
+def retype_key(session: PostgresSession, source: SqlSource, info: OutputInfo) -> bool:
+    """Give the tables of an output the types of the key, where these are others than they were; False where the key
+    has more or fewer columns than that by which the output is recorded.
 
     What is recorded stays where the old values are values of the new type. Keys of another kind
     altogether are other rows: what is recorded of the former ones is forgotten.
     """
     former, key = _kinds(session, source, info)
+    if len(former) != len(key):
+        return False
     if all(_is_same(*pair) for pair in zip(former, key, strict=True)):
-        return
+        return True
     with session.reading() as connection:
         tables = _tables(connection, session, source, info)
     are_alike = all(_family(then) == _family(now) for then, now in zip(former, key, strict=True))
@@ -46,6 +43,7 @@ def retype_key(session: PostgresSession, source: SqlSource, info: OutputInfo) ->
         if not are_alike:
             raise
         _alter(session, info, tables, key, emptied=True)
+    return True
 
 
 def _kinds(session: PostgresSession, source: SqlSource, info: OutputInfo) -> tuple[list[Kind], list[Kind]]:
