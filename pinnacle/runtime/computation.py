@@ -20,7 +20,7 @@ from pinnacle.runtime.intake import Intake
 from pinnacle.runtime.outcomes import Failed, Outcomes, pick
 from pinnacle.runtime.outputs import OutputWriter
 from pinnacle.runtime.page_size import PageSize
-from pinnacle.runtime.patience import Patience
+from pinnacle.runtime.patience import Patience, may_be_its_own
 from pinnacle.runtime.scope import Scope
 
 PROBE_PAUSES_S = (0.0, 0.7)
@@ -177,8 +177,8 @@ class Computation:
 
     def _leave(self, unanswered: Sequence[tuple[Held, Failed]]) -> None:
         """Rows that met no answer come back later; those that met none often enough while others did are set aside."""
-        is_known = all(item.others_served for _, item in unanswered)
-        answers = not is_known and self.judges and self._provider_answers()
+        are_in_doubt = any(may_be_its_own(item.error) and not item.others_served for _, item in unanswered)
+        answers = are_in_doubt and self.judges and self._provider_answers()
         if len(self._scope.tried) > MAX_TRIED:
             self._scope.tried.clear()
         for held, item in unanswered:

@@ -41,11 +41,18 @@ class Patience:
     def rounds_alone(self, key: Key, error: BaseException) -> int:
         """Note that a row met no answer while another input did; how often by now, if that is its own fault, else 0.
 
-        Being too fast (429) never is, nor a request that was not sent. One that was sent as often as requests are
-        takes two rounds: an outage may have ended between its last try and another's answer, once.
+        One that was sent as often as requests are takes two rounds: an outage may have ended between its last try and
+        another's answer, once.
         """
-        is_judged = isinstance(error, ProviderUnavailable)
-        if status_of(error) == THROTTLED or (isinstance(error, ProviderUnavailable) and not error.was_sent):
+        if not may_be_its_own(error):
             return 0
+        is_judged = isinstance(error, ProviderUnavailable)
         self._alone[key] += 1
         return self._alone[key] if self._alone[key] >= (JUDGED_ROUNDS if is_judged else ROUNDS) else 0
+
+
+def may_be_its_own(error: BaseException) -> bool:
+    """Whether a row that met no answer may itself be to blame: not for being too fast (429), nor for what was not
+    sent."""
+    is_unsent = isinstance(error, ProviderUnavailable) and not error.was_sent
+    return not is_unsent and status_of(error) != THROTTLED

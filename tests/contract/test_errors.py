@@ -274,6 +274,24 @@ def test_a_listener_goes_on_after_an_exception_of_any_class(backend, db, monkeyp
     assert next(raised, None) is None
 
 
+class TooFast(Exception):
+    status_code = 429
+
+
+@pytest.mark.anywhere
+def test_nobody_else_is_asked_whether_the_provider_answers_where_no_row_can_be_to_blame(backend, db, calls):
+    create_docs(backend, "a", "b")
+
+    async def limited(body):
+        if note(body) == "b" and calls.count("b") < 3:
+            raise TooFast("slow down")
+        return body.upper()
+
+    result = run(backend, db, model(limited, identifier="m", output_type=str, retry_delay_s=0, concurrency=1))
+    assert (result.written, result.failed) == (2, 0)
+    assert calls == ["a", "b", "b", "b"]
+
+
 class Unprintable(Exception):
     def __str__(self):
         raise RuntimeError("no message for you")
