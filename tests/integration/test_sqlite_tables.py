@@ -8,7 +8,7 @@ from datetime import datetime
 import pytest
 import sqlalchemy as sa
 
-from pinnacle import model, pinnacle
+from pinnacle import ConfigError, model, pinnacle
 
 
 @model
@@ -86,4 +86,13 @@ def test_a_value_the_table_refuses_leaves_its_neighbours_as_they_should_be(tmp_p
     assert (result.written, result.failed) == (2, 1)
     assert found == [{"length": 1}, None, {"length": 3}]
     assert [error.error for error in db.errors()] == ["RowRejected"]
+    db.close()
+
+
+def test_an_output_named_as_a_column_but_for_case_is_refused_before_anything_is_made(tmp_path):
+    statement = "CREATE TABLE t (id INTEGER PRIMARY KEY, body TEXT, Half REAL)"
+    db, table = open_with(tmp_path / "alike.db", statement, (1, 2, 3))
+    with pytest.raises(ConfigError, match="has a column 'Half', and the database takes 'half' for the same name"):
+        halves.predict(X="body", db=db, select=sa.select(table), output="half")
+    assert db.outputs() == []
     db.close()

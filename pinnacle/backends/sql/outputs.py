@@ -90,11 +90,11 @@ class SqlOutputs:
             raise ConfigError(
                 f"{spec.name!r} is the database's own name for a column of every table; choose another with output="
             )
-        if not is_side and self._session.dialect.name == "sqlite" and spec.name not in source.actual.c:
+        if not is_side and self._session.ignores_case and spec.name not in source.actual.c:
             alike = [name for name in source.actual.c.keys() if name.lower() == spec.name.lower()]  # noqa: SIM118
             if alike:
                 raise ConfigError(
-                    f"the table has a column {alike[0]!r}, and SQLite takes {spec.name!r} for the same name; "
+                    f"the table has a column {alike[0]!r}, and the database takes {spec.name!r} for the same name; "
                     "choose another with output="
                 )
         existing = self.at(source, spec.name)

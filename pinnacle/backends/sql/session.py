@@ -60,6 +60,8 @@ class SqlSession(ABC):
     columns_type: ClassVar[type[SqlColumns]]
     own_columns: ClassVar[frozenset[str]]
     """Names, in small letters, that the database has for columns of its own in every table."""
+    ignores_case: ClassVar[bool] = False
+    """Whether the database takes names of columns for the same that differ in nothing but case."""
     own_tables: OwnTables
     """Given by the backend, which knows the triggers."""
     mark: ClassVar[str]

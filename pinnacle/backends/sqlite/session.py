@@ -33,6 +33,7 @@ class SqliteSession(SqlSession):
     columns: SqliteColumns
     columns_type = SqliteColumns
     own_columns = frozenset({"rowid", "oid", "_rowid_"})
+    ignores_case = True
     mark: ClassVar[str] = "?"
 
     def __init__(self, engine: sa.Engine, settings: Settings, *, owned: bool) -> None:
