@@ -124,6 +124,11 @@ def value_at(document: Any, path: str) -> Any:
     return value
 
 
+def overlap(one: str, other: str) -> bool:
+    """Whether one of two dotted paths leads to the other, or through it; an empty one leads to all."""
+    return not one or not other or f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+
+
 def is_index(name: str) -> bool:
     """Whether a path's segment can count the elements of an array."""
     return name.isascii() and name.isdigit() and len(name) < 10

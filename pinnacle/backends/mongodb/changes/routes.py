@@ -14,7 +14,7 @@ from pinnacle.backends.mongodb.target.frozen_finds import EVERYTHING
 from pinnacle.backends.mongodb.target.side_collection import POSITION, VALUE, parent_field
 from pinnacle.backends.mongodb.wire.row_bytes import stamp
 from pinnacle.backends.mongodb.wire.shape import Shape
-from pinnacle.base.document import is_index
+from pinnacle.base.document import is_index, overlap
 from pinnacle.base.rows import OutputInfo
 
 MAX_KNOWN = 10_000
@@ -58,8 +58,8 @@ class Route:
         """What an update of the fields ``names`` means; dotted paths touch what is above and below them."""
         found = Touch.NOTHING
         for name in map(_without_indices, names):
-            is_output = self.path is not None and _overlap(name, self.path)
-            if any(_overlap(name, read) for read in self.reads if read or not is_output):
+            is_output = self.path is not None and overlap(name, self.path)
+            if any(overlap(name, read) for read in self.reads if read or not is_output):
                 return Touch.INPUT
             if is_output:
                 found = Touch.OUTPUT
@@ -68,11 +68,11 @@ class Route:
     def touches_item(self, names: Sequence[str] | None) -> bool:
         """Whether a change of a document in ``side`` is one of the item; ``names`` as for `Routes.concerned`."""
         parts = (parent_field(self.table), POSITION, VALUE)
-        return names is None or any(_overlap(name, part) for name in names for part in parts)
+        return names is None or any(overlap(name, part) for name in names for part in parts)
 
     def moves_item(self, names: Sequence[str] | None) -> bool:
         """Whether such a change may have given the item to another parent than its ``_id`` names."""
-        return names is None or any(_overlap(name, parent_field(self.table)) for name in names)
+        return names is None or any(overlap(name, parent_field(self.table)) for name in names)
 
 
 class Routes:
@@ -120,7 +120,3 @@ class Routes:
 def _without_indices(path: str) -> str:
     """A condition looks through arrays and a change names their elements: both without these numbers."""
     return ".".join(name for name in path.split(".") if not is_index(name))
-
-
-def _overlap(one: str, other: str) -> bool:
-    return not one or not other or f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")

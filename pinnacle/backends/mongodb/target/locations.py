@@ -9,7 +9,7 @@ from pinnacle.backends.mongodb.query import Collection
 from pinnacle.backends.mongodb.target.source import OWN_PREFIX, MongoSource
 from pinnacle.backends.mongodb.wire.encoding import decode, encode
 from pinnacle.backends.mongodb.wire.wire import Wire
-from pinnacle.base.document import MISSING, OUTPUTS_FIELD, is_index, value_at
+from pinnacle.base.document import MISSING, OUTPUTS_FIELD, is_index, overlap, value_at
 from pinnacle.base.errors import ConfigError, Conflict, OutputTypeConflict
 from pinnacle.base.refusals import foreign_side
 from pinnacle.base.types import OutputType
@@ -27,10 +27,10 @@ def check_location(source: MongoSource, path: str, others: Iterable[str]) -> Non
     if names[0] == "_id":
         raise ConfigError(f"an output cannot be kept in {path!r}, as _id names the document")
     for field in source.fields.paths:
-        if _overlap(path, field):
+        if overlap(path, field):
             raise Conflict(f"the output's field {path!r} overlaps the input {field!r}; choose another with output=")
     for other in others:
-        if _overlap(path, other):
+        if overlap(path, other):
             raise Conflict(f"the output's field {path!r} overlaps the output in {other!r} of {source.table!r}")
 
 
@@ -45,10 +45,6 @@ def require_side(wire: Wire, table: str, name: str, *, is_ours: bool) -> None:
 
 def _is_impossible(name: str) -> bool:
     return name.startswith("$") or "\x00" in name
-
-
-def _overlap(one: str, other: str) -> bool:
-    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
 def require_type(wire: Wire, table: str, path: str, kind: OutputType) -> None:
