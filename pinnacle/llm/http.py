@@ -171,9 +171,7 @@ def _error(status: int, raw: bytearray, headers: Mapping[str, str]) -> HttpError
         return HttpError(status, _shown(raw), headers, raw.decode("utf-8", "replace"))
     told = body.get("error", body) if isinstance(body, dict) else body
     message = told.get("message", told) if isinstance(told, dict) else told
-    error = HttpError(status, str(message)[:MAX_SHOWN], headers, body)
-    error.code = told.get("code") if isinstance(told, dict) else None  # type: ignore[attr-defined]
-    return error
+    return HttpError(status, str(message)[:MAX_SHOWN], headers, body)
 
 
 def _shown(raw: bytearray) -> str:
