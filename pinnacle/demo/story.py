@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -50,7 +51,13 @@ def run(path: Path | None, *, rows: int | None, say: Callable[[str], Any]) -> No
     started = time.monotonic()
     Story(path.resolve(), say, rows).tell(minilm)
     say(f"\nDone in {time.monotonic() - started:.0f} s. The database is yours to look at:\n  sqlite3 {path}")
-    say(f"  pinnacle status sqlite:///{path}")
+    say(f"  {_command()} status sqlite:///{path}")
+
+
+def _command() -> str:
+    """How this environment's ``pinnacle`` is called from the shell: by its path where it is not found by name."""
+    beside = Path(sys.executable).with_name("pinnacle")
+    return "pinnacle" if shutil.which("pinnacle") or not beside.exists() else os.path.relpath(beside)
 
 
 def embedding_model() -> Any:

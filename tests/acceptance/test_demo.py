@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from contextlib import closing
 
@@ -30,6 +31,9 @@ def test_the_demo_survives_its_kill_and_answers_its_question(tmp_path, capfd):
     assert takes == signatures
     assert sizes == [("blob", 384 * 4)]
     assert longest[0] == len(longest[1].split())
+    command, *arguments = answer.output.splitlines()[-1].split()
+    assert shutil.which(command)
+    assert CliRunner().invoke(main, arguments).exit_code == 0
 
 
 def test_the_demo_overwrites_no_file(tmp_path):
