@@ -34,6 +34,7 @@ class Workers:
         self.kills: Counter[str] = Counter()
         self.failures: list[str] = []
         self._started = 0
+        self._logs: dict[int, Path] = {}
         self._processes = [self._start() for _ in range(count)]
         self._thread = threading.Thread(target=self._supervise, name="supervisor")
 
@@ -46,6 +47,7 @@ class Workers:
         self._stop.set()
         self._thread.join()
         for process in self._processes:
+            self._wait_for(process)
             process.terminate()
         for process in self._processes:
             try:
@@ -56,6 +58,14 @@ class Workers:
             if status:
                 self.failures.append(f"a worker ended with {status} on SIGTERM")
         self._read_logs()
+
+    def _wait_for(self, process: subprocess.Popen[bytes]) -> None:
+        """A signal that comes while a worker still starts ends it as it ends any program."""
+        until = time.monotonic() + STOP_TIMEOUT_S
+        while process.poll() is None and b"Working on" not in self._logs[process.pid].read_bytes():
+            if time.monotonic() > until:
+                break
+            time.sleep(POLL_S)
 
     def calm(self) -> None:
         """From now on nobody is killed: the last kills take what failpoints there are away."""
@@ -73,10 +83,13 @@ class Workers:
             **os.environ, CALLS_VARIABLE: str(self._folder), POINTS_VARIABLE: points,
             SEED_VARIABLE: f"{self._seed} {number}", "PYTHONPATH": str(ROOT),
         }  # fmt: skip
-        with (self._folder / f"{number}.log").open("wb") as log:
-            return subprocess.Popen(
-                [*COMMAND, self._url, *(["small"] if number % 2 else [])], env=environment, stderr=log, cwd=ROOT
+        log = self._folder / f"{number}.log"
+        with log.open("wb") as stderr:
+            process = subprocess.Popen(
+                [*COMMAND, self._url, *(["small"] if number % 2 else [])], env=environment, stderr=stderr, cwd=ROOT
             )
+        self._logs[process.pid] = log
+        return process
 
     def _supervise(self) -> None:
         kill_at = time.monotonic() + self._every_s
