@@ -32,6 +32,9 @@ POLL_S = 0.05
 REPLICA_SET = "rs0"
 UNWATCHED = ("diagnosticDataCollectionEnabled=false", "ttlMonitorEnabled=false")
 """What a mongod need not do each second that nobody looks at."""
+FORGETFUL = ("--setParameter", "minSnapshotHistoryWindowInSeconds=5", "--syncdelay", "5")
+"""Dropped collections of a mongod are deleted at the first flush after a window of history: with its defaults, each of
+thousands of databases keeps a hundred files open for five minutes, until the server may open no more and dies."""
 
 
 @contextmanager
@@ -139,7 +142,7 @@ def start_mongod(*, replica_set: bool, durable: bool = True, under: Path | None 
         command = [
             str(mongod_binary()), "--bind_ip", "127.0.0.1", "--port", str(port), "--dbpath", directory,
             "--logpath", f"{directory}/mongod.log", "--wiredTigerCacheSizeGB", "0.5", "--nounixsocket",
-            *chain.from_iterable(("--setParameter", setting) for setting in UNWATCHED),
+            *FORGETFUL, *chain.from_iterable(("--setParameter", setting) for setting in UNWATCHED),
         ]  # fmt: skip
         process = subprocess.Popen(
             command + (["--replSet", REPLICA_SET] if replica_set else []), stdout=subprocess.DEVNULL

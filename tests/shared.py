@@ -2,6 +2,7 @@
 
 The process that begins a run holds a lock on it until it ends or dies. A server is kept by a process of its own,
 ``python -m tests.shared KIND``, which waits for that lock and then stops its server: after Ctrl-C and kill -9 too.
+Where a server dies first, the run ends with what the server wrote last: no test after that could pass.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import contextlib
 import fcntl
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -21,6 +24,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+import sqlalchemy as sa
 
 from tests.servers import start_mongod, start_postgres
 
@@ -31,6 +35,10 @@ MEMORY = Path("/dev/shm")
 LEAST_MEMORY = 4 << 30
 START_TIMEOUT_S = 120.0
 POLL_S = 0.02
+LOOK_S = 2.0
+"""So often the keeper of a server looks whether it lives."""
+LAST_LINES, LAST_LINE = 40, 400
+"""So much is told of the log of one that died, in lines and in characters of a line."""
 
 SERVERS: dict[str, Callable[..., AbstractContextManager[str]]] = {
     "postgres": partial(start_postgres, durable=False),
@@ -62,6 +70,12 @@ def pytest_unconfigure() -> None:
         for keeper in _keepers:
             keeper.wait()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """End the run where a server of it has died."""
+    for died in folder().glob("*.died"):
+        item.session.shouldstop = f"the {died.stem} server of the tests died; it wrote last:\n{died.read_text()}"
 
 
 def remove_dead() -> None:
@@ -129,9 +143,37 @@ def keep(kind: str) -> None:
             part = folder() / f"{kind}.part"
             part.write_text(url)
             part.rename(folder() / kind)
+            threading.Thread(target=watch, args=(kind, url), daemon=True).start()
             lock(folder() / "run", fcntl.LOCK_SH).close()
         fcntl.flock(servers, fcntl.LOCK_EX)
         shutil.rmtree(folder(), ignore_errors=True)
+
+
+def watch(kind: str, url: str) -> None:
+    """Leave word for the tests when the server dies."""
+    while is_alive(url):
+        time.sleep(LOOK_S)
+    (folder() / f"{kind}.died").write_text(last_words(kind))
+
+
+def is_alive(url: str) -> bool:
+    """Whether somebody listens at the address of a URL, be it a port or a socket of a folder."""
+    address = sa.make_url(url)
+    place = (address.host, address.port) if address.host else f"{address.query['host']}/.s.PGSQL.5432"
+    with socket.socket(socket.AF_INET if address.host else socket.AF_UNIX) as connection:
+        connection.settimeout(START_TIMEOUT_S)
+        try:
+            connection.connect(place)
+        except OSError:
+            return False
+        return True
+
+
+def last_words(kind: str) -> str:
+    """The last lines that a server and its keeper have written: short, for one of mongod's may hold a whole stack."""
+    logs = [folder() / f"{kind}.log", *folder().glob("*/mongod.log"), *folder().glob("*/log")]
+    lines = [line for path in logs for line in path.read_text(errors="replace").splitlines()[-LAST_LINES:]]
+    return "\n".join(line[:LAST_LINE] for line in lines)
 
 
 if __name__ == "__main__":
