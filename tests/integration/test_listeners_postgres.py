@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import uuid
-from contextlib import closing, contextmanager
+from contextlib import closing
 
 import psycopg
 import pytest
@@ -19,6 +19,7 @@ from pinnacle.base.settings import Settings
 from pinnacle.base.types import Text
 from tests.contract.documents import wait_until
 from tests.models import CALLS, note, shout
+from tests.roles import role, run_sql
 
 DOCS = sa.table("docs", sa.column("id"), sa.column("body"), sa.column("n"))
 
@@ -45,14 +46,6 @@ def url(postgres_url):
 def db(url):
     with pinnacle(url) as handle:
         yield handle
-
-
-def run_sql(url, *statements):
-    """Statements by the plain driver, in one transaction; the last one's rows."""
-    with psycopg.connect(url) as connection:
-        for statement in statements:
-            cursor = connection.execute(statement)
-        return cursor.fetchall() if cursor.description else []
 
 
 def keep(db, the_model=shout, *, table=DOCS, **options):
@@ -336,15 +329,6 @@ def test_names_may_hold_anything(url, db, options):
     assert dict(run_sql(url, f"SELECT {key}, {out} FROM {table}")) == {"1": None, "%s :y": "Z", "n": None}
 
 
-@contextmanager
-def role(url, *grants):
-    """The URL of a role with these grants and nothing else."""
-    name = f"writer_{uuid.uuid4().hex[:8]}"
-    run_sql(url, f"CREATE ROLE {name} LOGIN", *(f"GRANT {grant} TO {name}" for grant in grants))
-    yield sa.make_url(url).set(username=name).render_as_string(hide_password=False)
-    run_sql(url, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
-
-
 @pytest.mark.parametrize("options", [{}, {"replicated": True}], ids=str)
 def test_a_role_without_rights_on_our_tables_writes_freely(url, db, options):
     keep(db, on_change="clear", **options)
@@ -526,7 +510,14 @@ def test_a_connection_cut_during_a_call_costs_no_second_call(url, db):
 
 
 def test_rows_that_a_transaction_holds_are_left_and_not_paid_for_twice(url, db):
-    keep(db)
+    locked = threading.Event()
+
+    def patient(body):
+        CALLS.append(body)
+        assert body != "held" or locked.wait(60)
+        return body.upper()
+
+    keep(db, model(patient, identifier="m", output_type=str))
     with psycopg.connect(url) as holder:
         holder.execute("SELECT 1 FROM docs WHERE id = 1 FOR UPDATE")
         run_sql(url, "INSERT INTO docs SELECT n, 'new ' || n FROM generate_series(10, 30) AS n")
@@ -535,6 +526,7 @@ def test_rows_that_a_transaction_holds_are_left_and_not_paid_for_twice(url, db):
         holder.execute("UPDATE docs SET body = 'held' WHERE id = 1")
         holder.commit()
         holder.execute("SELECT 1 FROM docs WHERE id = 1 FOR UPDATE")
+        locked.set()
         wait_until(lambda: "held" in CALLS)
         wait_until(lambda: db.listeners()[0].pending == 1)
         assert loud(url)[1] == "A"

@@ -10,7 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from pinnacle.backends.postgres.artifacts import PostgresArtifacts
-from pinnacle.backends.postgres.changes import PostgresFeed, capture_drops
+from pinnacle.backends.postgres.capture import capture_drops
+from pinnacle.backends.postgres.changes import PostgresFeed
 from pinnacle.backends.postgres.connections import prepare_nothing_behind_a_pooler
 from pinnacle.backends.postgres.embedded import embedded_server
 from pinnacle.backends.postgres.keys import is_alike, retype_key

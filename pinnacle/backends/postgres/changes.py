@@ -1,10 +1,5 @@
 """Capture on PostgreSQL: triggers that append to an outbox in the user's own transaction.
 
-Inserts, deletes and truncates are captured by statement. An update is captured by row, in
-the trigger's WHEN: an expression that the database has parsed knows columns by number and
-survives their renaming, where a function's text would make the user's update fail. The
-same way serves all row changes of partitioned tables and of replication.
-
 The outbox is read by transaction: what a snapshot has seen is never looked at again, so
 that rows which vacuum cannot remove yet cost nothing.
 """
@@ -21,8 +16,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from pinnacle.backends.postgres.capture import Capture, capture_drops, kept_as
 from pinnacle.backends.postgres.session import LOCK_NOT_AVAILABLE, NOT_SUPPORTED, PostgresSession, sqlstate
-from pinnacle.backends.postgres.statements import Kind, column_kinds, escaped, quoted
+from pinnacle.backends.postgres.statements import column_kinds, escaped
 from pinnacle.backends.postgres.target import PostgresTarget, update_rule
 from pinnacle.backends.postgres.values import key_columns
 from pinnacle.backends.postgres.wake import CHANNEL
@@ -32,31 +28,7 @@ from pinnacle.base.errors import BackendError, UnsupportedTable
 from pinnacle.base.listeners import Claim, Taken, new_sweep
 from pinnacle.base.rows import Key, OutputBatch
 
-SETTINGS = "SECURITY DEFINER SET search_path = pg_catalog, pg_temp"
-BYTEWISE = frozenset(
-    {
-        "smallint", "integer", "bigint", "boolean", "text", "character varying", "uuid", "bytea", "date",
-        "timestamp without time zone", "timestamp with time zone",
-    }
-)  # fmt: skip
-"""Types whose values are equal only where their bytes are, unless a column has a collation of its own."""
-AS_TEXT = frozenset({"smallint", "integer", "bigint", "numeric", "boolean", "text", "character varying", "uuid"})
-"""Types of keys that the outbox holds as text, which is the same under all settings of a session: a value of any type
-is assigned to text, so that a key of another type than it was makes no statement of the user's fail."""
 LARGE_WORK_BYTES, FEW_ROWS, RENEW_LOCK_MS = 4 * 2**20, 20_000, 20
-FUNCTIONS = ("row", "insert", "delete", "truncate", "clear", "never")
-
-
-def capture_function(number: int, kind: str) -> str:
-    """The name of one of the functions that a listener's triggers run."""
-    return f"pinnacle_capture_{number}_{kind}"
-
-
-def capture_drops(session: PostgresSession, number: int) -> list[str]:
-    """The functions, and with them the triggers that run them, whether or not they are there."""
-    return [
-        f"DROP FUNCTION IF EXISTS {session.own(capture_function(number, kind))} CASCADE" for kind in reversed(FUNCTIONS)
-    ]
 
 
 class PostgresFeed(SqlFeed):
@@ -67,8 +39,8 @@ class PostgresFeed(SqlFeed):
     fold_rows = 20_000
 
     def tables(self) -> list[str]:
-        kinds = self._key_kinds()
-        keys = ", ".join(f"k{i} {self._kept_as(kind)}" for i, kind in enumerate(kinds))
+        kinds = [self.target.kinds[name] for name in self.key]
+        keys = ", ".join(f"k{i} {kept_as(kind)}" for i, kind in enumerate(kinds))
         filled = ", ".join(f"k{i} {kind.with_collation} NOT NULL" for i, kind in enumerate(kinds))
         listed = ", ".join(f"k{i}" for i in range(len(kinds)))
         index = self.session.quote(f"pinnacle_outbox_{self.number}_xid")
@@ -81,15 +53,6 @@ class PostgresFeed(SqlFeed):
             f"{filled}, revision bigint NOT NULL DEFAULT 0, at double precision NOT NULL, UNIQUE ({listed}))",
         ]
 
-    def _kept_as(self, kind: Kind) -> str:
-        """How the outbox holds a part of the key."""
-        return "text" if kind.bare in AS_TEXT else kind.with_collation
-
-    def _key_kinds(self) -> list[Kind]:
-        with self.session.reading() as connection:
-            kinds = column_kinds(connection, self.session.quote_table(self.table))
-        return [kinds[name] for name in self.key]
-
     # -- capture -----------------------------------------------------------------------------------
 
     def install(self) -> None:
@@ -98,31 +61,26 @@ class PostgresFeed(SqlFeed):
         super().install()
 
     def triggers(self) -> dict[str, list[str]]:
-        by_row = self.watch.replicated or self._is_of_a_family()
-        made = {**self._truncate(), **self._update_by_row()}
-        made |= self._all_by_row() if by_row else self._by_statement()
-        made |= self._side_triggers()
-        if self.watch.clears:
-            made |= self._clear()
-        if self.watch.replicated:
-            table = self.session.quote_table(self.table)
-            for name, statements in made.items():
-                is_side = self.side is not None and name.startswith(self._name("side_"))
-                on = self.session.quote_table(self.side) if is_side and self.side is not None else table
-                statements.append(f"ALTER TABLE {on} ENABLE ALWAYS TRIGGER {self.session.quote(name)}")
-        first = next(iter(made))
-        made[first] = [*self._functions(), *made[first]]
-        return made
+        return Capture(
+            session=self.session, info=self.info, table=self.table, key=self.key, kinds=self.target.kinds,
+            inputs=self.inputs, watched=self.watched, side=self.side, side_key=self.side_key(),
+            family_owner=self._family_owner(), notifies=self._notifies(), clears=self.watch.clears,
+            always=self.watch.replicated,
+        ).triggers()  # fmt: skip
 
     def drops(self) -> list[str]:
         return capture_drops(self.session, self.number)
 
     def present(self, connection: sa.Connection, wanted: Mapping[str, Sequence[str]]) -> set[str]:
-        """None where there is no table for them to write to; not those that run another function than they would."""
+        """None where there is no table for them to write to; not those that run another function than they would, or
+        one that others may make triggers of."""
         switched_on = "tgenabled = 'A'" if self.watch.replicated else "tgenabled IN ('O', 'A')"
         query = sa.text(
-            f"SELECT tgname, prosrc FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid "
+            "SELECT tgname, prosrc FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid "
+            "JOIN pg_class ON pg_class.oid = tgrelid "
             f"WHERE tgrelid IN (to_regclass(:t), to_regclass(:s)) AND NOT tgisinternal AND {switched_on} "
+            "AND NOT has_function_privilege('public', tgfoid, 'EXECUTE') "
+            "AND (relkind <> 'p' OR has_function_privilege(relowner, tgfoid, 'EXECUTE')) "
             "AND to_regclass(:o) IS NOT NULL AND to_regclass(:w) IS NOT NULL AND to_regclass(:k) IS NOT NULL"
         )
         state = self.session.own(state_name(self.number))
@@ -131,19 +89,16 @@ class PostgresFeed(SqlFeed):
         text = "".join(statement for statements in wanted.values() for statement in statements)
         return {name for name, body in connection.execute(query, {**names, "s": side}) if f"${body}$" in text}
 
-    def _name(self, kind: str) -> str:
-        return f"pinnacle_{self.number}_{kind}"
-
-    def _clear_name(self) -> str:
-        """After all others in the alphabet, by which triggers fire: those of the user may change an input."""
-        return f"~{self._name('clear')}"
-
-    def _function(self, kind: str) -> str:
-        return self.session.own(capture_function(self.number, kind))
-
-    def _is_of_a_family(self) -> bool:
-        """Whether rows also change through other tables: partitions have a parent, and children may."""
-        return self._ask_catalog("relkind = 'p' OR EXISTS (SELECT FROM pg_inherits WHERE inhrelid = pg_class.oid)")
+    def _family_owner(self) -> str | None:
+        """Who owns the table, where rows also change through other tables: partitions have a parent, and children
+        may."""
+        query = sa.text(
+            "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = to_regclass(:t) "
+            "AND (relkind = 'p' OR EXISTS (SELECT FROM pg_inherits WHERE inhrelid = pg_class.oid))"
+        )
+        with self.session.reading() as connection:
+            owner: str | None = connection.scalar(query, {"t": self.session.quote_table(self.table)})
+        return owner
 
     def _unseen_children(self) -> str | None:
         """Why the table cannot have a listener, if it cannot: rows of child tables show in it, and fire no trigger."""
@@ -162,49 +117,6 @@ class PostgresFeed(SqlFeed):
             query = sa.text(f"SELECT {question} FROM pg_class WHERE oid = to_regclass(:t)")
             return bool(connection.scalar(query, {"t": self.session.quote_table(self.table)}))
 
-    def _functions(self) -> list[str]:
-        """The function that records one row's change, and one for triggers whose WHEN is never true."""
-        kinds = self._key_kinds()
-        old, new = ([f"{side}{i}" for i in range(len(kinds))] for side in "on")
-        typed = [f"{name} {kind.declared}" for names in (old, new) for name, kind in zip(names, kinds, strict=True)]
-        keys = ", ".join(f"k{i}" for i in range(len(kinds)))
-        put = f"INSERT INTO {self.outbox} ({keys}) VALUES"
-        return [
-            f"CREATE OR REPLACE FUNCTION {self._function('row')} ({', '.join(typed)}) RETURNS boolean "
-            f"LANGUAGE plpgsql VOLATILE {SETTINGS} AS $pinnacle$ BEGIN IF {self._is_gone()} THEN RETURN false; END IF; "
-            f"IF n0 IS NOT NULL THEN {put} ({', '.join(new)}); END IF; "
-            f"IF o0 IS NOT NULL AND ({', '.join(old)}) IS DISTINCT FROM ({', '.join(new)}) "
-            f"THEN {put} ({', '.join(old)}); END IF; {self._wake()}RETURN false; END $pinnacle$",
-            f"GRANT EXECUTE ON FUNCTION {self._function('row')} TO PUBLIC",  # a WHEN runs with the user's rights
-            f"CREATE OR REPLACE FUNCTION {self._function('never')}() RETURNS trigger LANGUAGE plpgsql AS "
-            "$pinnacle$ BEGIN RETURN NULL; END $pinnacle$",
-        ]
-
-    def _is_gone(self) -> str:
-        """Whether the outbox was taken away under its triggers: the user's statement goes on without it."""
-        return f"to_regclass({quoted(self.outbox)}) IS NULL"
-
-    def _is_moved(self) -> str:
-        """Whether the key is not where it was, and a statement that names its columns would fail.
-
-        To look first takes no subtransaction, as to catch the error would. By functions that know the table
-        as it is now: a query would see it as the user's snapshot does.
-        """
-        tests = []
-        for i, (name, kind) in enumerate(zip(self.key, self._key_kinds(), strict=True)):
-            place = f"pg_identify_object_as_address('pg_class'::regclass, TG_RELID, {kind.number})"
-            tests.append(f"({place}).object_names[3] IS DISTINCT FROM {quoted(name)}")
-            if self._kept_as(kind) != "text":
-                tests.append(
-                    "NOT EXISTS (SELECT FROM pg_attribute AS a JOIN pg_attribute AS b USING (atttypid, atttypmod) "
-                    f"WHERE a.attrelid = TG_RELID AND a.attnum = {kind.number} "
-                    f"AND b.attrelid = to_regclass({quoted(self.outbox)}) AND b.attname = 'k{i}')"
-                )
-        return " OR ".join(tests)
-
-    def _wake(self) -> str:
-        return f"PERFORM pg_notify('{CHANNEL}', ''); " if self._notifies() else ""
-
     @cached_property
     def _is_told(self) -> bool:
         return self._notifies()
@@ -215,120 +127,6 @@ class PostgresFeed(SqlFeed):
             return self.watch.notifies
         with self.session.reading() as connection:
             return connection.exec_driver_sql("SHOW max_prepared_transactions").scalar() == "0"
-
-    def _by_statement(self) -> dict[str, list[str]]:
-        made: dict[str, list[str]] = {}
-        is_moved = self._is_moved()
-        for kind, rows in (("insert", "NEW"), ("delete", "OLD")):
-            keys = ", ".join(f"k{i}" for i in range(len(self.key)))
-            chosen = ", ".join(f"r.{self.session.quote(name)}" for name in self.key)
-            body = (
-                f"IF {self._is_gone()} THEN RETURN NULL; END IF; "
-                f"IF {is_moved} THEN INSERT INTO {self.outbox} (k0) VALUES (NULL); RETURN NULL; END IF; "
-                f"INSERT INTO {self.outbox} ({keys}) SELECT {chosen} FROM pinnacle_rows AS r; "
-                f"IF FOUND THEN {self._wake()}END IF; RETURN NULL; "
-            )
-            made |= self._statement_trigger(
-                kind, f"AFTER {kind.upper()}", f"REFERENCING {rows} TABLE AS pinnacle_rows ", body
-            )
-        return made
-
-    def _truncate(self) -> dict[str, list[str]]:
-        body = (
-            f"IF {self._is_gone()} THEN RETURN NULL; END IF; "
-            f"INSERT INTO {self.outbox} (k0) VALUES (NULL); {self._wake()}RETURN NULL; "
-        )
-        return self._statement_trigger("truncate", "AFTER TRUNCATE", "", body)
-
-    def _statement_trigger(self, kind: str, event: str, referencing: str, body: str) -> dict[str, list[str]]:
-        table, name = self.session.quote_table(self.table), self._name(kind)
-        return {
-            name: [
-                f"CREATE OR REPLACE FUNCTION {self._function(kind)}() RETURNS trigger LANGUAGE plpgsql {SETTINGS} "
-                f"AS $pinnacle$ BEGIN {body}END $pinnacle$",
-                f"CREATE TRIGGER {self.session.quote(name)} {event} ON {table} {referencing}"
-                f"FOR EACH STATEMENT EXECUTE FUNCTION {self._function(kind)}()",
-            ]
-        }
-
-    def _update_by_row(self) -> dict[str, list[str]]:
-        by_others = f"coalesce(current_setting('pinnacle.writer', true), '') <> '{self.number}'"
-        changed = f"({' OR '.join(self._differences())}) AND {by_others}"
-        return self._row_trigger("update", self._key_of("old"), self._key_of("new"), changed)
-
-    def _all_by_row(self) -> dict[str, list[str]]:
-        nothing = ["NULL"] * len(self.key)
-        return {
-            **self._row_trigger("insert", nothing, self._key_of("new"), "true"),
-            **self._row_trigger("delete", self._key_of("old"), nothing, "true"),
-        }
-
-    def _row_trigger(
-        self, kind: str, old: list[str], new: list[str], condition: str, *, on: sa.Table | None = None, name: str = ""
-    ) -> dict[str, list[str]]:
-        """A trigger that does its work in its WHEN, which comes out false."""
-        table, name = self.session.quote_table(self.table if on is None else on), name or self._name(kind)
-        captured = f"{self._function('row')}({', '.join([*old, *new])})"
-        return {
-            name: [
-                f"CREATE TRIGGER {self.session.quote(name)} AFTER {kind.upper()} ON {table} FOR EACH ROW "
-                f"WHEN (CASE WHEN {condition} THEN {captured} ELSE false END) "
-                f"EXECUTE FUNCTION {self._function('never')}()"
-            ]
-        }
-
-    def _side_triggers(self) -> dict[str, list[str]]:
-        """Changes of the side rows by others count as changes of their source row."""
-        if self.side is None:
-            return {}
-        by_others = f"coalesce(current_setting('pinnacle.writer', true), '') <> '{self.number}'"
-        old, new = ([f"{row}.{self.session.quote(name)}" for name in self.side_key()] for row in ("old", "new"))
-        nothing = ["NULL"] * len(self.key)
-        made: dict[str, list[str]] = {}
-        for kind, before, after in (("insert", nothing, new), ("update", old, new), ("delete", old, nothing)):
-            made |= self._row_trigger(kind, before, after, by_others, on=self.side, name=self._name(f"side_{kind}"))
-        name = self._name("side_truncate")
-        made[name] = [
-            f"CREATE TRIGGER {self.session.quote(name)} AFTER TRUNCATE ON {self.session.quote_table(self.side)} "
-            f"FOR EACH STATEMENT EXECUTE FUNCTION {self._function('truncate')}()"
-        ]
-        return made
-
-    def _clear(self) -> dict[str, list[str]]:
-        """By a JSON object, which ignores a name that the row no longer has."""
-        table, quote = self.session.quote_table(self.table), self.session.quote
-        inputs = [f"row({', '.join(f'{side}.{quote(column)}' for column in self.inputs)})" for side in ("old", "new")]
-        blank = json.dumps({self.info.name: None}).replace("'", "''")
-        return {
-            self._clear_name(): [
-                f"CREATE OR REPLACE FUNCTION {self._function('clear')}() RETURNS trigger LANGUAGE plpgsql "
-                f"SET search_path = pg_catalog, pg_temp AS $pinnacle$ BEGIN "
-                f"NEW := jsonb_populate_record(NEW, '{blank}'::jsonb); RETURN NEW; END $pinnacle$",
-                f"CREATE TRIGGER {quote(self._clear_name())} BEFORE UPDATE ON {table} FOR EACH ROW "
-                f"WHEN (record_image_ne({', '.join(inputs)})) EXECUTE FUNCTION {self._function('clear')}()",
-            ]
-        }
-
-    def _key_of(self, side: str) -> list[str]:
-        return [f"{side}.{self.session.quote(name)}" for name in self.key]
-
-    def _differences(self) -> list[str]:
-        """Tests of the watched columns' bytes. To make records of them takes longer than to compare what can be."""
-        by_image = [column for column in self.watched if not self._is_bytewise(column)]
-        named = [self.session.quote(column) for column in self.watched if column not in by_image]
-        tests = [f"old.{name} IS DISTINCT FROM new.{name}" for name in named]
-        if by_image:
-            tests.append(f"record_image_ne({self._record('old', by_image)}, {self._record('new', by_image)})")
-        return tests
-
-    def _is_bytewise(self, column: str) -> bool:
-        kind = self.target.kinds.get(column)
-        if kind is None:  # an output that is only planned yet
-            return self.session.columns.declaration(self.info.type, self.table).lower() in BYTEWISE
-        return kind.bare in BYTEWISE and kind.with_collation == kind.declared
-
-    def _record(self, side: str, columns: Sequence[str]) -> str:
-        return f"row({', '.join(f'{side}.{self.session.quote(column)}' for column in columns)})"
 
     def _shape(self, connection: sa.Connection) -> dict[str, str]:
         kinds = column_kinds(connection, self.session.quote_table(self.table))
