@@ -4,6 +4,7 @@
 
 * ``connection``: an open SQLAlchemy connection; the caller owns its transaction.
 * ``schema``: the schema that pinnacle's tables live in, or None (SQLite).
+* ``places``: what the registry says of outputs, as ``migrate.places`` reads it.
 * ``outboxes``: the names of the listeners' outboxes, which no migration made.
 * ``version_table``: where the current revision is kept; ``pinnacle_migration`` by default.
 

@@ -53,6 +53,24 @@ def require_same_items(existing: OutputInfo, spec: OutputSpec) -> None:
         )
 
 
+def not_proven(info: OutputInfo) -> Conflict:
+    """For an output whose place nothing proves to be pinnacle's, beside what its registry says."""
+    where = f"{info.table}.{info.name}"
+    return Conflict(
+        f"pinnacle's tables say that {where} is the output of model {info.model!r}, and nothing proves that pinnacle "
+        "made that place or was told to fill it: somebody may have changed these tables, and nothing is written there. "
+        "If it is to be filled, say so with adopt=True, which gives up the values that are there"
+    )
+
+
+def other_output(listener: str, where: str) -> Conflict:
+    """For a listener that is registered with an output which is not its own."""
+    return Conflict(
+        f"listener {listener!r} is registered with another output than {where}, which it fills: somebody may have "
+        "changed pinnacle's tables; remove the listener, and add it again"
+    )
+
+
 def require_newest(info: OutputInfo, version: int, found: int | None) -> None:
     """Raise unless the output, whose version a write has ``found``, is there and not of a newer model."""
     where = f"{info.table}.{info.name}"

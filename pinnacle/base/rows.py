@@ -72,6 +72,7 @@ class OutputSpec:
 
     ``parameters``: the keyword arguments that a predict hands on to the model, as canonical
     text. They are part of what makes an output fresh; empty where there are none.
+    ``adopt``: who calls gives up what is at the place, whoever made it.
     """
 
     name: str
@@ -80,6 +81,7 @@ class OutputSpec:
     version: int
     fields: Fields
     parameters: str = ""
+    adopt: bool = False
 
 
 class UnreadableKey(str):

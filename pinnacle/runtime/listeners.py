@@ -11,6 +11,7 @@ from pinnacle.backends.protocol import Backend, Feed, Target
 from pinnacle.base.errors import ComponentError, ConfigError, Conflict, NotDrained, NotFound, PinnacleError
 from pinnacle.base.listeners import Freshness, ListenerRecord, ListenerStatus, Watch
 from pinnacle.base.near import did_you_mean
+from pinnacle.base.refusals import other_output
 from pinnacle.base.rows import Fields, OutputSpec
 from pinnacle.base.settings import Settings
 from pinnacle.base.types import Items
@@ -48,6 +49,7 @@ class Listeners:
         """Store a listener and begin to capture; its first fill is for a worker to do."""
         listener.model = self._found(listener.model)
         stored, source, spec, kept = self._prepared(listener)
+        spec = replace(spec, adopt=stored.adopt)
         self._check_circles(stored, source, spec)
         self._check_plan(source, spec)
         refuse_foreign(self._backend, source, spec, listener.output, adopt=stored.adopt)
@@ -246,6 +248,7 @@ class Listeners:
         """Count the rows that the select matches now, by the version of the model that they are to have."""
         record = self._find(listener)
         _, source, spec = self._stored(self._load(record))
+        self._require_registered(record, source, spec)
         version = self._standings.behind([record]).get(record.output)
         target = self._backend.bind(source, replace(spec, version=version or spec.version), create=version is None)
         counts = {"fresh": 0, "stale": 0, "missing": 0, "failed": 0}
@@ -299,8 +302,15 @@ class Listeners:
     def _bound(self, record: ListenerRecord, listener: Listener | None = None) -> tuple[Target, Feed]:
         listener = listener or self._load(record)
         _, source, spec = self._stored(listener)
+        self._require_registered(record, source, spec)
         target = self._backend.bind(source, spec)
         return target, self._feed(listener, target)
+
+    def _require_registered(self, record: ListenerRecord, source: Any, spec: OutputSpec) -> None:
+        """Conflict unless what a stored listener fills is the output that it is registered with: no other is made."""
+        latest = replace(spec, version=LATER_THAN_ALL)
+        if self._backend.bind(source, latest, create=False).info.id != record.output:
+            raise other_output(record.identifier, f"{source.table}.{spec.name}")
 
     def _feed(self, listener: Listener, target: Target) -> Feed:
         watch = Watch(clears=listener.on_change == "clear", notifies=listener.notify, replicated=listener.replicated)

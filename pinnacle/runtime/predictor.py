@@ -341,6 +341,7 @@ class Predictor:
             version=self._version(model),
             fields=source.fields,
             parameters=parameters,
+            adopt=request.adopt,
         )
 
     def _version(self, model: Model) -> int:

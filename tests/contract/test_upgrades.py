@@ -121,3 +121,10 @@ def test_an_upgrade_waits_for_open_transactions_and_lets_others_write(old, db):
         earlier.commit()
         upgrade.result(timeout=60)
     assert db.listeners()[0].pending == 4 + written
+
+
+def test_what_an_older_version_made_is_known_as_made_here(old, db):
+    assert any("CREATE VIEW" in statement and "'loud' AS name" in statement for statement in db.migration_plan())
+    db.migrate()
+    db.remove_all(outputs=True)
+    assert old.read("docs", 3) == {"body": "three"}

@@ -88,3 +88,18 @@ def test_an_older_database_is_brought_to_this_version(tmp_path):
         assert any("pinnacle_listener" in statement for statement in db.migration_plan())
         db.migrate()
         assert (db.migration_plan(), db.listeners()) == ([], [])
+
+
+def test_places_of_any_name_are_said_as_the_registry_has_them(place):
+    engine, name = place
+    odd = 'it\'s "a" %s :x'
+    known = [(3, "tenant", odd, odd, '"text"', True), (4, "", "docs", "side", '{"type": "items"}', False)]
+    for statement in migrate.upgrade_sql(f"{engine.dialect.name}://", name, None, (), known):
+        with engine.begin() as connection:
+            connection.exec_driver_sql(statement.replace("%", "%%") if name else statement)
+    with engine.connect() as connection:
+        found = [
+            tuple(connection.execute(sa.select(sa.text("*")).select_from(sa.table(view, schema=name))).one())
+            for view in ("pinnacle_place_3", "pinnacle_place_4")
+        ]
+    assert found == [("tenant", odd, odd, "column", "made"), ("", "docs", "side", "table", "adopted")]

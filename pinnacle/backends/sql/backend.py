@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from pinnacle.backends.protocol import NO_OUTPUT, Capability, Feed, Searcher, Source, Target, Wake
+from pinnacle.backends.sql import places
 from pinnacle.backends.sql.artifacts import SqlArtifacts
 from pinnacle.backends.sql.catalog import SqlCatalogStore
 from pinnacle.backends.sql.errors import SqlErrors
@@ -185,7 +186,7 @@ class SqlBackend(ABC):
     def _droppable(self, outputs: bool) -> list[OutputInfo]:
         """The outputs whose columns a removal drops: those that pinnacle made and that are still there."""
         known = self.outputs.all() if outputs else []
-        made = [(info, self.outputs.table_of(info)) for info in known if info.created_column]
+        made = [(info, self.outputs.table_of(info)) for info in known if self.outputs.is_made(info)]
         with self.session.reading() as connection:
             return [
                 info for info, table in made if isinstance(info.type, Items) or has_column(connection, table, info.name)
@@ -194,7 +195,8 @@ class SqlBackend(ABC):
     def _own_removal(self, connection: sa.Connection) -> list[str]:
         found = self.session.own_tables.found(connection)
         names = [*numbered(found), *(name for name in FIXED if name in found)]
-        return [f"DROP TABLE {self.session.own(name)}" for name in names] + self.schema_removal(connection)
+        views = [f"DROP VIEW {self.session.own(name)}" for name in places.names(self.session, connection)]
+        return views + [f"DROP TABLE {self.session.own(name)}" for name in names] + self.schema_removal(connection)
 
     def schema_removal(self, connection: sa.Connection) -> list[str]:
         """The statement that drops the schema of pinnacle's tables, where there is one and nobody else uses it."""

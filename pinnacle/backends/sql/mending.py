@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 import sqlalchemy as sa
 from sqlalchemy.schema import CreateTable
 
-from pinnacle.backends.sql import migrate
+from pinnacle.backends.sql import migrate, places
 from pinnacle.backends.sql.schema import (
     CHANGED_AT,
     HEAD,
@@ -228,10 +228,15 @@ class Mending:
             self._session.run_text(connection, f"DELETE FROM {self._session.own(name)} WHERE failed")
 
     def _drop_numbered(self, connection: sa.Connection, *prefixes: str) -> int:
-        """Drop the tables of all outputs; the highest number among them."""
+        """Drop the tables of all outputs, with their states what says where they are; the highest number among them."""
         names = self._numbered(connection, *prefixes)
         for name in names:
             self._session.run_text(connection, f"DROP TABLE {self._session.own(name)}")
+        if STATE_PREFIX in prefixes:
+            views = places.names(self._session, connection)
+            for name in views:
+                self._session.run_text(connection, f"DROP VIEW {self._session.own(name)}")
+            names += views
         return max((int(name.rpartition("_")[2]) for name in names), default=0)
 
     def _numbered(self, connection: sa.Connection, *prefixes: str) -> list[str]:

@@ -6,11 +6,11 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from pinnacle.backends.sql.schema import HEAD, OUTBOX_PREFIX, VERSION_TABLE
+from pinnacle.backends.sql.schema import HEAD, OUTBOX_PREFIX, VERSION_TABLE, output
 from pinnacle.base import forks
 from pinnacle.base.errors import ConfigError
 
@@ -61,24 +61,32 @@ def upgrade(connection: sa.Connection, schema: str | None) -> None:
     from alembic import command
 
     with _one_at_a_time:
-        command.upgrade(_config(schema, outboxes=outboxes(connection, schema), connection=connection), "head")
+        command.upgrade(
+            _config(
+                schema, outboxes=outboxes(connection, schema), places=places(connection, schema), connection=connection
+            ),
+            "head",
+        )
 
 
-def upgrade_sql(dialect_url: str, schema: str | None, current: str | None, outboxes: Sequence[str]) -> list[str]:
+def upgrade_sql(
+    dialect_url: str, schema: str | None, current: str | None, outboxes: Sequence[str], places: Sequence[Any] = ()
+) -> list[str]:  # fmt: skip
     """The statements `upgrade` would run, without a connection."""
     from alembic import command
 
     if current == HEAD:
         return []
     buffer = io.StringIO()
-    config = _config(schema, outboxes=outboxes, url=dialect_url, output=buffer)
+    config = _config(schema, outboxes=outboxes, places=places, url=dialect_url, output=buffer)
     with _one_at_a_time:
         command.upgrade(config, f"{current}:head" if current else "head", sql=True)
     statements = (part.strip() for part in buffer.getvalue().split(";\n"))
     wanted = (
         "\n".join(line for line in part.splitlines() if line and not line.startswith("--")) for part in statements
     )
-    return [part for part in wanted if part and part not in ("BEGIN", "COMMIT")]
+    plain = (part.replace("%%", "%") if dialect_url.startswith("postgresql") else part for part in wanted)
+    return [part for part in plain if part and part not in ("BEGIN", "COMMIT")]
 
 
 def outboxes(connection: sa.Connection, schema: str | None) -> list[str]:
@@ -87,8 +95,18 @@ def outboxes(connection: sa.Connection, schema: str | None) -> list[str]:
     return [name for name in found if re.fullmatch(f"{OUTBOX_PREFIX}[0-9]+", name)]
 
 
+def places(connection: sa.Connection, schema: str | None) -> list[tuple[int, str, str, str, str, bool]]:
+    """What the registry says of outputs: number, schema, table, name, type, and whether pinnacle made the place."""
+    if not sa.inspect(connection).has_table(output.name, schema=schema):
+        return []
+    names = ("id", "table_schema", "table_name", "name", "type", "created_column")
+    registry = sa.table(output.name, *map(sa.column, names), schema=schema)
+    return [(*row[:-1], bool(row[-1])) for row in connection.execute(sa.select(registry).order_by(registry.c.id))]
+
+
 def _config(
-    schema: str | None, *, outboxes: Sequence[str] = (), connection: sa.Connection | None = None, url: str = "",
+    schema: str | None, *, outboxes: Sequence[str] = (), places: Sequence[Any] = (),
+    connection: sa.Connection | None = None, url: str = "",
     output: io.StringIO | None = None,
 ) -> Config:  # fmt: skip
     from alembic.config import Config
@@ -97,5 +115,7 @@ def _config(
     config.set_main_option("script_location", str(migrations_path()).replace("%", "%%"))
     if url:
         config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
-    config.attributes.update(connection=connection, schema=schema, version_table=VERSION_TABLE, outboxes=outboxes)
+    config.attributes.update(
+        connection=connection, schema=schema, version_table=VERSION_TABLE, outboxes=outboxes, places=places
+    )
     return config

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.schema import CreateTable
 
+from pinnacle.backends.sql import places
 from pinnacle.backends.sql.schema import batch, error, lease, state_name, state_table
 from pinnacle.backends.sql.schema import output as registry
 from pinnacle.backends.sql.session import SqlSession
@@ -28,9 +30,18 @@ from pinnacle.backends.sql.source import (
 from pinnacle.backends.sql.stored import freeze_rows, stored_readings
 from pinnacle.base.encoding import safe_name
 from pinnacle.base.errors import BackendError, ConfigError
-from pinnacle.base.refusals import foreign_side, no_output, require_name, require_owner, require_same_items
+from pinnacle.base.refusals import (
+    foreign_side,
+    no_output,
+    not_proven,
+    require_name,
+    require_owner,
+    require_same_items,
+)
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec
 from pinnacle.base.types import Items, output_type_from_json
+
+log = logging.getLogger(__name__)
 
 
 class SqlOutputs:
@@ -100,6 +111,8 @@ class SqlOutputs:
         existing = self.at(source, spec.name)
         if existing is not None:
             require_owner(existing, spec)
+            if not spec.adopt and not self._is_proven(existing, source, spec):
+                raise not_proven(existing)
         if is_side:
             self._check_side(source, spec, existing)
             return existing
@@ -108,6 +121,12 @@ class SqlOutputs:
         if column is not None and not ours:
             self._session.columns.check_adoptable(spec.type, column, source.table)
         return existing
+
+    def _is_proven(self, existing: OutputInfo, source: SqlSource, spec: OutputSpec) -> bool:
+        """Whether pinnacle made the place, or was told to fill it."""
+        with self._session.reading() as connection:
+            found = places.proven(self._session, connection, existing.id)
+        return found is not None and found[0] == places.Place.of(source, spec)
 
     def _check_side(self, source: SqlSource, spec: OutputSpec, existing: OutputInfo | None) -> None:
         with self._session.reading() as connection:
@@ -163,7 +182,9 @@ class SqlOutputs:
         statements = []
         if existing is None:
             number = (max((info.id for info in self.all()), default=0)) + 1
+            made = self._is_missing(source, spec)
             statements.append(create_state(self._session, source, number))
+            statements.append(places.creation(self._session, number, places.Place.of(source, spec), made=made))
         if self._is_missing(source, spec):
             statements += [*self._session.columns.prerequisites(spec.type.stored), self._add_column(source, spec)]
         return statements
@@ -175,6 +196,9 @@ class SqlOutputs:
         if existing is not None and not self.has_state(existing.id):  # somebody dropped it: all is computed anew
             with self._session.writing() as connection:
                 self._session.run_text(connection, create_state(self._session, source, existing.id, if_lost=True))
+        if existing is not None and not self._is_proven(existing, source, spec):
+            with self._session.writing() as connection:
+                self._say_place(connection, existing.id, source, spec, made=False)
         if self._is_missing(source, spec):
             try:
                 self._create_column(source, spec)
@@ -215,10 +239,11 @@ class SqlOutputs:
 
     def _record(self, source: SqlSource, spec: OutputSpec) -> OutputInfo:
         """Before the column is there, so that of two processes the one that records says truly who made it."""
+        is_made = self._is_missing(source, spec)
         row = {
             "table_schema": place_schema(source.actual), "table_name": source.actual.name, "name": spec.name,
             "model": spec.model, "version": spec.version, "fields": json.dumps(spec.fields.to_json()),
-            "type": json.dumps(spec.type.to_json()), "created_column": self._is_missing(source, spec),
+            "type": json.dumps(spec.type.to_json()), "created_column": is_made,
             "created_at": datetime.now(UTC),
         }  # fmt: skip
         try:
@@ -229,6 +254,7 @@ class SqlOutputs:
                     self._session.run_text(connection, f"DELETE FROM {self._session.own(name)}")
                 else:
                     self._session.run_text(connection, create_state(self._session, source, int(number or 0)))
+                self._say_place(connection, int(number or 0), source, spec, made=is_made)
         except sa.exc.IntegrityError:  # another process recorded it first
             found = self.at(source, spec.name)
             if found is None:
@@ -237,19 +263,34 @@ class SqlOutputs:
             return found
         return self._recorded(registry.c.id == number)[0]
 
+    def _say_place(
+        self, connection: sa.Connection, number: int, source: SqlSource, spec: OutputSpec, *, made: bool
+    ) -> None:
+        said = places.creation(self._session, number, places.Place.of(source, spec), made=made)
+        for statement in (places.dropping(self._session, number), said):
+            self._session.run_text(connection, statement)
+
     def forget(self, output: int, *, drop_column: bool) -> None:
         found = self._recorded(registry.c.id == output)
         if not found:
             raise no_output(output)
         info = found[0]
-        if drop_column and info.created_column:
+        if drop_column and self.is_made(info):
             self.drop_column(info)
         with self._session.writing() as connection:
             state = sa.Table(state_name(info.id), sa.MetaData(schema=registry.schema))
             connection.execute(sa.schema.DropTable(state, if_exists=True))
+            self._session.run_text(connection, places.dropping(self._session, info.id))
             for table in (lease, error, batch):
                 connection.execute(sa.delete(table).where(table.c.output_id == info.id))
             connection.execute(sa.delete(registry).where(registry.c.id == info.id))
+
+    def is_made(self, info: OutputInfo) -> bool:
+        """Whether pinnacle made the column or side table of an output, and not only its registry says so."""
+        is_made = info.created_column and places.is_made(self._session, info)
+        if info.created_column and not is_made:
+            log.warning("%s.%s stays: nothing proves that pinnacle made it", info.table, info.name)
+        return is_made
 
     def table_of(self, info: OutputInfo) -> sa.TableClause:
         """The user's table that holds an output."""

@@ -9,12 +9,13 @@ import sqlalchemy as sa
 SCHEMA = "pinnacle"
 """The schema on databases that have schemas; SQLite has none and the prefix alone separates."""
 
-HEAD = "0011"
+HEAD = "0012"
 """The newest migration; a test checks it against `alembic/`."""
 
 STATE_PREFIX = "pinnacle_state_"
 OUTBOX_PREFIX = "pinnacle_outbox_"
 WORK_PREFIX = "pinnacle_work_"
+PLACE_PREFIX = "pinnacle_place_"
 
 CHANGED_AT = "changed_at"
 """The column of an outbox that says when a change was made; the database fills it, in its cheapest form of a time."""
@@ -204,6 +205,11 @@ def state_table(output_id: int, key: list[sa.Column[object]]) -> sa.Table:
         sa.Column("version", sa.Integer, nullable=False),
         sa.Column("failed", sa.Boolean, nullable=False),
     )  # fmt: skip
+
+
+def place_name(output_id: int) -> str:
+    """The name of the view that says where one output is."""
+    return f"{PLACE_PREFIX}{output_id}"
 
 
 def outbox_name(output_id: int) -> str:

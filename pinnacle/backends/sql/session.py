@@ -243,8 +243,8 @@ class SqlSession(ABC):
             if not self.own_tables.is_behind(connection):
                 return self.own_tables.plan()
             current = migrate.current_revision(connection, self.schema)
-            outboxes = migrate.outboxes(connection, self.schema)
-        return migrate.upgrade_sql(f"{self.name}://", self.schema, current, outboxes)
+            outboxes, places = migrate.outboxes(connection, self.schema), migrate.places(connection, self.schema)
+        return migrate.upgrade_sql(f"{self.name}://", self.schema, current, outboxes, places)
 
     def migrate(self) -> None:
         if self._is_migrated:

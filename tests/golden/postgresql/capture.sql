@@ -1,5 +1,8 @@
 CREATE TABLE pinnacle.pinnacle_state_1 ( k0 INTEGER NOT NULL, fingerprint BYTEA NOT NULL, version INTEGER NOT NULL, failed BOOLEAN NOT NULL, PRIMARY KEY (k0) );
 
+CREATE VIEW "pinnacle"."pinnacle_place_1" AS
+  SELECT '' AS table_schema, 'docs' AS table_name, 'loud' AS name, 'column' AS kind, 'made' AS made;
+
 ALTER TABLE "docs" ADD COLUMN "loud" TEXT;
 
 CREATE TABLE IF NOT EXISTS "pinnacle"."pinnacle_outbox_1" (xid xid8 NOT NULL DEFAULT pg_current_xact_id(), k0 text, changed_at timestamptz NOT NULL DEFAULT clock_timestamp());
