@@ -6,10 +6,8 @@ that rows which vacuum cannot remove yet cost nothing.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -17,18 +15,20 @@ from typing import Any
 import sqlalchemy as sa
 
 from pinnacle.backends.postgres.capture import Capture, capture_drops, kept_as
-from pinnacle.backends.postgres.session import LOCK_NOT_AVAILABLE, NOT_SUPPORTED, PostgresSession, sqlstate
+from pinnacle.backends.postgres.few_rows import FewRows, Wanted
+from pinnacle.backends.postgres.outbox import Outbox
+from pinnacle.backends.postgres.session import PostgresSession
 from pinnacle.backends.postgres.statements import column_kinds, escaped
 from pinnacle.backends.postgres.target import PostgresTarget, update_rule
 from pinnacle.backends.postgres.values import key_columns
 from pinnacle.backends.postgres.wake import CHANNEL
-from pinnacle.backends.sql.changes import SqlFeed
+from pinnacle.backends.sql.changes import FEW_ROWS, SqlFeed
 from pinnacle.backends.sql.schema import CHANGED_AT, lease, listener, output, state_name
-from pinnacle.base.errors import BackendError, UnsupportedTable
+from pinnacle.base.errors import UnsupportedTable
 from pinnacle.base.listeners import Claim, Taken, new_sweep
 from pinnacle.base.rows import Key, OutputBatch
 
-LARGE_WORK_BYTES, FEW_ROWS, RENEW_LOCK_MS = 4 * 2**20, 20_000, 20
+LARGE_WORK_BYTES, MOVED_ROWS, RENEW_LOCK_MS = 4 * 2**20, 20_000, 20
 
 
 class PostgresFeed(SqlFeed):
@@ -141,56 +141,16 @@ class PostgresFeed(SqlFeed):
 
     # -- work --------------------------------------------------------------------------------------
 
+    @cached_property
+    def _changes(self) -> Outbox:
+        kinds = [self.target.kinds[name] for name in self.key]
+        return Outbox(self.session, self.outbox, self._work_name, kinds, self.fold_rows)
+
     def _fold_some(self, connection: sa.Connection, raw: Any, position: str) -> tuple[int, bool]:
-        """``position`` holds the snapshot up to which all is folded, and while a large part is folded
-        in pieces the snapshot it was begun with and the transaction it has come to."""
-        known = json.loads(position) if position else {}
-        keys = ", ".join(f"k{i}" for i in range(len(self.key)))
-        typed, work = ", ".join(self._taken(i, name) for i, name in enumerate(self.key)), self._work_name
-        unseen, parameters = self._unseen(known)
-        since = self.session.epoch_s(f"min({CHANGED_AT})")
-        count, last, has_marker, snapshot = raw.execute(
-            f"WITH taken AS (DELETE FROM {self.outbox} WHERE ctid = ANY(ARRAY({unseen})) "
-            f"RETURNING xid, {typed}, {CHANGED_AT}), "
-            f"folded AS (INSERT INTO {work} ({keys}, at) SELECT {keys}, {since} "
-            f"FROM taken WHERE k0 IS NOT NULL GROUP BY {keys} "
-            f"ON CONFLICT ({keys}) DO UPDATE SET revision = excluded.place) "
-            "SELECT count(*), CAST(max(xid) AS text), bool_or(k0 IS NULL), "
-            "CAST(pg_current_snapshot() AS text) FROM taken",
-            parameters,
-        ).fetchone()
-        if not count and "begun" not in known:
-            return 0, False
-        begun = known.get("begun") or snapshot
-        known = {**known, "begun": begun, "at": last} if count >= self.fold_rows else {"seen": begun}
-        self._note(raw, position=json.dumps(known), folded_at=time.time())
-        return count, bool(has_marker)
-
-    def _taken(self, i: int, name: str) -> str:
-        """A part of the key as a query takes it out of the outbox: of the user's own type and collation."""
-        kind = self.target.kinds[name]
-        collation = kind.with_collation.removeprefix(kind.declared)
-        return escaped(f"CAST(k{i} AS {kind.declared}){collation} AS k{i}")
-
-    def _unseen(self, position: dict[str, str]) -> tuple[str, dict[str, Any]]:
-        """The query for rows that no fold has looked at, and its parameters.
-
-        A range of the index for each kind of transaction, begun after the last snapshot or
-        open in it: rows that were taken and cannot be removed yet are not walked over.
-        """
-        kinds, parameters = ["true"], dict[str, Any](rows=self.fold_rows, at=position.get("at", "0"))
-        if "seen" in position:
-            _, end, still_open = position["seen"].split(":")
-            kinds, parameters["end"] = ["xid >= CAST(%(end)s AS xid8)"], end
-            if still_open:
-                kinds.append("xid = ANY(CAST(%(open)s AS xid8[]))")
-                parameters["open"] = still_open.split(",")
-        ranges = [
-            f"(SELECT ctid, xid FROM {self.outbox} WHERE {kind} AND xid >= CAST(%(at)s AS xid8) "
-            "ORDER BY xid LIMIT %(rows)s)"
-            for kind in kinds
-        ]
-        return f"SELECT ctid FROM ({' UNION ALL '.join(ranges)}) AS unseen ORDER BY xid LIMIT %(rows)s", parameters
+        folded = self._changes.folded(position, raw.execute(*self._changes.fold(position)).fetchone())
+        if folded.position is not None:
+            self._note(raw, position=folded.position, folded_at=time.time())
+        return folded.count, folded.has_marker
 
     def verify(self) -> str | None:
         """Also whether this is still the server that the position is of: a restored one counts anew."""
@@ -221,8 +181,8 @@ class PostgresFeed(SqlFeed):
             f"THEN (SELECT count(*) FROM (SELECT 1 FROM {work} LIMIT :few) AS waiting) END"
         )
         with self.session.reading() as connection:
-            waiting = connection.scalar(query, {"work": work, "large": LARGE_WORK_BYTES, "few": FEW_ROWS})
-        if waiting is None or waiting == FEW_ROWS:
+            waiting = connection.scalar(query, {"work": work, "large": LARGE_WORK_BYTES, "few": MOVED_ROWS})
+        if waiting is None or waiting == MOVED_ROWS:
             return
         with self.session.writing(durable=False) as connection:
             self.session.run_text(
@@ -233,19 +193,16 @@ class PostgresFeed(SqlFeed):
                 "EXCEPTION WHEN lock_not_available THEN NULL; END $pinnacle$",
             )
 
-    def _taking(self) -> AbstractContextManager[sa.Connection]:
-        return self.session.writing_unless_locked()
+    @cached_property
+    def _few_rows(self) -> FewRows:
+        return FewRows(self.session, self.target, self._changes)
 
     def take(self, owner: str, limit: int, ttl_s: float, version: int) -> Taken:
-        """Who has locked the whole table, or the listener, for long is waited for by `claim` and what comes after; and
-        a table that is another since its statements were planned is read by statements that are planned anew."""
-        try:
-            taken = super().take(owner, limit, ttl_s, version)
-            return replace(taken, may_be_more=not self._is_told) if taken.page is not None else taken
-        except BackendError as error:
-            if sqlstate(error) not in (LOCK_NOT_AVAILABLE, NOT_SUPPORTED):
-                raise
-            return Taken(claim=None)
+        if self._is_floor_due:
+            with self.session.reading() as connection:
+                self._lowest(connection)
+        taken = self._few_rows.take(Wanted(owner, min(limit, FEW_ROWS), ttl_s, version, self._floor))
+        return replace(taken, may_be_more=not self._is_told) if taken.page is not None else taken
 
     def _settle(self, claim: Claim, batch: OutputBatch) -> bool:
         work, own = self._work_name, self.session.own

@@ -38,6 +38,8 @@ STALE_PLAN = "RevalidateCachedQuery"
 """The server's function that refuses a prepared statement whose columns have got other types since."""
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+COMMIT = "COMMIT"
+"""As the last statement of a pipeline: psycopg's own method has the server end the pipeline twice."""
 
 
 def begin_parts(settings: Mapping[str, str]) -> list[str]:
@@ -134,6 +136,13 @@ def prepare_nothing_behind_a_pooler(connection: Any, record: Any) -> None:
         connection.prepare_threshold = None
 
 
+def forget_plans(connection: Any) -> None:
+    """Have the statements that are prepared on a connection be planned anew."""
+    from psycopg import Cursor
+
+    Cursor(connection).execute("DEALLOCATE ALL")
+
+
 def _set(connection: Any, statement: str) -> None:
     connection.execute(statement)
     connection.commit()
@@ -158,7 +167,7 @@ def _cursor_type(settings: tuple[tuple[str, str], ...]) -> type[Any]:
             except FeatureNotSupported as error:
                 if error.diag.source_function != STALE_PLAN:
                     raise
-                Cursor(self.connection).execute("DEALLOCATE ALL")
+                forget_plans(self.connection)
                 self._send(query, params, options)
             return self
 

@@ -21,7 +21,6 @@ from pinnacle.base.settings import Settings
 
 DDL_LOCK_TIMEOUT_MS = 50
 DDL_ATTEMPTS = 40
-LONG_LOCK_MS = 100
 LOCK_NOT_AVAILABLE, DEADLOCK, DUPLICATE_COLUMN, UNDEFINED_COLUMN = "55P03", "40P01", "42701", "42703"
 NOT_SUPPORTED = "0A000"
 """Also what a statement is refused with that was planned when its table had other types."""
@@ -43,7 +42,7 @@ class PostgresSession(SqlSession):
 
     def __init__(self, engine: sa.Engine, settings: Settings, *, owned: bool) -> None:
         super().__init__(engine, settings, owned=owned)
-        self._writers = self._prepared(engine, WRITING)
+        self._writers = self._prepared(engine, WRITING).execution_options(schema_translate_map=self.translate)
 
     def _engines(self) -> Sequence[sa.Engine]:
         return [*super()._engines(), self._writers]
@@ -75,12 +74,6 @@ class PostgresSession(SqlSession):
     @contextmanager
     def writing(self, *, durable: bool = True) -> Iterator[sa.Connection]:
         with self._transaction({} if durable else {"synchronous_commit": "off"}) as connection:
-            yield connection
-
-    @contextmanager
-    def writing_unless_locked(self) -> Iterator[sa.Connection]:
-        """`writing` that a power failure may undo, and that waits for no lock for long."""
-        with self._transaction({"synchronous_commit": "off", "lock_timeout": f"{LONG_LOCK_MS}ms"}) as connection:
             yield connection
 
     @contextmanager
@@ -188,8 +181,14 @@ class PostgresSession(SqlSession):
     @contextmanager
     def writing_raw(self) -> Iterator[Any]:
         """psycopg's connection in autocommit, set up for write-backs."""
+        with self.writing_both() as (_, raw):
+            yield raw
+
+    @contextmanager
+    def writing_both(self) -> Iterator[tuple[sa.Connection, Any]]:
+        """The same below SQLAlchemy's connection, whose statements are of the transaction that is open."""
         with self.errors(), self._writers.connect() as connection, _raw_errors(connection):
-            yield connection.connection.driver_connection
+            yield connection, connection.connection.driver_connection
 
     @contextmanager
     def binary_cursor(self, connection: sa.Connection) -> Iterator[Any]:

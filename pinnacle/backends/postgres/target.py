@@ -17,7 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from pinnacle.backends.postgres.connections import WRITING, begin_parts
+from pinnacle.backends.postgres.connections import COMMIT, WRITING, begin_parts
 from pinnacle.backends.postgres.session import PostgresSession
 from pinnacle.backends.postgres.statements import FIRST_CUSTOM_OID, ColumnStatements, Hashes, Statements, column_kinds
 from pinnacle.backends.postgres.values import RowReader, key_columns
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 JSON_KINDS = ("json", "jsonb")
 NEEDS_WORK, FRESH, SET_ASIDE, MISSING = 0, 1, 2, -1
 
-Statement = tuple[str, Sequence[Any]]
+Statement = tuple[str, Sequence[Any] | Mapping[str, Any]]
 """Its text, and its parameters."""
 
 
@@ -165,8 +165,9 @@ class PostgresTarget(SqlTarget):
         finally:
             result.close()
 
-    def fetch_raw(self, raw: Any, statement: str, parameters: Sequence[Any]) -> list[Any]:
-        return self._reader.fetch(raw.execute(statement, parameters))
+    def rows_of(self, cursor: Any) -> list[Any]:
+        """The same of the driver's own cursor."""
+        return self._reader.fetch(cursor)
 
     def _keys(self, rows: Sequence[Any]) -> list[Key]:
         return self._reader.exact(super()._keys(rows))
@@ -202,13 +203,32 @@ class PostgresTarget(SqlTarget):
             return key[0] == sa.func.any(arrays[0])
         return key_tuple(key).in_(sa.select(*map(sa.func.unnest, arrays)))
 
-    def _few_select(self, keys: Sequence[Key]) -> tuple[Any, Mapping[str, Any]]:
-        return self._among_few, {f"pinnacle_k{i}": c for i, c in enumerate(key_columns(keys, self.width))}
+    def few_page(self, keys: Sequence[Key]) -> Statement:
+        """The query for the page of few keys, for the driver; `page_of` reads its result."""
+        text, parameters = self._few_page
+        return text, {**parameters, **{f"pinnacle_k{i}": c for i, c in enumerate(key_columns(keys, self.width))}}
+
+    def page_of(self, cursor: Any) -> Page:
+        """The page of claimed rows that a query for one gave."""
+        return self._page(self.rows_of(cursor), 0, with_state=True)
 
     @cached_property
-    def _among_few(self) -> Any:
-        columns = [sa.bindparam(f"pinnacle_k{i}", type_=Raw()) for i in range(self.width)]
-        return self._page_select(partial(self._among_arrays, columns), None, with_state=True)
+    def _few_page(self) -> tuple[str, Mapping[str, Any]]:
+        columns = [sa.bindparam(f"pinnacle_k{i}", [], Raw()) for i in range(self.width)]
+        compiled = self._page_select(partial(self._among_arrays, columns), None, with_state=True).compile(
+            dialect=self.session.dialect, schema_translate_map=self.session.translate,
+            compile_kwargs={"render_postcompile": True}, render_schema_translate=True,
+        )  # fmt: skip
+        processes = compiled._bind_processors
+        parameters = {name: processes[name](v) if name in processes else v for name, v in compiled.params.items()}
+        return str(compiled), parameters
+
+    @property
+    def is_by_key_alone(self) -> bool:
+        """Whether the select looks at no other rows than those of its table that it chooses."""
+        where = [] if self.source.where is None else [self.source.where]
+        parts = (part for condition in where for part in sa.sql.visitors.iterate(condition))
+        return self.source.subquery is None and not any(isinstance(part, sa.SelectBase) for part in parts)
 
     # -- writing ------------------------------------------------------------------------------------
 
@@ -344,7 +364,7 @@ class PostgresTarget(SqlTarget):
             for statement, parameters in (*cleared, *after):
                 connection.execute(statement, parameters)
             failpoint("in-finish")
-            connection.commit()
+            connection.execute(COMMIT)
         return True
 
     def _mark_failed(self, connection: sa.Connection, failures: Sequence[Failure]) -> Sequence[Failure]:

@@ -13,7 +13,6 @@ import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
@@ -230,50 +229,20 @@ class SqlFeed(ABC):
         lease = self.target.queue.lease_work(owner, choose, ttl_s)
         return Claim(lease=lease, keys=chosen, places=places, revisions=revisions, is_range=is_range)
 
+    @abstractmethod
     def take(self, owner: str, limit: int, ttl_s: float, version: int) -> Taken:
         """The rows are read by a statement of their own, so with a newer snapshot than what they are known by."""
-        if not self._has_news():
-            return Taken()
-        with self._taking() as connection, self.session.driver(connection) as raw:
-            position, found, paused = self._locked(raw) or ("", None, None)
-            if found != version or paused is not None:
-                return Taken(is_current=False)
-            folded = self._fold(connection, raw, position)
-            claim = self._claim_few(connection, raw, owner, limit, ttl_s) if folded <= FEW_ROWS else None
-            page = self.target.reread_within(connection, claim.keys) if claim is not None and claim.keys else None
-        return Taken(folded=folded, claim=claim, page=page)
-
-    def _taking(self) -> AbstractContextManager[sa.Connection]:
-        """The transaction of `take`."""
-        return self.session.writing(durable=False)
-
-    def _has_news(self) -> bool:
-        """Whether there may be anything to take."""
-        return True
-
-    def _claim_few(self, connection: sa.Connection, raw: Any, owner: str, limit: int, ttl_s: float) -> Claim | None:
-        """All rows that wait, where these are few and nobody holds any of them. No finish and no fold is between
-        this and the end of the transaction, as the listener is locked."""
-        most = min(limit, FEW_ROWS)
-        columns, mark = ", ".join(column.name for column in self.work_key), self.session.mark
-        first = f"WHERE place >= {mark} ORDER BY place LIMIT {mark}"
-        query = f"SELECT {columns}, place, revision FROM {self._work_name} {first}"
-        rows = self.target.fetch_raw(raw, query, (self._lowest(connection), most + 1))
-        if not rows:
-            return NOTHING
-        keys = self.target._keys(rows)
-        lease = self.target.queue.lease_few(connection, raw, owner, keys, ttl_s) if len(rows) <= most else None
-        if lease is None:
-            return None
-        failpoint("in-claim")
-        return Claim(lease=lease, keys=keys, places=[row[-2] for row in rows], revisions=[row[-1] for row in rows])
 
     def _work_from(self, connection: sa.Connection, *columns: Any) -> sa.Select[Any]:
         return sa.select(*columns).where(self.work.c.place >= self._lowest(connection))
 
+    @property
+    def _is_floor_due(self) -> bool:
+        return time.monotonic() - self._floor_at > FLOOR_S
+
     def _lowest(self, connection: sa.Connection) -> int:
         """A place that no row of work is below: what was cleared lately is not walked over again."""
-        if time.monotonic() - self._floor_at > FLOOR_S:
+        if self._is_floor_due:
             with self.session.driver(connection) as raw:
                 self._floor = raw.execute(f"SELECT min(place) FROM {self._work_name}").fetchone()[0] or 0
             self._floor_at = time.monotonic()

@@ -102,16 +102,26 @@ class SqlQueue:
         lease holds one of them."""
         registry, leases = self._session.own(output.name), self._session.own(lease.name)
         raw.execute(f"UPDATE {registry} SET released = released WHERE id = {self._output}")
-        if raw.execute(f"SELECT 1 FROM {leases} WHERE output_id = {self._output} LIMIT 1").fetchone() is not None:
-            others, freed = self._live_keys(connection, "")
-            if freed:
-                self._count_release(connection)
-            if not others.isdisjoint(keys):
-                return None
-        entry = self._entry(uuid.uuid4().hex, owner, keys, ttl_s)
+        any_lease = raw.execute(f"SELECT 1 FROM {leases} WHERE output_id = {self._output} LIMIT 1").fetchone()
+        if any_lease is not None and not self.are_free(connection, keys):
+            return None
+        return self.put_lease(raw, uuid.uuid4().hex, owner, keys, ttl_s)
+
+    def are_free(self, connection: sa.Connection, keys: Sequence[Key]) -> bool:
+        """Whether no live lease holds any of these keys; asked in a transaction that has locked the output. Leases of
+        the dead are removed."""
+        others, freed = self._live_keys(connection, "")
+        if freed:
+            self._count_release(connection)
+        return others.isdisjoint(keys)
+
+    def put_lease(self, raw: Any, identifier: str, owner: str, keys: Sequence[Key], ttl_s: float) -> str:
+        """Lease keys that are free, by the driver's connection; the lease."""
+        entry = self._entry(identifier, owner, keys, ttl_s)
         marks = ", ".join([self._session.mark] * len(entry))
-        raw.execute(f"INSERT INTO {leases} ({', '.join(entry)}) VALUES ({marks})", tuple(entry.values()))
-        return str(entry["id"])
+        statement = f"INSERT INTO {self._session.own(lease.name)} ({', '.join(entry)}) VALUES ({marks})"
+        raw.execute(statement, tuple(entry.values()))
+        return identifier
 
     def release_work(self, connection: sa.Connection, identifier: str, kept: Sequence[Key] = ()) -> None:
         """Give up one lease inside an open transaction, but for the keys that are ``kept``."""

@@ -99,15 +99,6 @@ class SqlTarget(ABC):
             parts = self._parts(keys, self.keys_a_read)
             return joined([self._read_part(connection, part, generation, with_state=with_state) for part in parts])
 
-    def reread_within(self, connection: sa.Connection, keys: Sequence[Key]) -> Page:
-        """`reread` of few keys by a statement of an open transaction."""
-        rows = self._fetch(connection, *self._few_select(keys))
-        return self._page(rows, 0, with_state=True)
-
-    def _few_select(self, keys: Sequence[Key]) -> tuple[Any, Mapping[str, Any]]:
-        """The query for pages of few keys, which is made once where that is possible, and its parameters."""
-        return self._page_select(partial(self._among, keys), None, with_state=True), {}
-
     def _read_part(self, connection: sa.Connection, keys: Sequence[Key], generation: int, *, with_state: bool) -> Page:
         rows = self._fetch(connection, self._page_select(partial(self._among, keys), None, with_state=with_state))
         return self._page(rows, generation, with_state=with_state)
@@ -156,10 +147,6 @@ class SqlTarget(ABC):
             return list(result.cursor.fetchall())
         finally:
             result.close()
-
-    @abstractmethod
-    def fetch_raw(self, raw: Any, statement: str, parameters: Sequence[Any]) -> list[Any]:
-        """The rows of a query by a plain statement of the driver, their keys first."""
 
     @abstractmethod
     def _page_select(self, within: Within | None, limit: int | None, *, with_state: bool) -> Any:

@@ -13,13 +13,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pinnacle.backends.sql.changes import SqlFeed
+from pinnacle.backends.sql.changes import FEW_ROWS, SqlFeed
 from pinnacle.backends.sql.schema import CHANGED_AT, WORK_PREFIX, lease, listener, outbox_name, output, state_name
 from pinnacle.backends.sqlite.keyless import stored_key
 from pinnacle.backends.sqlite.session import SqliteSession
 from pinnacle.backends.sqlite.target import SqliteTarget
 from pinnacle.backends.sqlite.text import bound, is_escaped
-from pinnacle.base.listeners import Claim
+from pinnacle.base.failpoints import failpoint
+from pinnacle.base.listeners import NOTHING, Claim, Taken
 from pinnacle.base.rows import Key, OutputBatch
 
 TRIGGERS = ("insert", "update", "move", "delete", "clear", "side_insert", "side_update", "side_delete")
@@ -160,10 +161,40 @@ class SqliteFeed(SqlFeed):
             return connection.exec_driver_sql(f"SELECT 1 FROM {self.outbox} LIMIT 1").first() is not None
 
     def _has_news(self) -> bool:
+        """Whether there is anything to take, by no lock of the file."""
         work = self._work_name
         query = f"SELECT 1 WHERE EXISTS (SELECT 1 FROM {self.outbox}) OR EXISTS (SELECT 1 FROM {work})"
         with self.session.reading() as connection, self.session.driver(connection) as raw:
             return raw.execute(query).fetchone() is not None
+
+    def take(self, owner: str, limit: int, ttl_s: float, version: int) -> Taken:
+        if not self._has_news():
+            return Taken()
+        with self.session.writing(durable=False) as connection, self.session.driver(connection) as raw:
+            position, found, paused = self._locked(raw) or ("", None, None)
+            if found != version or paused is not None:
+                return Taken(is_current=False)
+            folded = self._fold(connection, raw, position)
+            claim = self._claim_few(connection, raw, owner, limit, ttl_s) if folded <= FEW_ROWS else None
+            page = self.target.reread_within(connection, claim.keys) if claim is not None and claim.keys else None
+        return Taken(folded=folded, claim=claim, page=page)
+
+    def _claim_few(self, connection: sa.Connection, raw: Any, owner: str, limit: int, ttl_s: float) -> Claim | None:
+        """All rows that wait, where these are few and nobody holds any of them. No finish and no fold is between
+        this and the end of the transaction, as the listener is locked."""
+        most = min(limit, FEW_ROWS)
+        columns, mark = ", ".join(column.name for column in self.work_key), self.session.mark
+        first = f"WHERE place >= {mark} ORDER BY place LIMIT {mark}"
+        query = f"SELECT {columns}, place, revision FROM {self._work_name} {first}"
+        rows = self.target.fetch_raw(raw, query, (self._lowest(connection), most + 1))
+        if not rows:
+            return NOTHING
+        keys = self.target._keys(rows)
+        lease = self.target.queue.lease_few(connection, raw, owner, keys, ttl_s) if len(rows) <= most else None
+        if lease is None:
+            return None
+        failpoint("in-claim")
+        return Claim(lease=lease, keys=keys, places=[row[-2] for row in rows], revisions=[row[-1] for row in rows])
 
     def _fold_some(self, connection: sa.Connection, raw: Any, position: str) -> tuple[int, bool]:
         """``position`` holds the last place given out. Places are counted here, as the outbox's own

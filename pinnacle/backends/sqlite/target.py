@@ -130,6 +130,7 @@ class SqliteTarget(SqlTarget):
         return self._leniently(raw, lambda: super(SqliteTarget, self)._fetch(connection, statement, parameters))
 
     def fetch_raw(self, raw: Any, statement: str, parameters: Sequence[Any]) -> list[Any]:
+        """The rows of a query by a plain statement of the driver, their keys first."""
         return self._leniently(raw, lambda: raw.execute(statement, parameters).fetchall())
 
     def _leniently(self, raw: Any, fetch: Callable[[], list[Any]]) -> list[Any]:
@@ -154,9 +155,15 @@ class SqliteTarget(SqlTarget):
         listed = sa.func.json_each(numbers).table_valued("value")
         return key[0].in_(sa.select(listed.c.value))
 
+    def reread_within(self, connection: sa.Connection, keys: Sequence[Key]) -> Page:
+        """`reread` of few keys by a statement of an open transaction."""
+        rows = self._fetch(connection, *self._few_select(keys))
+        return self._page(rows, 0, with_state=True)
+
     def _few_select(self, keys: Sequence[Key]) -> tuple[Any, Mapping[str, Any]]:
+        """The query for pages of few keys, which is made once where that is possible, and its parameters."""
         if self.width > 1 or any(map(self._is_escaped, keys)):
-            return super()._few_select(keys)
+            return self._page_select(partial(self._among, keys), None, with_state=True), {}
         if set(map(type, keys)) == {int}:
             return self._among_few_numbers, {"pinnacle_keys": json.dumps(list(keys))}
         return self._among_few, {"pinnacle_keys": list(keys)}
