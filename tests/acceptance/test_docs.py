@@ -108,9 +108,9 @@ def test_units_and_images_start_commands_that_there_are():
 
 def test_the_grants_are_taken_by_a_server(postgres_url):
     with psycopg.connect(postgres_url) as connection:
-        connection.execute("CREATE ROLE app_owner; CREATE TABLE docs (id integer PRIMARY KEY)")
+        connection.execute("CREATE ROLE app_owner; CREATE TABLE docs (id integer PRIMARY KEY, loud text)")
         blocks = page("docs/guide/production.md").blocks("sql")
-        assert len(blocks) == 2
+        assert len(blocks) == 4
         for block in blocks:
             connection.execute(block.replace("DATABASE app", f'DATABASE "{connection.info.dbname}"'))
         connection.rollback()

@@ -16,7 +16,7 @@ from pinnacle.backends.postgres.connections import PLANNED, WRITING, begin, keep
 from pinnacle.backends.postgres.wake import PostgresWake
 from pinnacle.backends.sql.schema import SCHEMA
 from pinnacle.backends.sql.session import SqlSession, has_column, is_stopping, refused
-from pinnacle.base.errors import BackendError, ConnectionLost, RowRejected
+from pinnacle.base.errors import BackendError, ConfigError, ConnectionLost, RowRejected
 from pinnacle.base.settings import Settings
 
 DDL_LOCK_TIMEOUT_MS = 50
@@ -26,6 +26,31 @@ NOT_SUPPORTED = "0A000"
 """Also what a statement is refused with that was planned when its table had other types."""
 LIMIT_EXCEEDED = "54"
 """The class of errors of a value too large: for a row, for an index on the column, for an array."""
+STRANGERS = """
+WITH RECURSIVE
+place AS (SELECT oid, nspowner FROM pg_namespace WHERE nspname = :schema),
+mine AS (
+    SELECT oid FROM pg_roles WHERE rolname = current_user
+    UNION SELECT roleid FROM pg_auth_members JOIN mine ON member = mine.oid),
+makers AS (
+    SELECT nspowner AS oid FROM place UNION SELECT member FROM pg_auth_members JOIN makers ON roleid = makers.oid),
+trusted AS (
+    SELECT oid FROM mine UNION SELECT oid FROM pg_roles WHERE rolsuper
+    UNION SELECT datdba FROM pg_database WHERE datname = current_database()),
+found AS (
+    SELECT 'the schema ' || CAST(:schema AS text) AS what, nspowner AS owner FROM place
+    WHERE nspowner NOT IN (SELECT oid FROM trusted) AND has_schema_privilege(oid, 'CREATE')
+    UNION ALL SELECT relname || ' in the schema ' || CAST(:schema AS text), relowner FROM pg_class
+    JOIN place ON relnamespace = place.oid
+    WHERE starts_with(relname, 'pinnacle_') AND relkind IN ('r', 'v', 'm', 'p', 'f')
+    AND relowner NOT IN (SELECT oid FROM trusted UNION SELECT oid FROM makers)
+    UNION ALL SELECT 'the function ' || proname || ' in the schema ' || CAST(:schema AS text), proowner FROM pg_proc
+    JOIN place ON pronamespace = place.oid WHERE starts_with(proname, 'pinnacle_')
+    AND proowner NOT IN (SELECT oid FROM trusted UNION SELECT oid FROM makers))
+SELECT what, pg_get_userbyid(owner) AS owner FROM found LIMIT 1
+"""
+"""Of pinnacle's schema, and of what in it is called like pinnacle's own, one that a stranger has made. Who may make
+nothing in the schema takes its owner for pinnacle's: it was given rights there."""
 MIGRATION_LOCK = 0x70696E6E61636C65
 
 
@@ -159,6 +184,17 @@ class PostgresSession(SqlSession):
     def lock_migration(self, connection: sa.Connection) -> None:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
         connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {self.quote(SCHEMA)}")
+        self.require_own_schema(connection)
+
+    def require_own_schema(self, connection: sa.Connection) -> None:
+        """Asked before anything in the schema is: what a view selects is code of who made it."""
+        found = connection.execute(sa.text(STRANGERS), {"schema": SCHEMA}).first()
+        if found is not None:
+            raise ConfigError(
+                f"{found.what} belongs to the role {found.owner!r}, which is neither this one, nor one that it is a "
+                "member of, nor the database's owner, nor a superuser: it may have been made to have code run here. If "
+                f"it is pinnacle's, connect as {found.owner!r} or become a member of it; if not, have it dropped"
+            )
 
     def migration_plan(self) -> list[str]:
         statements = super().migration_plan()

@@ -77,6 +77,7 @@ class Mending:
     def look(self) -> bool:
         """Whether pinnacle's tables are here and of this version; those that somebody dropped are made again."""
         with self._session.reading() as connection:
+            self._session.require_own_schema(connection)
             found = self.found(connection)
             revision = migrate.current_revision(connection, self._session.schema)
             self.note_identity(connection)
@@ -109,6 +110,7 @@ class Mending:
 
     def is_behind(self, connection: sa.Connection) -> bool:
         """Whether migrations are missing, or all; not where only some tables are."""
+        self._session.require_own_schema(connection)
         revision = migrate.current_revision(connection, self._session.schema)
         return migrate.is_behind(revision) if revision is not None else self.found(connection).isdisjoint(FIXED)
 

@@ -126,6 +126,10 @@ class SqlSession(ABC):
         """Keep two processes from creating the tables at once."""
 
     @abstractmethod
+    def require_own_schema(self, connection: sa.Connection) -> None:
+        """ConfigError where somebody else made what pinnacle's own tables should be, or where they are to be."""
+
+    @abstractmethod
     def skip_numbers(self, connection: sa.Connection, table: sa.Table, highest: int) -> None:
         """Have the numbers that a table gives out begin above ``highest``."""
 

@@ -172,6 +172,9 @@ class SqliteSession(SqlSession):
     def lock_migration(self, connection: sa.Connection) -> None:
         """BEGIN IMMEDIATE has locked the file already."""
 
+    def require_own_schema(self, connection: sa.Connection) -> None:
+        """Who may write the file is one: SQLite knows no owners."""
+
     def skip_numbers(self, connection: sa.Connection, table: sa.Table, highest: int) -> None:
         run = connection.exec_driver_sql
         run("DELETE FROM sqlite_sequence WHERE name = ?", (table.name,))
