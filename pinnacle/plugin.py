@@ -9,6 +9,8 @@
   `is_likely_secret` says what is not to be stored.
 - A model in this process: `BaseLLMModel` or `pinnacle.Model`; `loading_lock` is held while weights are loaded.
   `BaseLLM` is what all language models share.
+- What a stored model may not do unless the process allows it: `may_run_code` and
+  `is_stored` ask, `refuse_code` is the error, `keep_origin` for a model that is made of another.
 - The fields of either: `operational` (how it is run), `learned` (what `fit` fills in), `secret` and `resolved_secret`;
   `Artifact`, `folder_artifacts`, `unpack` and `folder_fingerprint` for files; `OutputType` and `CallStyle` to say
   what the model returns and how it is called.
@@ -47,6 +49,10 @@ if TYPE_CHECKING:
     from pinnacle.components.component import resolved_secret as resolved_secret
     from pinnacle.components.component import secret as secret
     from pinnacle.components.configuration import TrainingConfiguration as TrainingConfiguration
+    from pinnacle.components.consent import is_stored as is_stored
+    from pinnacle.components.consent import keep_origin as keep_origin
+    from pinnacle.components.consent import may_run_code as may_run_code
+    from pinnacle.components.consent import refuse_code as refuse_code
     from pinnacle.components.folder import folder_fingerprint as folder_fingerprint
     from pinnacle.components.model import CallStyle as CallStyle
     from pinnacle.llm.base import BaseLLM as BaseLLM
@@ -87,6 +93,7 @@ _NAMES = LazyNames(__name__, {
     "pinnacle.components.artifact": ("Artifact", "folder_artifacts", "unpack"),
     "pinnacle.components.component": ("learned", "operational", "resolved_secret", "secret"),
     "pinnacle.components.configuration": ("TrainingConfiguration",),
+    "pinnacle.components.consent": ("is_stored", "keep_origin", "may_run_code", "refuse_code"),
     "pinnacle.components.folder": ("folder_fingerprint",),
     "pinnacle.components.model": ("CallStyle",),
     "pinnacle.llm.base": ("BaseLLM", "BaseLLMAPI", "BaseLLMModel"),

@@ -21,6 +21,7 @@ class Settings:
     ``cache_ttl_s``: how long answers of hosted models are kept, so that they are not paid for twice; 0 keeps none.
     ``trusted_modules``: if set, the only modules (and their submodules) that components
     may be loaded from.
+    ``allow_remote_code``: whether stored models may run code from beside their weights: all, none, or those named.
     ``cache_dir``: where artifacts are unpacked for libraries that need files.
     ``application``: what the connections that pinnacle opens call themselves.
     ``url``: the database where none is named.
@@ -30,6 +31,7 @@ class Settings:
     lease_ttl_s: float = 15.0
     write_target_s: float = 0.02
     trusted_modules: tuple[str, ...] | None = None
+    allow_remote_code: bool | tuple[str, ...] = False
     outage_patience_s: float = 120.0
     cache_ttl_s: float = 30 * 86400.0
     cache_dir: Path = field(default_factory=lambda: Path.home() / ".cache" / "pinnacle")
@@ -47,6 +49,11 @@ class Settings:
                 least = "of 0 or more" if may_be_zero else "above 0"
                 raise ConfigError(f"{name} ({variable}) is a number of seconds {least}, not {value!r}")
 
+    def allows_code_of(self, identifier: str) -> bool:
+        """Whether a stored component of this name may run code from beside its weights."""
+        allowed = self.allow_remote_code
+        return allowed if isinstance(allowed, bool) else identifier in allowed
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
         env = os.environ if environment is None else environment
@@ -57,6 +64,8 @@ class Settings:
             chosen["trusted_modules"] = tuple(
                 m.strip() for m in env["PINNACLE_TRUSTED_MODULES"].split(",") if m.strip()
             )
+        if allowed := env.get("PINNACLE_ALLOW_REMOTE_CODE", "").strip():
+            chosen["allow_remote_code"] = _truth_or_names(allowed)
         chosen |= {name: env[variable] for name, variable in _TEXTS.items() if env.get(variable)}
         if "PINNACLE_CACHE_DIR" in env:
             chosen["cache_dir"] = Path(env["PINNACLE_CACHE_DIR"])
@@ -75,6 +84,13 @@ def _truth(name: str, raw: str) -> bool:
     if raw.lower() not in ("0", "1", "false", "true"):
         raise ConfigError(f"{name} is True or False, not {raw!r}")
     return raw.lower() in ("1", "true")
+
+
+def _truth_or_names(raw: str) -> bool | tuple[str, ...]:
+    """A truth, or the names between commas."""
+    if raw.lower() in ("0", "1", "false", "true"):
+        return raw.lower() in ("1", "true")
+    return tuple(name.strip() for name in raw.split(",") if name.strip())
 
 
 def _number(raw: str) -> float | str:

@@ -311,7 +311,7 @@ class Catalog:
             return self._load(found, (*outer, here), allow_pickle=allow_pickle)
 
         component = Loading(
-            record, self.store, self.resolver, self.settings.cache_dir, load_nested, allow_pickle=allow_pickle
+            record, self.store, self.resolver, self.settings, load_nested, allow_pickle=allow_pickle
         ).component()
         if isinstance(component, Run):
             component.reader = self.run_reader

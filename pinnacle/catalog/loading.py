@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from pinnacle.backends.protocol import CatalogStore
 from pinnacle.base.errors import ComponentError
 from pinnacle.base.rows import Record
+from pinnacle.base.settings import Settings
 from pinnacle.catalog import pickles
 from pinnacle.catalog.bodies import Readers, decode
 from pinnacle.catalog.references import MAIN_MODULES, Reference, Resolver
 from pinnacle.components.artifact import Artifact
 from pinnacle.components.component import Component, content_fields
+from pinnacle.components.consent import mark_stored
+from pinnacle.components.run import Checkpoint, TrainingState
 from pinnacle.components.source import SchemaSource
 
 _LOCAL = "which lives only in the process that added it; move it to a module and add it again"
@@ -28,13 +30,14 @@ class Loading:
         record: Record,
         store: CatalogStore,
         resolver: Resolver,
-        cache_dir: Path,
+        settings: Settings,
         nested: Callable[[Mapping[str, Any]], Component],
         *,
         allow_pickle: bool,
     ) -> None:
-        self.record, self.store, self.resolver, self.cache_dir = record, store, resolver, cache_dir
+        self.record, self.store, self.resolver, self.cache_dir = record, store, resolver, settings.cache_dir
         self.allow_pickle = allow_pickle
+        self.may_run_code = settings.allows_code_of(_owner(record))
         self.label = f"{record.kind} {record.identifier!r} version {record.version}"
         self.readers = Readers(nested, self._artifact, self._function, self._schema_class, self._pickled)
 
@@ -43,7 +46,10 @@ class Loading:
         cls = self._class()
         stored = self.record.body["fields"]
         self._check_fields(cls, stored)
-        component = cls(self.record.identifier, **{name: decode(value, self.readers) for name, value in stored.items()})
+        fields = {name: decode(value, self.readers) for name, value in stored.items()}
+        component = cls.__new__(cls)
+        mark_stored(component, may_run_code=self.may_run_code)  # which its constructor may ask for
+        cls.__init__(component, self.record.identifier, **fields)
         component.version = self.record.version
         return component
 
@@ -83,7 +89,10 @@ class Loading:
 
     def _artifact(self, stored: Mapping[str, Any]) -> Artifact:
         sha256 = str(stored["sha256"])
-        return Artifact.stored(sha256, int(stored["size"]), lambda: self.store.get_artifact(sha256), self.cache_dir)
+        return Artifact.stored(
+            sha256, int(stored["size"]), lambda: self.store.get_artifact(sha256), self.cache_dir,
+            may_be_code=self.may_run_code,
+        )  # fmt: skip
 
     def _function(self, stored: Mapping[str, Any]) -> Any:
         older_text = None if "parts" in stored else stored.get("text")
@@ -120,6 +129,12 @@ class Loading:
             raise ComponentError(f"{self.label} holds pickled code, which is never loaded while trusted_modules is set")
         content = Artifact.stored(sha256, 0, lambda: self.store.get_artifact(sha256), self.cache_dir).read()
         return pickles.load(content, self.record.body.get("python"))
+
+
+def _owner(record: Record) -> str:
+    """Whose consent counts: of what a fit saved, its model's."""
+    is_saved = record.kind in (Checkpoint.kind, TrainingState.kind)
+    return record.identifier.rpartition("/")[0] if is_saved else record.identifier
 
 
 def _why_no_function(reference: Reference) -> str:

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pinnacle.base import limits
 from pinnacle.base.errors import ComponentError, ConfigError
+
+DATA_SUFFIXES = frozenset({
+    ".safetensors", ".gguf", ".json", ".jsonl", ".txt", ".md", ".jinja", ".model", ".vocab", ".spm", ".bpe",
+    ".tiktoken",
+})  # fmt: skip
+"""Files that hold weights, settings, tokenizers and texts, none of which runs when it is opened."""
+TEXTS = ("LICENSE", "NOTICE", "README")
+
+log = logging.getLogger(__name__)
 
 
 class Artifact:
@@ -29,14 +39,21 @@ class Artifact:
         self._path = Path(content) if isinstance(content, (str, os.PathLike)) else None
         self._stored: Callable[[], Iterator[bytes]] | None = None
         self.cache_dir: Path | None = None
+        self.may_be_code = True
         if self._bytes is None and (self._path is None or not self._path.is_file()):
             raise ConfigError(f"Artifact takes bytes or the path of a file, and {content!r} is neither")
 
     @classmethod
-    def stored(cls, sha256: str, size: int, read: Callable[[], Iterator[bytes]], cache_dir: Path) -> Artifact:
-        """An artifact at rest: ``read`` opens its chunks, ``cache_dir`` is where it may be unpacked."""
+    def stored(
+        cls, sha256: str, size: int, read: Callable[[], Iterator[bytes]], cache_dir: Path, *, may_be_code: bool = False
+    ) -> Artifact:
+        """An artifact at rest: ``read`` opens its chunks, ``cache_dir`` is where it may be unpacked.
+
+        Unless it ``may_be_code`` it is unpacked only under a name of `DATA_SUFFIXES`.
+        """
         artifact = cls(b"")
         artifact._bytes, artifact._stored, artifact.cache_dir = None, read, cache_dir
+        artifact.may_be_code = may_be_code
         artifact.__dict__.update(sha256=sha256, size=size)
         return artifact
 
@@ -106,15 +123,20 @@ def folder_artifacts(folder: str | os.PathLike[str]) -> dict[str, Artifact]:
     return found
 
 
-def unpack(files: Mapping[str, Artifact], cache_dir: Path | None = None) -> Path:
+def unpack(files: Mapping[str, Artifact], cache_dir: Path | None = None, *, more: Collection[str] = ()) -> Path:
     """Write ``files`` into a folder of their own under the cache and return it.
 
     The folder's name is a hash of all names and contents: unpacked once, then shared by
     every process. It appears whole or not at all. Names that lead out of it are refused.
+
+    Of files from a database those with other suffixes than `DATA_SUFFIXES` are left out, and a warning names them:
+    code and pickles run once they are opened. ``more`` suffixes are data to the caller too;
+    ``PINNACLE_ALLOW_REMOTE_CODE`` lets all files of a component through.
     """
     cache = cache_dir or next((a.cache_dir for a in files.values() if a.cache_dir), None)
     if cache is None:
         raise ConfigError("unpack needs cache_dir= for artifacts that were not loaded from a catalog")
+    files = _data(files, more)
     listing = json.dumps({name: artifact.sha256 for name, artifact in files.items()}, sort_keys=True)
     folder = cache / "artifacts" / hashlib.sha256(listing.encode()).hexdigest()
     if _is_complete(folder, files):
@@ -122,7 +144,7 @@ def unpack(files: Mapping[str, Artifact], cache_dir: Path | None = None) -> Path
     folder.parent.mkdir(parents=True, exist_ok=True)
     passing = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     try:
-        write_files(files, passing)
+        _write_all(files, passing)
         _put_in_place(passing, folder, files)
     finally:
         shutil.rmtree(passing, ignore_errors=True)
@@ -130,12 +152,36 @@ def unpack(files: Mapping[str, Artifact], cache_dir: Path | None = None) -> Path
 
 
 def write_files(files: Mapping[str, Artifact], folder: Path) -> None:
-    """Write ``files`` into ``folder``, by their names. Names that lead out of it are refused."""
+    """Write ``files`` into ``folder``, by their names. Names that lead out of it are refused, and those that are no
+    data left out, as `unpack` does."""
+    _write_all(_data(files, ()), folder)
+
+
+def _write_all(files: Mapping[str, Artifact], folder: Path) -> None:
     for name, artifact in files.items():
         _write(folder / _safe(name), artifact)
 
 
+def _data(files: Mapping[str, Artifact], more: Collection[str]) -> dict[str, Artifact]:
+    """Without what may not be unpacked."""
+    suffixes = {*DATA_SUFFIXES, *more}
+    kept = {
+        name: artifact
+        for name, artifact in files.items()
+        if artifact.may_be_code or _safe(name).suffix.lower() in suffixes or _safe(name).name in TEXTS
+    }
+    if left := sorted(files.keys() - kept.keys()):
+        log.warning(
+            "files that came from the database are left out, since code and pickles run when they are opened: %s; "
+            "PINNACLE_ALLOW_REMOTE_CODE says which models' files are written whatever they are",
+            ", ".join(map(ascii, left)),
+        )
+    return kept
+
+
 def _safe(name: str) -> PurePosixPath:
+    if not isinstance(name, str):
+        raise ComponentError(f"artifact name {name!r} is no text")
     path = PurePosixPath(name)
     if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in name or "\x00" in name:
         raise ComponentError(f"artifact name {name!r} would be written outside of its folder; it is refused")

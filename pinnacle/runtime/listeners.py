@@ -8,7 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 from pinnacle.backends.protocol import Backend, Feed, Target
-from pinnacle.base.errors import ComponentError, ConfigError, Conflict, NotDrained, NotFound, PinnacleError
+from pinnacle.base.errors import (
+    ComponentError,
+    ConfigError,
+    Conflict,
+    ModelUnavailable,
+    NotDrained,
+    NotFound,
+    PinnacleError,
+)
 from pinnacle.base.listeners import Freshness, ListenerRecord, ListenerStatus, Watch
 from pinnacle.base.near import did_you_mean
 from pinnacle.base.refusals import other_output
@@ -185,12 +193,12 @@ class Listeners:
                 self._backend.listeners.request_sweep(output)
 
     def _parameters_of(self, record: ListenerRecord) -> str | None:
-        """What a listener's prediction is known by beside its inputs; None where its code is not in this process, or a
-        newer version of its model has the output."""
+        """What a listener's prediction is known by beside its inputs; None where it cannot be loaded here, or a newer
+        version of its model has the output."""
         try:
             _, source, spec = self._stored(self._load(record))
             return self._backend.bind(source, spec, create=False).info.parameters
-        except (ComponentError, Conflict):
+        except (ComponentError, Conflict, ModelUnavailable):
             return None
 
     def to_retry(self, output: int) -> tuple[Listener, Target] | None:

@@ -82,7 +82,7 @@ def test_a_damaged_copy_in_the_cache_is_written_anew(folder, tmp_path):
 def test_a_failed_unpacking_leaves_nothing(tmp_path):
     bad = Artifact.stored("0" * 64, 3, lambda: iter([b"bad"]), tmp_path)
     with pytest.raises(ComponentError):
-        unpack({"good": Artifact(b"good"), "bad": bad}, tmp_path)
+        unpack({"good": Artifact(b"good"), "bad.json": bad}, tmp_path)
     assert list((tmp_path / "artifacts").iterdir()) == []
 
 
@@ -107,3 +107,37 @@ def test_threads_that_unpack_at_once_agree(folder, tmp_path):
 def test_names_that_lead_out_of_the_folder_are_refused(name, tmp_path):
     with pytest.raises(ComponentError, match="outside of its folder"):
         unpack({name: Artifact(b"x")}, tmp_path)
+
+
+def stored(content: bytes, tmp_path, **options) -> Artifact:
+    """An artifact as it comes out of a database."""
+    digest = hashlib.sha256(content).hexdigest()
+    return Artifact.stored(digest, len(content), lambda: iter([content]), tmp_path, **options)
+
+
+def test_of_stored_files_only_data_is_unpacked(tmp_path, caplog):
+    names = (
+        "model.safetensors",
+        "sub/config.JSON",
+        "LICENSE",
+        "m.py",
+        "sub/m.SO",
+        "w.bin",
+        "x.pkl",
+        "json",
+        ".py",
+    )
+    folder = unpack({name: stored(b"x", tmp_path) for name in names})
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert found == {"model.safetensors", "sub/config.JSON", "LICENSE"}
+    assert "'.py', 'json', 'm.py', 'sub/m.SO', 'w.bin', 'x.pkl'" in caplog.text
+
+
+def test_other_stored_files_are_unpacked_where_the_caller_or_the_process_says_so(tmp_path):
+    assert (unpack({"a.onnx": stored(b"x", tmp_path)}, more=[".onnx"]) / "a.onnx").is_file()
+    assert (unpack({"a.py": stored(b"x", tmp_path, may_be_code=True)}) / "a.py").is_file()
+
+
+def test_a_stored_name_that_is_no_text_is_refused(tmp_path):
+    with pytest.raises(ComponentError, match="7 is no text"):
+        unpack({7: stored(b"x", tmp_path)})

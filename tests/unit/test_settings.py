@@ -49,3 +49,12 @@ def test_answers_may_be_kept_for_zero_seconds():
 def test_a_number_of_seconds_is_taken(name):
     assert getattr(Settings(**{name: 2}), name) == 2
     assert getattr(Settings.from_environment({f"PINNACLE_{name.upper()}": "0.5"}), name) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("raw", "allowed"),
+    [("", []), ("false", []), ("0", []), ("TRUE", ["m", "n"]), ("m", ["m"]), (" m , o", ["m"]), ("m*", [])],
+)
+def test_consent_to_code_is_a_truth_or_names(raw, allowed):
+    settings = Settings.from_environment({"PINNACLE_ALLOW_REMOTE_CODE": raw})
+    assert [name for name in ("m", "n") if settings.allows_code_of(name)] == allowed

@@ -20,7 +20,7 @@ from pinnacle_sentence_transformers import SentenceTransformer
 from pinnacle_sentence_transformers.dimension import dimension_of
 from pinnacle_sentence_transformers.model import _without_kernels
 
-from pinnacle import ConfigError, MissingPlugin, ModelUnavailable, Settings, Vector
+from pinnacle import ComponentError, ConfigError, MissingPlugin, ModelUnavailable, Settings, Vector, pinnacle
 from pinnacle.catalog.catalog import Catalog
 from pinnacle.plugin import CallStyle
 from tests.unit.catalog_store import MemoryStore
@@ -278,3 +278,36 @@ def test_a_tokenizer_with_tokens_that_the_embedding_lacks_is_refused(library, tm
     tokenizer.save_pretrained(folder)
     with pytest.raises(ModelUnavailable, match=r"1 tokens that its weights lack, such as .<\|extra\|>"):
         SentenceTransformer("more", model_name_or_path=folder, device="cpu").predict("a")
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("modules.json", lambda found: [{**found[0], "type": "module_of_elsewhere.Transformer"}, *found[1:]]),
+        ("1_Pooling/config.json", lambda found: {**found, "activation_function": "module_of_elsewhere.Activation"}),
+        ("1_Pooling/router_config.json", lambda found: {"types": {"x": "module_of_elsewhere.Part"}}),
+    ],
+)
+def test_a_stored_model_names_no_classes_of_elsewhere(tmp_path, monkeypatch, file, change):
+    mark, folder = tmp_path / "ran", shutil.copytree(FOLDER, tmp_path / "model")
+    (tmp_path / "module_of_elsewhere.py").write_text(f"open({str(mark)!r}, 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = json.loads((folder / file).read_text()) if (folder / file).is_file() else {}
+    (folder / file).write_text(json.dumps(change(found)))
+    url = f"sqlite:///{tmp_path}/models.db"
+    with pinnacle(url, settings=Settings(cache_dir=tmp_path / "cache")) as db:
+        db.add(SentenceTransformer("m", model_name_or_path=folder, device="cpu", store=True))
+        with pytest.raises(ModelUnavailable, match="'m' asks for the class 'module_of_elsewhere"):
+            db.load("model", "m").predict("x")
+    assert not mark.exists()
+
+
+def test_a_database_reads_no_folder_of_the_machine_that_loads(tmp_path):
+    with pinnacle(f"sqlite:///{tmp_path}/models.db") as db:
+        db.add(SentenceTransformer("m", model_name_or_path=FOLDER, device="cpu"))
+        with db.engine.begin() as connection:
+            connection.exec_driver_sql(
+                "UPDATE pinnacle_component SET body = json_set(body, '$.fields.store', json('true'))"
+            )
+        with pytest.raises(ComponentError, match="without its files"):
+            db.load("model", "m")

@@ -138,6 +138,8 @@ def _leaves_base_alone(adapter: str, model: str) -> bool:
 
     with loading_adapter(model, adapter):
         config: Any = PeftConfig.from_pretrained(adapter)
+    if getattr(config, "megatron_config", None):  # peft imports the module that it names
+        raise ModelUnavailable(f"model {model!r}: adapter {adapter!r} is for Megatron, which LLM does not load")
     kind = str(getattr(config.peft_type, "value", config.peft_type))
     if config.is_prompt_learning:
         raise ModelUnavailable(

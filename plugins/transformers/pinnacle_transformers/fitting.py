@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pinnacle import Checkpoint, ConfigError, Run, Settings
-from pinnacle.plugin import folder_artifacts, folder_fingerprint, unpack
+from pinnacle.plugin import folder_artifacts, folder_fingerprint, keep_origin, unpack
 from pinnacle_transformers.folders import check_output_dir
 from pinnacle_transformers.limits import require_packages
 from pinnacle_transformers.loading import Weights, load_tokenizer, load_weights, loading_adapter, require_libraries
@@ -101,10 +101,12 @@ def merged(model: LLM, identifier: str) -> LLM:
     folder = Settings.from_environment().cache_dir / "merged" / hashlib.sha256(content.encode()).hexdigest()
     if not folder.is_dir():
         _merge(model, folder)
-    return dataclasses.replace(
+    whole = dataclasses.replace(
         model, identifier=identifier, version=None, bits=None, adapter_id=None, store_adapter=False, adapter=None,
         adapter_weights=None, weight_files=_with_cache(folder), fitted_by=None,
     )  # fmt: skip
+    keep_origin(whole, model)
+    return whole
 
 
 def _with_cache(folder: Path) -> Any:
@@ -125,7 +127,7 @@ def _merge(model: LLM, folder: Path) -> None:
         with loading_adapter(model.identifier, adapter):
             whole: Any = PeftModel.from_pretrained(base, adapter)
             whole.merge_and_unload().save_pretrained(passing)
-        load_tokenizer(model.tokenizer_source(), model.tokenizer_kwargs, model.identifier).save_pretrained(passing)
+        load_tokenizer(model.tokenizer_source(), model.tokenizer_options(), model.identifier).save_pretrained(passing)
         if not folder.is_dir():
             passing.rename(folder)
     finally:
@@ -134,7 +136,7 @@ def _merge(model: LLM, folder: Path) -> None:
 
 def _alone(model: LLM) -> Any:
     """The base without ``bits``, apart from those that predict, which may have adapters put on."""
-    weights = Weights(model.weights_source(), None, model.dtype, "cpu", model.model_kwargs)
+    weights = Weights(model.weights_source(), None, model.dtype, "cpu", model.model_options())
     return load_weights(weights, model.identifier)
 
 
@@ -157,7 +159,7 @@ def exported(model: LLM, path: Path) -> Path:
     else:
         _alone(model).save_pretrained(path)
     if not (path / "tokenizer_config.json").is_file():
-        load_tokenizer(model.tokenizer_source(), model.tokenizer_kwargs, model.identifier).save_pretrained(path)
+        load_tokenizer(model.tokenizer_source(), model.tokenizer_options(), model.identifier).save_pretrained(path)
     return path
 
 

@@ -73,6 +73,7 @@ def load_weights(weights: Weights, model: str) -> Any:
 
     library: Any = AutoModelForCausalLM
     options: dict[str, Any] = {"dtype": getattr(torch, weights.dtype) if weights.dtype else "auto", **weights.options}
+    options.setdefault("trust_remote_code", False)  # left open, the library asks whoever sits at the terminal
     device = device_of(weights)
     if weights.bits is not None:
         options["quantization_config"] = _quantization(weights, model, device)
@@ -94,7 +95,7 @@ def load_tokenizer(name: str, options: Mapping[str, Any], model: str) -> Any:
     from transformers import AutoTokenizer
 
     with _loading(f"model {model!r}: the tokenizer of {name!r} cannot be loaded"):
-        return AutoTokenizer.from_pretrained(name, **options)
+        return AutoTokenizer.from_pretrained(name, **{"trust_remote_code": False, **options})
 
 
 @contextmanager

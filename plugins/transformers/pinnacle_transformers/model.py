@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pinnacle import Checkpoint, ConfigError, InvalidAnswer, NotFound, Run
+from pinnacle import Checkpoint, ComponentError, ConfigError, InvalidAnswer, NotFound, Run
 from pinnacle.plugin import (
     Artifact,
     BaseLLMModel,
@@ -17,11 +17,13 @@ from pinnacle.plugin import (
     TrainingJob,
     folder_artifacts,
     folder_fingerprint,
+    is_stored,
     learned,
     operational,
     unpack,
 )
 from pinnacle_transformers.bases import Adapter, Base, loaded
+from pinnacle_transformers.consent import MODEL_KEYWORDS, TOKENIZER_KEYWORDS, consented
 from pinnacle_transformers.folders import require_folder
 from pinnacle_transformers.generation import (
     MAX_NEW_TOKENS,
@@ -84,13 +86,17 @@ class LLM(BaseLLMModel):
         super().__post_init__()
         check_values(self.identifier, self.inference_kwargs)
         if self.store_adapter and self.adapter is None:
-            self.adapter = _files_of(self.identifier, self.adapter_id)
+            self.adapter = _files_of(self)
+        if not is_stored(self):  # no folder of this machine is looked into because a database names it
+            self._take_fingerprints()
+        self._model: tuple[Base, Adapter | None] | None = None
+        self._tokenizer: Tokens | None = None
+
+    def _take_fingerprints(self) -> None:
         if self.weights is None:
             self.weights = folder_fingerprint(self.model_name_or_path)
         if self.adapter_weights is None and self.adapter_id is not None and self.adapter is None:
             self.adapter_weights = folder_fingerprint(self.adapter_id)
-        self._model: tuple[Base, Adapter | None] | None = None
-        self._tokenizer: Tokens | None = None
 
     @property
     def model_name(self) -> str:
@@ -101,7 +107,7 @@ class LLM(BaseLLMModel):
         """Load the weights and the adapter, or share those that are loaded."""
         require_libraries()
         self._check_folders()
-        weights = Weights(self.weights_source(), self.bits, self.dtype, self.device, self.model_kwargs)
+        weights = Weights(self.weights_source(), self.bits, self.dtype, self.device, self.model_options())
         self._model = loaded(weights, self.adapter_source(), self.identifier)
         base = self._model[0]
         check_tokens(self._tokens().tokenizer, base.model, base.recommended, self.identifier)
@@ -264,9 +270,18 @@ class LLM(BaseLLMModel):
             with _loading_tokenizer:
                 if self._tokenizer is None:
                     require_libraries()
-                    tokenizer = load_tokenizer(self.tokenizer_source(), self.tokenizer_kwargs, self.identifier)
+                    tokenizer = load_tokenizer(self.tokenizer_source(), self.tokenizer_options(), self.identifier)
                     self._tokenizer = Tokens(tokenizer, self.identifier, allows_controls=self.allow_special_tokens)
         return self._tokenizer
+
+    def model_options(self) -> dict[str, Any]:
+        """``model_kwargs``; of a stored model only what can run no code, else ModelUnavailable."""
+        return consented(self, "model_kwargs", MODEL_KEYWORDS, self.weight_files)
+
+    def tokenizer_options(self) -> dict[str, Any]:
+        """``tokenizer_kwargs``; of a stored model only what can run no code, else ModelUnavailable."""
+        files = self.adapter if "tokenizer_config.json" in (self.adapter or {}) else self.weight_files
+        return consented(self, "tokenizer_kwargs", TOKENIZER_KEYWORDS, files)
 
     def weights_source(self) -> str:
         """Where the base's weights are: what a fit made of them, unpacked, or as given."""
@@ -305,7 +320,10 @@ def _check(model: LLM) -> None:
             raise ConfigError(f"{name} is a dict of keywords for from_pretrained, not {getattr(model, name)!r}")
 
 
-def _files_of(identifier: str, folder: str | None) -> dict[str, Artifact]:
+def _files_of(model: LLM) -> dict[str, Artifact]:
+    identifier, folder = model.identifier, model.adapter_id
+    if is_stored(model):
+        raise ComponentError(f"model {identifier!r} is stored with store_adapter=True and without the adapter's files")
     files = folder_artifacts(folder) if folder is not None and Path(folder).is_dir() else {}
     if "adapter_config.json" not in files:
         raise ConfigError(

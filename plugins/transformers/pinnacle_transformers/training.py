@@ -59,7 +59,7 @@ class Training:
         self.model, self.job, self.configuration = model, job, job.configuration
         self.output_dir = Path(self.configuration.output_dir or job.work_dir / "output")
         self.args = self.configuration.library_arguments(str(self.output_dir), on_cpu=model.device == "cpu" or None)
-        tokenizer = load_tokenizer(model.tokenizer_source(), model.tokenizer_kwargs, model.identifier)
+        tokenizer = load_tokenizer(model.tokenizer_source(), model.tokenizer_options(), model.identifier)
         self.tokenizer = _as_configured(tokenizer, self.args, self.configuration)
 
     def run(self) -> None:
@@ -241,7 +241,7 @@ class Training:
             if not args.packing:
                 args.max_length = None  # what is longer is cut
         elif not self.configuration.use_lora:  # trl loads what the model is compared with
-            args.model_init_kwargs = dict(self.model.model_kwargs) or None
+            args.model_init_kwargs = self.model.model_options() or None
         args.disable_tqdm = self.configuration.display.get("disable_tqdm", True)  # the run has a line of its own
         if self.configuration.output_dir is None:
             args.save_total_limit = 1  # the database has them all
@@ -254,7 +254,7 @@ class Training:
         bits = configuration.bits if configuration.bits is not None else model.bits
         dtype = model.dtype or (None if configuration.use_lora else "float32")
         device = "cpu" if self.args.device.type == "cpu" else str(self.args.device)
-        source = Weights(model.weights_source(), bits, dtype, device, model.model_kwargs)
+        source = Weights(model.weights_source(), bits, dtype, device, model.model_options())
         base = load_weights(source, model.identifier)
         if bits is not None:
             from peft import prepare_model_for_kbit_training

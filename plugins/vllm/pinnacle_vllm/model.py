@@ -11,11 +11,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from pinnacle import ConfigError, MissingPlugin, ModelUnavailable
-from pinnacle.plugin import BaseLLMModel, Reply, operational
+from pinnacle.plugin import BaseLLMModel, Reply, may_run_code, operational, refuse_code
 from pinnacle_vllm.sampling import near, sorted_out
 
 _FAILURES = (OSError, ValueError, TypeError, RuntimeError, ImportError, AssertionError)
 """What vLLM raises for names, options and devices that do not work."""
+_KEYWORDS = frozenset({
+    "block_size", "cpu_offload_gb", "disable_log_stats", "dtype", "enable_chunked_prefill", "enable_prefix_caching",
+    "enforce_eager", "gpu_memory_utilization", "kv_cache_dtype", "limit_mm_per_prompt", "max_logprobs", "max_model_len",
+    "max_num_batched_tokens", "max_num_seqs", "pipeline_parallel_size", "quantization", "revision", "seed",
+    "swap_space", "tokenizer_revision",
+})  # fmt: skip
+"""What a stored model may pass to vLLM without consent of the process: no names of classes, and no paths."""
 
 
 @dataclasses.dataclass
@@ -48,6 +55,7 @@ class VllmModel(BaseLLMModel):
         """Start the engine, or share one that runs. MissingPlugin or ModelUnavailable where that cannot work."""
         if self.on_ray:
             _refuse_ray(self.identifier)
+        _check_consent(self)
         options = {
             "model": self.model_name, "tensor_parallel_size": self.tensor_parallel_size,
             "trust_remote_code": self.trust_remote_code, **self.vllm_kwargs,
@@ -145,5 +153,17 @@ def _check(model: VllmModel) -> None:
         raise ConfigError(f"tensor_parallel_size is a whole number from 1, not {size!r}")
     if not isinstance(model.vllm_kwargs, dict):
         raise ConfigError(f"vllm_kwargs is a dict of keywords for vllm.LLM, not {model.vllm_kwargs!r}")
+    if not all(isinstance(name, str) for name in model.vllm_kwargs):
+        raise ConfigError(f"vllm_kwargs is a dict of keywords for vllm.LLM, not {model.vllm_kwargs!r}")
     if taken := sorted({"model", "tensor_parallel_size", "trust_remote_code"} & set(model.vllm_kwargs)):
         raise ConfigError(f"vllm_kwargs holds {taken[0]!r}, which is a field of VllmModel; pass it there")
+
+
+def _check_consent(model: VllmModel) -> None:
+    """ModelUnavailable where a stored model asks for what can run code."""
+    if may_run_code(model):
+        return
+    if model.trust_remote_code:
+        raise refuse_code(model, f"trust_remote_code={model.trust_remote_code!r}")
+    if asked := sorted(model.vllm_kwargs.keys() - _KEYWORDS):
+        raise refuse_code(model, f"vllm_kwargs {asked[0]}={model.vllm_kwargs[asked[0]]!r}")

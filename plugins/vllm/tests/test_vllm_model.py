@@ -13,7 +13,7 @@ import pytest
 from pinnacle_vllm import VllmModel
 
 import pinnacle.ext.llm
-from pinnacle import ConfigError, MissingPlugin, ModelUnavailable
+from pinnacle import ConfigError, MissingPlugin, ModelUnavailable, Settings
 from pinnacle import pinnacle as connect
 
 STAND_IN = """
@@ -163,3 +163,32 @@ def test_ray_is_refused_at_predict(vllm, tmp_path, monkeypatch, fields):
 def test_fields_that_cannot_work_are_refused(fields, message):
     with pytest.raises(ConfigError, match=message):
         VllmModel(**{"identifier": "m", "model_name": "a/b", **fields})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"trust_remote_code": True},
+        {"vllm_kwargs": {"worker_cls": "os.system"}},
+        {"vllm_kwargs": {"hf_overrides": {"auto_map": {}}}},
+        {"vllm_kwargs": {"tokenizer": "/etc"}},
+    ],
+    ids=str,
+)
+def test_a_stored_model_may_not_ask_for_code(vllm, tmp_path, fields):
+    with connect(f"sqlite:///{tmp_path}/models.db") as db:
+        db.add(VllmModel("m", model_name="a/b", **fields))
+    with (
+        connect(f"sqlite:///{tmp_path}/models.db") as db,
+        pytest.raises(ModelUnavailable, match=f"'m' asks for .*{next(iter(fields.get('vllm_kwargs', fields)))}="),
+    ):
+        db.load("model", "m").predict("x")
+    assert vllm.calls == []
+    with connect(f"sqlite:///{tmp_path}/models.db", settings=Settings(allow_remote_code=True)) as db:
+        assert db.load("model", "m").predict("x") == "X"
+
+
+def test_a_stored_model_keeps_its_harmless_keywords(vllm, tmp_path):
+    with connect(f"sqlite:///{tmp_path}/models.db") as db:
+        db.add(VllmModel("m", model_name="a/b", vllm_kwargs={"max_model_len": 9}))
+        assert db.load("model", "m").predict("x") == "X"
