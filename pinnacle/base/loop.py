@@ -24,6 +24,9 @@ WAKE_S = 0.1
 stop_requested: contextvars.ContextVar[threading.Event | None] = contextvars.ContextVar("stop_requested", default=None)
 """Set where somebody may ask a blocking function to stop."""
 
+unwanted: contextvars.ContextVar[threading.Event | None] = contextvars.ContextVar("unwanted", default=None)
+"""Set around calls, and its event once nobody waits for what they bring."""
+
 _lock = forks.lock()
 _threads: list[LoopThread] = []
 """The one that runs, if it was needed yet."""
@@ -36,6 +39,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
     The caller's thread waits. When it is interrupted (Ctrl-C), the coroutine is cancelled
     and its cleanup has finished before the interruption goes on. Context variables are the caller's.
+    CancelledError once it is `unwanted`.
     """
     background = _background()
     if threading.get_ident() == background.thread.ident:
@@ -44,7 +48,8 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     try:
         call.start()
         while not wait([call.outcome], timeout=WAKE_S).done:
-            continue  # a signal may reach another thread; this one learns of it when it wakes
+            if is_unwanted():  # a signal may reach another thread, too; this one learns of it when it wakes
+                raise asyncio.CancelledError
         return call.outcome.result()
     except BaseException:  # an interrupt: the coroutine ends first; raised again
         if not call.outcome.done():
@@ -55,6 +60,12 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
 run_coroutine = run
 """`run`, by the name that plug-ins import it under."""
+
+
+def is_unwanted() -> bool:
+    """Whether nobody waits any more for what the running call brings."""
+    event = unwanted.get()
+    return event is not None and event.is_set()
 
 
 async def in_thread(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from pinnacle.base.errors import ConfigError, halts_prediction
+from pinnacle.base.loop import is_unwanted
 from pinnacle.base.outages import is_outage
 from pinnacle.base.rows import Fields
 from pinnacle.components.calls import Named, by_length, call_batch
 from pinnacle.components.model import CallStyle, Model
 from pinnacle.runtime.flight import FLUSH_S, MAX_PORTION_BYTES
-from pinnacle.runtime.interrupts import is_cancelled, is_interrupt
+from pinnacle.runtime.interrupts import is_interrupt
 from pinnacle.runtime.memory import bytes_of
 from pinnacle.runtime.outcomes import Failed, Outcomes, Unit, is_about_more
 
@@ -70,7 +71,7 @@ class Caller:
 
     def _ends(self, error: BaseException) -> bool:
         """Whether an error of the model's is no row's, but somebody's wish that the prediction ends."""
-        return self.is_interruptible and is_interrupt(error)
+        return is_unwanted() or (self.is_interruptible and is_interrupt(error))
 
     def _failed(self, position: int, error: BaseException, attempt: int) -> Failed:
         if halts_prediction(error) and self.halted is None:
@@ -203,7 +204,7 @@ class Caller:
             arguments, named = self.arguments(unit.inputs[0])
             return Outcomes([0], [await self.model.apredict_one(*arguments, **named, **self.parameters)])
         except BaseException as error:  # the unit of work: recorded, retried, then set aside
-            if self._ends(error) or is_cancelled():
+            if self._ends(error):
                 raise
             return Outcomes(failed=[self._failed(0, error, unit.attempt)])
 

@@ -27,7 +27,8 @@ WAITING_PORTIONS = 2
 """So many portions wait to be taken; then nothing more is asked, which bounds what a crash can lose."""
 
 CLOSE_S = 1.0
-"""So long calls that are cancelled are waited for: what they cost is counted when they have ended."""
+"""So long calls that are cancelled are waited for: what they cost is counted when they have ended. In threads calls are
+waited for as long before they are cut off."""
 
 
 class Flight:
@@ -35,7 +36,7 @@ class Flight:
 
     After outcomes that are ``is_alarming`` nothing more is asked until whoever took them asks for more; nothing more
     at all once ``is_ended``. ``portion``: inputs to hand over at once; ``on_ready`` is called when there are some.
-    ``on_close`` waits for calls that cannot be cancelled, such as those in threads.
+    ``on_close`` waits for calls that cannot be cancelled, such as those in threads, but learn that they are `unwanted`.
     """
 
     def __init__(
@@ -44,7 +45,8 @@ class Flight:
     ) -> None:  # fmt: skip
         self._ask, self._places, self._portion = ask, places, portion
         self._is_ended, self._on_ready, self._on_close = is_ended, on_ready, on_close
-        self._loop, self._context = loop.own(), contextvars.copy_context()
+        self._loop, self._context, self._unwanted = loop.own(), contextvars.copy_context(), threading.Event()
+        self._context.run(loop.unwanted.set, self._unwanted)
         self._tasks: set[asyncio.Task[None]] = set()
         self._lock, self._ready = threading.Lock(), threading.Event()
         self._waiting: deque[Unit] = deque()
@@ -97,19 +99,25 @@ class Flight:
 
     def close(self) -> list[Landed]:
         """Ask nothing more, and cancel what is in flight; all that has landed until that has ended, for which it waits
-        a moment. To be called once."""
+        a moment, and for threads until they return. To be called once."""
         self._settings.close()
         with self._lock:
             self._is_ended = lambda: True
             is_idle = not self._in_flight
-        if self._on_close is not None:
-            self._on_close()
         if not is_idle:
-            wait([asyncio.run_coroutine_threadsafe(self._end(), self._loop)], timeout=CLOSE_S)
+            self._wait_for_calls()
+        if self._on_close is not None:
+            self._unwanted.set()
+            self._on_close()
+            if not is_idle:
+                self._wait_for_calls()
         with self._lock:
             landed = list(self._landed)
             self._landed.clear()
         return landed
+
+    def _wait_for_calls(self) -> None:
+        wait([asyncio.run_coroutine_threadsafe(self._end(), self._loop)], timeout=CLOSE_S)
 
     # -- under the lock ---------------------------------------------------------------------------
 
@@ -196,9 +204,10 @@ class Flight:
         self._fill()
 
     async def _end(self) -> None:
-        """Cancel what can be, and wait for all."""
+        """Cancel what is not in threads, and wait for all."""
         tasks = list(self._tasks)
         if self._on_close is None:
+            self._unwanted.set()
             for task in tasks:
                 task.cancel()
         if tasks:

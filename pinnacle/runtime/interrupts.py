@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import signal
 import threading
@@ -18,12 +17,6 @@ def is_interrupt(error: BaseException) -> bool:
     if isinstance(error, KeyboardInterrupt):
         return True
     return isinstance(error, SystemExit) and _is_of_signal(error)
-
-
-def is_cancelled() -> bool:
-    """Whether the task that runs was cancelled: a model that raises CancelledError by itself has failed on its row."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _is_of_signal(error: BaseException) -> bool:

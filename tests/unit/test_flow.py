@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pinnacle import model
+from pinnacle.base import loop
 from pinnacle.base.rows import Fields
 from pinnacle.runtime import flight
 from pinnacle.runtime.caller import Caller
@@ -109,6 +110,24 @@ def test_calls_in_threads_return_before_it_is_closed_and_are_handed_over(monkeyp
     outcomes = [outcomes for _, outcomes in flow.close()]
     assert sorted(position for done in outcomes for position in done.positions) == [10, 11]
     assert sorted(asked) == [0, 1]
+
+
+def test_calls_in_threads_that_wait_for_a_server_are_cut_off_and_have_not_failed(monkeypatch):
+    monkeypatch.setattr(flight, "CLOSE_S", 0.01)
+    asked, ended = [], []
+
+    async def request(value):
+        asked.append(value)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(value)
+
+    flow = flow_of(lambda value: loop.run(request(value)))
+    flow.add("page", range(4), range(4))
+    wait_until(lambda: len(asked) == 2)
+    assert flow.close() == []
+    assert sorted(asked) == sorted(ended) == [0, 1]
 
 
 def test_what_does_not_end_when_it_is_cancelled_is_waited_for_a_moment_only(monkeypatch):

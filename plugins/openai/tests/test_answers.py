@@ -313,6 +313,21 @@ def stopped(db, model, until):
 
 
 @pytest.mark.parametrize("end", [interrupted, stopped])
+def test_texts_that_are_being_embedded_at_the_end_are_cut_off_and_booked(docs, end, monkeypatch):
+    monkeypatch.setattr(flight, "CLOSE_S", 0.01)
+    fill(docs, bad={3, 6}, rows=8)
+
+    def until():
+        wait_until(lambda: server.received == 8 and server.in_flight == 2)
+        wait_until(lambda: len([vector for vector in column(docs).values() if vector is not None]) == 6)
+
+    with FakeOpenAI(latency_s=lambda request: 3600.0 if request["input"][0].startswith("bad") else 0.0) as server:
+        end(docs, embedder(server, batch_size=1, max_batch_size=8), until)
+        (booked,) = docs.usage()
+        assert (booked.calls, booked.failed, server.received, docs.errors()) == (8, 2, 8, [])
+
+
+@pytest.mark.parametrize("end", [interrupted, stopped])
 def test_requests_that_are_in_flight_at_the_end_are_booked(docs, end, monkeypatch):
     monkeypatch.setattr(flight, "CLOSE_S", 600.0)
     fill(docs)
