@@ -103,3 +103,17 @@ def test_places_of_any_name_are_said_as_the_registry_has_them(place):
             for view in ("pinnacle_place_3", "pinnacle_place_4")
         ]
     assert found == [("tenant", odd, odd, "column", "made"), ("", "docs", "side", "table", "adopted")]
+
+
+def test_a_revision_that_was_set_back_proves_nothing_a_second_time(place):
+    engine, name = place
+    with engine.begin() as connection:
+        migrate.upgrade(connection, name)
+        dot = f"{name}." if name else ""
+        connection.exec_driver_sql(f"UPDATE {dot}pinnacle_migration SET version_num = '0011'")
+        connection.exec_driver_sql(
+            f"INSERT INTO {dot}pinnacle_output (id, table_name, name, model, version, fields, type, created_column, "
+            "created_at) VALUES (7, 'users', 'role', 'm', 0, '\"body\"', '\"text\"', true, '2026-01-01')"
+        )
+        command.upgrade(migrate._config(name, places=migrate.places(connection, name), connection=connection), "0012")
+    assert sa.inspect(engine).get_view_names(schema=name) == ["pinnacle_place_0"]

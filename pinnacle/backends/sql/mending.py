@@ -33,6 +33,7 @@ from pinnacle.backends.sql.schema import (
     metadata,
     metric,
     output,
+    place_name,
 )
 from pinnacle.backends.sql.session import SqlSession
 from pinnacle.backends.sql.source import unknown_types_allowed
@@ -235,7 +236,7 @@ class Mending:
         for name in names:
             self._session.run_text(connection, f"DROP TABLE {self._session.own(name)}")
         if STATE_PREFIX in prefixes:
-            views = places.names(self._session, connection)
+            views = [name for name in places.names(self._session, connection) if name != place_name(0)]
             for name in views:
                 self._session.run_text(connection, f"DROP VIEW {self._session.own(name)}")
             names += views

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from pinnacle.backends.sql.schema import HEAD, OUTBOX_PREFIX, VERSION_TABLE, output
+from pinnacle.backends.sql.schema import HEAD, OUTBOX_PREFIX, VERSION_TABLE, output, place_name
 from pinnacle.base import forks
 from pinnacle.base.errors import ConfigError
 
@@ -70,7 +70,8 @@ def upgrade(connection: sa.Connection, schema: str | None) -> None:
 
 
 def upgrade_sql(
-    dialect_url: str, schema: str | None, current: str | None, outboxes: Sequence[str], places: Sequence[Any] = ()
+    dialect_url: str, schema: str | None, current: str | None, outboxes: Sequence[str],
+    places: Sequence[Any] | None = (),
 ) -> list[str]:  # fmt: skip
     """The statements `upgrade` would run, without a connection."""
     from alembic import command
@@ -95,8 +96,13 @@ def outboxes(connection: sa.Connection, schema: str | None) -> list[str]:
     return [name for name in found if re.fullmatch(f"{OUTBOX_PREFIX}[0-9]+", name)]
 
 
-def places(connection: sa.Connection, schema: str | None) -> list[tuple[int, str, str, str, str, bool]]:
-    """What the registry says of outputs: number, schema, table, name, type, and whether pinnacle made the place."""
+def places(connection: sa.Connection, schema: str | None) -> list[tuple[int, str, str, str, str, bool]] | None:
+    """What the registry says of outputs: number, schema, table, name, type, and whether pinnacle made the place.
+
+    None where that was taken for proven before, and is not a second time: rows tell of the revision, too.
+    """
+    if sa.inspect(connection).has_table(place_name(0), schema=schema):
+        return None
     if not sa.inspect(connection).has_table(output.name, schema=schema):
         return []
     names = ("id", "table_schema", "table_name", "name", "type", "created_column")
@@ -105,7 +111,7 @@ def places(connection: sa.Connection, schema: str | None) -> list[tuple[int, str
 
 
 def _config(
-    schema: str | None, *, outboxes: Sequence[str] = (), places: Sequence[Any] = (),
+    schema: str | None, *, outboxes: Sequence[str] = (), places: Sequence[Any] | None = (),
     connection: sa.Connection | None = None, url: str = "",
     output: io.StringIO | None = None,
 ) -> Config:  # fmt: skip
