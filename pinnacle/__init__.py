@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pinnacle.base.errors import ModelError as ModelError
     from pinnacle.base.errors import ModelUnavailable as ModelUnavailable
     from pinnacle.base.errors import NoAnswer as NoAnswer
+    from pinnacle.base.errors import NotAuthenticated as NotAuthenticated
     from pinnacle.base.errors import NotDrained as NotDrained
     from pinnacle.base.errors import NotFound as NotFound
     from pinnacle.base.errors import OutputCountMismatch as OutputCountMismatch
@@ -72,9 +73,9 @@ _NAMES = LazyNames(__name__, {
     "pinnacle.base.errors": (
         "AccountRefused", "AnswerCut", "BackendError", "BudgetReached", "ComponentError", "ConfigError", "Conflict",
         "ConnectionLost", "ContextOverflow", "InvalidAnswer", "MissingPlugin", "ModelError", "ModelUnavailable",
-        "NoAnswer", "NotDrained", "NotFound", "OutputCountMismatch", "OutputTypeConflict", "OutputTypeMismatch",
-        "ParameterRefused", "PinnacleError", "ProviderRefused", "ProviderUnavailable", "RowRejected", "TrainingError",
-        "UnknownField", "UnsupportedQuery", "UnsupportedTable", "UntrustedReference",
+        "NoAnswer", "NotAuthenticated", "NotDrained", "NotFound", "OutputCountMismatch", "OutputTypeConflict",
+        "OutputTypeMismatch", "ParameterRefused", "PinnacleError", "ProviderRefused", "ProviderUnavailable",
+        "RowRejected", "TrainingError", "UnknownField", "UnsupportedQuery", "UnsupportedTable", "UntrustedReference",
     ),
     "pinnacle.base.metering": ("Usage",),
     "pinnacle.base.settings": ("Settings",),

@@ -15,7 +15,8 @@ from a provider, and the engine makes one of these of them.
     ├── Conflict               something else owns the name, or still depends on it
     │   └── OutputTypeConflict an existing column has another type
     ├── ComponentError         a component that cannot be stored or loaded
-    │   └── UntrustedReference code that this process may not import
+    │   ├── UntrustedReference code that this process may not import
+    │   └── NotAuthenticated   a stored record that is not as a process with the secret signed it
     ├── ModelError             the model failed
     │   ├── OutputTypeMismatch a value that does not fit its output type
     │   ├── OutputCountMismatch a batch call gave too few or too many outputs
@@ -117,6 +118,16 @@ class ComponentError(PinnacleError):
 
 class UntrustedReference(ComponentError):
     """A stored reference names code that this process may not import."""
+
+
+class NotAuthenticated(ComponentError):
+    """A stored record is not as a process with the secret signed it, and nothing of it is used; ``record`` names it."""
+
+    def __init__(self, record: str, why: str) -> None:
+        self.record, self.why = record, why
+        super().__init__(
+            f"{record} is not authenticated: {why}; see what the database holds and sign it with: pinnacle trust URL"
+        )
 
 
 class ModelError(PinnacleError):

@@ -137,3 +137,11 @@ def upload_given_up() -> BackendError:
     return BackendError(
         f"the upload of an artifact was silent for {limits.UPLOAD_TTL_S:.0f} s and given up; run it again"
     )
+
+
+def unsigned_write() -> ConfigError:
+    """For a process without a secret that is about to write what all who have one would refuse."""
+    return ConfigError(
+        "the definitions in this database are signed, and this process has no secret to sign with: others would refuse "
+        "what it writes; give it theirs, by PINNACLE_SECRET"
+    )

@@ -7,8 +7,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from pinnacle.base.errors import ConfigError
+
+NO_SECRET_FILE: Literal["off"] = "off"
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,10 @@ class Settings:
     ``application``: what the connections that pinnacle opens call themselves.
     ``url``: the database where none is named.
     ``may_create``: whether a database file, or an embedded server's directory, that is not there is made.
+    ``secret``: what definitions are signed with, of 16 characters or more; or several with commas between them, of
+    which the first signs and all are known.
+    ``secret_file``: a file that holds it in place of that; ``"off"``: no file, not even the one that embedded databases
+    have.
     """
 
     lease_ttl_s: float = 15.0
@@ -38,6 +45,8 @@ class Settings:
     application: str = "pinnacle"
     url: str | None = field(default=None, repr=False)
     may_create: bool = True
+    secret: str | None = field(default=None, repr=False)
+    secret_file: Path | Literal["off"] | None = None
 
     def __post_init__(self) -> None:
         """ConfigError for what is no number of seconds, be it from code or from the environment."""
@@ -69,6 +78,8 @@ class Settings:
         chosen |= {name: env[variable] for name, variable in _TEXTS.items() if env.get(variable)}
         if "PINNACLE_CACHE_DIR" in env:
             chosen["cache_dir"] = Path(env["PINNACLE_CACHE_DIR"])
+        if file := env.get("PINNACLE_SECRET_FILE"):
+            chosen["secret_file"] = file if file == NO_SECRET_FILE else Path(file)
         if "PINNACLE_MAY_CREATE" in env:
             chosen["may_create"] = _truth("PINNACLE_MAY_CREATE", env["PINNACLE_MAY_CREATE"])
         return cls(**chosen)  # type: ignore[arg-type]
@@ -77,7 +88,7 @@ class Settings:
 _SECONDS = {
     name: f"PINNACLE_{name.upper()}" for name in ("lease_ttl_s", "write_target_s", "outage_patience_s", "cache_ttl_s")
 }
-_TEXTS = {"application": "PINNACLE_APPLICATION", "url": "PINNACLE_URL"}
+_TEXTS = {"application": "PINNACLE_APPLICATION", "url": "PINNACLE_URL", "secret": "PINNACLE_SECRET"}
 
 
 def _truth(name: str, raw: str) -> bool:

@@ -194,7 +194,7 @@ class Catalog:
         if purpose is not None and purpose not in PURPOSES:
             raise ConfigError(f"there is no purpose {purpose!r}; there are {', '.join(PURPOSES)}")
         newest = [self.store.get(*pair) for pair in self.store.identifiers(Model.kind)]
-        found = [_model_info(record) for record in newest if record is not None]
+        found = [_model_info(record) for record in newest if record is not None and _trouble_of(record) is None]
         return [info for info in found if purpose in (None, info.purpose)]
 
     def remove(self, kind: str, identifier: str, version: int | None = None) -> int:
@@ -220,7 +220,8 @@ class Catalog:
 
         others = [other for other in self.store.identifiers() if other != (kind, identifier)]
         records = (record for other in others for record in self.store.versions(*other))
-        return [record for record in records if any(map(is_it, _components_in(record.body["fields"])))]
+        sound = (record for record in records if _trouble_of(record) is None)  # no other is ever loaded
+        return [record for record in sound if any(map(is_it, _components_in(record.body["fields"])))]
 
     def _save(
         self, component: C, outer: tuple[Component, ...], *, allow_pickle: bool, may_retype: bool,
@@ -365,14 +366,26 @@ def _storing(kind: str) -> str:
     return ": fit(...) stores one" if kind == Run.kind else ": db.add(...) stores one"
 
 
+def _trouble_of(record: Record) -> ComponentError | None:
+    """Why nothing of a record can be used: it is not authenticated, or broken; None where it can."""
+    try:
+        record.body["fields"]
+    except ComponentError as error:
+        return error
+    return None
+
+
 def _describe(record: Record) -> dict[str, Any]:
+    """A version as `Catalog.show` lists it; of one that cannot be used, why, in place of its fields."""
+    trouble = _trouble_of(record)
     return {
         "version": record.version,
         "type": record.type,
         "created_at": record.created_at,
-        "fields": dict(record.body["fields"]),
+        "fields": {} if trouble else dict(record.body["fields"]),
         "digest": record.digest,
         "artifacts": list(record.artifacts),
+        **({"error": str(trouble)} if trouble else {}),
     }
 
 

@@ -34,13 +34,17 @@ class Standings:
         self._known: dict[int, tuple[str, int, Standing]] = {}
 
     def standing(self, record: ListenerRecord) -> Standing | None:
-        """What the version in the registry computes with; None where the catalog has it no longer."""
+        """What the version in the registry computes with; None where the catalog has it no longer, or none that may be
+        used, of which whoever loads it is told."""
         identifier, version, found = self._known.get(record.output, (None, None, None))
         if (identifier, version) != (record.identifier, record.version):
             stored = self._catalog.store.get(Listener.kind, record.identifier, record.version)
             if stored is None:
                 return None
-            found = _standing_in(stored)
+            try:
+                found = _standing_in(stored)
+            except ComponentError:
+                return None
             self._known[record.output] = (record.identifier, record.version, found)
         return found
 

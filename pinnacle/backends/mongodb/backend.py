@@ -20,6 +20,7 @@ from pinnacle.backends.mongodb.query import Collection, Query
 from pinnacle.backends.mongodb.stores.catalog import MongoCatalog
 from pinnacle.backends.mongodb.stores.ledger import MongoLedger
 from pinnacle.backends.mongodb.stores.runs import MongoRuns
+from pinnacle.backends.mongodb.stores.seals import MongoSeals
 from pinnacle.backends.mongodb.target.frozen_finds import freeze, read_by, thaw
 from pinnacle.backends.mongodb.target.leases import Leases
 from pinnacle.backends.mongodb.target.output_registry import OutputRegistry
@@ -37,20 +38,22 @@ from pinnacle.base.errors import UnsupportedQuery
 from pinnacle.base.listeners import Watch
 from pinnacle.base.refusals import of_another_database
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec
+from pinnacle.base.seal import NO_SEAL, Seal
 from pinnacle.base.types import Text
 
 
 class MongoBackend:
     """An open MongoDB database."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Wire, seal: Seal = NO_SEAL) -> None:
         self._wire = wire
+        seals = MongoSeals(wire, seal)
         clock, registry, outputs = ServerClock(wire), ListenerRegistry(wire), OutputRegistry(wire)
         reader = ChangeReader(wire, clock, outputs, registry)
         is_told = Capability.TRANSACTIONS in wire.capabilities  # of changes, by a replica set or a sharded cluster
         backlogs = StreamBacklogs(registry, clock, reader) if is_told else SweptBacklogs(registry, clock)
         self._clock, self._registry, self._reader, self._is_told = clock, registry, reader, is_told
-        self.catalog: CatalogStore = MongoCatalog(wire, clock, self.migrate)
+        self.catalog: CatalogStore = MongoCatalog(wire, clock, self.migrate, seals)
         self.runs: RunStore = MongoRuns(wire, clock, self.migrate)
         self.ledger = MongoLedger(wire, self.migrate)
         self.listeners = MongoListeners(registry, outputs, backlogs, reader)

@@ -15,15 +15,17 @@ if find_spec("pymongo") is None:
 from pinnacle.backends.mongodb.backend import MongoBackend
 from pinnacle.backends.mongodb.wire.opening import open_wire
 from pinnacle.backends.protocol import Backend
+from pinnacle.base.seal import Seal
 from pinnacle.base.settings import Settings
 
 
 def connect(target: Any, settings: Settings | None = None) -> Backend:
     """A backend for a URL (``mongodb://host/app``, ``mongomock://name``) or a Database object.
 
-    Of ``settings`` only ``application`` applies here.
+    Of ``settings`` only ``application`` and the secret apply here.
 
     Raises MissingPlugin, ConfigError for a URL without a database's name, and
     ConnectionLost when no server answers.
     """
-    return MongoBackend(open_wire(target, (settings or Settings()).application))
+    chosen = settings or Settings()
+    return MongoBackend(open_wire(target, chosen.application), Seal.of(chosen, is_embedded=False))

@@ -12,9 +12,9 @@ import re
 from pinnacle.backends.mongodb import migrations
 from pinnacle.backends.mongodb.changes.listener_registry import LISTENERS
 from pinnacle.backends.mongodb.changes.queue import WORK_PREFIX
-from pinnacle.backends.mongodb.stores.catalog import COMPONENTS
 from pinnacle.backends.mongodb.stores.ledger import BATCHES
 from pinnacle.backends.mongodb.stores.runs import METRICS
+from pinnacle.backends.mongodb.stores.seals import COMPONENTS
 from pinnacle.backends.mongodb.target.leases import LEASES
 from pinnacle.backends.mongodb.target.output_registry import REGISTRY, STATE_PREFIX
 from pinnacle.backends.mongodb.target.row_errors import ERRORS

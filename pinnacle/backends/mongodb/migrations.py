@@ -12,9 +12,9 @@ from pinnacle.backends.mongodb.changes.listeners import WORKERS
 from pinnacle.backends.mongodb.changes.queue import WORK_PREFIX
 from pinnacle.backends.mongodb.changes.reader import READERS
 from pinnacle.backends.mongodb.stores.artifacts import ARTIFACTS, CHUNKS, UPLOADS
-from pinnacle.backends.mongodb.stores.catalog import COMPONENTS
 from pinnacle.backends.mongodb.stores.ledger import BATCHES, CACHE, USAGE
 from pinnacle.backends.mongodb.stores.runs import METRICS, TRAINING
+from pinnacle.backends.mongodb.stores.seals import COMPONENTS
 from pinnacle.backends.mongodb.target.leases import LEASES
 from pinnacle.backends.mongodb.target.output_registry import COUNTERS, REGISTRY, STATE_PREFIX
 from pinnacle.backends.mongodb.target.row_errors import ERRORS, HAS_TRACEBACK

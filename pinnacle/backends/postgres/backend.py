@@ -27,29 +27,31 @@ from pinnacle.base.distribution import with_extra
 from pinnacle.base.errors import ConfigError, MissingPlugin, UnsupportedTable
 from pinnacle.base.listeners import Watch
 from pinnacle.base.rows import OutputInfo, OutputSpec
+from pinnacle.base.seal import Seal
 from pinnacle.base.settings import Settings
 from pinnacle.base.types import Items
 
 
-def open_postgres(target: sa.Engine | str, settings: Settings) -> PostgresBackend:
+def open_postgres(target: sa.Engine | str, settings: Settings, *, is_embedded: bool = False) -> PostgresBackend:
     """Open the user's PostgreSQL by engine or URL, through psycopg 3."""
     try:
         import pgvector.sqlalchemy  # noqa: F401 - teaches SQLAlchemy to reflect vector columns
         import psycopg  # noqa: F401
     except ImportError as error:
         raise MissingPlugin("psycopg with pgvector", with_extra("postgres"), purpose="PostgreSQL") from error
+    seal = Seal.of(settings, is_embedded=is_embedded)
     if isinstance(target, sa.Engine):
         if target.dialect.driver != "psycopg":
             raise ConfigError(
                 f"pinnacle needs psycopg 3 and this engine uses {target.dialect.driver}; make it with postgresql+psycopg://"
             )
-        return PostgresBackend(PostgresSession(target, settings, owned=False))
+        return PostgresBackend(PostgresSession(target, settings, owned=False), seal)
     url = url_of(target).set(drivername="postgresql+psycopg")
     named = {} if "application_name" in url.query else {"application_name": settings.application}
     engine = sa.create_engine(url, pool_pre_ping=True, connect_args=named)
     session = PostgresSession(engine, settings, owned=True)
     sa.event.listen(engine.pool, "connect", prepare_nothing_behind_a_pooler)  # its siblings do so by themselves
-    return PostgresBackend(session)
+    return PostgresBackend(session, seal)
 
 
 def open_embedded(target: str, settings: Settings) -> PostgresBackend:
@@ -60,7 +62,7 @@ def open_embedded(target: str, settings: Settings) -> PostgresBackend:
     if not settings.may_create and not Path(url.database).is_dir():
         raise ConfigError(f"there is no database directory {url.database}")
     server = embedded_server(url.database)
-    backend = open_postgres(server.get_uri(), settings)
+    backend = open_postgres(server.get_uri(), settings, is_embedded=True)
     backend.server = server
     with backend.session.writing() as connection:
         connection.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS vector")

@@ -21,12 +21,14 @@ from pinnacle.backends.sql.listeners import SqlListeners
 from pinnacle.backends.sql.mending import FIXED, Mending, numbered
 from pinnacle.backends.sql.outputs import SqlOutputs, default_name, outputs_on, side_outputs
 from pinnacle.backends.sql.runs import SqlRuns
+from pinnacle.backends.sql.seals import SqlSeals
 from pinnacle.backends.sql.session import SqlSession, has_column
 from pinnacle.backends.sql.side import VALUE
 from pinnacle.backends.sql.source import ColumnTypes, KnownTypes, SqlSource, own, resolve
 from pinnacle.backends.sql.stored import freeze, read_by, thaw
 from pinnacle.base.listeners import Watch
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec
+from pinnacle.base.seal import Seal
 from pinnacle.base.types import Items, Text
 
 
@@ -37,10 +39,12 @@ class SqlBackend(ABC):
     searcher: Searcher | None = None
     artifacts_type: ClassVar[type[SqlArtifacts]] = SqlArtifacts
 
-    def __init__(self, session: SqlSession) -> None:
+    def __init__(self, session: SqlSession, seal: Seal) -> None:
         self.session, self.name, self.engine = session, session.name, session.engine
+        self.seals = SqlSeals(session, seal)
         session.own_tables = Mending(session, self.captures, self.capture_drops, self.free_writes)
-        self.catalog, self.runs = SqlCatalogStore(session, self.artifacts_type(session)), SqlRuns(session)
+        self.catalog = SqlCatalogStore(session, self.artifacts_type(session), self.seals)
+        self.runs = SqlRuns(session)
         self.outputs, self.listeners = SqlOutputs(session), SqlListeners(session, self.capture_drops)
         self.errors, self.ledger = SqlErrors(session), SqlLedger(session)
 

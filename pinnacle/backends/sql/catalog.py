@@ -11,27 +11,26 @@ import sqlalchemy as sa
 
 from pinnacle.backends.sql.artifacts import SqlArtifacts
 from pinnacle.backends.sql.schema import artifact, component, component_artifact
+from pinnacle.backends.sql.seals import SqlSeals
 from pinnacle.backends.sql.session import SqlSession
 from pinnacle.base.refusals import artifact_removed
 from pinnacle.base.rows import Record
+from pinnacle.base.stored_body import StoredBody
 
 
 class SqlCatalogStore:
     """See `CatalogStore`. The contents of artifacts are kept by `SqlArtifacts`."""
 
-    def __init__(self, session: SqlSession, artifacts: SqlArtifacts) -> None:
-        self._session, self._artifacts = session, artifacts
+    def __init__(self, session: SqlSession, artifacts: SqlArtifacts, seals: SqlSeals) -> None:
+        self._session, self._artifacts, self._seals = session, artifacts, seals
 
     def save(self, record: Record) -> bool:
         self._session.migrate()
-        row = {
-            "kind": record.kind, "identifier": record.identifier, "version": record.version, "type": record.type,
-            "body": _body(record), "digest": record.digest,
-            "created_at": datetime.now(UTC),
-        }  # fmt: skip
+        row = _row(record)
         try:
             with self._session.writing() as connection:
-                connection.execute(sa.insert(component).values(row))
+                mac = self._seals.sign(connection, component, row)
+                connection.execute(sa.insert(component).values(**row, created_at=datetime.now(UTC), mac=mac))
                 self._keep_artifacts(connection, record)
         except sa.exc.IntegrityError:
             return False
@@ -50,10 +49,11 @@ class SqlCatalogStore:
             self._artifacts.use(connection, wanted)
 
     def amend(self, record: Record) -> None:
-        c = component.c
-        this = (c.kind == record.kind, c.identifier == record.identifier, c.version == record.version)
+        row = _row(record)
+        this = [column == row[column.name] for column in component.c if column.name in row and column.name != "body"]
         with self._session.writing() as connection:
-            connection.execute(sa.update(component).where(*this).values(body=_body(record)))
+            mac = self._seals.sign(connection, component, row)
+            connection.execute(sa.update(component).where(*this).values(body=row["body"], mac=mac))
 
     def get(self, kind: str, identifier: str, version: int | None = None) -> Record | None:
         query = sa.select(component).where(component.c.kind == kind, component.c.identifier == identifier)
@@ -125,7 +125,9 @@ class SqlCatalogStore:
             identifier=row.identifier,
             version=row.version,
             type=row.type,
-            body=json.loads(row.body),
+            body=StoredBody(
+                f"{row.kind} {row.identifier!r} version {row.version}", row.body, self._seals.refusal(component, row)
+            ),
             digest=row.digest,
             created_at=row.created_at,
             artifacts=tuple(connection.scalars(used)),
@@ -138,5 +140,9 @@ def _locked(artifacts: Collection[str], *, read: bool = False) -> sa.Select[str]
     return query.with_for_update(read=read)
 
 
-def _body(record: Record) -> str:
-    return json.dumps(record.body, sort_keys=True)
+def _row(record: Record) -> dict[str, Any]:
+    """What a record says and where, as it is signed."""
+    return {
+        "kind": record.kind, "identifier": record.identifier, "version": record.version, "type": record.type,
+        "body": json.dumps(dict(record.body), sort_keys=True), "digest": record.digest,
+    }  # fmt: skip

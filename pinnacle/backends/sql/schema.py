@@ -9,7 +9,7 @@ import sqlalchemy as sa
 SCHEMA = "pinnacle"
 """The schema on databases that have schemas; SQLite has none and the prefix alone separates."""
 
-HEAD = "0012"
+HEAD = "0013"
 """The newest migration; a test checks it against `alembic/`."""
 
 STATE_PREFIX = "pinnacle_state_"
@@ -35,6 +35,7 @@ component = sa.Table(
     sa.Column("body", sa.Text, nullable=False),
     sa.Column("digest", sa.Text, nullable=False),
     sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("mac", sa.Text),
 )  # fmt: skip
 
 component_artifact = sa.Table(
@@ -80,6 +81,7 @@ output = sa.Table(
     sa.Column("created_column", sa.Boolean, nullable=False),
     sa.Column("released", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("mac", sa.Text),
     sa.UniqueConstraint("table_schema", "table_name", "name", name="pinnacle_output_place"),
     sqlite_autoincrement=True,
 )  # fmt: skip
@@ -132,6 +134,7 @@ listener = sa.Table(
     sa.Column("error", sa.Text),
     sa.Column("error_at", sa.Double),
     sa.Column("is_writing", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("mac", sa.Text),
 )  # fmt: skip
 
 usage = sa.Table(
@@ -165,6 +168,7 @@ batch = sa.Table(
     sa.Column("parameters", sa.Text, nullable=False),
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("items", sa.Text, nullable=False),
+    sa.Column("mac", sa.Text),
 )  # fmt: skip
 
 training = sa.Table(

@@ -27,6 +27,7 @@ from pinnacle.base.errors import ConfigError, UnsupportedTable
 from pinnacle.base.listeners import Watch
 from pinnacle.base.processes import is_gone, shown, this_process
 from pinnacle.base.rows import Fields, OutputInfo
+from pinnacle.base.seal import Seal
 from pinnacle.base.settings import Settings
 from pinnacle.base.types import Items
 
@@ -54,7 +55,8 @@ def open_sqlite(target: sa.Engine | str, settings: Settings) -> SqliteBackend:
         raise ConfigError(f"{path} cannot be made: there is no directory {path.parent}")
     engine = target if isinstance(target, sa.Engine) else sa.create_engine(url)
     is_owned = engine is not target
-    backend = SqliteBackend(SqliteSession(engine, settings, owned=is_owned))
+    session = SqliteSession(engine, settings, owned=is_owned)
+    backend = SqliteBackend(session, Seal.of(settings, is_embedded=True))
     with backend.session.reading() as connection:  # never on the user's pool, whose connections may all be in use
         if is_new and is_owned:
             _refuse_network_wal(path)

@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pinnacle.backends.mongodb.stores.artifacts import MongoArtifacts
+from pinnacle.backends.mongodb.stores.seals import COMPONENTS, MongoSeals
 from pinnacle.backends.mongodb.wire.clock import ServerClock
 from pinnacle.backends.mongodb.wire.stored_collection import StoredCollection
 from pinnacle.backends.mongodb.wire.wire import Wire
 from pinnacle.base.refusals import artifact_removed
 from pinnacle.base.rows import Record
-
-COMPONENTS = "pinnacle_component"
+from pinnacle.base.stored_body import StoredBody
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,14 @@ class MongoCatalog:
     wire: Wire
     clock: ServerClock
     migrate: Callable[[], None]
+    seals: MongoSeals
 
     def save(self, record: Record) -> bool:
         self.migrate()
+        signed = _signed(record)
         entry = {
-            "_id": _identifier(record),
-            "kind": record.kind, "identifier": record.identifier, "version": record.version, "type": record.type,
-            "body": _body(record), "digest": record.digest,
-            "created_at": record.created_at or datetime.now(UTC), "artifacts": list(record.artifacts),
+            "_id": _identifier(record), **signed, "created_at": record.created_at or datetime.now(UTC),
+            "artifacts": list(record.artifacts), "mac": self.seals.sign(COMPONENTS, signed),
         }  # fmt: skip
         if not self._components.insert_new(entry):
             return False
@@ -43,8 +43,10 @@ class MongoCatalog:
         return True
 
     def amend(self, record: Record) -> None:
+        signed = _signed(record)
+        change = {"body": signed["body"], "mac": self.seals.sign(COMPONENTS, signed)}
         this = _named(record.kind, record.identifier, record.version)
-        self._components.update_one(this, {"$set": {"body": _body(record)}})
+        self._components.update_one({**this, "type": record.type, "digest": record.digest}, {"$set": change})
 
     def get(self, kind: str, identifier: str, version: int | None = None) -> Record | None:
         found = self._find(kind, identifier, version)
@@ -67,9 +69,9 @@ class MongoCatalog:
 
     def delete(self, kind: str, identifier: str, version: int | None = None) -> int:
         removed = 0
-        for record in self._find(kind, identifier, version):
-            removed += int(self._components.delete_one({"_id": _identifier(record)}))
-            for sha256 in set(record.artifacts):
+        for entry in self._components.find(_named(kind, identifier, version)):
+            removed += int(self._components.delete_one({"_id": entry["_id"]}))
+            for sha256 in set(entry["artifacts"]):
                 if not self._is_used(sha256):
                     self._kept.drop(sha256)
         return removed
@@ -97,7 +99,20 @@ class MongoCatalog:
 
     def _find(self, kind: str, identifier: str, version: int | None) -> list[Record]:
         entries = self._components.find(_named(kind, identifier, version), sort=[("version", 1)])
-        return [_record(entry) for entry in entries]
+        return [self._record(entry) for entry in entries]
+
+    def _record(self, entry: Mapping[str, Any]) -> Record:
+        created, name = entry["created_at"], f"{entry['kind']} {entry['identifier']!r} version {entry['version']}"
+        return Record(
+            kind=entry["kind"],
+            identifier=entry["identifier"],
+            version=entry["version"],
+            type=entry["type"],
+            body=StoredBody(name, entry["body"], self.seals.refusal(COMPONENTS, entry)),
+            digest=entry["digest"],
+            created_at=created if created.tzinfo else created.replace(tzinfo=UTC),
+            artifacts=tuple(entry["artifacts"]),
+        )
 
 
 def _identifier(record: Record) -> str:
@@ -109,19 +124,9 @@ def _named(kind: str, identifier: str, version: int | None) -> dict[str, Any]:
     return name if version is None else {**name, "version": version}
 
 
-def _record(entry: Mapping[str, Any]) -> Record:
-    created = entry["created_at"]
-    return Record(
-        kind=entry["kind"],
-        identifier=entry["identifier"],
-        version=entry["version"],
-        type=entry["type"],
-        body=json.loads(entry["body"]),
-        digest=entry["digest"],
-        created_at=created if created.tzinfo else created.replace(tzinfo=UTC),
-        artifacts=tuple(entry["artifacts"]),
-    )
-
-
-def _body(record: Record) -> str:
-    return json.dumps(dict(record.body), ensure_ascii=False)
+def _signed(record: Record) -> dict[str, Any]:
+    """What a record says and where, as it is signed."""
+    return {
+        "kind": record.kind, "identifier": record.identifier, "version": record.version, "type": record.type,
+        "body": json.dumps(dict(record.body), ensure_ascii=False), "digest": record.digest,
+    }  # fmt: skip

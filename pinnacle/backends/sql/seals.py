@@ -1,0 +1,60 @@
+"""What is signed of the records in pinnacle's tables, for every SQL database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from pinnacle.backends.sql.schema import batch, component, listener, output
+from pinnacle.backends.sql.session import SqlSession
+from pinnacle.base.errors import NotAuthenticated
+from pinnacle.base.refusals import unsigned_write
+from pinnacle.base.seal import Seal, Sealed
+
+SIGNED: Mapping[sa.Table, tuple[str, ...]] = {
+    component: ("kind", "identifier", "version", "type", "body", "digest"),
+    output: ("id", "table_schema", "table_name", "name", "model", "fields", "type", "readings", "created_column"),
+    listener: ("output_id", "identifier", "version"),
+    batch: ("id", "output_id", "model", "version", "parameters", "created_at", "items"),
+}
+"""The columns whose values are signed: what a record says, and its place. Others are bookkeeping, which changes by
+itself."""
+
+
+class SqlSeals:
+    """The signatures of one database: a column of each record's own row."""
+
+    def __init__(self, session: SqlSession, seal: Seal) -> None:
+        self._session, self.seal = session, seal
+
+    def sign(self, connection: sa.Connection, table: sa.Table, row: Mapping[str, Any]) -> str | None:
+        """The signature of a row that is about to be written; None where this process signs nothing.
+
+        ConfigError where it signs nothing and others do: they would refuse what it writes.
+        """
+        if not self.seal.is_on and self._are_any(connection):
+            raise unsigned_write()
+        return self.seal.sign(_sealed(table, row))
+
+    def refusal(self, table: sa.Table, row: Any) -> NotAuthenticated | None:
+        """Why nothing of a row that was read is to be used; None where it is in order."""
+        return self.seal.refusal(_sealed(table, row._mapping))
+
+    def _are_any(self, connection: sa.Connection) -> bool:
+        signed = sa.select(sa.literal(1)).select_from(component).where(component.c.mac.is_not(None)).limit(1)
+        return connection.scalar(signed) is not None
+
+
+def _sealed(table: sa.Table, row: Mapping[str, Any]) -> Sealed:
+    fields = {name: row[name] for name in SIGNED[table]}
+    return Sealed(table=table.name, name=_NAMES[table].format(**fields), fields=fields, mac=row.get("mac"))
+
+
+_NAMES: Mapping[sa.Table, str] = {
+    component: "{kind} {identifier!r} version {version}",
+    output: "the output {table_name}.{name}",
+    listener: "the registration of listener {identifier!r}",
+    batch: "batch {id!r}",
+}
