@@ -159,7 +159,7 @@ class MongoBackend:
 
     def removal_plan(self, *, outputs: bool = False) -> list[str]:
         infos = self.outputs.all()
-        cleared = [info for info in infos if outputs and info.created_column]
+        cleared = [info for info in infos if outputs and self.outputs.is_made(info)]
         unset = [
             f"drop collection {info.name}" if info.side else f"unset {info.name!r} in {info.table!r}"
             for info in cleared
@@ -168,7 +168,7 @@ class MongoBackend:
 
     def remove_all(self, *, outputs: bool = False) -> None:
         for info in self.outputs.all() if outputs else ():
-            if info.created_column:
+            if self.outputs.is_made(info):
                 self.outputs.clear_values(info)
         for name in migrations.own_collections(self._wire):
             self._wire.collection(name).drop()

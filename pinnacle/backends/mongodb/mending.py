@@ -17,6 +17,7 @@ from pinnacle.backends.mongodb.stores.runs import METRICS
 from pinnacle.backends.mongodb.stores.seals import COMPONENTS
 from pinnacle.backends.mongodb.target.leases import LEASES
 from pinnacle.backends.mongodb.target.output_registry import REGISTRY, STATE_PREFIX
+from pinnacle.backends.mongodb.target.places import PLACE_PREFIX
 from pinnacle.backends.mongodb.target.row_errors import ERRORS
 from pinnacle.backends.mongodb.wire.wire import Wire
 from pinnacle.base.listeners import NO_VERSION, UNDEFINED, new_sweep
@@ -54,7 +55,7 @@ def _is_empty(wire: Wire, name: str) -> bool:
 
 
 def _forget_outputs(wire: Wire) -> None:
-    _drop(wire, STATE_PREFIX, WORK_PREFIX)
+    _drop(wire, STATE_PREFIX, WORK_PREFIX, PLACE_PREFIX)
     for name in (LISTENERS, LEASES, ERRORS, BATCHES):
         wire.collection(name).delete_many({})
 

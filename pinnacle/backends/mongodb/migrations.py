@@ -17,10 +17,12 @@ from pinnacle.backends.mongodb.stores.runs import METRICS, TRAINING
 from pinnacle.backends.mongodb.stores.seals import COMPONENTS
 from pinnacle.backends.mongodb.target.leases import LEASES
 from pinnacle.backends.mongodb.target.output_registry import COUNTERS, REGISTRY, STATE_PREFIX
+from pinnacle.backends.mongodb.target.places import PLACE_PREFIX, say_place
 from pinnacle.backends.mongodb.target.row_errors import ERRORS, HAS_TRACEBACK
 from pinnacle.backends.mongodb.wire.wire import Wire
+from pinnacle.base.types import Items
 
-MIGRATIONS = "pinnacle_migration"
+MIGRATIONS, PLACES_SAID = "pinnacle_migration", "pinnacle_places_said"
 OWN = (
     COMPONENTS, ARTIFACTS, CHUNKS, UPLOADS, REGISTRY, LEASES, ERRORS, MIGRATIONS, COUNTERS, LISTENERS, READERS, USAGE,
     CACHE, BATCHES, TRAINING, METRICS, WORKERS,
@@ -64,6 +66,17 @@ def _index_metrics(wire: Wire) -> None:
     wire.collection(METRICS).create_index([("run", 1), ("position", 1)], unique=True)
 
 
+def _say_places(wire: Wire) -> None:
+    """What the registry says of outputs is taken for proven once: that a step was run is said by a document, too."""
+    if PLACES_SAID in wire.collection(MIGRATIONS).index_names():
+        return
+    for entry in wire.collection(REGISTRY).find():
+        is_side = isinstance(entry["type"], dict) and entry["type"].get("type") == Items.name
+        say_place(wire, entry["_id"], entry["collection"], entry["path"], is_side=is_side, made=entry["created"])
+    said = {PLACES_SAID: {"$exists": True}}
+    wire.collection(MIGRATIONS).create_index([(PLACES_SAID, 1)], partial=said, name=PLACES_SAID)
+
+
 ALL = (
     Migration(
         1,
@@ -90,6 +103,7 @@ ALL = (
     ),
     Migration(4, (f"create unique index on {METRICS} (run, position)",), _index_metrics),
     Migration(5, (f"create index on {ERRORS} (output, failed_at) where traceback > ''",), _index_tracebacks),
+    Migration(6, (f"create {PLACE_PREFIX}<id> for each output of {REGISTRY}, as proof of its place",), _say_places),
 )
 
 
@@ -109,6 +123,6 @@ def migrate(wire: Wire) -> None:
 
 def own_collections(wire: Wire) -> list[str]:
     """Pinnacle's own collections that exist here, by exact name; first the one without which none counts as lost."""
-    is_numbered = re.compile(rf"({STATE_PREFIX}|{WORK_PREFIX})\d+").fullmatch
+    is_numbered = re.compile(rf"({STATE_PREFIX}|{WORK_PREFIX}|{PLACE_PREFIX})\d+").fullmatch
     found = sorted(name for name in wire.names() if name in OWN or is_numbered(name))
     return sorted(found, key=lambda name: name != MIGRATIONS)

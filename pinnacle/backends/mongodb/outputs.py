@@ -20,7 +20,7 @@ class MongoOutputs(OutputRegistry):
 
     def forget(self, output: int, *, drop_column: bool) -> None:
         info = self.get(output)
-        if drop_column and info.created_column:
+        if drop_column and self.is_made(info):
             self.clear_values(info)
         self.listeners.remove(output)
         for table in (LEASES, ERRORS):

@@ -6,6 +6,7 @@ one document a row, under the row's own ``_id``.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -14,15 +15,18 @@ from typing import Any
 
 from pinnacle.backends.mongodb.query import Collection, Find, Query
 from pinnacle.backends.mongodb.target.locations import check_location, require_side, require_type
+from pinnacle.backends.mongodb.target.places import forget_place, is_made, is_proven, say_place
 from pinnacle.backends.mongodb.target.side_collection import VALUE, SideCollection
 from pinnacle.backends.mongodb.target.source import MongoSource
 from pinnacle.backends.mongodb.wire.stored_collection import StoredCollection
 from pinnacle.backends.mongodb.wire.wire import Wire
 from pinnacle.base.document import MISSING, OUTPUTS_FIELD, StoredAt, default_output_path
 from pinnacle.base.errors import BackendError, Conflict
-from pinnacle.base.refusals import no_output, require_newest, require_owner, require_same_items
+from pinnacle.base.refusals import no_output, not_proven, require_newest, require_owner, require_same_items
 from pinnacle.base.rows import Fields, Key, OutputInfo, OutputSpec
 from pinnacle.base.types import Items, output_type_from_json
+
+log = logging.getLogger(__name__)
 
 REGISTRY, STATE_PREFIX, COUNTERS = "pinnacle_output", "pinnacle_state_", "pinnacle_migration"
 
@@ -101,6 +105,8 @@ class OutputRegistry:
             return replace(unmade, id=existing.id, created_column=existing.created_column) if existing else unmade
         if existing is None:
             existing = self._register(source, spec, path)
+        elif not self._is_proven(existing):
+            say_place(self.wire, existing.id, existing.table, path, is_side=existing.side is not None, made=False)
         self.wire.create(state_table(existing.id))
         if existing.side is not None:
             self.side_of(existing).create()
@@ -123,7 +129,20 @@ class OutputRegistry:
     def remove(self, output: int) -> None:
         """Take an output out of the registry and drop its bookkeeping."""
         self.wire.collection(state_table(output)).drop()
+        forget_place(self.wire, output)
         self._registry.delete_one({"_id": output})
+
+    def _is_proven(self, info: OutputInfo) -> bool:
+        return is_proven(self.wire, info.id, info.table, info.name, is_side=info.side is not None)
+
+    def is_made(self, info: OutputInfo) -> bool:
+        """Whether pinnacle made the field or side collection of an output, and not only its registry says so."""
+        is_ours = info.created_column and is_made(
+            self.wire, info.id, info.table, info.name, is_side=info.side is not None
+        )
+        if info.created_column and not is_ours:
+            log.warning("%s.%s stays: nothing proves that pinnacle made it", info.table, info.name)
+        return is_ours
 
     def clear_values(self, info: OutputInfo) -> None:
         """Unset the output's field in every document, and the parents in ``_outputs`` that this leaves empty;
@@ -163,6 +182,8 @@ class OutputRegistry:
         is_side = isinstance(spec.type, Items)
         if existing is not None:
             require_owner(existing, spec)
+            if not spec.adopt and not self._is_proven(existing):
+                raise not_proven(existing)
             if is_side or existing.side:
                 require_same_items(existing, spec)
         if is_side:
@@ -175,16 +196,19 @@ class OutputRegistry:
         return existing
 
     def _register(self, source: MongoSource, spec: OutputSpec, path: str) -> OutputInfo:
-        is_made = path.startswith(f"{OUTPUTS_FIELD}.") or isinstance(spec.type, Items)
-        is_made = is_made or not self.wire.collection(source.table).has_field(path)
+        made = path.startswith(f"{OUTPUTS_FIELD}.") or isinstance(spec.type, Items)
+        made = made or not self.wire.collection(source.table).has_field(path)
+        number, is_side = self._next_id(), isinstance(spec.type, Items)
         entry = {
-            "_id": self._next_id(), "collection": source.table, "path": path, "model": spec.model,
+            "_id": number, "collection": source.table, "path": path, "model": spec.model,
             "version": spec.version, "type": spec.type.to_json(),
             "fields": {"paths": list(spec.fields.paths), "arguments": _listed(spec.fields.arguments)},
-            "created": is_made, "released": 0, "locked_until": None,
+            "created": made, "released": 0, "locked_until": None,
         }  # fmt: skip
+        say_place(self.wire, number, source.table, path, is_side=is_side, made=made)
         if self._registry.insert_new(entry):
             return _info(entry)
+        forget_place(self.wire, number)
         won = self._checked(source, spec, path)  # another process was faster
         if won is None:
             raise Conflict(f"another process made and removed the output in {path!r} of {source.table!r} just now")
@@ -205,7 +229,7 @@ class OutputRegistry:
     def _highest_id(self) -> int:
         """The highest number that an output has, or that something of one is left of."""
         newest = list(self._registry.find({}, {"_id": 1}, sort=[("_id", -1)], limit=1))
-        left = (re.fullmatch(r"pinnacle_(?:state|work)_(\d+)", name) for name in self.wire.names())
+        left = (re.fullmatch(r"pinnacle_(?:state|work|place)_(\d+)", name) for name in self.wire.names())
         return max([*(entry["_id"] for entry in newest), *(int(match[1]) for match in left if match)], default=0)
 
     def _raise_version(self, existing: OutputInfo, spec: OutputSpec) -> None:

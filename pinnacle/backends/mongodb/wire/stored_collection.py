@@ -131,10 +131,19 @@ class StoredCollection:
         """Delete all documents that match; how many they were."""
         return int(self._call("delete_many", condition).deleted_count)
 
-    def create_index(self, keys: Order, *, unique: bool = False, partial: Condition | None = None) -> None:
+    def create_index(
+        self, keys: Order, *, unique: bool = False, partial: Condition | None = None, name: str | None = None
+    ) -> None:
         """``partial``: the condition on the documents that are in it."""
-        options = {} if partial is None else {"partialFilterExpression": dict(partial)}
+        options: dict[str, Any] = {} if partial is None else {"partialFilterExpression": dict(partial)}
+        options |= {} if name is None else {"name": name}
         self._call("create_index", list(keys), unique=unique, **options)
+
+    def index_names(self) -> set[str]:
+        return set(self._call("index_information"))
+
+    def drop_index(self, name: str) -> None:
+        self._call("drop_index", name)
 
     def drop(self) -> None:
         self._call("drop")
