@@ -23,7 +23,7 @@ class Settings:
     ``outage_patience_s``: how long a predict waits for a provider, or for its database, that does not answer.
     ``cache_ttl_s``: how long answers of hosted models are kept, so that they are not paid for twice; 0 keeps none.
     ``trusted_modules``: if set, the only modules (and their submodules) that components
-    may be loaded from.
+    may be loaded from; by default those that lie where the process was started, or are imported already.
     ``allow_remote_code``: whether stored models may run code from beside their weights: all, none, or those named.
     ``cache_dir``: where artifacts are unpacked for libraries that need files.
     ``application``: what the connections that pinnacle opens call themselves.

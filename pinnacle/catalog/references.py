@@ -8,22 +8,17 @@ and found again in the process that added it.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import re
 import sys
-import sysconfig
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.machinery import ModuleSpec
 from importlib.metadata import EntryPoint
-from pathlib import Path
 from typing import Any
 
 from pinnacle.base import forks
 from pinnacle.base.entry_points import entry_points
 from pinnacle.base.errors import ComponentError, MissingPlugin, UntrustedReference
+from pinnacle.catalog.modules import import_module
 from pinnacle.components.component import Component, content_fields
 from pinnacle.components.function import FunctionModel
 from pinnacle.components.source import FunctionSource, SchemaSource, is_schema_class
@@ -32,7 +27,6 @@ PLUGIN_GROUP = "pinnacle.models"
 BUILT_IN = {"FunctionModel": "pinnacle.components.function:FunctionModel"}
 MAIN_MODULES = ("__main__", "__mp_main__")
 
-_MODULE_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _live: dict[tuple[str, str], Any] = {}
 _live_lock = forks.lock()
 
@@ -122,7 +116,7 @@ class Resolver:
         if ":" not in reference.name:
             found = self._by_name(reference)
         elif _is_own(reference.name):
-            found = _attribute(reference.name)
+            found = _attribute(_without_main(reference.name), is_trusted=True)
         elif (found := self._find(reference, lambda found: _class_digest(found, reference))) is None:
             return None
         if not (isinstance(found, type) and issubclass(found, Component)):
@@ -150,7 +144,7 @@ class Resolver:
 
     def _by_name(self, reference: Reference) -> Any:
         if reference.name in BUILT_IN:
-            return _attribute(BUILT_IN[reference.name])
+            return _attribute(BUILT_IN[reference.name], is_trusted=True)
         plugins = list(entry_points(group=PLUGIN_GROUP, name=reference.name))
         if not plugins:
             package = reference.distribution or reference.name
@@ -168,7 +162,7 @@ class Resolver:
         if reference.is_local:
             found = _walk(sys.modules.get("__main__"), qualname) if module_name in MAIN_MODULES else None
             return found if found is not None and reference.digest in (None, digest_of(found)) else None
-        found = _attribute(reference.name)
+        found = _attribute(reference.name, is_trusted=self.trusted_modules is not None)  # it would be refused above
         if reference.digest is not None and (digest := digest_of(found)) is not None and digest != reference.digest:
             raise ComponentError(
                 f"the {what} of {reference.name} is not what this version was made from; "
@@ -187,47 +181,22 @@ class Resolver:
             )
 
 
-def _attribute(reference: str) -> Any:
+def _without_main(reference: str) -> str:
+    """A reference into pinnacle itself; UntrustedReference for what runs when it is imported."""
+    if "__main__" in reference.partition(":")[0].split("."):
+        raise UntrustedReference(f"{reference} is in a module that is run and not imported")
+    return reference
+
+
+def _attribute(reference: str, *, is_trusted: bool) -> Any:
     """What a shared reference leads to; imports its module, and touches nothing else on the way."""
     module_name, _, qualname = reference.partition(":")
-    found = _walk(_import(module_name, reference), qualname)
+    found = _walk(import_module(module_name, reference, is_trusted=is_trusted), qualname)
     if found is None:
         raise ComponentError(
             f"{reference} is gone: {module_name} has no {qualname}; put it back, or remove the component"
         )
     return found
-
-
-def _import(name: str, reference: str) -> types.ModuleType:
-    if not _MODULE_NAME.fullmatch(name):
-        raise UntrustedReference(f"{reference!r} is not an import reference, module:name")
-    if (module := sys.modules.get(name)) is not None:
-        return module
-    spec = _top_level_spec(name.partition(".")[0])
-    if spec is None:
-        raise ComponentError(
-            f"{reference} needs module {name!r}, which is not on this process's path; "
-            "start from the folder that holds it, or add that folder to PYTHONPATH"
-        )
-    if _is_standard_library(spec):
-        raise UntrustedReference(f"{reference} is in Python's standard library, where no component lives")
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ComponentError(f"{reference} could not be imported: {error}") from error
-
-
-def _top_level_spec(name: str) -> ModuleSpec | None:
-    loaded = sys.modules.get(name)
-    return loaded.__spec__ if loaded is not None else importlib.util.find_spec(name)
-
-
-def _is_standard_library(spec: ModuleSpec) -> bool:
-    if spec.origin in ("built-in", "frozen"):
-        return True
-    if spec.name not in sys.stdlib_module_names or not spec.origin:
-        return False
-    return Path(sysconfig.get_path("stdlib")) in Path(spec.origin).parents
 
 
 def _walk(holder: Any, qualname: str) -> Any:

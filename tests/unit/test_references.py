@@ -49,11 +49,17 @@ def catalog(tmp_path):
     return Catalog(MemoryStore(), Settings(cache_dir=tmp_path / "cache"))
 
 
+def start_in(folder, monkeypatch) -> None:
+    """As a process that was started in ``folder``, which is on its path."""
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))
+
+
 @pytest.fixture
 def shop(tmp_path, monkeypatch):
     """A user's module ``shop_of_test`` on this process's path."""
     (tmp_path / "shop_of_test.py").write_text(SHOP)
-    monkeypatch.syspath_prepend(str(tmp_path))
+    start_in(tmp_path, monkeypatch)
     yield importlib.import_module("shop_of_test")
     sys.modules.pop("shop_of_test", None)
 
@@ -180,7 +186,7 @@ def test_a_module_off_the_path_says_where_to_start_from(catalog):
 @pytest.mark.parametrize("function", [True, False])
 def test_trusted_modules_are_checked_before_any_import(tmp_path, monkeypatch, function):
     (tmp_path / "trap_of_test.py").write_text("raise AssertionError('imported')")
-    monkeypatch.syspath_prepend(str(tmp_path))
+    start_in(tmp_path, monkeypatch)
     catalog = Catalog(MemoryStore(), Settings(trusted_modules=("shop_of_test",), cache_dir=tmp_path))
     forged(catalog, "trap_of_test:f", function=function)
     with pytest.raises(UntrustedReference, match="outside of trusted_modules"):
@@ -245,7 +251,7 @@ NAMED = "\nsaying = Model.from_function('saying', fn=call, setup_fn=setup, promp
 def calls(tmp_path, monkeypatch):
     """A user's module ``calls_of_test`` of functions that no component of it is made of."""
     (tmp_path / "calls_of_test.py").write_text(CALLS)
-    monkeypatch.syspath_prepend(str(tmp_path))
+    start_in(tmp_path, monkeypatch)
     yield importlib.import_module("calls_of_test")
     sys.modules.pop("calls_of_test", None)
 
@@ -334,7 +340,7 @@ def test_a_plug_ins_class_goes_by_its_entry_point(catalog, plugin):
 
 def test_a_shared_reference_never_runs_a_modules_getattr(tmp_path, monkeypatch):
     (tmp_path / "lazy_of_test.py").write_text("def __getattr__(name):\n    raise AssertionError(name)\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
+    start_in(tmp_path, monkeypatch)
     with pytest.raises(ComponentError, match="lazy_of_test has no f"):
         Resolver(None).function(Reference("lazy_of_test:f", "0"))
 
@@ -428,3 +434,112 @@ def test_a_pickle_of_another_python_is_refused(tmp_path):
     stored(catalog, "twice").body["python"] = "3.1"
     with pytest.raises(ComponentError, match=r"pickled by Python 3\.1 "):
         catalog.load("model", "twice", allow_pickle=True)
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """A folder on the path, as of installed packages, and beside it the one that the process was started in."""
+    (tmp_path / "app").mkdir()
+    (tmp_path / "lib").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path / "lib"))
+    start_in(tmp_path / "app", monkeypatch)
+    return tmp_path / "lib"
+
+
+def trap(file: Path) -> Path:
+    """A module that would tell of its import; the file that it would leave."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    mark = file.with_suffix(".imported")
+    file.write_text(f"open({str(mark)!r}, 'w').close()\n{SHOP}")
+    importlib.invalidate_caches()
+    return mark
+
+
+@pytest.mark.parametrize("function", [True, False])
+@pytest.mark.parametrize(
+    ("file", "module"),
+    [
+        ("lib/installed_of_test.py", "installed_of_test"),
+        ("lib/package_of_test/__init__.py", "package_of_test"),
+        ("lib/names_of_test/models.py", "names_of_test.models"),
+        ("app/.venv/lib/python3/site-packages/inside_of_test.py", "inside_of_test"),
+        ("app/setup.py", "setup"),
+        ("app/conftest.py", "conftest"),
+        ("app/pack_of_test/__main__.py", "pack_of_test.__main__"),
+        ("app/setup/models.py", "setup.models"),
+    ],
+)
+def test_what_is_not_the_programs_own_is_refused_before_it_is_imported(
+    catalog, elsewhere, monkeypatch, file, module, function
+):
+    mark = trap(elsewhere.parent / file)
+    monkeypatch.delitem(sys.modules, "conftest", raising=False)
+    monkeypatch.syspath_prepend(str(elsewhere.parent / "app" / ".venv" / "lib" / "python3" / "site-packages"))
+    forged(catalog, f"{module}:price", function=function)
+    with pytest.raises(UntrustedReference, match=r"PINNACLE_TRUSTED_MODULES|is run and not imported"):
+        catalog.load("model", "forged")
+    assert not mark.exists()
+
+
+def test_a_package_outside_is_not_run_for_a_module_below_it(catalog, elsewhere):
+    mark = trap(elsewhere / "outer_of_test" / "__init__.py")
+    trap(elsewhere / "outer_of_test" / "models.py")
+    forged(catalog, "outer_of_test.models:price")
+    with pytest.raises(UntrustedReference, match=r"'outer_of_test' from .*pinnacle --import outer_of_test\.models"):
+        catalog.load("model", "forged")
+    assert not mark.exists()
+
+
+def test_a_link_that_leads_out_of_the_folder_is_refused(catalog, elsewhere):
+    mark = trap(elsewhere / "outside_of_test.py")
+    (elsewhere.parent / "app" / "linked_of_test.py").symlink_to(elsewhere / "outside_of_test.py")
+    forged(catalog, "linked_of_test:price")
+    with pytest.raises(UntrustedReference, match="PINNACLE_TRUSTED_MODULES"):
+        catalog.load("model", "forged")
+    assert not mark.exists()
+
+
+def test_pinnacles_own_programs_are_not_run(catalog):
+    forged(catalog, "pinnacle.testing.__main__:Thing", function=False)
+    with pytest.raises(UntrustedReference, match="is run and not imported"):
+        catalog.load("model", "forged")
+    assert "pinnacle.testing.__main__" not in sys.modules
+
+
+def test_what_the_process_has_imported_or_trusts_loads_from_anywhere(catalog, elsewhere, tmp_path):
+    trap(elsewhere / "installed_of_test.py")
+    module = importlib.import_module("installed_of_test")
+    catalog.add(module.price)
+    assert catalog.load("model", "price").predict("abc") == 3
+    sys.modules.pop("installed_of_test")
+    with pytest.raises(UntrustedReference, match="is not in"):
+        catalog.load("model", "price")
+    trusting = Catalog(catalog.store, Settings(trusted_modules=("installed_of_test",), cache_dir=tmp_path))
+    assert trusting.load("model", "price").predict("abc") == 3
+    sys.modules.pop("installed_of_test")
+
+
+def test_a_namespace_package_of_the_programs_own_loads(catalog, elsewhere):
+    trap(elsewhere.parent / "app" / "own_of_test" / "models.py")
+    catalog.add(importlib.import_module("own_of_test.models").price)
+    for name in ("own_of_test.models", "own_of_test"):
+        sys.modules.pop(name)
+    assert catalog.load("model", "price").predict("abc") == 3
+
+
+def test_a_script_finds_the_models_beside_it(tmp_path):
+    """Though it was started elsewhere."""
+    trap(tmp_path / "app" / "shop_of_test.py")
+    script = tmp_path / "app" / "run.py"
+    script.write_text(
+        "import sys\nfrom pinnacle import pinnacle\n"
+        "db = pinnacle(sys.argv[1])\n"
+        "if sys.argv[2] == 'add':\n    import shop_of_test\n    db.add(shop_of_test.price)\n"
+        "else:\n    print(db.load('model', 'price').predict('abc'))\n"
+    )
+    for verb in ("add", "load"):
+        done = subprocess.run(
+            [sys.executable, script, f"sqlite:///{tmp_path}/models.db", verb],
+            cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+    assert done.stdout == "3\n", done.stderr

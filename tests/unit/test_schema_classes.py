@@ -77,6 +77,7 @@ ANSWERS = ['{"stars": 3}', '{"stars": 3, "mood": "odd"}', '{"stars": "4"}', '{"s
 def forms(tmp_path, monkeypatch):
     """A user's module ``forms_of_test`` on this process's path."""
     (tmp_path / "forms_of_test.py").write_text(FORMS)
+    monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     yield importlib.import_module("forms_of_test")
     sys.modules.pop("forms_of_test", None)
