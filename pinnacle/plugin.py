@@ -11,8 +11,10 @@
   `BaseLLM` is what all language models share.
 - What a stored model may not do unless the process allows it: `may_run_code` and
   `is_stored` ask, `refuse_code` is the error, `keep_origin` for a model that is made of another.
-- The fields of either: `operational` (how it is run), `learned` (what `fit` fills in), `secret` and `resolved_secret`;
-  `Artifact`, `folder_artifacts`, `unpack` and `folder_fingerprint` for files; `OutputType` and `CallStyle` to say
+- The fields of either: `operational` (how it is run), `learned` (what `fit` fills in), `secret` and `resolved_secret`,
+  which looks whether the process allows that secret for the component's ``destination()``: a `Destination`, made of an
+  address by `server_of`; `secret_names_in` finds the variables that a value names, `setting_for` says what would allow
+  one; `Artifact`, `folder_artifacts`, `unpack` and `folder_fingerprint` for files; `OutputType` and `CallStyle` to say
   what the model returns and how it is called.
 - An output type: one class over `OutputType` that says how values are checked and, by `SqliteColumn`,
   `PostgresColumn` and `BsonField`, how each database keeps them (`pinnacle.base.types` has an example); found by the
@@ -32,8 +34,12 @@ from pinnacle.base.lazy import LazyNames
 
 if TYPE_CHECKING:
     from pinnacle.base.batches import BatchAnswers as BatchAnswers
+    from pinnacle.base.destinations import Destination as Destination
+    from pinnacle.base.destinations import server_of as server_of
+    from pinnacle.base.destinations import setting_for as setting_for
     from pinnacle.base.loading import loading_lock as loading_lock
     from pinnacle.base.loop import run_coroutine as run_coroutine
+    from pinnacle.base.redaction import is_likely_secret as is_likely_secret
     from pinnacle.base.types import BsonField as BsonField
     from pinnacle.base.types import OutputType as OutputType
     from pinnacle.base.types import PackedArray as PackedArray
@@ -48,6 +54,7 @@ if TYPE_CHECKING:
     from pinnacle.components.component import operational as operational
     from pinnacle.components.component import resolved_secret as resolved_secret
     from pinnacle.components.component import secret as secret
+    from pinnacle.components.component import secret_names_in as secret_names_in
     from pinnacle.components.configuration import TrainingConfiguration as TrainingConfiguration
     from pinnacle.components.consent import is_stored as is_stored
     from pinnacle.components.consent import keep_origin as keep_origin
@@ -65,7 +72,6 @@ if TYPE_CHECKING:
     from pinnacle.llm.http import HttpError as HttpError
     from pinnacle.llm.http_model import HttpModel as HttpModel
     from pinnacle.llm.prices import listed_price as listed_price
-    from pinnacle.llm.redaction import is_likely_secret as is_likely_secret
     from pinnacle.llm.requests import Reply as Reply
     from pinnacle.llm.requests import Request as Request
     from pinnacle.llm.sending import Answered as Answered
@@ -84,6 +90,7 @@ if TYPE_CHECKING:
 
 _NAMES = LazyNames(__name__, {
     "pinnacle.base.batches": ("BatchAnswers",),
+    "pinnacle.base.destinations": ("Destination", "server_of", "setting_for"),
     "pinnacle.base.loading": ("loading_lock",),
     "pinnacle.base.loop": ("run_coroutine",),
     "pinnacle.base.types": (
@@ -91,7 +98,7 @@ _NAMES = LazyNames(__name__, {
         "register_output_type",
     ),
     "pinnacle.components.artifact": ("Artifact", "folder_artifacts", "unpack"),
-    "pinnacle.components.component": ("learned", "operational", "resolved_secret", "secret"),
+    "pinnacle.components.component": ("learned", "operational", "resolved_secret", "secret", "secret_names_in"),
     "pinnacle.components.configuration": ("TrainingConfiguration",),
     "pinnacle.components.consent": ("is_stored", "keep_origin", "may_run_code", "refuse_code"),
     "pinnacle.components.folder": ("folder_fingerprint",),
@@ -103,7 +110,7 @@ _NAMES = LazyNames(__name__, {
     "pinnacle.llm.http": ("HttpClient", "HttpError"),
     "pinnacle.llm.http_model": ("HttpModel",),
     "pinnacle.llm.prices": ("listed_price",),
-    "pinnacle.llm.redaction": ("is_likely_secret",),
+    "pinnacle.base.redaction": ("is_likely_secret",),
     "pinnacle.llm.requests": ("Reply", "Request"),
     "pinnacle.llm.sending": ("Answered",),
     "pinnacle.llm.verdict": (

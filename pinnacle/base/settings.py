@@ -6,10 +6,13 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from pinnacle.base.destinations import VARIABLE, Grants
 from pinnacle.base.errors import ConfigError
+from pinnacle.base.redaction import know
 
 NO_SECRET_FILE: Literal["off"] = "off"
 
@@ -33,6 +36,7 @@ class Settings:
     which the first signs and all are known.
     ``secret_file``: a file that holds it in place of that; ``"off"``: no file, not even the one that embedded databases
     have.
+    ``secrets``: where stored components may send what environment variables hold, as ``NAME@host``.
     """
 
     lease_ttl_s: float = 15.0
@@ -47,6 +51,7 @@ class Settings:
     may_create: bool = True
     secret: str | None = field(default=None, repr=False)
     secret_file: Path | Literal["off"] | None = None
+    secrets: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         """ConfigError for what is no number of seconds, be it from code or from the environment."""
@@ -57,6 +62,14 @@ class Settings:
             if not is_number or not (0 < value < math.inf or (value == 0 and may_be_zero)):
                 least = "of 0 or more" if may_be_zero else "above 0"
                 raise ConfigError(f"{name} ({variable}) is a number of seconds {least}, not {value!r}")
+        self.grants  # noqa: B018 - what says nothing is refused now
+        for secret in _items(self.secret or ""):
+            know(secret)
+
+    @cached_property
+    def grants(self) -> Grants:
+        """``secrets``, read."""
+        return Grants.of(self.secrets or ())
 
     def allows_code_of(self, identifier: str) -> bool:
         """Whether a stored component of this name may run code from beside its weights."""
@@ -69,12 +82,9 @@ class Settings:
         chosen: dict[str, object] = {
             name: _number(env[variable]) for name, variable in _SECONDS.items() if variable in env
         }
-        if "PINNACLE_TRUSTED_MODULES" in env:
-            chosen["trusted_modules"] = tuple(
-                m.strip() for m in env["PINNACLE_TRUSTED_MODULES"].split(",") if m.strip()
-            )
         if allowed := env.get("PINNACLE_ALLOW_REMOTE_CODE", "").strip():
             chosen["allow_remote_code"] = _truth_or_names(allowed)
+        chosen |= {name: _items(env[variable]) for name, variable in _LISTS.items() if variable in env}
         chosen |= {name: env[variable] for name, variable in _TEXTS.items() if env.get(variable)}
         if "PINNACLE_CACHE_DIR" in env:
             chosen["cache_dir"] = Path(env["PINNACLE_CACHE_DIR"])
@@ -88,7 +98,12 @@ class Settings:
 _SECONDS = {
     name: f"PINNACLE_{name.upper()}" for name in ("lease_ttl_s", "write_target_s", "outage_patience_s", "cache_ttl_s")
 }
+_LISTS = {"trusted_modules": "PINNACLE_TRUSTED_MODULES", "secrets": VARIABLE}
 _TEXTS = {"application": "PINNACLE_APPLICATION", "url": "PINNACLE_URL", "secret": "PINNACLE_SECRET"}
+
+
+def _items(raw: str) -> tuple[str, ...]:
+    return tuple(item.strip() for item in raw.split(",") if item.strip())
 
 
 def _truth(name: str, raw: str) -> bool:
@@ -101,7 +116,7 @@ def _truth_or_names(raw: str) -> bool | tuple[str, ...]:
     """A truth, or the names between commas."""
     if raw.lower() in ("0", "1", "false", "true"):
         return raw.lower() in ("1", "true")
-    return tuple(name.strip() for name in raw.split(",") if name.strip())
+    return _items(raw)
 
 
 def _number(raw: str) -> float | str:

@@ -246,6 +246,7 @@ class Catalog:
         draft = draft_of(component, nested=save_nested, allow_pickle=allow_pickle)
         if component.version is None and self._teach(draft):
             draft = draft_of(component, nested=save_nested, allow_pickle=allow_pickle)
+        component.vouch()
         component.version = self._save_draft(draft, may_retype)
         draft.remember()
         return component

@@ -14,7 +14,7 @@ from pinnacle.catalog import pickles
 from pinnacle.catalog.bodies import Readers, decode
 from pinnacle.catalog.references import MAIN_MODULES, Reference, Resolver
 from pinnacle.components.artifact import Artifact
-from pinnacle.components.component import Component, content_fields
+from pinnacle.components.component import Component, content_fields, loading
 from pinnacle.components.consent import mark_stored
 from pinnacle.components.run import Checkpoint, TrainingState
 from pinnacle.components.source import SchemaSource
@@ -36,7 +36,7 @@ class Loading:
         allow_pickle: bool,
     ) -> None:
         self.record, self.store, self.resolver, self.cache_dir = record, store, resolver, settings.cache_dir
-        self.allow_pickle = allow_pickle
+        self.allow_pickle, self.granted = allow_pickle, settings.grants
         self.may_run_code = settings.allows_code_of(_owner(record))
         self.label = f"{record.kind} {record.identifier!r} version {record.version}"
         self.readers = Readers(nested, self._artifact, self._function, self._schema_class, self._pickled)
@@ -49,7 +49,9 @@ class Loading:
         fields = {name: decode(value, self.readers) for name, value in stored.items()}
         component = cls.__new__(cls)
         mark_stored(component, may_run_code=self.may_run_code)  # which its constructor may ask for
-        cls.__init__(component, self.record.identifier, **fields)
+        with loading(self.granted):
+            cls.__init__(component, self.record.identifier, **fields)
+        vars(component)["granted"] = self.granted
         component.version = self.record.version
         return component
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import dataclasses
+import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
+from pinnacle.base import destinations, redaction
+from pinnacle.base.destinations import SECRET_PREFIX, Destination, Grants
 from pinnacle.base.errors import ConfigError
 from pinnacle.components.source import ClassSource
 
 MAX_IDENTIFIER_LENGTH = 255
-SECRET_PREFIX = "env:"
 
 
 @dataclasses.dataclass
@@ -25,6 +29,9 @@ class Component:
 
     kind: ClassVar[str] = "component"
     class_source: ClassVar[ClassSource]
+    granted: ClassVar[Grants | None] = None
+    """Of one that was loaded from a database, set on the object: where its secrets may go. None: wherever it says, for
+    code of this process made it."""
 
     identifier: str
     version: int | None = dataclasses.field(init=False, default=None, compare=False, repr=False)
@@ -38,6 +45,8 @@ class Component:
 
     def __post_init__(self) -> None:
         check_identifier(self.identifier)
+        if (granted := _loading.get()) is not None:
+            vars(self)["granted"] = granted
 
     def content(self) -> dict[str, Any]:
         """The fields that make this version what it is, by name; literal secrets are left out."""
@@ -46,6 +55,23 @@ class Component:
             for field in content_fields(type(self))
             if not is_literal_secret(field, value := getattr(self, field.name))
         }
+
+    def destination(self) -> Destination:
+        """Where what is secret goes: here the code of the class, with all that it is given."""
+        return code_of(type(self), self.content())
+
+    def secret_names(self) -> set[str]:
+        """The environment variables that hold what is secret."""
+        held = [getattr(self, field.name) for field in content_fields(type(self)) if field.metadata.get("secret")]
+        return {value.removeprefix(SECRET_PREFIX) for value in held if is_secret_name(value)}
+
+    def vouch(self) -> None:
+        """Have it known that this process sends its secrets there, so that a loaded copy of it may too."""
+        if self.granted is None and (names := self.secret_names()):
+            with contextlib.suppress(ConfigError):  # an address that only its author can mean
+                destination = self.destination()
+                for name in names:
+                    destinations.say(name, destination)
 
     def learn(self, fields: Mapping[str, Any]) -> None:
         """Take over what was learned; a class that has loaded something of it overrides this to let go of it."""
@@ -93,14 +119,68 @@ def is_operational(field: dataclasses.Field[Any]) -> bool:
     return bool(field.metadata.get("operational"))
 
 
-def resolved_secret(value: str | None, where: str) -> str | None:
-    """A secret itself: what an ``"env:NAME"`` stands for. ConfigError where that variable is not set."""
-    if value is None or not value.startswith(SECRET_PREFIX):
+def code_of(code: Any, given: Mapping[str, Any]) -> Destination:
+    """A class or function as a destination, with what it is given that may decide where it goes."""
+    named = code if hasattr(code, "__qualname__") else type(code)
+    told = repr(sorted(given.items())).encode("utf-8", "backslashreplace")
+    return Destination(f"{named.__module__}:{named.__qualname__}", hashlib.sha256(told).hexdigest())
+
+
+@contextlib.contextmanager
+def loading(granted: Grants) -> Iterator[None]:
+    """Components that are made meanwhile came from a database."""
+    token = _loading.set(granted)
+    try:
+        yield
+    finally:
+        _loading.reset(token)
+
+
+_loading: contextvars.ContextVar[Grants | None] = contextvars.ContextVar("loading", default=None)
+
+
+def resolved_secret(value: str | None, component: Component) -> str | None:
+    """A secret itself: what an ``"env:NAME"`` of a component stands for.
+
+    ConfigError where that variable is not set, or where the component came from a database and this process does not
+    allow it to send this variable there: it names the setting that would.
+    """
+    if value is None or not is_secret_name(value):
+        redaction.know(value or "")
         return value
-    name = value.removeprefix(SECRET_PREFIX)
+    name, where = value.removeprefix(SECRET_PREFIX), f"{component.kind} {component.identifier!r}"
+    if component.granted is not None and not component.granted.allows(name, there := component.destination()):
+        raise ConfigError(
+            f"{where} was loaded from the database, which alone does not decide that {name} is sent to "
+            f"{there.setting}: set {destinations.setting_for(name, there)} in this process if that is meant"
+        )
     if name not in os.environ:
         raise ConfigError(f"{where} takes its key from the environment variable {name}, which is not set here")
-    return os.environ[name]
+    redaction.know(held := os.environ[name])
+    return held
+
+
+def with_secrets(value: Any, component: Component) -> Any:
+    """A value, however nested, with what its ``"env:NAME"`` stand for; raises what `resolved_secret` does."""
+    if isinstance(value, Mapping):
+        return {name: with_secrets(item, component) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(with_secrets(item, component) for item in value)
+    return resolved_secret(value, component) if is_secret_name(value) else value
+
+
+def secret_names_in(value: Any) -> set[str]:
+    """The variables that a value names, however nested."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return {name for item in value for name in secret_names_in(item)}
+    return {value.removeprefix(SECRET_PREFIX)} if is_secret_name(value) else set()
+
+
+def is_secret_name(value: Any) -> bool:
+    """Whether a value says which environment variable holds a secret."""
+    return isinstance(value, str) and value.startswith(SECRET_PREFIX)
 
 
 def content_fields(cls: type[Component]) -> list[dataclasses.Field[Any]]:
@@ -112,15 +192,31 @@ def is_literal_secret(field: dataclasses.Field[Any], value: Any) -> bool:
     """Whether a field marked as secret holds the secret itself, and not where to find it."""
     if not field.metadata.get("secret") or value is None:
         return False
-    return not (isinstance(value, str) and value.startswith(SECRET_PREFIX))
+    return not is_secret_name(value)
+
+
+def literal_secrets(component: Component) -> dict[str, Any]:
+    """The fields that hold a secret itself, by name."""
+    held = {field: getattr(component, field.name) for field in content_fields(type(component))}
+    return {field.name: value for field, value in held.items() if is_literal_secret(field, value)}
 
 
 def keep_secrets(component: Component, of: Component) -> None:
-    """Give ``component`` the literal secrets of another version of it: they are stored with none."""
-    for field in content_fields(type(component)) if type(component) is type(of) else ():
+    """Give ``component`` the literal secrets of another version of it, which sends them to the same place: they are
+    stored with none."""
+    if type(component) is not type(of) or (component.granted is not None and not _go_to_one_place(component, of)):
+        return
+    for field in content_fields(type(component)):
         value = getattr(of, field.name)
         if is_literal_secret(field, value) and getattr(component, field.name) is None:
             setattr(component, field.name, value)
+
+
+def _go_to_one_place(component: Component, other: Component) -> bool:
+    try:
+        return component.destination() == other.destination()
+    except ConfigError:
+        return False
 
 
 def check_identifier(identifier: Any) -> None:

@@ -22,6 +22,7 @@ def keep_origin(component: Component, of: Component) -> None:
     """Have a component that was made of another be trusted no further than that."""
     if is_stored(of):
         mark_stored(component, may_run_code=may_run_code(of))
+        vars(component)["granted"] = of.granted
 
 
 def is_stored(component: Component) -> bool:

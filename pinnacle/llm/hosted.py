@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import contextvars
+import copy
 import dataclasses
 import inspect
 import os
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from functools import cached_property, partial
-from typing import Any, ClassVar, TypeVar
+from functools import cached_property, lru_cache, partial
+from typing import Any, ClassVar, Self, TypeVar
 
 from pinnacle.base import forks, loop
+from pinnacle.base.destinations import SECRET_PREFIX, Destination
 from pinnacle.base.errors import AccountRefused, ConfigError
-from pinnacle.components.component import SECRET_PREFIX, operational, resolved_secret, secret
+from pinnacle.base.redaction import hide
+from pinnacle.components.component import (
+    code_of,
+    content_fields,
+    literal_secrets,
+    operational,
+    resolved_secret,
+    secret,
+    secret_names_in,
+    with_secrets,
+)
 from pinnacle.llm.limiter import RateLimit, account_of, check_rate_limit, gate_of
 from pinnacle.llm.metered import MeteredModel, check_whole
 from pinnacle.llm.prices import Price, price_of
-from pinnacle.llm.redaction import hide
 from pinnacle.llm.sending import Answered, Call, Sender
 from pinnacle.llm.threads import CallThreads
 
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
+
+STEERING = frozenset({"inference_kwargs"})
+"""Fields of pinnacle's own whose values reach a class's code, which may take an address from them."""
 
 MARGIN_S, MARGIN_SHARE = 0.005, 0.005
 
@@ -56,6 +70,26 @@ class HostedModel(MeteredModel):
         price_of(self.cost)
         if not 0 < self.timeout_s < float("inf"):
             raise ConfigError(f"timeout_s is a number of seconds above 0, not {self.timeout_s!r}")
+        self.vouch()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy in another process gets: of its secrets the names of their variables alone."""
+        return {**super().__getstate__(), **dict.fromkeys(literal_secrets(self))}
+
+    def __copy__(self) -> Self:
+        copied = object.__new__(type(self))
+        copied.__setstate__({**self.__getstate__(), **literal_secrets(self)})
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        copied = memo[id(self)] = object.__new__(type(self))
+        copied.__setstate__({**copy.deepcopy(self.__getstate__(), memo), **literal_secrets(self)})
+        return copied
+
+    def destination(self) -> Destination:
+        """Where its keys go. Here the code of the class, for only that knows, with the fields that are its own."""
+        cls: Any = type(self)
+        return code_of(cls, {name: getattr(self, name) for name in _steering_fields(cls)})
 
     @cached_property
     def price(self) -> Price | None:
@@ -71,28 +105,31 @@ class HostedModel(MeteredModel):
         return self.key_of(self.api_key)
 
     def resolved_key(self, default: str, *, is_required: bool) -> str | None:
-        """The key itself, or what ``default`` (``"env:NAME"``) stands for; None where it is neither set nor needed."""
+        """The key itself, or what ``default`` (``"env:NAME"``) stands for; None where it is neither set nor needed, or
+        not allowed to go there."""
         if self.api_key is not None:
             return self.key_of(self.api_key)
         name = default.removeprefix(SECRET_PREFIX)
-        return self.key_of(default) if is_required or name in os.environ else None
+        is_sent = name in os.environ and (self.granted is None or self.granted.allows(name, self.destination()))
+        return self.key_of(default) if is_required or is_sent else None
 
     def key_of(self, secret: str | None) -> str | None:
-        """What a secret stands for; AccountRefused where the variable that holds it is not set: no row's fault."""
+        """What a secret stands for; AccountRefused, no row's fault, where its variable is unset or may not go there."""
         try:
-            return resolved_secret(secret, f"model {self.identifier!r}")
+            return resolved_secret(secret, self)
         except ConfigError as error:
             raise AccountRefused(str(error)) from error
 
-    def secrets(self) -> list[str]:
-        """What is sent and is never to be told."""
-        key = self.key()
-        return [] if key is None else [key]
+    def held(self, value: Any) -> Any:
+        """A value, however nested, with what the variables that it names hold; AccountRefused as `key_of`."""
+        try:
+            return with_secrets(value, self)
+        except ConfigError as error:
+            raise AccountRefused(str(error)) from error
 
     def hidden(self, error: E) -> E:
-        """The error, without this model's secrets in its message."""
-        for hidden in self.secrets():
-            hide(error, hidden)
+        """The error as it is told: without secrets in its message."""
+        hide(error)
         return error
 
     def limit_s(self, parameters: Mapping[str, Any]) -> float:
@@ -153,7 +190,8 @@ class HostedModel(MeteredModel):
 class ByFunction(HostedModel):
     """A hosted model that a user's function calls: ``fn(model, ..., **keywords)``, async or not.
 
-    ``setup_fn(api_key)`` is called once, and its result is ``model.client``; ``args`` is a dict of the user's own.
+    ``setup_fn(api_key)`` is called once, and its result is ``model.client``; ``args`` is a dict of the user's own,
+    however nested: where it says ``"env:NAME"``, the function finds what that variable holds.
     """
 
     _: dataclasses.KW_ONLY
@@ -171,10 +209,25 @@ class ByFunction(HostedModel):
             raise ConfigError(f"model {self.identifier!r}: setup_fn= is a plain function, and not a coroutine function")
         super().__post_init__()
 
+    def destination(self) -> Destination:
+        """The function itself, with its ``args``: where it goes, only that knows."""
+        given = {name: getattr(self, name, None) for name in STEERING}
+        return code_of(self.fn, {"args": self.args, "setup_fn": self.setup_fn, **given})
+
+    def secret_names(self) -> set[str]:
+        return super().secret_names() | secret_names_in(self.args)
+
     def bound(self) -> Callable[..., Any]:
-        """``fn`` for this model, whose client is made first, and in no thread of its own."""
+        """``fn`` for this model, whose client is made first, and in no thread of its own.
+
+        Where ``args`` name secrets, the function gets a model that is the same but for what they hold.
+        """
         self.client  # noqa: B018
-        return partial(self.fn, self)
+        if not secret_names_in(self.args):
+            return partial(self.fn, self)
+        shown = object.__new__(type(self))
+        vars(shown).update(vars(self), args=self.held(self.args))
+        return partial(self.fn, shown)
 
     @cached_property
     def client(self) -> Any:
@@ -182,12 +235,20 @@ class ByFunction(HostedModel):
         with _setting_up:
             if "client" not in vars(self):
                 forks.renew_in_child(self._renew)
-                key = resolved_secret(self.api_key, f"model {self.identifier!r}")
+                key = resolved_secret(self.api_key, self)
                 vars(self)["client"] = None if self.setup_fn is None else self.setup_fn(key)
             return vars(self)["client"]
 
 
 _setting_up = forks.rlock()
+
+
+@lru_cache(maxsize=256)
+def _steering_fields(cls: Any) -> tuple[str, ...]:
+    """The fields that may decide where a class's code goes: those that are its own."""
+    ours = [each for each in cls.__mro__ if each.__module__.partition(".")[0] == "pinnacle"]
+    shared = {name for each in ours for name in getattr(each, "__dataclass_fields__", ())} - STEERING
+    return tuple(field.name for field in content_fields(cls) if field.name not in shared)
 
 
 def _with_margin(limit: RateLimit) -> RateLimit:

@@ -19,8 +19,10 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pinnacle.base import forks, loop
+from pinnacle.base.destinations import Destination, server_of
 from pinnacle.base.distribution import with_extra
 from pinnacle.base.errors import MissingPlugin, ModelUnavailable, NoAnswer
+from pinnacle.base.redaction import redacted
 from pinnacle.llm.certificates import Certificate, tls_context
 from pinnacle.llm.proxies import proxy_of
 from pinnacle.llm.verdict import Unreadable
@@ -44,7 +46,7 @@ class HttpClient:
     """Posts JSON and reads JSON. ``headers`` go with every request and are in no message or repr, nor is ``query``.
 
     Proxies are those of the environment (`proxy_of`), authorities and a client's certificate as `tls_context` says.
-    ``max_answer_bytes``: of one answer, unpacked.
+    ``max_answer_bytes``: of one answer, unpacked. ``bound``: the only server that is asked, where that matters.
     """
 
     connect_timeout_s: float = 10.0
@@ -53,6 +55,7 @@ class HttpClient:
     max_answer_bytes: int = MAX_ANSWER_BYTES
     ca_file: str | None = None
     certificate: Certificate | None = None
+    bound: Destination | None = None
 
     async def post(
         self, url: str, body: Any, *, headers: Mapping[str, str] | None = None, query: Mapping[str, str] | None = None
@@ -64,6 +67,10 @@ class HttpClient:
         errors where there was no answer. Cancelling it closes the connection.
         """
         data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
+        if self.bound is not None and server_of(url) != self.bound:
+            raise ModelUnavailable(
+                f"{server_of(url).setting} is not {self.bound.setting}, which the model's keys are for"
+            )
         way, own = self._way(url)
         sent = merged({"content-type": "application/json"}, self.headers, headers or {}, own)
         options = {"params": asked} if (asked := {**self.query, **(query or {})}) else {}
@@ -171,11 +178,16 @@ def _error(status: int, raw: bytearray, headers: Mapping[str, str]) -> HttpError
         return HttpError(status, _shown(raw), headers, raw.decode("utf-8", "replace"))
     told = body.get("error", body) if isinstance(body, dict) else body
     message = told.get("message", told) if isinstance(told, dict) else told
-    return HttpError(status, str(message)[:MAX_SHOWN], headers, body)
+    return HttpError(status, _cut(str(message)), headers, body)
 
 
 def _shown(raw: bytearray) -> str:
-    return repr(raw[:MAX_SHOWN].decode("utf-8", "replace"))
+    return repr(_cut(raw[:MAX_ERROR_BYTES].decode("utf-8", "replace")))
+
+
+def _cut(text: str) -> str:
+    """The beginning of a text, redacted first: of a key that was cut, less would be known."""
+    return redacted(text[: 20 * MAX_SHOWN])[:MAX_SHOWN]
 
 
 _sessions: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = weakref.WeakKeyDictionary()

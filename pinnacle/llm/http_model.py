@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from pinnacle.base.destinations import Destination, server_of
 from pinnacle.base.errors import ConfigError
 from pinnacle.components.component import operational
 from pinnacle.llm.hosted import HostedModel
@@ -41,13 +42,23 @@ class HttpModel(HostedModel):
         if files is not None and not isinstance(files, str) and not _is_pair(files):
             raise ConfigError(f"client_certificate is the path of a PEM file, or a pair of such, not {files!r}")
 
+    def destination(self) -> Destination:
+        """The server of ``base_url`` or ``api_url``, where a class has one of these; else its own code."""
+        urls = (getattr(self, name, None) for name in ("base_url", "api_url"))
+        url = next((url for url in urls if isinstance(url, str) and url), None)
+        return super().destination() if url is None else server_of(url)
+
     def http_client(
         self, headers: Mapping[str, str] | None = None, query: Mapping[str, str] | None = None
     ) -> HttpClient:
-        """A client as these settings say, for an account's headers and query."""
+        """A client as these settings say, for an account's headers and query.
+
+        Of a model that was loaded, one that asks no server but the one that its secrets are allowed for.
+        """
+        bound = None if self.granted is None else self.destination()
         return HttpClient(
             self.connect_timeout_s, headers or {}, query or {}, self.max_answer_bytes, self.ca_file,
-            self.client_certificate,
+            self.client_certificate, bound if bound is not None and bound.is_server else None,
         )  # fmt: skip
 
 

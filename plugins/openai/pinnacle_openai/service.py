@@ -10,16 +10,29 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
 import openai
 
-from pinnacle import ConfigError, Price
-from pinnacle.plugin import HttpClient, HttpModel, listed_price, tls_context
+from pinnacle import AccountRefused, ConfigError, Price
+from pinnacle.plugin import (
+    Destination,
+    HttpClient,
+    HttpModel,
+    listed_price,
+    secret_names_in,
+    server_of,
+    setting_for,
+    tls_context,
+)
 from pinnacle_openai.azure import AZURE_KEY, Azure, azure_of
 from pinnacle_openai.settings import NOTHING, SECRET_PREFIX, RequestOptions, as_text, check_client_kwargs, split
 
+E = TypeVar("E", bound=BaseException)
+
+OWN_ADDRESS = "https://api.openai.com/v1"
 DEFAULT_KEY = "env:OPENAI_API_KEY"
 NO_KEY = "none"
 """What is sent to a server of one's own, which asks for no key."""
@@ -88,27 +101,44 @@ class OpenAIService(HttpModel):
         key, found = self.key(), self.azure()
         headers = self.account_headers(key)
         is_own_way = found is not None and "authorization" not in map(str.lower, headers)
+        # Azure's key is in a header of its own, and the library adds the usual one.
+        left_out = self._headers_withheld() - {*map(str.lower, headers)} | ({"authorization"} if is_own_way else set())
         return self.openai_client(
             key, max_retries=max_retries, base_url=self.base_url if found is None else found.files_url,
             default_headers=headers, default_query=self.account_query(),
             timeout=openai.Timeout(self.timeout_s, connect=self.connect_timeout_s),
             http_client=openai.DefaultAsyncHttpxClient(
                 follow_redirects=False, verify=tls_context(self.ca_file, self.client_certificate),
-                event_hooks={"request": [_take_bearer_off] if is_own_way else []},
+                event_hooks={"request": [partial(_take_off, headers=frozenset(left_out))]},
             ),
         )  # fmt: skip
 
     def key(self) -> str | None:
         """The key; where none was given, that of its variable, which a service of one's own does not need."""
-        default = DEFAULT_KEY if self.azure() is None else AZURE_KEY
-        return self.resolved_key(default, is_required=self.base_url is None)
+        return self.resolved_key(self._usual_key(), is_required=self.base_url is None)
 
-    def secrets(self) -> list[str]:
+    def destination(self) -> Destination:
+        return server_of(self._given_address())
+
+    def secret_names(self) -> set[str]:
         own = getattr(self, "inference_kwargs", None) or {}
-        given = [self.client_kwargs.get(name) or {} for name in ("default_headers", "default_query")]
-        given += [own.get(name) or {} for name in ("extra_headers", "extra_query")]
-        named = [str(value) for some in given for value in some.values() if str(value).startswith(SECRET_PREFIX)]
-        return [*super().secrets(), *filter(None, map(self.key_of, named))]
+        given = [self.client_kwargs.get(name) for name in ("default_headers", "default_query")]
+        given += [own.get(name) for name in ("extra_headers", "extra_query")]
+        usual = set() if self.api_key is not None else {self._usual_key().removeprefix(SECRET_PREFIX)}
+        return super().secret_names() | secret_names_in(given) | usual
+
+    def hidden(self, error: E) -> E:
+        """As for every model; where the key of the environment was not sent, a refusal says so and why."""
+        hidden = super().hidden(error)
+        name = self._usual_key().removeprefix(SECRET_PREFIX)
+        if isinstance(error, AccountRefused) and self._withholds(name):
+            there = self.destination()
+            told = (
+                f"; {name} is not sent to {there.setting}, which only the database says: set "
+                f"{setting_for(name, there)} in this process if that is meant"
+            )
+            error.args = (f"{error}{told}",) if told not in str(error) else error.args
+        return hidden
 
     def beside(self, parameters: Mapping[str, Any]) -> tuple[dict[str, Any], RequestOptions]:
         """The parameters of a request, and what goes beside them, with what the variables that it names hold."""
@@ -150,7 +180,7 @@ class OpenAIService(HttpModel):
 
     def azure(self) -> Azure | None:
         """Azure's address, where the model is there."""
-        url, query = self.base_url or os.environ.get("OPENAI_BASE_URL"), self.client_kwargs.get("default_query") or {}
+        url, query = self._named_address(), self.client_kwargs.get("default_query") or {}
         return azure_of(url, self.api_version, self.model_name, is_versioned="api-version" in query)
 
     def _new_wire(self, key: str | None) -> Wire:
@@ -159,9 +189,36 @@ class OpenAIService(HttpModel):
         shown = {name: value for name, value in client.default_headers.items() if isinstance(value, str)}
         if self.azure() is None:
             shown |= client.auth_headers
-        usual = {name: value for name, value in shown.items() if name.lower() not in LEFT_TO_AIOHTTP}
+        left_out = LEFT_TO_AIOHTTP | self._headers_withheld()
+        usual = {name: value for name, value in shown.items() if name.lower() not in left_out}
         headers = {**usual, **self.account_headers(key)}  # the last wins, whatever its capitals
         return Wire(self._address(client), self.http_client(headers, self.account_query()), key)
+
+    def _named_address(self) -> str | None:
+        return self.base_url or os.environ.get("OPENAI_BASE_URL")
+
+    def _given_address(self) -> str:
+        """Where requests go, before the library has had a look at it."""
+        found = self.azure()
+        return (self._named_address() or OWN_ADDRESS) if found is None else found.url
+
+    def _usual_key(self) -> str:
+        return DEFAULT_KEY if self.azure() is None else AZURE_KEY
+
+    def _withholds(self, name: str) -> bool:
+        """Whether a variable of the process, which no field names, is not to go where the database says."""
+        if self.granted is None or self.api_key is not None or name not in os.environ:
+            return False
+        return not self.granted.allows(name, self.destination())
+
+    def _headers_withheld(self) -> frozenset[str]:
+        """The headers, in lower case, that the library takes from the environment for where OPENAI_API_KEY goes."""
+        if self.granted is None or self.granted.allows("OPENAI_API_KEY", self.destination()):
+            return frozenset()
+        lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
+        names = {line.partition(":")[0].strip().lower() for line in lines}
+        given = {f"openai-{name}" for name in ("organization", "project") if self.client_kwargs.get(name) is None}
+        return frozenset((names | given) - {"authorization"})
 
     def _settled(self, key: str | None) -> openai.AsyncOpenAI:
         """A client that only says where to go: it looks at no proxies, of which it refuses kinds that it lacks."""
@@ -176,12 +233,14 @@ class OpenAIService(HttpModel):
         return self._held(self.client_kwargs.get(name) or {})
 
     def _held(self, given: Mapping[str, Any]) -> dict[str, str]:
-        return {name: self.key_of(as_text(value)) or "" for name, value in given.items()}
+        held: dict[str, str] = self.held({name: as_text(value) for name, value in given.items()})
+        return held
 
 
-async def _take_bearer_off(request: Any) -> None:
-    """Azure's key is in a header of its own, and the library adds the usual one."""
-    request.headers.pop("Authorization", None)
+async def _take_off(request: Any, *, headers: frozenset[str]) -> None:
+    """Headers that the library adds by itself, and that are not meant to go there."""
+    for name in headers:
+        request.headers.pop(name, None)
 
 
 @dataclasses.dataclass(frozen=True)

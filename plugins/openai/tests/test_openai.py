@@ -9,6 +9,7 @@ import subprocess
 import sys
 import traceback
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import openai as library
 import pydantic
@@ -438,6 +439,7 @@ with pinnacle(sys.argv[1]) as db:
 def test_a_stored_model_answers_the_same_in_a_new_process(docs, server, monkeypatch):
     url = docs[0]
     monkeypatch.setenv("MY_KEY", KEY)
+    monkeypatch.setenv("PINNACLE_SECRETS", f"MY_KEY@{urlsplit(server.url).netloc}")
     options = {"prompt_template": "Say {input}", "inference_kwargs": {"temperature": 0.5}, "system_prompt": "S"}
     llm = OpenAI("llm", base_url=server.url, api_key="env:MY_KEY", **options)
     with pinnacle(url) as db:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pinnacle import ConfigError, MissingPlugin
-from pinnacle.plugin import TrainingConfiguration, operational, resolved_secret, secret
+from pinnacle.plugin import Destination, TrainingConfiguration, operational, resolved_secret, secret, server_of
 from pinnacle_transformers.arguments import arguments_of, checked, config_class, default_of, known_arguments, plain
 from pinnacle_transformers.folders import series_in
 from pinnacle_transformers.limits import check_limits
@@ -98,9 +98,14 @@ class LLMTrainingConfiguration(TrainingConfiguration):
         """How messages name it."""
         return f"{self.kind} {self.identifier!r}"
 
+    def destination(self) -> Destination:
+        """The hub, which ``hub_token`` is for."""
+        return server_of(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+
     def check(self) -> None:
         """Check what was set since it was made as what is given then; ConfigError for what is no field of it."""
-        for name in vars(self).keys() - {field.name for field in dataclasses.fields(self)}:
+        ours = {"granted", *(field.name for field in dataclasses.fields(self))}
+        for name in {name for name in vars(self) if not name.startswith("_")} - ours:
             raise ConfigError(f"{self.label}: {name} was set, which is no field; set arguments[{name!r}] instead")
         dataclasses.replace(self)
 
@@ -207,7 +212,7 @@ class LLMTrainingConfiguration(TrainingConfiguration):
     def _own_arguments(self) -> dict[str, Any]:
         """Of our fields those that trl's class takes, where they say anything."""
         sent: dict[str, Any] = {"max_length": self.max_length}
-        if (token := resolved_secret(self.hub_token, self.label)) is not None:
+        if (token := resolved_secret(self.hub_token, self)) is not None:
             sent["hub_token"] = token
         if self.early_stopping_patience is not None and "metric_for_best_model" not in self.arguments:
             sent["metric_for_best_model"] = "loss"  # early stopping has no default for what is to get better
