@@ -150,10 +150,11 @@ class Leases:
 
     def _insert(self, lease: str, owner: str, keys: Sequence[Any], ttl_s: float) -> None:
         for part in _parts(list(map(key_identity, keys))):
-            self._leases.insert(
-                {"lease": lease, "output": self.output, "run": owner, "owner": this_process(),
-                 "expires": self._after(ttl_s), "keys": part}
-            )  # fmt: skip
+            entry = {
+                "lease": lease, "output": self.output, "run": owner, "owner": this_process(),
+                "expires": self._after(ttl_s), "keys": part,
+            }  # fmt: skip
+            self.wire.insert(LEASES, [entry], durable=False)
 
     @contextmanager
     def _lock(self, *, released: bool) -> Iterator[Lock]:

@@ -47,7 +47,8 @@ class Writer:
         self.own_writes: OwnWrites | None = None
         """Told of writes whose rows are in the work, where the stream is read in this process."""
         self.newest_at = float("-inf")
-        """When this version was last seen to be the newest."""
+        """When this version was last seen to be the newest, and rows were read that are leased."""
+        self._is_whole = True
 
     def prepare(self, batch: OutputBatch) -> OutputBatch:
         """The batch with its rows encoded and hashed."""
@@ -83,20 +84,32 @@ class Writer:
         return Update({"_id": failure.key}, state, upsert=True)
 
     def _write_chunk(self, chunk: Sequence[Row]) -> set[int]:
-        """Write a chunk; the positions of the rows that have their outputs."""
+        """Write a chunk; the positions of the rows that have their outputs.
+
+        Before records are put in the place of others the rows are looked at, as what others did meanwhile would be
+        computed once more without its record; not where they are leased and were read just now, unless the write before
+        this was broken off.
+        """
+        was_just_read, self._is_whole = self._is_whole and self._is_just_now(), False
         self._require_newest()
-        is_new = not any(row.recorded for row in chunk) and self._inserted(chunk)
-        as_read, standing = (chunk, []) if is_new and self._is_exact(chunk) else self._compared(chunk)
+        is_recorded = any(row.recorded for row in chunk)
+        is_new = not is_recorded and self._inserted(chunk)
+        is_sure = is_new or (is_recorded and was_just_read)
+        as_read, standing = (chunk, []) if is_sure and self._is_exact(chunk) else self._compared(chunk)
         if standing or not is_new:
             self._record([*standing, *as_read], durable=bool(standing))
         self._failures.forget([row.key for row in (*standing, *as_read)])
         failpoint("in-write")
         written = {row.position for row in (*standing, *self._write_outputs(as_read))}
         self._take_back([row for row in chunk if row.position not in written])
+        self._is_whole = True
         return written
 
+    def _is_just_now(self) -> bool:
+        return time.monotonic() - self.newest_at < JUST_NOW_S
+
     def _require_newest(self) -> None:
-        if time.monotonic() - self.newest_at < JUST_NOW_S:
+        if self._is_just_now():
             return
         registered = self._wire.collection(REGISTRY).find_one({"_id": self._info.id}, {"version": 1})
         require_newest(self._info, self._info.version, None if registered is None else int(registered["version"]))
