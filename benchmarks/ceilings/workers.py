@@ -1,8 +1,9 @@
 """A worker by hand for one row at a time: ``python -m benchmarks.ceilings.workers DATABASE URL``.
 
 It is told of changes as pinnacle is (an outbox with a notification, ``data_version``, a change stream), reads the row
-after it took the change, writes the output where the body is still the one it read, and keeps the body's hash. It
-knows its one table and its one model; of leases, versions, failures and sweeps it knows nothing.
+after it took the change, writes the output where the body is still the one it read, and keeps the body's hash. It loses
+no change when it is killed: a change is taken away, or the stream's position kept, when its output is written; on
+PostgreSQL several may run. It knows its one table and its one model; of versions, failures and sweeps it knows nothing.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ WAIT_S = 5.0
 
 POSTGRES = (
     "ALTER TABLE docs ADD COLUMN number bigint",
-    "CREATE TABLE outbox (key integer)",
+    "CREATE TABLE outbox (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, key integer, taken_at timestamptz)",
     "CREATE TABLE state (id integer PRIMARY KEY, h bytea)",
     "CREATE FUNCTION capture() RETURNS trigger LANGUAGE plpgsql AS "
-    "$$ BEGIN INSERT INTO outbox VALUES (new.id); PERFORM pg_notify('outbox', ''); RETURN NULL; END $$",
+    "$$ BEGIN INSERT INTO outbox (key) VALUES (new.id); PERFORM pg_notify('outbox', ''); RETURN NULL; END $$",
     "CREATE TRIGGER capture AFTER INSERT OR UPDATE OF body ON docs FOR EACH ROW EXECUTE FUNCTION capture()",
 )
 SQLITE = (
@@ -39,6 +40,12 @@ SQLITE = (
     "CREATE TABLE state (id INTEGER PRIMARY KEY, h BLOB)",
     "CREATE TRIGGER added AFTER INSERT ON docs BEGIN INSERT INTO outbox (key) VALUES (new.id); END",
     "CREATE TRIGGER changed AFTER UPDATE OF body ON docs BEGIN INSERT INTO outbox (key) VALUES (new.id); END",
+)
+
+
+TAKE = (
+    "UPDATE outbox SET taken_at = now() WHERE id IN (SELECT id FROM outbox "
+    "WHERE taken_at IS NULL OR taken_at < now() - interval '60 s' ORDER BY id FOR UPDATE SKIP LOCKED) RETURNING id, key"
 )
 
 
@@ -60,9 +67,10 @@ def on_postgres(url: str) -> None:
 
 
 def work_off(connection: psycopg.Connection[Any]) -> None:
-    """All that the outbox has: taken and read in one transaction, written in another."""
+    """All that the outbox has: taken, for a minute, and read in one transaction, written and cleared in another."""
     with connection.transaction():
-        keys = [row[0] for row in connection.execute("DELETE FROM outbox RETURNING key").fetchall()]
+        changes = connection.execute(TAKE).fetchall()
+        keys = [key for _, key in changes]
         rows = connection.execute("SELECT id, body FROM docs WHERE id = ANY(%s)", (keys,)).fetchall()
     with connection.transaction():
         for key, body in rows:
@@ -71,6 +79,7 @@ def work_off(connection: psycopg.Connection[Any]) -> None:
             connection.execute(
                 "INSERT INTO state VALUES (%s, %s) ON CONFLICT (id) DO UPDATE SET h = excluded.h", (key, digest)
             )
+        connection.execute("DELETE FROM outbox WHERE id = ANY(%s)", ([number for number, _ in changes],))
 
 
 def on_sqlite(url: str) -> None:
