@@ -40,7 +40,10 @@ class Listened:
     def insert(self, *rows: dict[str, Any]) -> None:
         """Rows that the stream has told of."""
         self.docs.insert_many(rows)
-        while self.work.count_documents({}) < len(rows):
+        self.wait_for(len(rows))
+
+    def wait_for(self, rows: int) -> None:
+        while len(self.feed._reader._at_hand.get(self.number, ())) < rows:
             assert self.wake.wait(PATIENCE_S, threading.Event())
 
     def take(self, owner: str = "owner") -> Any:
@@ -78,6 +81,10 @@ def listened(request, mongodb_url) -> Iterator[Listened]:
         found.wake.close()
 
 
+def batch_of(page: Any) -> OutputBatch:
+    return OutputBatch(keys=page.keys, outputs=[text.upper() for text in page.inputs], witnesses=page.witnesses)
+
+
 def test_rows_at_hand_are_claimed_and_read_at_once(listened):
     listened.insert({"_id": 1, "body": "a"}, {"_id": 2, "body": "b"})
     taken = listened.take_at_hand()
@@ -103,19 +110,60 @@ def test_only_what_others_overwrote_is_left_when_the_reader_of_changes_ends_in_a
 
 def test_rows_in_other_hands_are_not_claimed(listened):
     listened.insert({"_id": 1, "body": "a"}, {"_id": 2, "body": "b"})
+    listened.feed._reader.put_in(listened.number)
     assert len(listened.feed.claim("another", 1, TTL_S).keys) == 1
+    listened.docs.update_many({}, {"$set": {"body": "c"}})
+    listened.wait_for(2)
     taken = listened.take_at_hand()
     assert (len(taken.claim.keys), taken.page) == (1, None)  # by the long way, what the other has left
     assert listened.below.listeners.backlog(listened.number).in_flight == 2
 
 
-def test_rows_that_were_done_meanwhile_are_not_claimed(listened):
+def test_rows_that_were_done_meanwhile_are_not_computed_again(listened):
     listened.insert({"_id": 1, "body": "a"}, {"_id": 2, "body": "b"})
-    first = listened.feed.claim("another", 1, TTL_S)
-    listened.feed.finish(first, [0], [])
+    first = listened.target.reread([1])
+    listened.target.write(batch_of(first))
     taken = listened.take_at_hand()
-    assert [*first.keys, *taken.claim.keys] == [1, 2]
-    assert [*taken.page.keys] == [2]
+    assert (sorted(taken.claim.keys), taken.page.keys, taken.page.fresh) == ([1, 2], [2], 1)
+    listened.target.write(batch_of(taken.page))
+    assert listened.target.reread([1, 2]).fresh == 2
+
+
+def test_a_row_with_an_output_that_changed_since_it_was_taken_is_not_written(listened):
+    listened.insert({"_id": 1, "body": "a"})
+    first = listened.take_at_hand()
+    listened.target.write(batch_of(first.page))
+    listened.feed.finish(first.claim, [0], [])
+    listened.docs.update_one({"_id": 1}, {"$set": {"body": "b"}})
+    listened.wait_for(1)
+    taken = listened.take_at_hand()
+    listened.docs.update_one({"_id": 1}, {"$set": {"body": "c"}})
+    assert listened.target.write(batch_of(taken.page)) == [0]
+    assert listened.docs.find_one({"_id": 1})["loud"] == "A"
+    assert listened.target.reread([1]).keys == [1]
+
+
+def test_a_row_that_changes_again_while_it_is_worked_on_is_taken_again(listened):
+    listened.insert({"_id": 1, "body": "a"})
+    first = listened.take_at_hand()
+    listened.docs.update_one({"_id": 1}, {"$set": {"body": "b"}})
+    listened.wait_for(1)
+    listened.feed._reader.put_in(listened.number)
+    assert listened.target.write(batch_of(first.page)) == [0]
+    listened.feed.finish(first.claim, [0], [])
+    assert listened.below.listeners.has_work(listened.number)
+    assert list(listened.feed.claim("owner", 10, TTL_S).keys) == [1]
+
+
+def test_rows_that_are_done_are_never_put_into_the_work(listened):
+    listened.insert({"_id": 1, "body": "a"})
+    assert listened.below.listeners.has_work(listened.number)
+    taken = listened.take_at_hand()
+    listened.target.write(batch_of(taken.page))
+    listened.feed.finish(taken.claim, [0], [])
+    listened.wake.close()
+    assert listened.work.count_documents({}) == 0
+    assert listened.docs.database.pinnacle_listener.find_one({"_id": listened.number})["processed"] == 1
 
 
 @pytest.mark.parametrize("change", [{"version": 1}, {"paused": "for a test"}])
@@ -126,10 +174,9 @@ def test_a_listener_that_is_paused_or_of_another_version_takes_nothing(listened,
     assert listened.below.listeners.backlog(listened.number).in_flight == 0
 
 
-def test_work_that_went_with_a_server_is_put_in_again_before_the_position_is_saved(listened):
+def test_rows_that_are_not_done_are_in_the_work_before_the_position_is_saved(listened):
     listened.insert({"_id": 1, "body": "a"}, {"_id": 2, "body": "b"}, {"_id": 3, "body": "c"})
     taken = listened.take_at_hand()
     listened.feed.finish(taken.claim, [taken.claim.keys.index(2)], [])
-    listened.work.delete_one({"_id": 3})  # as a rollback would
     listened.wake.close()
     assert sorted(document["_id"] for document in listened.work.find()) == [1, 3]

@@ -145,7 +145,7 @@ class MongoFeed(ABC):
             return
         if done:
             self._count(len(done))
-            self._work.clear([(claim.places[i], claim.revisions[i]) for i in done])
+            self._clear([(claim.places[i], claim.revisions[i]) for i in done])
         failpoint("in-finish")
         if deferred:
             self._work.defer([claim.places[i] for i in deferred])
@@ -153,6 +153,10 @@ class MongoFeed(ABC):
 
     def _count(self, rows: int) -> None:
         self.listeners.count_processed(self.number, rows)
+
+    def _clear(self, rows: Sequence[tuple[int, int]]) -> None:
+        """Take rows out of the work, by place and revision."""
+        self._work.clear(rows)
 
 
 class StreamFeed(MongoFeed):
@@ -170,20 +174,15 @@ class StreamFeed(MongoFeed):
         self._reader.forget_routes()
 
     def fold(self) -> int:
-        """What was at hand is claimed with all else."""
+        """What is in memory alone is put into the work, to be claimed with all else."""
         folded = self._reader.fold(self.number)
-        self._rows_at_hand()
+        self._reader.put_in(self.number)
         return folded
-
-    def _rows_at_hand(self) -> Sequence[tuple[Key, int]]:
-        rows = self._reader.at_hand(self.number)
-        self._work.reach([place for _, place in rows])
-        return rows
 
     def take(self, owner: str, limit: int, ttl_s: float, version: int) -> Taken:
         """By the short way where rows are at hand; now and then all that waits is looked at nonetheless."""
         if time.monotonic() - self._looked_at < LOOK_S:
-            rows = self._rows_at_hand()
+            rows = self._reader.at_hand(self.number)
             found = self._take_few(owner, rows, ttl_s, version) if 0 < len(rows) <= limit else None
             if found is not None:
                 return Taken(folded=len(rows), claim=found[0], page=found[1])
@@ -192,11 +191,14 @@ class StreamFeed(MongoFeed):
 
     def claim(self, owner: str, limit: int, ttl_s: float) -> Claim:
         self.target.tell_of_writes(self._reader.own_writes)
+        if (lowest := self._reader.lowest_put_in(self.number)) is not None:
+            self._work.reach(lowest)
         return super().claim(owner, limit, ttl_s)
 
-    def finish(self, claim: Claim, done: Sequence[int], deferred: Sequence[int], kept: Sequence[int] = ()) -> None:
-        self._reader.note_done(self.number, [claim.places[i] for i in done])
-        super().finish(claim, done, deferred, kept)
+    def _clear(self, rows: Sequence[tuple[int, int]]) -> None:
+        """Rows that were never put in are forgotten."""
+        places = self._reader.note_done(self.number, [place for place, _ in rows])
+        super()._clear([row for row in rows if row[0] in places])
 
     def _count(self, rows: int) -> None:
         """The same step reserves revisions for the next changes, which then need not ask for theirs."""

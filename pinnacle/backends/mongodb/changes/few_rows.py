@@ -1,4 +1,4 @@
-"""The short way of few rows that the change stream told of just now: claimed and read by two commands."""
+"""The short way of few rows that the change stream told of just now, from memory: claimed and read by two commands."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bson.int64 import Int64
 from bson.raw_bson import RawBSONDocument
 
 from pinnacle.backends.mongodb.changes.listener_registry import LISTENERS
-from pinnacle.backends.mongodb.changes.queue import work_table
 from pinnacle.backends.mongodb.target.leases import LEASES
 from pinnacle.backends.mongodb.target.output_registry import REGISTRY, state_table
 from pinnacle.backends.mongodb.target.target import MongoTarget
@@ -28,11 +26,11 @@ Stage = Mapping[str, Any]
 
 
 class FewRows:
-    """Claims rows whose places in the work are known, and reads them.
+    """Claims rows that need not be in the work yet, and reads them.
 
     The lease comes first, and after it the look whether it may stand: whoever has the output's lock meanwhile
-    finds the lease, or has left one that is found. The work is looked at after that: rows that another has finished in
-    between are not there any more. The rows themselves are read last.
+    finds the lease, or has left one that is found. The rows themselves are read last: what another has done of them
+    in between is seen to be fresh.
     """
 
     def __init__(self, target: MongoTarget) -> None:
@@ -43,22 +41,19 @@ class FewRows:
     def take(
         self, owner: str, rows: Sequence[tuple[Key, int]], ttl_s: float, version: int
     ) -> tuple[Claim, Page] | None:
-        """A claim on those of these rows, given with their places, that wait still, and the rows as they are. None
-        where there are none, others hold rows, or the listener is paused or of another ``version``: that is for who
-        has the lock."""
+        """A claim on these rows, given with their places, and the rows as they are. None where others hold rows, or
+        the listener is paused or of another ``version``: that is for who has the lock."""
         began = time.monotonic()
         lease = self._target.leases.lease_ahead(owner, [key for key, _ in rows], ttl_s)
         found = self._look(lease, rows)
-        revisions = {} if found is None else self._revisions(found, version)
-        waiting = [row for row in rows if row[1] in revisions]
-        if found is None or not waiting:
+        if found is None or not self._may_stand(found, version):
             self._target.leases.release_work(lease)
             return None
         failpoint("in-claim")
         self._target.note_newest(began)
-        keys, places = zip(*waiting, strict=True)
-        claim = Claim(lease=lease, keys=keys, places=places, revisions=[revisions[place] for place in places])
-        if self._reads_along and len(waiting) == len(rows):
+        keys, places = zip(*rows, strict=True)
+        claim = Claim(lease=lease, keys=keys, places=places, revisions=places)
+        if self._reads_along:
             raw = bytes(found.raw)
             _, hashes = element_at(raw, b"hashes") or (0, b"")
             return claim, self._target.page_of(batch(raw, b"rows"), hashes_in(hashes))
@@ -77,24 +72,19 @@ class FewRows:
                 log.debug("rows of %s are read by themselves: %s", self._target.info.table, error)
         return None
 
-    def _revisions(self, found: Mapping[str, Any], version: int) -> Mapping[int, int]:
-        """The revisions of the rows that wait still, by place; none where the lease may not stand."""
+    def _may_stand(self, found: Mapping[str, Any], version: int) -> bool:
         is_locked = found["locked_until"] is not None or found["version"] != self._target.info.version
         is_current = [(entry["version"], entry["paused"]) for entry in found["listener"]] == [(version, None)]
-        if is_locked or found["others"] or not is_current:
-            return {}
-        return {int(row["s"]): int(row["r"]) for row in found["work"]}
+        return is_current and not is_locked and not found["others"]
 
     def _stages(self, lease: str, rows: Sequence[tuple[Key, int]]) -> Iterator[Stage]:
         target, mine = self._target, {"$match": {"_id": self._number}}
         keys = [key_identity(key) for key, _ in rows]
         others = {"$match": {"output": self._number, "lease": {"$ne": lease}, "keys": {"$in": keys}}}
-        chosen = {"$match": {"s": {"$in": [Int64(place) for _, place in rows]}}}
         yield mine
         yield {"$project": {"version": 1, "locked_until": 1}}
         yield _also("others", LEASES, others, {"$limit": 1}, {"$project": {"_id": 1}})
         yield _also("listener", LISTENERS, mine, {"$project": {"version": 1, "paused": 1}})
-        yield _also("work", work_table(self._number), chosen, {"$project": {"_id": 0, "s": 1, "r": 1}})
         if self._reads_along:
             these = {"$match": {"_id": {"$in": [key for key, _ in rows]}}}
             yield _also("rows", target.source.table, these, {"$project": target.shape.expressions()})

@@ -59,34 +59,26 @@ class WorkQueue:
         """Queue rows, each with a new revision; durable when it returns. Nothing where the listener is gone."""
         distinct = list({key_identity(key): key for key in keys}.values())
         for part in _parts(distinct):
-            self._put(part, None, durable=True)
+            if documents := self.numbered(part):
+                self.put(documents)
 
-    def add_few(self, keys: Sequence[Key], first: int | None) -> list[WorkDocument]:
-        """The same, durable once it is confirmed: the documents of those that did not wait already.
+    def numbered(self, keys: Sequence[Key], first: int | None = None) -> list[WorkDocument]:
+        """The documents of rows that are to be queued, each with a new revision; none where the listener is gone.
 
         ``first``: the first of their revisions, where these were reserved.
         """
-        return self._put(list({key_identity(key): key for key in keys}.values()), first, durable=False)
-
-    def confirm(self, documents: Sequence[WorkDocument]) -> None:
-        """Have documents be durable that were put in just now. One that went with a server is put in again, and so is
-        one that was taken out meanwhile, which is looked at once more."""
-        self.wire.insert_missing(self.table, documents)
-
-    def _put(self, keys: Sequence[Key], first: int | None, *, durable: bool) -> list[WorkDocument]:
         first = self.listeners.next_revisions(self.output, len(keys)) if first is None else first
         if first is None:
             return []
         now = time.time()
-        documents = [
-            {"_id": key, "s": Int64(first + i), "r": Int64(first + i), "at": now} for i, key in enumerate(keys)
-        ]
+        return [{"_id": key, "s": Int64(first + i), "r": Int64(first + i), "at": now} for i, key in enumerate(keys)]
+
+    def put(self, documents: Sequence[WorkDocument]) -> None:
+        """Queue documents; durable when it returns. Rows that wait already get the new revisions."""
         # An update that inserts looks for its place among all that was deleted lately: it comes second.
-        waiting = self.wire.insert_missing(self.table, documents, durable=durable)
+        waiting = self.wire.insert_missing(self.table, documents)
         if waiting:
             self.wire.update(self.table, [self._revised(documents[position]) for position in waiting])
-        known = set(waiting)
-        return [document for i, document in enumerate(documents) if i not in known]
 
     @staticmethod
     def _revised(document: dict[str, Any]) -> Update:
@@ -107,9 +99,9 @@ class WorkQueue:
             self._floor_at = time.monotonic()
         return self._floor
 
-    def reach(self, places: Sequence[int]) -> None:
-        """Have claims begin no higher than at these places, which were reserved before others were given."""
-        self._floor = min([self._floor, *places])
+    def reach(self, place: int) -> None:
+        """Have claims begin no higher than at this place, which was reserved before others were given."""
+        self._floor = min(self._floor, place)
 
     def clear(self, rows: Sequence[tuple[int, int]]) -> None:
         """Take rows out, by place and revision."""

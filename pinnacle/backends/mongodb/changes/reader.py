@@ -2,7 +2,8 @@
 
 Work is written first, durably, and only then the position in the stream, where the lease's
 epoch is still ours: a crash in between, or a reader that was taken for dead, turns some
-events into work twice, and a row that is fresh already costs a look. There is no
+events into work twice, and a row that is fresh already costs a look. Until then few rows are
+kept in memory, and those that are done by then are never written as work. There is no
 transaction over both: one that a killed process leaves open keeps its locks for a minute.
 
 Changes may only be lost with the server's history, or with a collection that is dropped or
@@ -52,9 +53,9 @@ BRIEF_REST_S = 0.003
 """While few rows are worked off, their outputs have the interpreter and the server to themselves."""
 SAVE_S, IDLE_SAVE_S = 0.05, 1.0
 WAITS_FOR_WORK = 3
-"""So many times as long the position is not saved while rows are worked on that are not durable as work."""
+"""So many times as long the position is not saved while rows are worked on that are in memory alone."""
 FEW_ROWS = RESERVED = 100
-"""So many rows of work are at hand at most, and are worked off before they are durable."""
+"""So many rows of an output are in memory at most, and are worked off before they are durable as work."""
 
 
 @dataclass
@@ -74,7 +75,7 @@ class ChangeReader:
         self._wire, self._clock = wire, clock
         self._outputs, self._listeners = outputs, listeners
         self.own_writes = OwnWrites()
-        self._turn, self._counting = forks.lock(), forks.lock()
+        self._turn, self._putting, self._counting = forks.lock(), forks.lock(), forks.lock()
         self._stream: ChangeStream | None = None
         self._epoch: int | None = None
         self._position = self._passed = Timestamp(0, 0)
@@ -82,8 +83,9 @@ class ChangeReader:
         self._routes = Routes(())
         self._routed_at = self._tried_at = self._saved_at = float("-inf")
         self._folded: dict[int, int] = {}
-        self._at_hand: dict[int, list[tuple[Key, int]] | None] = {}
-        self._unconfirmed: dict[int, dict[int, WorkDocument]] = {}
+        self._at_hand: dict[int, dict[Any, tuple[Key, int]]] = {}
+        self._in_memory: dict[int, dict[int, WorkDocument]] = {}
+        self._put_in: dict[int, int] = {}
         self._reserved: dict[int, tuple[int, float]] = {}
         self._unsaved = 0
         self._has_read = self._has_news = self._is_idle = False
@@ -96,7 +98,7 @@ class ChangeReader:
         forks.leave_to_parent(self._stream)
         self._stream, self._epoch = None, None
         self.own_writes.begin_era(is_reading=False)
-        self._at_hand, self._unconfirmed, self._reserved = {}, {}, {}
+        self._at_hand, self._in_memory, self._put_in, self._reserved = {}, {}, {}, {}
 
     # -- what feeds and wakes ask for ----------------------------------------------------------------
 
@@ -112,10 +114,10 @@ class ChangeReader:
             return self._folded.pop(output, 0) or int(was_more)
 
     def at_hand(self, output: int) -> Sequence[tuple[Key, int]]:
-        """Rows that were put into the work of an output since this was asked last, with their places; none where these
-        are many, or rows that waited already changed again."""
+        """Rows of an output that changed since this was asked last, with their places, which are in memory alone; none
+        where these were many."""
         with self._counting:
-            rows = self._at_hand.pop(output, None) or []
+            rows = list(self._at_hand.pop(output, {}).values())
             if rows:
                 self._folded.pop(output, None)
         return rows
@@ -134,12 +136,32 @@ class ChangeReader:
             first, at = self._reserved.pop(output, (0, float("-inf")))
         return first if count <= RESERVED and time.monotonic() - at < ROUTES_S else None
 
-    def note_done(self, output: int, places: Sequence[int]) -> None:
-        """Rows of work have been done, durably, and need not be durable as work any more."""
+    def note_done(self, output: int, places: Sequence[int]) -> set[int]:
+        """Rows have been done, durably, and need not be put into the work any more; the places of those that were."""
+        with self._putting, self._counting:
+            documents = self._in_memory.get(output, {})
+            return {place for place in places if documents.pop(place, None) is None}
+
+    def put_in(self, output: int) -> None:
+        """Have the rows of an output that are in memory alone be in the work, durably."""
+        with self._putting:
+            with self._counting:
+                self._at_hand.pop(output, None)
+                documents = list(self._in_memory.get(output, {}).values())
+            if not documents:
+                return
+            if self._listeners.entry(output) is not None:
+                WorkQueue(self._wire, self._listeners, output).put(documents)
+            with self._counting:
+                in_memory, places = self._in_memory.get(output, {}), [int(document["s"]) for document in documents]
+                for place in places:
+                    in_memory.pop(place, None)
+                self._put_in[output] = min([*places, self._put_in.get(output, places[0])])
+
+    def lowest_put_in(self, output: int) -> int | None:
+        """The lowest place of rows that `put_in` has put into the work of an output since this was asked last."""
         with self._counting:
-            documents = self._unconfirmed.get(output, {})
-            for place in places:
-                documents.pop(place, None)
+            return self._put_in.pop(output, None)
 
     def listen(self, wait_s: float) -> bool | None:
         """Wait for events and turn them into work; whether there may be any, None where another process reads."""
@@ -156,7 +178,7 @@ class ChangeReader:
     def has_passed(self, time: Timestamp) -> bool:
         """Whether all that was committed up to a time of the server is turned into work."""
         if self._epoch is not None:
-            return self._passed >= time
+            return self._passed >= time and not self._has_rows_in_memory()
         entry = self._entry()
         return entry is not None and entry["passed"] is not None and entry["passed"] >= time
 
@@ -194,7 +216,7 @@ class ChangeReader:
             raise
 
     def _read_batch(self, wait_ms: int) -> bool | None:
-        pause_s = SAVE_S * (WAITS_FOR_WORK if self._has_unconfirmed() else 1) if self._has_news else IDLE_SAVE_S
+        pause_s = SAVE_S * (WAITS_FOR_WORK if self._has_rows_in_memory() else 1) if self._has_news else IDLE_SAVE_S
         is_due = time.monotonic() - self._saved_at > pause_s
         if self._stream is not None and is_due and not self._keep():  # whoever was told is at work meanwhile
             return None
@@ -210,7 +232,7 @@ class ChangeReader:
             self._is_idle = folds == self._unsaved
             if self._is_idle and len(batch.events) >= OWN_WRITES:
                 self._rests_until = time.monotonic() + REST_S
-            elif self._has_unconfirmed():
+            elif self._has_rows_in_memory():
                 self._rests_until = time.monotonic() + BRIEF_REST_S
         else:
             self._passed = batch.position
@@ -265,37 +287,37 @@ class ChangeReader:
         if todo:
             queue = WorkQueue(self._wire, self._listeners, route.output)
             if len(todo) <= FEW_ROWS:
-                new = queue.add_few(todo, self._reserved_for(route.output, len(todo)))
-                self._hand_over(route.output, new, is_all=len(new) == len(todo))
+                self._hand_over(route.output, queue.numbered(todo, self._reserved_for(route.output, len(todo))))
             else:
                 queue.add(todo)
-                self._hand_over(route.output, (), is_all=False)
+                self.put_in(route.output)
             failpoint("in-fold")
             self._unsaved += 1
             with self._counting:
                 self._folded[route.output] = self._folded.get(route.output, 0) + len(todo)
 
-    def _hand_over(self, output: int, new: Sequence[WorkDocument], *, is_all: bool) -> None:
+    def _hand_over(self, output: int, documents: Sequence[WorkDocument]) -> None:
+        """Keep rows in memory, at hand for who works them off; of a row that is at hand already the newer change."""
         with self._counting:
-            self._unconfirmed.setdefault(output, {}).update({int(document["s"]): document for document in new})
-            known = self._at_hand.setdefault(output, [])
-            is_few = known is not None and is_all and len(known) + len(new) <= FEW_ROWS
-            rows = [(document["_id"], int(document["s"])) for document in new]
-            self._at_hand[output] = [*(known or ()), *rows] if is_few else None
+            in_memory, at_hand = self._in_memory.setdefault(output, {}), self._at_hand.setdefault(output, {})
+            for document in documents:
+                identity, place = key_identity(document["_id"]), int(document["s"])
+                in_memory.pop(at_hand.pop(identity, (None, -1))[1], None)
+                in_memory[place], at_hand[identity] = document, (document["_id"], place)
+            is_few = len(in_memory) <= FEW_ROWS
+        if not is_few:
+            self.put_in(output)
 
-    def _has_unconfirmed(self) -> bool:
+    def _has_rows_in_memory(self) -> bool:
         with self._counting:
-            return any(self._unconfirmed.values())
+            return any(self._in_memory.values())
 
-    def _confirm(self) -> None:
-        """Have the work be durable that was put in and is not done: who works it off need not wait for that, only the
-        position. Else a server that goes could take it along, and the position not."""
+    def _put_all_in(self) -> None:
+        """Who works rows off need not wait until they are durable as work, only the position must."""
         with self._counting:
-            waiting = {output: list(documents.values()) for output, documents in self._unconfirmed.items()}
-        for output, documents in waiting.items():
-            if documents:
-                WorkQueue(self._wire, self._listeners, output).confirm(documents)
-            self.note_done(output, [int(document["s"]) for document in documents])
+            outputs = list(self._in_memory)
+        for output in outputs:
+            self.put_in(output)
 
     def _stale(self, route: Route, keys: Sequence[Key]) -> Iterable[Key]:
         """Of rows whose output was written, those that are not fresh: written by others, or in other hands still."""
@@ -380,7 +402,7 @@ class ChangeReader:
 
     def _save(self, owner: str | None = "") -> bool:
         """Record the position and renew the lease; False when another process has taken it over."""
-        self._confirm()
+        self._put_all_in()
         values = {
             "position": self._position, "covered": self._covered, "expires": self._expiry(), "passed": self._passed,
             "owner": this_process() if owner == "" else owner,
@@ -402,7 +424,8 @@ class ChangeReader:
         self.own_writes.begin_era(is_reading=False)
         self._epoch = None
         with self._counting:
-            self._unconfirmed.clear()
+            self._in_memory.clear()
+            self._at_hand.clear()
 
     def _expiry(self) -> Any:
         return self._clock.now() + timedelta(seconds=TTL_S)
