@@ -132,6 +132,30 @@ def stop_flushing(url: str) -> None:
 
 
 @contextmanager
+def start_mongod_with_users(under: Path | None = None) -> Iterator[str]:
+    """A replica set of one node that asks who calls; its URL for the user root, without a database."""
+    with tempfile.TemporaryDirectory(prefix="mongod-users-", dir=under, ignore_cleanup_errors=True) as directory:
+        port, key = free_port(), Path(directory) / "key"
+        key.write_text("only for this test")
+        key.chmod(0o600)
+        command = [
+            str(mongod_binary()), "--bind_ip", "127.0.0.1", "--port", str(port), "--dbpath", directory, "--keyFile",
+            str(key), "--logpath", f"{directory}/mongod.log", "--wiredTigerCacheSizeGB", "0.25", "--nounixsocket",
+            "--replSet", REPLICA_SET,
+        ]  # fmt: skip
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            with pymongo.MongoClient[Any](f"mongodb://127.0.0.1:{port}/?directConnection=true") as client:
+                wait_for_answer(client, process, Path(directory) / "mongod.log")
+                become_primary(client, port, durable=False)
+                client.admin.command("createUser", "root", pwd="root", roles=["root"])
+            yield f"mongodb://root:root@127.0.0.1:{port}/?replicaSet={REPLICA_SET}&authSource=admin"
+        finally:
+            process.terminate()
+            process.wait(START_TIMEOUT_S)
+
+
+@contextmanager
 def start_mongod(*, replica_set: bool, durable: bool = True, under: Path | None = None) -> Iterator[str]:
     """A mongod in a temporary directory, a one-node replica set or standalone; its URL without a database.
 
