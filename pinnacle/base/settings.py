@@ -35,7 +35,7 @@ class Settings:
     ``secret``: what definitions are signed with, of 16 characters or more; or several with commas between them, of
     which the first signs and all are known.
     ``secret_file``: a file that holds it in place of that; ``"off"``: no file, not even the one that embedded databases
-    have.
+    have. Where neither is given both are the environment's, also of settings that are made in code.
     ``secrets``: where stored components may send what environment variables hold, as ``NAME@host``.
     """
 
@@ -55,6 +55,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         """ConfigError for what is no number of seconds, be it from code or from the environment."""
+        if self.secret is None and self.secret_file is None:
+            object.__setattr__(self, "secret", os.environ.get("PINNACLE_SECRET") or None)
+            object.__setattr__(self, "secret_file", _secret_file(os.environ))
         for name, variable in _SECONDS.items():
             value = getattr(self, name)
             is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -88,8 +91,7 @@ class Settings:
         chosen |= {name: env[variable] for name, variable in _TEXTS.items() if env.get(variable)}
         if "PINNACLE_CACHE_DIR" in env:
             chosen["cache_dir"] = Path(env["PINNACLE_CACHE_DIR"])
-        if file := env.get("PINNACLE_SECRET_FILE"):
-            chosen["secret_file"] = file if file == NO_SECRET_FILE else Path(file)
+        chosen["secret_file"] = _secret_file(env)
         if "PINNACLE_MAY_CREATE" in env:
             chosen["may_create"] = _truth("PINNACLE_MAY_CREATE", env["PINNACLE_MAY_CREATE"])
         return cls(**chosen)  # type: ignore[arg-type]
@@ -100,6 +102,13 @@ _SECONDS = {
 }
 _LISTS = {"trusted_modules": "PINNACLE_TRUSTED_MODULES", "secrets": VARIABLE}
 _TEXTS = {"application": "PINNACLE_APPLICATION", "url": "PINNACLE_URL", "secret": "PINNACLE_SECRET"}
+
+
+def _secret_file(env: Mapping[str, str]) -> Path | Literal["off"] | None:
+    named = env.get("PINNACLE_SECRET_FILE")
+    if not named:
+        return None
+    return NO_SECRET_FILE if named == NO_SECRET_FILE else Path(named)
 
 
 def _items(raw: str) -> tuple[str, ...]:

@@ -342,10 +342,10 @@ def test_an_artifact_that_is_removed_while_it_is_read_does_not_end_early(store):
 
 def test_a_component_comes_back_in_another_handle_with_the_file_it_was_added_with(backend, db, tmp_path):
     (tmp_path / "weights").write_bytes(BLOB)
-    db.add(Weights("a", weights={"weights.bin": Artifact(tmp_path / "weights")}))
+    db.add(Weights("a", weights={"weights.safetensors": Artifact(tmp_path / "weights")}))
     with backend.open() as other:
         folder = unpack(other.load("run", "a").weights, tmp_path / "cache")
-    assert (folder / "weights.bin").read_bytes() == BLOB
+    assert (folder / "weights.safetensors").read_bytes() == BLOB
 
 
 @pytest.mark.unmigrated

@@ -118,6 +118,7 @@ def test_of_two_processes_that_make_it_at_once_both_have_the_same(tmp_path, monk
 
 
 def test_an_embedded_database_has_a_secret_of_its_user_and_a_server_has_none(tmp_path, monkeypatch):
+    monkeypatch.delenv("PINNACLE_SECRET_FILE")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     embedded = Seal.of(Settings(), is_embedded=True)
     assert (embedded.is_on, Seal.of(Settings(), is_embedded=False).is_on) == (True, False)
@@ -129,6 +130,7 @@ def test_an_embedded_database_has_a_secret_of_its_user_and_a_server_has_none(tmp
 
 
 def test_an_embedded_database_goes_without_where_no_secret_can_be_kept(tmp_path, monkeypatch, caplog):
+    monkeypatch.delenv("PINNACLE_SECRET_FILE")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file" / "below"))
     (tmp_path / "file").write_text("no folder")
     assert not Seal.of(Settings(), is_embedded=True).is_on
@@ -150,3 +152,9 @@ def test_the_secret_of_the_environment_goes_before_any_file_and_is_in_no_repr(tm
     assert Seal.of(settings, is_embedded=True).sign(RECORD) == signed().mac
     assert ONE not in repr(settings)
     assert Settings.from_environment({"PINNACLE_SECRET": "", "PINNACLE_SECRET_FILE": "off"}).secret is None
+
+
+def test_settings_that_are_made_in_code_have_the_secret_of_the_environment(monkeypatch):
+    monkeypatch.setenv("PINNACLE_SECRET", ONE)
+    assert Settings(lease_ttl_s=1.0).secret == ONE
+    assert Settings(secret=TWO).secret == TWO
