@@ -60,12 +60,11 @@ class FewRows:
         return claim, self._target.read_few(keys)
 
     def _look(self, lease: str, rows: Sequence[tuple[Key, int]]) -> RawBSONDocument | None:
-        registry = self._target.wire.collection(REGISTRY, durable=False)
         for reads_along in (True, False) if self._reads_along else (False,):
             self._reads_along = reads_along
             try:
-                found = next(registry.raw_aggregate(list(self._stages(lease, rows))), None)
-                return None if not found else RawBSONDocument(found)
+                found = self._target.wire.piped(REGISTRY, list(self._stages(lease, rows)))
+                return RawBSONDocument(found[0]) if found else None
             except ConnectionLost:
                 raise
             except BackendError as error:  # a sharded collection, or rows that are too large together

@@ -19,7 +19,7 @@ from pinnacle.backends.mongodb.target.output_registry import REGISTRY
 from pinnacle.backends.mongodb.wire.clock import ServerClock
 from pinnacle.backends.mongodb.wire.keys import key_bytes, key_identity
 from pinnacle.backends.mongodb.wire.stored_collection import StoredCollection
-from pinnacle.backends.mongodb.wire.wire import Wire
+from pinnacle.backends.mongodb.wire.wire import Update, Wire
 from pinnacle.base.errors import Conflict
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.processes import is_gone, this_process
@@ -97,11 +97,11 @@ class Leases:
 
     def release_work(self, lease: str, kept: Sequence[Any] = ()) -> None:
         """Give up one lease, but for the keys that are ``kept``; counted first, as in `release`."""
-        self._registry.update_one({"_id": self.output}, {"$inc": {"released": 1}})
+        self.wire.update(REGISTRY, [Update({"_id": self.output}, {"$inc": {"released": 1}})], durable=False)
         parts = [part["_id"] for part in self._leases.find({"lease": lease}, {"_id": 1})] if kept else []
         if parts:
             self._leases.update_one({"_id": parts[0]}, {"$set": {"keys": list(map(key_identity, kept))}})
-        self._leases.delete_many({"lease": lease, "_id": {"$nin": parts[:1]}})
+        self.wire.delete(LEASES, {"lease": lease, "_id": {"$nin": parts[:1]}}, durable=False)
 
     def in_flight(self) -> int:
         """How many rows live leases hold."""

@@ -178,6 +178,9 @@ class MongomockWire:
     def clock(self) -> datetime:
         return datetime.now(UTC)
 
+    def piped(self, table: str, pipeline: Sequence[Mapping[str, Any]]) -> list[bytes]:
+        raise BackendError("mongomock gives no rows as bytes")
+
     def operation_time(self) -> Timestamp | None:
         return None
 

@@ -238,6 +238,10 @@ class ServerWire:
         moment: datetime = self._run({"hello": 1}, DEFAULT_CODEC_OPTIONS)["localTime"]
         return moment.replace(tzinfo=UTC)
 
+    def piped(self, table: str, pipeline: Sequence[Mapping[str, Any]]) -> list[bytes]:
+        found = self._run({"aggregate": table, "pipeline": list(pipeline), "cursor": {}}, self._raw)
+        return first_batch(bytes(found["cursor"].raw))[0]
+
     def operation_time(self) -> Timestamp | None:
         found: Timestamp | None = self._run({"ping": 1}, DEFAULT_CODEC_OPTIONS).get("operationTime")
         return found

@@ -151,6 +151,9 @@ class Wire(Protocol):
     def clock(self) -> datetime:
         """The server's time."""
 
+    def piped(self, table: str, pipeline: Sequence[Mapping[str, Any]]) -> list[bytes]:
+        """What little an aggregation pipeline gives, as the server sends it."""
+
     def operation_time(self) -> Timestamp | None:
         """The server's time as changes are told by it: what commits from now on is later. None where none are told."""
 
