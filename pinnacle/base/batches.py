@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pinnacle.base.metering import Usage
+from pinnacle.base.redaction import redacted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,3 +24,7 @@ class BatchAnswers:
     usage: Usage = field(default_factory=Usage)
     unanswered: Collection[str] | None = None
     failure: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.failure is not None:
+            object.__setattr__(self, "failure", redacted(self.failure))

@@ -9,6 +9,7 @@ from typing import Any
 
 from pinnacle.base import limits
 from pinnacle.base.errors import ConfigError
+from pinnacle.base.redaction import redacted
 from pinnacle.base.types import Items, OutputType
 
 Key = Any
@@ -190,7 +191,7 @@ class OutputBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """One row's failure after all its attempts; its texts are such as every database takes, and bounded."""
+    """One row's failure after all its attempts; its texts are such as every database takes, bounded, and redacted."""
 
     key: Key
     witness: Any
@@ -200,8 +201,8 @@ class Failure:
     attempts: int
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "message", _storable(self.message)[: limits.MAX_MESSAGE])
-        object.__setattr__(self, "traceback", _storable(self.traceback)[-limits.MAX_TRACEBACK :])
+        object.__setattr__(self, "message", _storable(redacted(self.message))[: limits.MAX_MESSAGE])
+        object.__setattr__(self, "traceback", _storable(redacted(self.traceback))[-limits.MAX_TRACEBACK :])
 
 
 def _storable(text: str) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hmac
 import json
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,11 +18,12 @@ from typing import Any
 from pinnacle.base.errors import ConfigError, NotAuthenticated
 from pinnacle.base.secret_file import SecretFile, missing, usual_path
 from pinnacle.base.settings import NO_SECRET_FILE, Settings
+from pinnacle.base.told import logger
 
 FORM = "1"
 MIN_SECRET = 16
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)

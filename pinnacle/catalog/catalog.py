@@ -13,6 +13,7 @@ from pinnacle.base.errors import ComponentError, ConfigError, Conflict, NotFound
 from pinnacle.base.near import did_you_mean
 from pinnacle.base.rows import Record
 from pinnacle.base.settings import Settings
+from pinnacle.base.told import logger
 from pinnacle.catalog.drafts import OLDER_FORM, Draft, draft_of
 from pinnacle.catalog.loading import Loading
 from pinnacle.catalog.references import Resolver, reference_to_class
@@ -26,7 +27,7 @@ KINDS = (
 )  # fmt: skip
 SAVE_ATTEMPTS = 100
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 C = TypeVar("C", bound=Component)
 

@@ -16,7 +16,9 @@ import click
 
 from pinnacle.base.distribution import DISTRIBUTION
 from pinnacle.base.errors import PinnacleError
+from pinnacle.base.redaction import redacted
 from pinnacle.base.settings import Settings
+from pinnacle.base.told import plain, plain_traceback
 
 if TYPE_CHECKING:
     from pinnacle.db import Database
@@ -32,15 +34,21 @@ class Commands(click.Group):
     """Prints pinnacle's own errors as one line, without a traceback, and exits with 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        sys.excepthook = show_uncaught
         try:
             return super().invoke(ctx)
         except PinnacleError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(plain(redacted(str(error)))) from error
         except click.NoSuchOption as error:
             if error.option_name != "--import":
                 raise
             told = "--import MODULE goes before the command: pinnacle --import MODULE COMMAND ..."
             raise click.UsageError(told, ctx=error.ctx) from error
+
+
+def show_uncaught(kind: type[BaseException], error: BaseException, *rest: object) -> None:
+    """An error that is none of pinnacle's, with its traceback: what it quotes is escaped, and holds no secret."""
+    click.echo(plain_traceback(error), err=True)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

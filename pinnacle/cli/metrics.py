@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pinnacle.base.distribution import with_extra
 from pinnacle.base.errors import ConfigError, MissingPlugin
+from pinnacle.base.told import plain
 from pinnacle.cli.numbers import Address
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class ListenerCollector:
         }
         for identifier, listener in figures.items():
             for name, value in figures_of(listener, spent).items():
-                families[name].add_metric([identifier], value)
+                families[name].add_metric([plain(identifier)], value)
         yield from families.values()
 
 

@@ -15,11 +15,12 @@ import click
 from pinnacle.base.errors import BackendError, DatabaseReplaced
 from pinnacle.base.listeners import ListenerStatus
 from pinnacle.base.rows import RowError
+from pinnacle.base.told import plain
 from pinnacle.base.usage import UsageRow, utc_day
 from pinnacle.cli.group import database_command, opened
 from pinnacle.cli.names import check_model
 from pinnacle.cli.numbers import Seconds
-from pinnacle.cli.tables import plain, table
+from pinnacle.cli.tables import table
 
 if TYPE_CHECKING:
     from pinnacle.db import Database

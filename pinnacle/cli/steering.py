@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pinnacle.base.told import PlainFormatter, plain
 from pinnacle.cli.group import database_command, opened
 from pinnacle.cli.metrics import serving
 from pinnacle.cli.names import check_model
 from pinnacle.cli.numbers import MOST_ROWS, Address, AddressType, Seconds
-from pinnacle.cli.tables import plain, table
+from pinnacle.cli.tables import table
 
 if TYPE_CHECKING:
     from pinnacle.db import Database
@@ -33,9 +34,9 @@ def worker(url: str, verbose: bool, metrics: Address | None) -> None:
     SQLite file the second stands by for the first. SIGTERM and Ctrl-C finish what is in
     hand. Modules of your models are imported from the working directory.
     """
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
-    )
+    shown = logging.StreamHandler()
+    shown.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[shown])
     with stopped_by_signals() as stop, opened(url, "pinnacle worker") as db, serving(db, metrics):
         click.echo(f"Working on {len(db.listeners())} listeners; SIGTERM or Ctrl-C ends it.", err=True)
         db.worker().run(stop)

@@ -6,18 +6,15 @@ from collections.abc import Iterable, Sequence
 
 import click
 
+from pinnacle.base.told import plain, plain_lines
+
 
 def show_statements(statements: Sequence[str]) -> None:
     """One statement a paragraph, each ended by a semicolon unless it is not SQL."""
     if not statements:
         click.echo("Nothing to do.")
     for statement in statements:
-        click.echo(statement.rstrip().rstrip(";") + ";")
-
-
-def plain(text: object) -> str:
-    """Text for a terminal: what would move its cursor or colour it is escaped."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+        click.echo(plain_lines(statement.rstrip().rstrip(";") + ";"))
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

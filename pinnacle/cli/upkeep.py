@@ -10,9 +10,10 @@ import click
 
 from pinnacle.base.errors import ConfigError, Conflict
 from pinnacle.base.near import did_you_mean
+from pinnacle.base.told import plain, plain_lines
 from pinnacle.cli.group import database_command, main, opened
 from pinnacle.cli.numbers import MOST_ROWS
-from pinnacle.cli.tables import plain, show_statements, table
+from pinnacle.cli.tables import show_statements, table
 
 if TYPE_CHECKING:
     from pinnacle.db import Database
@@ -54,7 +55,7 @@ def plan(url: str, identifier: str | None, table_name: str | None, field: str | 
         if identifier and table_name and field:
             component = db.load("model", identifier)
             planned = db.plan(component, X=field, select=rows_of(db, table_name), output=output)
-            click.echo(planned)
+            click.echo(plain_lines(planned))
         else:
             show_statements(db.migration_plan())
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import shutil
 import tempfile
@@ -15,6 +14,7 @@ from typing import Any
 
 from pinnacle.base import limits
 from pinnacle.base.errors import ComponentError, ConfigError
+from pinnacle.base.told import logger
 
 DATA_SUFFIXES = frozenset({
     ".safetensors", ".gguf", ".json", ".jsonl", ".txt", ".md", ".jinja", ".model", ".vocab", ".spm", ".bpe",
@@ -23,7 +23,7 @@ DATA_SUFFIXES = frozenset({
 """Files that hold weights, settings, tokenizers and texts, none of which runs when it is opened."""
 TEXTS = ("LICENSE", "NOTICE", "README")
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 class Artifact:

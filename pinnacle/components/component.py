@@ -120,10 +120,19 @@ def is_operational(field: dataclasses.Field[Any]) -> bool:
 
 
 def code_of(code: Any, given: Mapping[str, Any]) -> Destination:
-    """A class or function as a destination, with what it is given that may decide where it goes."""
+    """A class or function as a destination, with what it is given that may decide where it goes: no number does."""
     named = code if hasattr(code, "__qualname__") else type(code)
-    told = repr(sorted(given.items())).encode("utf-8", "backslashreplace")
-    return Destination(f"{named.__module__}:{named.__qualname__}", hashlib.sha256(told).hexdigest())
+    told = repr(sorted((name, _without_numbers(value)) for name, value in given.items()))
+    digest = hashlib.sha256(told.encode("utf-8", "backslashreplace")).hexdigest()
+    return Destination(f"{named.__module__}:{named.__qualname__}", digest)
+
+
+def _without_numbers(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _without_numbers(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_numbers(item) for item in value]
+    return None if isinstance(value, (int, float)) else value
 
 
 @contextlib.contextmanager

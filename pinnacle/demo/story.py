@@ -19,6 +19,7 @@ from typing import Any
 from sqlalchemy import insert, or_, select, update
 
 from pinnacle.base.errors import ConfigError, MissingPlugin, ModelError
+from pinnacle.base.told import plain
 from pinnacle.base.types import numpy
 from pinnacle.db import Database, pinnacle
 from pinnacle.demo.docstrings import Docstring, read_standard_library
@@ -218,6 +219,7 @@ def check(holds: bool, otherwise: str) -> None:
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], *, width: int = 60) -> str:
     """Columns under a header, long cells cut."""
-    cells = [[cell if len(cell) <= width else cell[: width - 1] + "…" for cell in row] for row in [header, *rows]]
+    shown = ([plain(cell) for cell in row] for row in [header, *rows])
+    cells = [[cell if len(cell) <= width else cell[: width - 1] + "…" for cell in row] for row in shown]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join("   " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)

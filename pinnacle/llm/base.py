@@ -200,6 +200,7 @@ class BaseLLMAPI(BaseLLM, HostedModel):
                 return self.output_of(reply)
             except InvalidAnswer as error:
                 if not left:
+                    self.hidden(error)
                     raise
                 request = self.ask_again(request, reply, error)
         return None

@@ -8,7 +8,6 @@ on values, live runs, listeners and batches of texts alike.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -28,11 +27,12 @@ from pinnacle.base.errors import (
 )
 from pinnacle.base.metering import Usage
 from pinnacle.base.outages import headers_of, status_of
+from pinnacle.base.told import logger
 from pinnacle.llm.limiter import Account, Gate
 from pinnacle.llm.verdict import MODEL_STATUSES, Verdict, refused_parameter, verdict_on
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S, DIVISIBLE_PAUSE_S = 0.1, 8.0, 0.02
 THROTTLED_PATIENCE_S = 600.0

@@ -8,7 +8,6 @@ as it is taken off the record, once all of it is written: a crash before that co
 
 from __future__ import annotations
 
-import logging
 import time
 import uuid
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from pinnacle.base.batches import BatchAnswers
 from pinnacle.base.encoding import dump_key, identity_digest, load_key
 from pinnacle.base.errors import ModelError, NoAnswer, ProviderRefused
 from pinnacle.base.rows import Page
+from pinnacle.base.told import logger
 from pinnacle.base.usage import BatchJob
 from pinnacle.components.model import Model
 from pinnacle.runtime.books import book_batch
@@ -35,7 +35,7 @@ from pinnacle.runtime.pages import Pages
 from pinnacle.runtime.result import PredictResult
 from pinnacle.runtime.scope import Scope
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 MAX_REQUESTS = 20_000
 """In one batch; OpenAI takes 50,000 and 200 MB."""

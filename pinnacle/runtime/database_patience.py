@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -10,9 +9,10 @@ from types import TracebackType
 from typing import TypeVar
 
 from pinnacle.base.errors import ConnectionLost
+from pinnacle.base.told import logger
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 BRIEF_S = 3.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import threading
 import time
@@ -13,11 +12,13 @@ from pinnacle.base.encoding import dump_key, load_key
 from pinnacle.base.errors import BackendError, ConfigError, Conflict
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.listeners import NOTHING, Claim, ListenerRecord, Taken, next_sweep, sweep_position
+from pinnacle.base.redaction import redacted
 from pinnacle.base.rows import Page
+from pinnacle.base.told import logger
 from pinnacle.components.listener import Listener
 from pinnacle.runtime.listener_prediction import ListenerPrediction, Share
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 POLL_S = 1.0
 VERIFY_S = 2.0
@@ -284,7 +285,7 @@ class Keeper:
                 return
             log.warning("listener %s: %s", self.record.identifier, error, exc_info=not isinstance(error, BackendError))
             if is_final:
-                self._pause(str(error))
+                self._pause(redacted(str(error)))
                 return
             self._target.release(self._lease_id)
             self._verify()
@@ -294,5 +295,5 @@ class Keeper:
 
     def _note(self, error: BaseException) -> None:
         self._has_failed = True
-        message = f"{type(error).__name__}: {error}"[:500]
+        message = redacted(f"{type(error).__name__}: {error}")[:500]
         self._backend.listeners.record_error(self.record.output, message)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import uuid
 from collections.abc import Iterator
@@ -11,11 +10,12 @@ from typing import ClassVar
 
 from pinnacle.backends.protocol import RunStore
 from pinnacle.base.errors import BackendError, Conflict, PinnacleError
+from pinnacle.base.told import logger
 
 RENEWALS = 3
 """Attempts to renew a lease before it expires."""
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 @contextmanager

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 
 from pinnacle.base import forks
+from pinnacle.base.told import logger
 from pinnacle.runtime.worker import Worker
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 class LocalWorker:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 import uuid
@@ -15,11 +14,12 @@ from typing import ClassVar
 
 from pinnacle.base.errors import BackendError
 from pinnacle.base.rows import Key, Page
+from pinnacle.base.told import logger
 from pinnacle.runtime.held import Held
 from pinnacle.runtime.page_size import FixedSize, PageSize
 from pinnacle.runtime.scope import Scope
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 RENEW_AGAIN_S = 0.5
 """The pause after a renewal that failed: leases are to outlive an outage of their database by little."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,6 +12,7 @@ from pinnacle.base.errors import ComponentError, ConfigError, Conflict, ModelErr
 from pinnacle.base.metering import Meter, meter
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec
 from pinnacle.base.settings import Settings
+from pinnacle.base.told import logger
 from pinnacle.base.types import Items
 from pinnacle.catalog.catalog import Catalog
 from pinnacle.components.component import Component
@@ -34,7 +34,7 @@ from pinnacle.runtime.prediction import Prediction
 from pinnacle.runtime.progress import progress_bar, tell_failures
 from pinnacle.runtime.result import PredictResult
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 T = TypeVar("T")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pinnacle.base.rows import RowError
+from pinnacle.base.told import plain
 from pinnacle.runtime.result import PredictResult
 
 
@@ -25,7 +26,7 @@ def tell_failures(result: PredictResult, newest: RowError | None, shown: bool | 
         example = "" if newest is None else f" (key {newest.key!r}: {newest.error}: {newest.message[:200]})"
         rows = "1 row" if count == 1 else f"{count:,} rows"
         line = f"{result.output}: {rows} failed{example}; see db.errors(), or: pinnacle errors URL"
-        sys.stderr.write(" ".join(line.split()) + "\n")
+        sys.stderr.write(plain(" ".join(line.split())) + "\n")
 
 
 @contextmanager
@@ -42,7 +43,7 @@ def progress_bar(label: str, total: Callable[[], int], shown: bool | None) -> It
 
     lock = threading.Lock()
     with click.progressbar(
-        length=total(), label=label, file=sys.stderr, show_pos=True, update_min_steps=1, hidden=False
+        length=total(), label=plain(label), file=sys.stderr, show_pos=True, update_min_steps=1, hidden=False
     ) as bar:
 
         def move(rows: int) -> None:
@@ -57,7 +58,7 @@ class ProgressLine:
     """One line on a terminal: steps, loss, and when it will be done."""
 
     def __init__(self, label: str, is_shown: bool) -> None:
-        self._label, self._is_shown = label, is_shown
+        self._label, self._is_shown = plain(label), is_shown
         self._loss: float | None = None
         self._started: tuple[float, int] | None = None
         self._drawn_at = 0.0

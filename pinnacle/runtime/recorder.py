@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pinnacle.base.errors import ConfigError, PinnacleError, TrainingError
+from pinnacle.base.told import logger
 from pinnacle.catalog.history import History
 from pinnacle.components.artifact import Artifact, write_files
 from pinnacle.components.run import DONE, FAILED, INTERRUPTED, Checkpoint, Run, checkpoints_of
@@ -21,7 +21,7 @@ from pinnacle.runtime.training import TRAIN, DataFacts, RowStream, SavedWeights,
 
 FLUSH_S, PROGRESS_S = 1.0, 5.0
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 class RunRecorder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pinnacle.base.metering import Usage
+from pinnacle.base.told import plain
 
 
 @dataclass
@@ -70,7 +71,7 @@ class PredictResult:
     def __str__(self) -> str:
         if self.dry_run:
             return (
-                f"{self.output}: dry run; {_count(self.read, 'row')} read, {self.fresh:,} fresh, "
+                f"{plain(self.output)}: dry run; {_count(self.read, 'row')} read, {self.fresh:,} fresh, "
                 f"{self.computed:,} would be computed, {self.empty:,} would be NULL"
                 + (f"; {_count(self.foreign, 'value')} there are not pinnacle's (see adopt=)" if self.foreign else "")
             )
@@ -89,7 +90,7 @@ class PredictResult:
         ]  # fmt: skip
         rate = f", {self.written / self.seconds:,.0f} rows/s" if self.written and self.seconds else ""
         return (
-            f"{self.output}: {_count(self.read, 'row')} read; {', '.join(parts)}\n"
+            f"{plain(self.output)}: {_count(self.read, 'row')} read; {', '.join(parts)}\n"
             f"  {_count(self.computed, 'input')} computed in {_count(self.calls, 'model call')}; "
             f"{self.seconds:.1f} s{rate}{self._bill()}"
         )

@@ -6,7 +6,6 @@ is leased. Every listener has a thread of its own, so that a slow model delays n
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 import uuid
@@ -17,10 +16,12 @@ from typing import TypeVar
 from pinnacle.backends.protocol import Backend, Wake
 from pinnacle.base.errors import BackendError, DatabaseReplaced, PinnacleError
 from pinnacle.base.listeners import ListenerRecord
+from pinnacle.base.redaction import redacted
 from pinnacle.base.settings import Settings
+from pinnacle.base.told import logger
 from pinnacle.runtime.keeper import Keeper
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 POLL_S = 1.0
 REGISTRY_S = 0.5
@@ -156,7 +157,7 @@ class Worker:
         except Exception as error:  # the unit of work: one listener, beside which the others go on
             if any((r.output, r.version) == (record.output, record.version) for r in self._backend.listeners.all()):
                 is_ours = isinstance(error, PinnacleError)
-                message = f"{so}{error if is_ours else f'{type(error).__name__}: {error}'}"[:MAX_MESSAGE]
+                message = redacted(f"{so}{error if is_ours else f'{type(error).__name__}: {error}'}")[:MAX_MESSAGE]
                 log.warning("listener %s: %s", record.identifier, message, exc_info=not is_ours)
                 self._backend.listeners.record_error(record.output, message)
                 troubles[record.output] = Trouble(what, time.monotonic(), message)

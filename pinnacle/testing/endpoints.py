@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 
 from pinnacle.base.distribution import with_extra
 from pinnacle.base.errors import MissingPlugin
+from pinnacle.base.told import logger
 from pinnacle.testing import azure, bodies
 from pinnacle.testing.answers import Answer, Refuse, Reply, Script, unit_vector
 from pinnacle.testing.batches import Batches
@@ -53,7 +53,7 @@ CALLS = {
 }
 EMBEDDINGS = "/v1/embeddings"
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 @dataclass(frozen=True)

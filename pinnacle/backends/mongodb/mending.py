@@ -6,7 +6,6 @@ indexes would be missing, and the others would take what they have for more than
 
 from __future__ import annotations
 
-import logging
 import re
 
 from pinnacle.backends.mongodb import migrations
@@ -21,8 +20,9 @@ from pinnacle.backends.mongodb.target.places import PLACE_PREFIX
 from pinnacle.backends.mongodb.target.row_errors import ERRORS
 from pinnacle.backends.mongodb.wire.wire import Wire
 from pinnacle.base.listeners import NO_VERSION, UNDEFINED, new_sweep
+from pinnacle.base.told import logger
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 TELLING = (REGISTRY, COMPONENTS, LISTENERS, ERRORS)
 """The collections that others refer to; each has an index, and so is there from the first migration on."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 import uuid
 from dataclasses import dataclass
@@ -19,8 +18,9 @@ from pinnacle.backends.sql.schema import WORK_PREFIX, lease, listener, output
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.listeners import NOTHING, Claim, Taken, new_sweep
 from pinnacle.base.rows import Page
+from pinnacle.base.told import logger
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 LONG_LOCK_MS = 100
 BRIEF = {"synchronous_commit": "off", "lock_timeout": f"{LONG_LOCK_MS}ms"}

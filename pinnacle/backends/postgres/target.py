@@ -8,7 +8,6 @@ updates the rows whose inputs still hash the same, records them, and returns the
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
@@ -32,8 +31,9 @@ from pinnacle.base.errors import BackendError, RowRejected
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.refusals import input_changed_by_trigger, output_kept_out
 from pinnacle.base.rows import Failure, Key, OutputBatch, OutputInfo, Page
+from pinnacle.base.told import logger
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 JSON_KINDS = ("json", "jsonb")
 NEEDS_WORK, FRESH, SET_ASIDE, MISSING = 0, 1, 2, -1

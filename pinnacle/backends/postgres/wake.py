@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from pinnacle.backends.postgres.connections import is_pooled
+from pinnacle.base.told import logger
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 CHANNEL = "pinnacle"
 """What triggers notify on."""

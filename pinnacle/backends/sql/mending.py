@@ -6,7 +6,6 @@ what is left must not be taken for more than it is, and nothing must wait for ev
 
 from __future__ import annotations
 
-import logging
 import re
 import uuid
 from collections.abc import Callable, Collection
@@ -39,8 +38,9 @@ from pinnacle.backends.sql.session import SqlSession
 from pinnacle.backends.sql.source import unknown_types_allowed
 from pinnacle.base.errors import BackendError, ConfigError, UnsupportedTable
 from pinnacle.base.listeners import NO_VERSION, UNDEFINED, new_sweep
+from pinnacle.base.told import logger
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 MEANS = {
     output.name: "what is recorded of outputs is forgotten: add listeners again, and predict again with adopt=True",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,9 +38,10 @@ from pinnacle.base.refusals import (
     require_same_items,
 )
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec
+from pinnacle.base.told import logger
 from pinnacle.base.types import Items, output_type_from_json
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 class SqlOutputs:

@@ -7,7 +7,6 @@ EXPLAIN cannot prepare with a listener's triggers, and can without them, is ours
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterable
 
@@ -16,8 +15,9 @@ import sqlalchemy as sa
 from pinnacle.backends.sqlite.changes import TRIGGERS
 from pinnacle.backends.sqlite.session import SqliteSession
 from pinnacle.base.errors import UnsupportedTable
+from pinnacle.base.told import logger
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 OURS = re.compile(f"pinnacle_([0-9]+)_(?:{'|'.join(TRIGGERS)})")
 

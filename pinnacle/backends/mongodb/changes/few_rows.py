@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -19,8 +18,9 @@ from pinnacle.base.errors import BackendError, ConnectionLost
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.listeners import Claim
 from pinnacle.base.rows import Key, Page
+from pinnacle.base.told import logger
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 Stage = Mapping[str, Any]
 

@@ -12,7 +12,6 @@ renamed: then all rows are looked at, from a position that was taken before.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,8 +39,9 @@ from pinnacle.base.errors import PinnacleError
 from pinnacle.base.failpoints import failpoint
 from pinnacle.base.processes import is_gone, this_process
 from pinnacle.base.rows import Key
+from pinnacle.base.told import logger
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 READERS, THE_READER = "pinnacle_reader", "changes"
 TTL_S = 5.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from typing import Any
@@ -11,8 +10,9 @@ from pinnacle.backends.mongodb.changes.backlogs import is_sweep_due
 from pinnacle.backends.mongodb.changes.listener_registry import ListenerRegistry
 from pinnacle.backends.mongodb.changes.reader import ChangeReader
 from pinnacle.base.errors import BackendError
+from pinnacle.base.told import logger
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 SLICE_S = 0.25
 POLL_S, POLL_IN_PROCESS_S = 0.1, 0.02

@@ -6,7 +6,6 @@ one document a row, under the row's own ``_id``.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -24,9 +23,10 @@ from pinnacle.base.document import MISSING, OUTPUTS_FIELD, StoredAt, default_out
 from pinnacle.base.errors import BackendError, Conflict
 from pinnacle.base.refusals import no_output, not_proven, require_newest, require_owner, require_same_items
 from pinnacle.base.rows import Fields, Key, OutputInfo, OutputSpec
+from pinnacle.base.told import logger
 from pinnacle.base.types import Items, output_type_from_json
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 REGISTRY, STATE_PREFIX, COUNTERS = "pinnacle_output", "pinnacle_state_", "pinnacle_migration"
 

@@ -6,7 +6,6 @@ stream. A stream starts at a time of the server, and all at that time is read ag
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +20,9 @@ from pinnacle.backends.mongodb.wire.encoding import decode, decode_keyed
 from pinnacle.backends.mongodb.wire.errors import driver_errors
 from pinnacle.backends.mongodb.wire.row_bytes import batch, element_at, open_cursor
 from pinnacle.base.errors import BackendError
+from pinnacle.base.told import logger
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 BATCH_EVENTS = 5_000
 _LOST = {286, 280, 10334}
