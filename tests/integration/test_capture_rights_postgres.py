@@ -173,6 +173,21 @@ def test_a_role_that_owns_a_partitioned_table_goes_on_making_partitions(url, db)
         assert run_sql(url, PUBLIC) == []
 
 
+def test_a_listener_on_a_partition_that_has_partitions_sees_their_changes(url, db):
+    run_sql(
+        url,
+        "CREATE TABLE whole (id bigint PRIMARY KEY, body text) PARTITION BY RANGE (id)",
+        "CREATE TABLE parted PARTITION OF whole FOR VALUES FROM (0) TO (100) PARTITION BY RANGE (id)",
+        "CREATE TABLE low PARTITION OF parted FOR VALUES FROM (0) TO (10)",
+    )
+    run_sql(url, "ALTER TABLE whole ADD loud text")
+    keep(db, "parted")
+    drained(db)
+    run_sql(url, "INSERT INTO whole VALUES (1, 'a')", "INSERT INTO low VALUES (2, 'b')", "UPDATE low SET body = 'c'")
+    drained(db)
+    assert run_sql(url, "SELECT id, loud FROM whole ORDER BY id") == [(1, "C"), (2, "C")]
+
+
 def test_a_new_owner_of_a_partitioned_table_may_make_partitions_once_a_worker_has_looked(url, db):
     run_sql(url, "CREATE TABLE parted (id bigint PRIMARY KEY, body text) PARTITION BY RANGE (id)")
     keep(db, "parted")

@@ -154,15 +154,19 @@ class Capture:
     def _definer(self, kind: str, tables: Sequence[sa.Table], body: str) -> list[str]:
         """A function with the rights of pinnacle's role, for triggers of these tables alone; nothing is done where the
         outbox was taken away under its triggers."""
-        wanted = ", ".join(f"ARRAY[{', '.join(map(quoted, _place(table)))}]" for table in tables)
-        found = f"CASE WHEN {NAMES.format('TG_RELID', 0)} IN ({wanted}) THEN TG_RELID END"
-        if self.family_owner is not None:
-            found = (
-                "(SELECT t.id FROM (SELECT TG_RELID AS id UNION ALL SELECT CAST(relid AS oid) FROM "
-                f"pg_partition_ancestors(TG_RELID)) AS t WHERE {NAMES.format('t.id', 0)} IN ({wanted}) LIMIT 1)"
+        places = [tuple(map(quoted, _place(table))) for table in tables]
+        is_it = " OR ".join(f"TG_TABLE_SCHEMA = {schema} AND TG_TABLE_NAME = {name}" for schema, name in places)
+        wanted = ", ".join(f"ARRAY[{schema}, {name}]" for schema, name in places)
+        found, else_found = f"CASE WHEN {is_it} THEN TG_RELID END", ""
+        if self.family_owner is not None:  # a query costs more than all else, and is for partitions of partitions
+            root = "pg_partition_root(TG_RELID)"
+            found = f"coalesce({found}, CASE WHEN {NAMES.format(root, 0)} IN ({wanted}) THEN CAST({root} AS oid) END)"
+            else_found = (
+                f"IF {BASE} IS NULL THEN {BASE} := (SELECT CAST(relid AS oid) FROM pg_partition_ancestors(TG_RELID) "
+                f"WHERE {NAMES.format('relid', 0)} IN ({wanted}) LIMIT 1); END IF; "
             )
         text = (
-            f"DECLARE {BASE} oid := {found}; BEGIN "
+            f"DECLARE {BASE} oid := {found}; BEGIN {else_found}"
             f"IF {BASE} IS NULL OR to_regclass({quoted(self._outbox)}) IS NULL THEN RETURN NULL; END IF; {body}END"
         )
         return self._made(kind, f"SECURITY DEFINER {SETTINGS}", text)

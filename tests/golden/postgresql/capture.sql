@@ -15,7 +15,7 @@ CREATE TABLE IF NOT EXISTS "pinnacle"."pinnacle_work_1" (place bigint GENERATED 
 
 CREATE OR REPLACE FUNCTION "pinnacle"."pinnacle_capture_1_change"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
   SET search_path = pg_catalog, pg_temp AS $pinnacle$ DECLARE pinnacle_base oid := CASE
-  WHEN (pg_identify_object_as_address('pg_class'::regclass, TG_RELID, 0)).object_names IN (ARRAY['public', 'docs']) THEN TG_RELID
+  WHEN TG_TABLE_SCHEMA = 'public' AND TG_TABLE_NAME = 'docs' THEN TG_RELID
   END;
   BEGIN IF pinnacle_base IS NULL OR to_regclass('"pinnacle"."pinnacle_outbox_1"') IS NULL THEN RETURN NULL;
   END IF; IF ((pg_identify_object_as_address('pg_class'::regclass, pinnacle_base, 1)).object_names)[3] IS DISTINCT FROM 'id' THEN
@@ -44,7 +44,7 @@ REVOKE ALL ON FUNCTION "pinnacle"."pinnacle_capture_1_change"()
 
 CREATE OR REPLACE FUNCTION "pinnacle"."pinnacle_capture_1_truncate"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
   SET search_path = pg_catalog, pg_temp AS $pinnacle$ DECLARE pinnacle_base oid := CASE
-  WHEN (pg_identify_object_as_address('pg_class'::regclass, TG_RELID, 0)).object_names IN (ARRAY['public', 'docs']) THEN TG_RELID
+  WHEN TG_TABLE_SCHEMA = 'public' AND TG_TABLE_NAME = 'docs' THEN TG_RELID
   END;
   BEGIN IF pinnacle_base IS NULL OR to_regclass('"pinnacle"."pinnacle_outbox_1"') IS NULL THEN RETURN NULL;
   END IF;
@@ -68,7 +68,7 @@ CREATE TRIGGER "pinnacle_1_update"
 
 CREATE OR REPLACE FUNCTION "pinnacle"."pinnacle_capture_1_insert"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
   SET search_path = pg_catalog, pg_temp AS $pinnacle$ DECLARE pinnacle_base oid := CASE
-  WHEN (pg_identify_object_as_address('pg_class'::regclass, TG_RELID, 0)).object_names IN (ARRAY['public', 'docs']) THEN TG_RELID
+  WHEN TG_TABLE_SCHEMA = 'public' AND TG_TABLE_NAME = 'docs' THEN TG_RELID
   END;
   BEGIN IF pinnacle_base IS NULL OR to_regclass('"pinnacle"."pinnacle_outbox_1"') IS NULL THEN RETURN NULL;
   END IF; IF ((pg_identify_object_as_address('pg_class'::regclass, pinnacle_base, 1)).object_names)[3] IS DISTINCT FROM 'id' THEN
@@ -93,7 +93,7 @@ CREATE TRIGGER "pinnacle_1_insert"
 
 CREATE OR REPLACE FUNCTION "pinnacle"."pinnacle_capture_1_delete"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
   SET search_path = pg_catalog, pg_temp AS $pinnacle$ DECLARE pinnacle_base oid := CASE
-  WHEN (pg_identify_object_as_address('pg_class'::regclass, TG_RELID, 0)).object_names IN (ARRAY['public', 'docs']) THEN TG_RELID
+  WHEN TG_TABLE_SCHEMA = 'public' AND TG_TABLE_NAME = 'docs' THEN TG_RELID
   END;
   BEGIN IF pinnacle_base IS NULL OR to_regclass('"pinnacle"."pinnacle_outbox_1"') IS NULL THEN RETURN NULL;
   END IF; IF ((pg_identify_object_as_address('pg_class'::regclass, pinnacle_base, 1)).object_names)[3] IS DISTINCT FROM 'id' THEN
