@@ -16,7 +16,7 @@ from pinnacle.base.rows import Fields, OutputInfo, RowError
 from pinnacle.base.settings import Settings
 from pinnacle.base.usage import UsageRow
 from pinnacle.catalog.catalog import Catalog, ModelInfo
-from pinnacle.catalog.history import History
+from pinnacle.catalog.history import FitStatus, History
 from pinnacle.components.component import Component
 from pinnacle.components.configuration import TrainingConfiguration
 from pinnacle.components.dataset import Dataset
@@ -292,6 +292,10 @@ class Database:
         sets = (validation_sets,) if isinstance(validation_sets, Dataset) else tuple(validation_sets)
         request = FitRequest(model, X, select, configuration, sets, transform, named_metrics(metrics))  # type: ignore[arg-type]
         return self._fitter.fit(request, progress=progress)
+
+    def fits(self) -> list[FitStatus]:
+        """How the last fit of each model stands; loads none of their classes. ``db.load("run", model)`` tells more."""
+        return self._history.fits()
 
     # -- listening --------------------------------------------------------------------------------
 

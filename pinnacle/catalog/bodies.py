@@ -101,8 +101,13 @@ class Readers:
     other: Callable[[str], Any]
 
 
+MALFORMED = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
+"""What reading a stored value raises that is of another type or shape than `encode` writes."""
+
+
 def decode(stored: Any, readers: Readers) -> Any:
-    """The value that `encode` was given. ComponentError for a tag this version does not know."""
+    """The value that `encode` was given. ComponentError for a tag this version does not know; one of `MALFORMED` for
+    what `encode` never gave."""
     if isinstance(stored, list):
         return [decode(item, readers) for item in stored]
     if not isinstance(stored, Mapping):
@@ -110,13 +115,15 @@ def decode(stored: Any, readers: Readers) -> Any:
     tag = next(iter(stored), "")
     if not tag.startswith("@"):
         return {key: decode(item, readers) for key, item in stored.items()}
+    if len(stored) != 1:
+        raise ValueError(f"what is tagged {tag!r} holds more than that")
     content = stored[tag]
     if tag in _READ_SCALAR:
         return _READ_SCALAR[tag](content)
     if tag in _CONTAINERS:
-        return _CONTAINERS[tag](decode(item, readers) for item in content)
+        return _CONTAINERS[tag](decode(item, readers) for item in _list(content))
     if tag == "@dict":
-        return {decode(key, readers): decode(item, readers) for key, item in content}
+        return {decode(key, readers): decode(item, readers) for key, item in map(_list, _list(content))}
     hooks: dict[str, Callable[[Any], Any]] = {
         "@component": readers.component,
         "@artifact": readers.artifact,
@@ -127,6 +134,18 @@ def decode(stored: Any, readers: Readers) -> Any:
     if tag not in hooks:
         raise ComponentError(f"a stored value is tagged {tag!r}, which this version of pinnacle does not know; upgrade")
     return hooks[tag](content)
+
+
+def _list(content: Any) -> list[Any]:
+    if not isinstance(content, list):
+        raise TypeError(f"a list is stored as a {type(content).__name__}")
+    return content
+
+
+def _text(content: Any) -> str:
+    if not isinstance(content, str):
+        raise TypeError(f"a text is stored as a {type(content).__name__}")
+    return content
 
 
 def canonical(value: Any) -> str:
@@ -172,9 +191,9 @@ _SCALARS: dict[type, tuple[str, Callable[[Any], Any], Callable[[Any], Any]]] = {
 _CONTAINERS: dict[str, Callable[[Any], Any]] = {"@tuple": tuple, "@set": set, "@frozenset": frozenset}
 _READ_SCALAR: dict[str, Callable[[Any], Any]] = {
     "@text": lambda stored: base64.b64decode(stored).decode("utf-8", "surrogatepass"),
-    "@int": int,
-    "@float": float,
-    "@path": Path,
+    "@int": lambda stored: int(_text(stored)),
+    "@float": lambda stored: float(_text(stored)),
+    "@path": lambda stored: Path(_text(stored)),
     "@output_type": output_type_from_json,
     **{tag: read for tag, _, read in _SCALARS.values()},
 }

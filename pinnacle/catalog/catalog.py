@@ -26,6 +26,7 @@ KINDS = (
     "training_configuration", "checkpoint", "training_state",
 )  # fmt: skip
 SAVE_ATTEMPTS = 100
+_NAMED = {"kind": str, "identifier": str, "version": int}
 
 log = logger(__name__)
 
@@ -308,10 +309,12 @@ class Catalog:
             raise ComponentError(f"{record.kind} {record.identifier!r} refers to itself in the catalog; add it again")
 
         def load_nested(stored: Mapping[str, Any]) -> Component:
-            if part is not None and (part.kind, part.identifier) == (stored["kind"], stored["identifier"]):
+            if next(_components_in({"@component": stored}), None) is None:
+                raise ValueError("a field is to hold a component, and names none")
+            kind, identifier, version = stored["kind"], stored["identifier"], stored["version"]
+            if part is not None and (part.kind, part.identifier) == (kind, identifier):
                 return part
-            found = self.record(stored["kind"], stored["identifier"], stored["version"])
-            return self._load(found, (*outer, here), allow_pickle=allow_pickle)
+            return self._load(self.record(kind, identifier, version), (*outer, here), allow_pickle=allow_pickle)
 
         component = Loading(
             record, self.store, self.resolver, self.settings, load_nested, allow_pickle=allow_pickle
@@ -392,19 +395,21 @@ def _describe(record: Record) -> dict[str, Any]:
 
 
 def component_named(stored: Any) -> tuple[str, str, int]:
-    """Kind, identifier and version of the component that a stored field holds."""
-    named = next(_components_in(stored))
+    """Kind, identifier and version of the component that a stored field holds; ComponentError where it holds none."""
+    named = next(_components_in(stored), None)
+    if named is None:
+        raise ComponentError("what is stored names no component where there is to be one; add it again")
     return named["kind"], named["identifier"], named["version"]
 
 
 def _components_in(stored: Any) -> Iterator[Mapping[str, Any]]:
-    """Every reference to a component inside stored fields."""
-    if isinstance(stored, Mapping):
-        if "@component" in stored:
-            yield stored["@component"]
-        else:
-            for item in stored.values():
-                yield from _components_in(item)
-    elif isinstance(stored, list):
-        for item in stored:
-            yield from _components_in(item)
+    """Every reference to a component inside stored fields; what has not the form of one is none."""
+    waiting = [stored]
+    while waiting:  # and no recursion, which ends at some depth
+        found = waiting.pop()
+        if isinstance(found, Mapping) and "@component" in found:
+            named = found["@component"]
+            if isinstance(named, Mapping) and _NAMED.items() <= {k: type(v) for k, v in named.items()}.items():
+                yield named
+        elif isinstance(found, (Mapping, list)):
+            waiting += found.values() if isinstance(found, Mapping) else found

@@ -3,18 +3,42 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pinnacle.backends.protocol import RunStore
 from pinnacle.base.errors import ComponentError, Conflict, NotFound, TrainingError
 from pinnacle.base.failpoints import failpoint
+from pinnacle.base.rows import Record
 from pinnacle.catalog.catalog import Catalog
 from pinnacle.components.artifact import Artifact
 from pinnacle.components.run import DONE, INTERRUPTED, RUNNING, Checkpoint, Run, TrainingState, checkpoints_of
 
 FOLLOW_S, POLL_S = 300.0, 0.2
+BROKEN = "broken"
+
+
+@dataclasses.dataclass(frozen=True)
+class FitStatus:
+    """How a model's last fit stands, as its record says; ``status`` is "broken" where that cannot be read, and
+    ``error`` why."""
+
+    identifier: str
+    version: int
+    status: str
+    step: int = 0
+    max_steps: int = 0
+    seconds: float = 0.0
+    loss: float | None = None
+    error: str | None = None
+    is_alive: bool = False
+
+    @property
+    def ended(self) -> str:
+        """The status; "interrupted" also where the process that it ran in is gone and could not say so."""
+        return INTERRUPTED if self.status == RUNNING and not self.is_alive else self.status
 
 
 class History:
@@ -33,6 +57,12 @@ class History:
         except (NotFound, ComponentError):
             return None
         return found  # type: ignore[no-any-return]
+
+    def fits(self) -> list[FitStatus]:
+        """The last fit of each model; needs none of their classes."""
+        records = [self.catalog.store.get(Run.kind, name) for _, name in self.catalog.store.identifiers(Run.kind)]
+        leased = self.store.leased()
+        return [_fit_status(record, leased) for record in records if record is not None]
 
     def wait_for_newer(self, model: str, known: Run | None, timeout_s: float = FOLLOW_S) -> Run:
         """The run of another process that trains along, once it is done. TrainingError when it is not in time."""
@@ -182,3 +212,24 @@ class History:
         for version in self.catalog.versions(Run.kind, model):
             if not self.catalog.dependents(Run.kind, model, version):
                 self.remove(model, version)
+
+
+def _fit_status(record: Record, leased: Collection[str]) -> FitStatus:
+    try:
+        fields = record.body["fields"]
+    except ComponentError as error:
+        return FitStatus(record.identifier, record.version, BROKEN, error=str(error))
+    metrics = fields.get("metrics")
+    loss = metrics.get("loss") if isinstance(metrics, Mapping) else None
+    status, told = fields.get("status"), fields.get("error")
+    return FitStatus(
+        record.identifier, record.version, str(status), step=int(_number(fields.get("step"))),
+        max_steps=int(_number(fields.get("max_steps"))), seconds=_number(fields.get("seconds")),
+        loss=None if loss is None else _number(loss), error=None if told is None else str(told),
+        is_alive=status == RUNNING and record.identifier in leased,
+    )  # fmt: skip
+
+
+def _number(stored: Any) -> float:
+    """A stored number; 0 for what is none, or none that is finite."""
+    return stored if isinstance(stored, (int, float)) and abs(stored) < math.inf else 0

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from pinnacle.backends.protocol import CatalogStore
-from pinnacle.base.errors import ComponentError
+from pinnacle.base.errors import ComponentError, ConfigError, ModelUnavailable
 from pinnacle.base.rows import Record
 from pinnacle.base.settings import Settings
 from pinnacle.catalog import pickles
-from pinnacle.catalog.bodies import Readers, decode
+from pinnacle.catalog.bodies import MALFORMED, Readers, decode
 from pinnacle.catalog.references import MAIN_MODULES, Reference, Resolver
 from pinnacle.components.artifact import Artifact
 from pinnacle.components.component import Component, content_fields, loading
@@ -19,6 +20,8 @@ from pinnacle.components.consent import mark_stored
 from pinnacle.components.run import Checkpoint, TrainingState
 from pinnacle.components.source import SchemaSource
 
+MAX_TOLD = 600
+_SHA256 = re.compile("[0-9a-f]{64}")
 _LOCAL = "which lives only in the process that added it; move it to a module and add it again"
 
 
@@ -42,7 +45,23 @@ class Loading:
         self.readers = Readers(nested, self._artifact, self._function, self._schema_class, self._pickled)
 
     def component(self) -> Component:
-        """A new object of the stored class with the stored fields and version."""
+        """A new object of the stored class with the stored fields and version.
+
+        ComponentError, naming it, for a value of another type or shape than the class writes.
+        """
+        try:
+            return self._made()
+        except ComponentError as error:
+            if self.record.identifier in str(error):
+                raise
+            raise type(error)(f"{self.label}: {error}") from error
+        except ModelUnavailable:
+            raise
+        except (*MALFORMED, ConfigError) as error:
+            told = str(error)[:MAX_TOLD] or type(error).__name__
+            raise ComponentError(f"{self.label} cannot be made of what is stored: {told}") from error
+
+    def _made(self) -> Component:
         cls = self._class()
         stored = self.record.body["fields"]
         self._check_fields(cls, stored)
@@ -90,7 +109,9 @@ class Loading:
             )
 
     def _artifact(self, stored: Mapping[str, Any]) -> Artifact:
-        sha256 = str(stored["sha256"])
+        sha256 = stored["sha256"]
+        if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
+            raise ValueError("an artifact is named by no SHA-256")
         return Artifact.stored(
             sha256, int(stored["size"]), lambda: self.store.get_artifact(sha256), self.cache_dir,
             may_be_code=self.may_run_code,

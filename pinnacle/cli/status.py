@@ -117,8 +117,8 @@ def told(db: Database) -> dict[str, Any]:
         "workers": [dataclasses.asdict(worker) for worker in db.workers()],
         "listeners": [dataclasses.asdict(listener) for listener in db.listeners()],
         "fits": [
-            {name: getattr(run, name) for name in ("identifier", "version", "status", "step", "max_steps", "error")}
-            for run in (db.load("run", identifier) for identifier in db.show("run"))
+            {name: getattr(fit, name) for name in ("identifier", "version", "status", "step", "max_steps", "error")}
+            for fit in db.fits()
         ],
         "outputs": [
             {"table": o.table, "name": o.name, "type": str(o.type), "model": o.model, "version": o.version,
@@ -207,14 +207,12 @@ def listed_model(listener: ListenerStatus) -> str:
 
 def show_runs(db: Database) -> None:
     """The last fit of each model, one that runs now first; nothing where there were none."""
-    runs = [db.load("run", identifier) for identifier in db.show("run")]
     rows = [
         (
-            run.identifier, run.version, "running" if run.is_alive else run.ended,
-            f"{run.step}/{run.max_steps}", "-" if "loss" not in run.metrics else f"{run.metrics['loss']:.4f}",
-            f"{run.seconds:,.0f} s", run.error or "",
+            fit.identifier, fit.version, fit.ended, f"{fit.step}/{fit.max_steps}",
+            "-" if fit.loss is None else f"{fit.loss:.4f}", f"{fit.seconds:,.0f} s", fit.error or "",
         )
-        for run in sorted(runs, key=lambda run: not run.is_alive)
+        for fit in sorted(db.fits(), key=lambda fit: not fit.is_alive)
     ]  # fmt: skip
     if rows:
         click.echo(f"Fits ({len(rows)})")

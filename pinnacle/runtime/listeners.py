@@ -24,10 +24,12 @@ from pinnacle.base.rows import Fields, OutputSpec
 from pinnacle.base.settings import Settings
 from pinnacle.base.types import Items
 from pinnacle.catalog.catalog import Catalog
+from pinnacle.catalog.references import reference_to_class
 from pinnacle.components.component import keep_secrets
 from pinnacle.components.listener import Listener
 from pinnacle.components.model import Model
 from pinnacle.components.side import Side, place_of
+from pinnacle.components.stored_model import StoredModel
 from pinnacle.runtime.arguments import canonical, check_arguments
 from pinnacle.runtime.books import predict_settings
 from pinnacle.runtime.keeper import Keeper
@@ -40,6 +42,7 @@ from pinnacle.runtime.worker import Worker
 POLL_S = 0.02
 PAGE_ROWS = 10_000
 LATER_THAN_ALL = 2**31 - 1
+LISTENER_TYPE = reference_to_class(Listener).name
 
 
 class Listeners:
@@ -249,7 +252,7 @@ class Listeners:
         """Go on, with a sweep: what was missed meanwhile is found by it."""
         record = self._find(listener)
         if not self._standings.behind([record]):  # else for a worker: it may be that only the newer one fills it now
-            self._bound(record)[1].install()
+            self._bound(record, self._outlined(record))[1].install()
         self._backend.listeners.resume(record.output)
 
     def fresh(self, listener: str | Listener) -> Freshness:
@@ -306,6 +309,18 @@ class Listeners:
         if here is not None:
             keep_secrets(_model(loaded), _model(here))
         return loaded
+
+    def _outlined(self, record: ListenerRecord) -> Listener:
+        """A listener with its model as far as its capture needs that: the model's class is not loaded."""
+        stored = self._catalog.store.get(Listener.kind, record.identifier, record.version)
+        standing = self._standings.standing(record)
+        info = next((info for info in self._backend.outputs.all() if info.id == record.output), None)
+        if record.identifier in self._added or stored is None or standing is None or info is None:
+            return self._load(record)
+        if stored.type != LISTENER_TYPE:  # a class of the user's own
+            return self._load(record)
+        model = StoredModel.of(standing.model, standing.version, info.type)
+        return self._catalog.load_with(model, stored)  # type: ignore[return-value]
 
     def _bound(self, record: ListenerRecord, listener: Listener | None = None) -> tuple[Target, Feed]:
         listener = listener or self._load(record)

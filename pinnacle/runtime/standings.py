@@ -116,5 +116,5 @@ class Standings:
 
 def _standing_in(stored: Record) -> Standing:
     fields = stored.body["fields"]
-    _, model, version = component_named(fields["model"])
+    _, model, version = component_named(fields.get("model"))
     return Standing(model, version, fields.get("follow") == "latest")

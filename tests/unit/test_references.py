@@ -499,7 +499,8 @@ def test_a_link_that_leads_out_of_the_folder_is_refused(catalog, elsewhere):
     assert not mark.exists()
 
 
-def test_pinnacles_own_programs_are_not_run(catalog):
+def test_pinnacles_own_programs_are_not_run(catalog, monkeypatch):
+    monkeypatch.delitem(sys.modules, "pinnacle.testing.__main__", raising=False)
     forged(catalog, "pinnacle.testing.__main__:Thing", function=False)
     with pytest.raises(UntrustedReference, match="is run and not imported"):
         catalog.load("model", "forged")
