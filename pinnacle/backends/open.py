@@ -16,7 +16,9 @@ from pinnacle.backends.protocol import Backend
 from pinnacle.base.entry_points import entry_points
 from pinnacle.base.errors import ConfigError, MissingPlugin
 from pinnacle.base.near import near_names
+from pinnacle.base.redaction import know_password
 from pinnacle.base.settings import Settings
+from pinnacle.base.urls import check_url
 
 GROUP = "pinnacle.backends"
 DEFAULT_URL = "sqlite:///pinnacle.db"
@@ -36,6 +38,8 @@ def open_backend(target: Any, settings: Settings) -> Backend:
     MissingPlugin where the package that would is not installed.
     """
     target = _as_url(DEFAULT_URL if target is None else target)
+    if isinstance(target, str):
+        check_url(target)
     known = {point.name: point for point in entry_points(group=GROUP)}
     name = _scheme_of(target) if isinstance(target, str) else _kind_of(target)
     chosen = known.get(name) or known.get(name.partition("+")[0])
@@ -77,6 +81,7 @@ def _kind_of(handle: Any) -> str:
         raise ConfigError(
             f"pinnacle() takes a SQLAlchemy Engine, not {type(handle).__name__}; a Session has one as .get_bind()"
         )
+    know_password(handle.url.password or "")
     return handle.dialect.name
 
 

@@ -45,6 +45,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from pinnacle.base.near import near_names
+from pinnacle.base.redaction import redacted
 
 
 class PinnacleError(Exception):
@@ -56,6 +57,9 @@ class PinnacleError(Exception):
 
     retryable: ClassVar[bool] = False
     halts_prediction: ClassVar[bool] = False
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*(redacted(told) if isinstance(told, str) else told for told in args))
 
 
 def halts_prediction(error: BaseException) -> bool:

@@ -19,6 +19,7 @@ from pinnacle.base.errors import PinnacleError
 from pinnacle.base.redaction import redacted
 from pinnacle.base.settings import Settings
 from pinnacle.base.told import plain, plain_traceback
+from pinnacle.base.urls import password_of
 
 if TYPE_CHECKING:
     from pinnacle.db import Database
@@ -89,8 +90,11 @@ def database_command(*names: str, optional: int = 0, name: str | None = None) ->
         @functools.wraps(function)
         def command(words: tuple[str, ...], **options: Any) -> None:
             url, given = _split(words)
+            if url in words and password_of(url):
+                click.echo(f"A list of processes shows the password of that URL: set {URL_VARIABLE} instead.", err=True)
             if not required <= len(given) <= len(names):
-                raise click.UsageError(f"after the database {' '.join(names) or 'nothing'} is expected, not {given!r}")
+                told = plain(redacted(repr(given)))
+                raise click.UsageError(f"after the database {' '.join(names) or 'nothing'} is expected, not {told}")
             function(url, *given, *[None] * (len(names) - len(given)), **options)
 
         return main.command(name, epilog=URL_HELP)(command)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies
 
-from pinnacle.base.errors import ModelUnavailable
+from pinnacle.base.errors import ConfigError, ModelUnavailable
+from pinnacle.base.urls import check_url
 
 TAKEN = ("http", "https")
 """The schemes of proxies that requests can go through."""
@@ -30,6 +31,10 @@ def proxy_of(url: str) -> str | None:
     if not proxy or any(_Exception.of(entry).holds(parts) for entry in known.get("no", "").split(",") if entry.strip()):
         return None
     proxy = proxy if "://" in proxy else f"http://{proxy}"
+    try:
+        check_url(proxy, "the address of the proxy in the environment")
+    except ConfigError as error:
+        raise ModelUnavailable(str(error)) from None
     scheme = urlsplit(proxy).scheme
     if scheme not in TAKEN:
         raise ModelUnavailable(

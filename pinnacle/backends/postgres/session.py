@@ -17,6 +17,7 @@ from pinnacle.backends.postgres.wake import PostgresWake
 from pinnacle.backends.sql.schema import SCHEMA
 from pinnacle.backends.sql.session import SqlSession, has_column, is_stopping, refused
 from pinnacle.base.errors import BackendError, ConfigError, ConnectionLost, RowRejected
+from pinnacle.base.redaction import without_password
 from pinnacle.base.settings import Settings
 
 DDL_LOCK_TIMEOUT_MS = 50
@@ -277,4 +278,4 @@ def _is_about_a_row(error: Any) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return without_password((str(error).strip().splitlines() or [type(error).__name__])[0])

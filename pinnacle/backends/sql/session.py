@@ -16,6 +16,7 @@ from pinnacle.backends.sql.schema import SCHEMA, listener
 from pinnacle.backends.sql.source import NOT_TRANSLATED, unknown_types_allowed
 from pinnacle.base import forks
 from pinnacle.base.errors import BackendError, ConfigError, ConnectionLost, TableLost, UnsupportedTable
+from pinnacle.base.redaction import hide, without_password
 from pinnacle.base.settings import Settings
 
 CONNECTION_EXCEPTION, STOPPING_OR_STARTING = "08", ("57P01", "57P02", "57P03")
@@ -293,9 +294,9 @@ def wrapped_errors() -> Iterator[None]:
     except sa.exc.IntegrityError:
         raise
     except sa.exc.DBAPIError as error:
-        reason = (
-            str(error.orig).strip().splitlines()[0] if error.orig and str(error.orig).strip() else type(error).__name__
-        )
+        hide(error)
+        told = str(error.orig or "").strip()
+        reason = without_password(told.splitlines()[0]) if told else type(error).__name__
         if error.statement is None and getattr(error.orig, "sqlstate", "") is None:  # there was no answer of a server
             raise ConnectionLost(f"the database cannot be reached: {reason}") from error
         if error.connection_invalidated or is_stopping(error.orig):

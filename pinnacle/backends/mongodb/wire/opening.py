@@ -20,6 +20,7 @@ from pinnacle.backends.protocol import Capability
 from pinnacle.base import forks
 from pinnacle.base.distribution import with_extra
 from pinnacle.base.errors import ConfigError, MissingPlugin, PinnacleError, UnsupportedTable
+from pinnacle.base.urls import password_of
 
 SELECTION_TIMEOUT_MS = 10_000
 MIN_WIRE_VERSION = 13
@@ -65,7 +66,10 @@ def _server_database(url: str, application: str) -> Any:
     try:
         client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(url, **options)
     except (PyMongoError, ValueError) as error:
-        raise ConfigError(f"not a usable MongoDB URL ({error}); write mongodb://host:port/database") from error
+        told = "what the driver says of it may hold its password" if password_of(url) else str(error)
+        raise ConfigError(f"not a usable MongoDB URL ({told}); write mongodb://host:port/database") from (
+            None if password_of(url) else error
+        )
     try:
         return client.get_default_database()
     except PyMongoError as error:
