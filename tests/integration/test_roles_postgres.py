@@ -137,3 +137,11 @@ def test_forced_row_level_security_is_an_error_for_the_tables_own_owner(postgres
         assert CALLS == []
         run_sql(url, f"ALTER ROLE {roles['pinnacle']} BYPASSRLS")
         assert shout.predict(X="body", db=db, select=sa.select(DOCS), output="loud").written == 1
+
+
+@pytest.mark.unmigrated
+def test_that_all_may_make_operators_for_everybody_is_said(postgres_url, caplog):
+    with pinnacle(postgres_url) as db:
+        run_sql(postgres_url, "GRANT CREATE ON SCHEMA public TO PUBLIC")
+        db.migrate()
+    assert "REVOKE CREATE ON SCHEMA public FROM PUBLIC" in caplog.text

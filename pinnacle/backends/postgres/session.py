@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from pinnacle.backends.sql.session import SqlSession, has_column, is_stopping, r
 from pinnacle.base.errors import BackendError, ConfigError, ConnectionLost, RowRejected
 from pinnacle.base.redaction import without_password
 from pinnacle.base.settings import Settings
+
+log = logging.getLogger(__name__)
 
 DDL_LOCK_TIMEOUT_MS = 50
 DDL_ATTEMPTS = 40
@@ -52,6 +55,10 @@ SELECT what, pg_get_userbyid(owner) AS owner FROM found LIMIT 1
 """
 """Of pinnacle's schema, and of what in it is called like pinnacle's own, one that a stranger has made. Who may make
 nothing in the schema takes its owner for pinnacle's: it was given rights there."""
+MAY_ALL_CREATE = (
+    "SELECT has_schema_privilege('public', oid, 'CREATE') FROM pg_namespace "
+    "WHERE nspname = 'public' AND nspname = ANY(current_schemas(false))"
+)
 MIGRATION_LOCK = 0x70696E6E61636C65
 
 
@@ -186,6 +193,11 @@ class PostgresSession(SqlSession):
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
         connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {self.quote(SCHEMA)}")
         self.require_own_schema(connection)
+        if connection.exec_driver_sql(MAY_ALL_CREATE).scalar():
+            log.warning(
+                "every role may make functions and operators in the schema public, which the statements of all others "
+                "then find: REVOKE CREATE ON SCHEMA public FROM PUBLIC"
+            )
 
     def require_own_schema(self, connection: sa.Connection) -> None:
         """Asked before anything in the schema is: what a view selects is code of who made it."""
