@@ -49,6 +49,7 @@ USUAL_ADDRESSES = {
 """The variables by which this process itself says where such a key goes."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PATH = re.compile(r"[^@,]*[/\\.][^@,]*")
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 _CODE = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[\w.<>]+")
 
@@ -91,6 +92,7 @@ def server_of(url: str) -> Destination:
 class Grant:
     """One entry of PINNACLE_SECRETS: ``NAME@host``, ``NAME@*.example.com``, ``NAME@host:port``, ``NAME@module:name``.
 
+    The name is that of a variable, or the path of a file with a certificate.
     Without a port it is any of that host by https, or of this machine; with one also by plain http.
     """
 
@@ -150,7 +152,7 @@ def _grant(place: int, entry: str) -> Grant:
         _, host, port = _parts(f"https://{where.removeprefix('*.').lower()}")
     except ConfigError:
         host, port = "", 0
-    if not _NAME.fullmatch(name) or not host or "/" in where:
+    if not (_NAME.fullmatch(name) or _PATH.fullmatch(name)) or not host or "/" in where:
         raise ConfigError(
             f"entry {place} of {VARIABLE} is not NAME@host: name an environment variable and where its value may go, "
             f"as in {VARIABLE}=GATEWAY_KEY@gateway.example.com,LOCAL_KEY@localhost:8000,OTHER_KEY@*.example.com"

@@ -10,7 +10,7 @@ import html
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import takewhile
 from typing import Any
@@ -25,6 +25,9 @@ MOST_KNOWN = 1000
 SECRET_WORDS = frozenset({
     "auth", "authorization", "apikey", "bearer", "cookie", "credential", "credentials", "jwt", "key", "pass", "passwd",
     "password", "secret", "sig", "signature", "token",
+})  # fmt: skip
+SECRET_FIELDS = frozenset({
+    "access_token", "api_key", "apikey", "auth_token", "authorization", "password", "secret", "secret_key", "token",
 })  # fmt: skip
 SECRET_VALUE = re.compile(r"(?i)^(bearer|basic|token)\s|^(sk|pk|gh[a-z]|xox[a-z]|hf|tok|glpat|AKIA|eyJ)[-_A-Z0-9]{8,}")
 LONGEST_PLAIN = 24
@@ -151,6 +154,21 @@ def _base64s(raw: bytes) -> Iterator[str]:
 
 def _without_password(found: re.Match[str]) -> str:
     return found[0] if ":" not in found[0][len(found[1]) :] else f"{found[1]}{HIDDEN}@"
+
+
+def literal_in(fields: Any) -> str | None:
+    """The name of a field, however deep, that holds a secret itself: by its usual name, or by the look of it."""
+    if isinstance(fields, (list, tuple)):
+        return next(filter(None, map(literal_in, fields)), None)
+    if not isinstance(fields, Mapping):
+        return None
+    for name, value in fields.items():
+        is_text = isinstance(value, str) and bool(value) and not value.startswith("env:")
+        if is_text and (str(name).lower() in SECRET_FIELDS or SECRET_VALUE.search(value)):
+            return str(name)
+        if (found := literal_in(value)) is not None:
+            return found
+    return None
 
 
 def is_likely_secret(name: str, value: str) -> bool:

@@ -59,6 +59,9 @@ class Model(Component):
     is_paid: ClassVar[bool] = False
     """Whether a call costs money: its answers are kept, and not asked for twice."""
 
+    never_from_rows: ClassVar[frozenset[str]] = frozenset()
+    """Keywords that no field of a row may be, for they name secrets."""
+
     takes_row_keywords: ClassVar[bool] = False
     """Whether a batch model's items may bring keywords of their own, where X is a dict."""
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self, TypeVar
 from pinnacle.base import forks, loop
 from pinnacle.base.destinations import SECRET_PREFIX, Destination
 from pinnacle.base.errors import AccountRefused, ConfigError
-from pinnacle.base.redaction import hide
+from pinnacle.base.redaction import hide, literal_in
 from pinnacle.components.component import (
     code_of,
     content_fields,
@@ -207,6 +207,11 @@ class ByFunction(HostedModel):
                 raise ConfigError(f"model {self.identifier!r}: {name}= is a function, not {function!r}")
         if inspect.iscoroutinefunction(self.setup_fn):
             raise ConfigError(f"model {self.identifier!r}: setup_fn= is a plain function, and not a coroutine function")
+        if (held := literal_in(self.args)) is not None:
+            raise ConfigError(
+                f"model {self.identifier!r}: args has {held!r}, which looks like a secret and would be stored with the "
+                "model: put it into an environment variable and pass 'env:NAME' in its place"
+            )
         super().__post_init__()
 
     def destination(self) -> Destination:

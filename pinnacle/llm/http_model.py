@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import ssl
 from collections.abc import Mapping
 from typing import Any
 
-from pinnacle.base.destinations import Destination, server_of
-from pinnacle.base.errors import ConfigError
+from pinnacle.base.destinations import Destination, server_of, setting_for
+from pinnacle.base.errors import ConfigError, ModelUnavailable
 from pinnacle.components.component import operational
+from pinnacle.llm.certificates import tls_context
 from pinnacle.llm.hosted import HostedModel
 from pinnacle.llm.http import MAX_ANSWER_BYTES, HttpClient
 from pinnacle.llm.metered import check_whole
@@ -48,6 +51,29 @@ class HttpModel(HostedModel):
         url = next((url for url in urls if isinstance(url, str) and url), None)
         return super().destination() if url is None else server_of(url)
 
+    def secret_names(self) -> set[str]:
+        """Also the files: a certificate opens doors, and a path says which file of this machine is read."""
+        return super().secret_names() | set(self._files())
+
+    def tls_context(self) -> ssl.SSLContext:
+        """For a client of one's own what `http_client` uses; ModelUnavailable for a file that is not allowed."""
+        self._check_files()
+        return tls_context(self.ca_file, self.client_certificate)
+
+    def _files(self) -> list[str]:
+        pair = self.client_certificate
+        return [file for file in (self.ca_file, *(pair if _is_many(pair) else [pair])) if isinstance(file, str)]
+
+    def _check_files(self) -> None:
+        for file in self._files() if self.granted is not None else ():
+            there = self.destination()
+            is_of_process = file == os.environ.get("SSL_CERT_FILE")
+            if self.granted is not None and not is_of_process and not self.granted.allows(file, there):
+                raise ModelUnavailable(
+                    f"model {self.identifier!r} was loaded from the database, which alone does not decide which files "
+                    f"of this machine are read: set {setting_for(file, there)} in this process if {file} is meant"
+                )
+
     def http_client(
         self, headers: Mapping[str, str] | None = None, query: Mapping[str, str] | None = None
     ) -> HttpClient:
@@ -56,10 +82,15 @@ class HttpModel(HostedModel):
         Of a model that was loaded, one that asks no server but the one that its secrets are allowed for.
         """
         bound = None if self.granted is None else self.destination()
+        self._check_files()
         return HttpClient(
             self.connect_timeout_s, headers or {}, query or {}, self.max_answer_bytes, self.ca_file,
             self.client_certificate, bound if bound is not None and bound.is_server else None,
         )  # fmt: skip
+
+
+def _is_many(files: Any) -> bool:
+    return isinstance(files, (list, tuple))
 
 
 def _is_pair(files: Any) -> bool:

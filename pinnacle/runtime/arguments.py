@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any
 
+from pinnacle.base.errors import ConfigError
 from pinnacle.base.rows import Fields
 from pinnacle.components.model import CallStyle, Model
 
@@ -28,4 +29,9 @@ def check_arguments(model: Model, fields: Fields, parameters: Mapping[str, Any])
         model.check_arguments(len(fields.paths), list(parameters))
     else:
         named = [name for name in fields.arguments if name != "input"]
+        if wrong := sorted(model.never_from_rows.intersection(named)):
+            raise ConfigError(
+                f"{wrong[0]} of model {model.identifier!r} is not taken from rows, which would say what is sent beside "
+                "their text: pass it as a keyword"
+            )
         model.check_arguments(len(fields.arguments) - len(named), [*named, *parameters])

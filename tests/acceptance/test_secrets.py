@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import json
 import logging
 import pickle
 import sqlite3
 import traceback
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import sqlalchemy as sa
 from pinnacle_openai import OpenAI, OpenAIEmbedding
 
-from pinnacle import AccountRefused, Listener, ProviderUnavailable, pinnacle
+from pinnacle import AccountRefused, InvalidAnswer, Listener, ProviderUnavailable, pinnacle
 from pinnacle.base.settings import Settings
 from pinnacle.testing import FakeOpenAI, Refuse
 
@@ -101,6 +104,39 @@ def test_a_service_that_repeats_the_key_in_its_message_does_not_bring_it_in(url,
     assert KEY not in raised
     assert KEY not in seen_in(tmp_path / "user.db")
     assert KEY not in logs.text
+
+
+SPELLINGS = {
+    "url": lambda: quote(KEY, safe=""), "basic": lambda: base64.b64encode(f"user:{KEY}".encode()).decode(),
+    "json": lambda: json.dumps({"key": KEY}), "half": lambda: KEY[:20], "bytes": lambda: repr(f"\x00{KEY}".encode()),
+    "cut": lambda: "x" * 280 + KEY,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_service_that_repeats_it_in_another_spelling_does_not_bring_it_in(url, tmp_path, logs, spelling):
+    said = SPELLINGS[spelling]()
+
+    def answer(request):
+        raise Refuse(400, f"no such key: {said}")
+
+    with FakeOpenAI(answer) as server, pinnacle(url) as db:
+        llm = OpenAI("llm", base_url=server.url, api_key=KEY)
+        llm.predict(X="body", db=db, select=sa.select(docs), output="answer", progress=False)
+        (error, *_) = db.errors()
+        told_text = error.message + str(error) + logs.text + seen_in(tmp_path / "user.db")
+    assert "no such key: " in error.message
+    for piece in (KEY[:14], base64.b64encode(f"user:{KEY}".encode()).decode()[8:24]):
+        assert piece not in told_text
+
+
+def test_an_answer_that_cannot_be_used_is_quoted_without_the_key(key, url):
+    with FakeOpenAI(f"I think {KEY}") as server, pinnacle(url) as db:
+        llm = OpenAI("llm", base_url=server.url, api_key=key, choices=["a", "b"], max_reasks=0)
+        with pytest.raises(InvalidAnswer) as caught:
+            llm.predict("x")
+        llm.predict(X="body", db=db, select=sa.select(docs), output="answer", progress=False)
+        assert KEY not in told(caught.value) + "".join(map(repr, db.errors()))
 
 
 def test_a_timeout_and_a_dead_server_tell_no_key(url, tmp_path, key, logs):

@@ -127,6 +127,23 @@ def test_a_missing_key_is_told_by_the_name_of_its_variable_and_nothing_is_asked(
     assert asked.asked == []
 
 
+def test_args_hold_what_their_variables_do_for_the_function_alone(monkeypatch):
+    monkeypatch.setenv("MY_KEY", KEY)
+    seen = []
+    given = {"token": "env:MY_KEY", "more": [{"n": 1, "sig": "env:MY_KEY"}]}
+    model = llm(fn=lambda model, prompt: str(seen.append((model.args, model.identifier))), args=given)
+    model.predict("x")
+    assert seen == [({"token": KEY, "more": [{"n": 1, "sig": KEY}]}, model.identifier)]
+    assert model.args == given
+    assert KEY not in repr(model) + repr(vars(model))
+
+
+@pytest.mark.parametrize("args", [{"api_key": "q9!"}, {"a": [{"X": "sk-0123456789abc"}]}, {"password": "x"}])
+def test_a_secret_in_plain_text_among_the_args_is_refused(args):
+    with pytest.raises(ConfigError, match=r"looks like a secret .* pass 'env:NAME'"):
+        llm(args=args)
+
+
 @pytest.mark.parametrize("make", [llm, embedder])
 def test_a_key_is_in_no_repr_no_catalog_and_no_pickle(make, monkeypatch, tmp_path):
     monkeypatch.setenv("MY_KEY", KEY)

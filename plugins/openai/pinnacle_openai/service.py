@@ -25,7 +25,6 @@ from pinnacle.plugin import (
     secret_names_in,
     server_of,
     setting_for,
-    tls_context,
 )
 from pinnacle_openai.azure import AZURE_KEY, Azure, azure_of
 from pinnacle_openai.settings import NOTHING, SECRET_PREFIX, RequestOptions, as_text, check_client_kwargs, split
@@ -54,6 +53,7 @@ class OpenAIService(HttpModel):
     the header ``api-key``, by default AZURE_OPENAI_API_KEY.
     """
 
+    never_from_rows: ClassVar[frozenset[str]] = frozenset({"extra_headers", "extra_query"})
     unshared: ClassVar[tuple[str, ...]] = (*HttpModel.unshared, "_made")
 
     _: dataclasses.KW_ONLY
@@ -108,7 +108,7 @@ class OpenAIService(HttpModel):
             default_headers=headers, default_query=self.account_query(),
             timeout=openai.Timeout(self.timeout_s, connect=self.connect_timeout_s),
             http_client=openai.DefaultAsyncHttpxClient(
-                follow_redirects=False, verify=tls_context(self.ca_file, self.client_certificate),
+                follow_redirects=False, verify=self.tls_context(),
                 event_hooks={"request": [partial(_take_off, headers=frozenset(left_out))]},
             ),
         )  # fmt: skip

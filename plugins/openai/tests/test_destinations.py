@@ -12,7 +12,7 @@ import sys
 import pytest
 import sqlalchemy as sa
 
-from pinnacle import AccountRefused, ConfigError, Listener, ProviderRefused, pinnacle
+from pinnacle import AccountRefused, ConfigError, Listener, ModelUnavailable, ProviderRefused, pinnacle
 from pinnacle.base.settings import Settings
 from pinnacle.ext.llm import OpenAI, OpenAIEmbedding
 from pinnacle.testing import FakeOpenAI
@@ -157,6 +157,30 @@ def test_what_this_process_made_works_here_and_so_does_its_stored_copy(url, mean
         db.drain(60)
         assert db.execute("SELECT out FROM docs").all() == [("eno",)]
     assert {request.headers["authorization"] for request in meant.requests} == {f"Bearer {KEY}"}
+
+
+def test_a_file_that_the_database_names_is_not_read(url, meant, tmp_path, monkeypatch):
+    monkeypatch.setattr("pinnacle.base.destinations._said", set())
+    for fields in ({"ca_file": "/etc/hostname"}, {"client_certificate": "/etc/hostname"}):
+        with stored_and_changed(url, OpenAI("m", base_url=meant.url), **fields) as db:
+            loaded = db.load("model", "m")
+            port = meant.url.split(":")[2].removesuffix("/v1")
+            for ask in (loaded.predict, loaded.find_batch):
+                with pytest.raises(ModelUnavailable, match=f"set PINNACLE_SECRETS=/etc/hostname@127.0.0.1:{port} in"):
+                    ask("x")
+            allowing = Settings(secrets=(f"/etc/hostname@127.0.0.1:{port}",), secret_file="off")
+            with pinnacle(url, settings=allowing) as open_db:  # and is asked for now, by plain http
+                assert open_db.load("model", "m").http_client().bound is not None
+        tamper(url, ca_file=None, client_certificate=None)
+    assert meant.received == 0
+
+
+def test_rows_name_no_secrets(url, meant):
+    model = OpenAI("m", base_url=meant.url)
+    for name in ("extra_headers", "extra_query"):
+        with pinnacle(url) as db, pytest.raises(ConfigError, match=f"{name} of model 'm' is not taken from rows"):
+            model.predict(X={"input": "body", name: "body"}, db=db, select=sa.select(docs), output="o", progress=False)
+    assert meant.received == 0
 
 
 WORKER = """
