@@ -226,13 +226,15 @@ class Database:
         """Every statement that `add` or, with ``X`` and ``select``, `predict` would run before its first row.
 
         With ``X`` and ``select`` also the rows that it would compute, what of the model has changed, and the values
-        that it would overwrite: see `Plan`. These are counted by reading all rows. Changes nothing.
+        that it would overwrite: see `Plan`. These are counted by reading all rows. Changes nothing. Of a model that is
+        given by its name, the newest version as it is stored: its class is not loaded.
         """
         if isinstance(component, Listener):
             return Plan(tuple(self._listeners.plan(component)))
         if X is None and select is None:
             return Plan(tuple(self._backend.migration_plan()))
-        model = self._predictor.ready(component, store=False)
+        by_name = self._predictor.outlined(component) if isinstance(component, str) else None
+        model = by_name or self._predictor.ready(component, store=False)
         return self._predictor.plan(PredictRequest(model, X, select, output))
 
     def errors(

@@ -14,12 +14,15 @@ from pinnacle.base.near import did_you_mean
 from pinnacle.base.rows import Record
 from pinnacle.base.settings import Settings
 from pinnacle.base.told import logger
+from pinnacle.base.types import output_type_from_json
+from pinnacle.catalog.bodies import MALFORMED
 from pinnacle.catalog.drafts import OLDER_FORM, Draft, draft_of
 from pinnacle.catalog.loading import Loading
 from pinnacle.catalog.references import Resolver, reference_to_class
 from pinnacle.components.component import Component, content_fields, is_learned
 from pinnacle.components.model import PURPOSES, Model
 from pinnacle.components.run import Run, RunReader
+from pinnacle.components.stored_model import StoredModel
 
 KINDS = (
     "model", "listener", "vector_index", "knowledge_bank", "dataset", "tool", "pipeline", "run",
@@ -153,6 +156,18 @@ class Catalog:
         That one is not loaded, so that it need not be loadable here. Raises what `load` raises.
         """
         return self._load(record, (), allow_pickle=False, part=part)
+
+    def outlined(self, identifier: str) -> StoredModel | None:
+        """The newest version of a model without its class; None where what it returns is not told by its record."""
+        record = self.record(Model.kind, identifier)
+        declared, told = record.body["fields"].get("output_type"), record.body.get("returns")
+        stored = declared.get("@output_type") if isinstance(declared, Mapping) else told
+        if stored is None:
+            return None
+        try:
+            return StoredModel.of(identifier, record.version, output_type_from_json(stored))
+        except (*MALFORMED, ConfigError) as error:
+            raise ComponentError(f"what model {identifier!r} returns is stored in no form of now: {error}") from error
 
     def record(self, kind: str, identifier: str, version: int | None = None) -> Record:
         """One version as it is stored, by default the newest; NotFound as for `load`."""

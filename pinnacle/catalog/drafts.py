@@ -21,6 +21,7 @@ from pinnacle.catalog.references import (
 from pinnacle.components.artifact import Artifact
 from pinnacle.components.component import Component, content_fields, is_learned, is_operational
 from pinnacle.components.function import FunctionModel
+from pinnacle.components.model import Model
 from pinnacle.components.source import FORM, FunctionSource, SchemaSource
 
 OLDER_FORM = "the code of its class, which an earlier pinnacle compared by its text"
@@ -170,6 +171,7 @@ class Draft:
             "pickles": self.pickles,
             "python": pickles.PYTHON if self.pickles else None,
             "purpose": getattr(self.component, "purpose", None),
+            "returns": _returns(self.component),
         }
         body = {name: value for name, value in body.items() if name == "fields" or value}
         component = self.component
@@ -187,6 +189,12 @@ class Draft:
         """Keep code that only this process has within its reach."""
         for reference, code in self.local_code:
             remember(reference, code)
+
+
+def _returns(component: Component) -> Any:
+    """What a model returns, where that is told without loading anything."""
+    told = component.told_output_type() if isinstance(component, Model) else None
+    return None if told is None else told.to_json()
 
 
 def compared(value: Any, renewed: Mapping[str, str]) -> Any:

@@ -221,11 +221,12 @@ def _fit_status(record: Record, leased: Collection[str]) -> FitStatus:
         return FitStatus(record.identifier, record.version, BROKEN, error=str(error))
     metrics = fields.get("metrics")
     loss = metrics.get("loss") if isinstance(metrics, Mapping) else None
+    is_known = isinstance(loss, (int, float))
     status, told = fields.get("status"), fields.get("error")
     return FitStatus(
         record.identifier, record.version, str(status), step=int(_number(fields.get("step"))),
         max_steps=int(_number(fields.get("max_steps"))), seconds=_number(fields.get("seconds")),
-        loss=None if loss is None else _number(loss), error=None if told is None else str(told),
+        loss=loss if is_known else None, error=None if told is None else str(told),
         is_alive=status == RUNNING and record.identifier in leased,
     )  # fmt: skip
 

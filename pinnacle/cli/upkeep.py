@@ -53,8 +53,7 @@ def plan(url: str, identifier: str | None, table_name: str | None, field: str | 
         raise click.UsageError("--model, --table and --x go together.")
     with opened(url) as db:
         if identifier and table_name and field:
-            component = db.load("model", identifier)
-            planned = db.plan(component, X=field, select=rows_of(db, table_name), output=output)
+            planned = db.plan(identifier, X=field, select=rows_of(db, table_name), output=output)
             click.echo(plain_lines(planned))
         else:
             show_statements(db.migration_plan())

@@ -17,7 +17,7 @@ from pinnacle.components.annotations import (
     output_type_from_annotation,
     parameters_of,
 )
-from pinnacle.components.model import CallStyle, Model
+from pinnacle.components.model import CallStyle, Model, declared_output_type
 from pinnacle.components.source import FunctionSource
 
 
@@ -84,6 +84,9 @@ class FunctionModel(Model):
         if isinstance(self.output_type, OutputType):
             return self.output_type
         return output_type_from_annotation(self.function, is_batch=self.batch, where=f"model {self.identifier!r}")
+
+    def told_output_type(self) -> OutputType | None:
+        return declared_output_type(self)
 
     def list_item(self) -> OutputType | None:
         return list_item_from_annotation(self.function, is_batch=self.batch)

@@ -164,6 +164,13 @@ class Model(Component):
             where=f"model {self.identifier!r}",
         )
 
+    def told_output_type(self) -> OutputType | None:
+        """What `resolved_output_type` gives, where that takes no weights and asks nobody; None elsewhere. It is stored
+        with the model, for what is planned without loading its class."""
+        if isinstance(self.output_type, OutputType):
+            return self.output_type
+        return declared_output_type(self) if type(self).resolved_output_type is Model.resolved_output_type else None
+
     def list_item(self) -> OutputType | None:
         """The type of one item, where an output is annotated as a list of them; None where it is not."""
         style = self.call_style
@@ -299,6 +306,14 @@ _ENGINE_DEFAULTS: dict[str, Any] = {
     "progress": None, "dry_run": False, "listen": False, "budget": None,
     "mode": "live", "adopt": False,
 }  # fmt: skip
+
+
+def declared_output_type(model: Model) -> OutputType | None:
+    """What a model says that it returns; None where it does not."""
+    try:
+        return model.resolved_output_type()
+    except ConfigError:
+        return None
 
 
 def _check_count(name: str, value: Any) -> None:

@@ -27,7 +27,7 @@ from pinnacle.base.outages import is_outage
 from pinnacle.base.types import Json, OutputType, Text
 from pinnacle.components.calls import Named
 from pinnacle.components.component import operational
-from pinnacle.components.model import CallStyle
+from pinnacle.components.model import CallStyle, declared_output_type
 from pinnacle.llm.hosted import HostedModel
 from pinnacle.llm.metered import MeteredModel, check_whole
 from pinnacle.llm.overflow import estimated_cut, estimated_tokens, most_output, tokens_of
@@ -94,6 +94,9 @@ class BaseLLM(MeteredModel):
         if isinstance(self.output_type, OutputType):
             return self.output_type
         return Json() if self.form is not None and self.choices is None else Text()
+
+    def told_output_type(self) -> OutputType | None:
+        return declared_output_type(self)
 
     def check_arguments(self, positional: int, named: Sequence[str]) -> None:
         if positional != 1:

@@ -21,6 +21,7 @@ from pinnacle.components.json_schema import properties_of
 from pinnacle.components.listener import Listener
 from pinnacle.components.model import Model
 from pinnacle.components.side import Side, place_of
+from pinnacle.components.stored_model import StoredModel
 from pinnacle.runtime.arguments import canonical, check_arguments
 from pinnacle.runtime.batch_prediction import BatchPrediction
 from pinnacle.runtime.books import book, predict_settings
@@ -227,11 +228,12 @@ class Predictor:
 
     def plan(self, request: PredictRequest) -> Plan:
         """What a predict would do: the statements before its first row, and the rows; reads all of them."""
-        model = self.ready(request.model, store=False)
+        model = request.model if isinstance(request.model, StoredModel) else self.ready(request.model, store=False)
         source, spec = self.spec(model, request)
         statements = self._backend.plan(source, spec)
         found = counted(self._backend.bind(source, spec, create=False))
-        changes = () if self._catalog.holds(model) else self._catalog.changes(model)[1]
+        is_as_stored = isinstance(model, StoredModel) or self._catalog.holds(model)
+        changes = () if is_as_stored else self._catalog.changes(model)[1]
         foreign = foreign_values(self._backend, source, spec, request.output)
         return Plan(tuple(statements), *found, tuple(changes), foreign)
 
@@ -324,6 +326,20 @@ class Predictor:
     def _load(self, identifier: str) -> Model:
         loaded: Any = self._catalog.load(Model.kind, identifier)
         return loaded  # type: ignore[no-any-return]
+
+    def outlined(self, identifier: str) -> StoredModel:
+        """The newest version of a model as a plan needs it; its class is not loaded."""
+        found = self._catalog.outlined(identifier)
+        if found is None:
+            version = self._catalog.record(Model.kind, identifier).version
+            made = [info for info in self._backend.outputs.of(identifier) if info.version == version]
+            found = StoredModel.of(identifier, version, made[0].type) if made else None
+        if found is None:
+            raise ConfigError(
+                f"what model {identifier!r} returns is told by its class alone, which a plan by name does not load: "
+                f"db.plan(db.load('model', {identifier!r}), X=..., select=...) in Python does"
+            )
+        return found
 
     def spec(self, model: Model, request: PredictRequest) -> tuple[Any, OutputSpec]:
         """The rows and the output that a predict is about."""

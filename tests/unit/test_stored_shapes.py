@@ -9,8 +9,9 @@ import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner
 
-from pinnacle import ComponentError, Listener, Model, PinnacleError, Run, model, pinnacle
+from pinnacle import ComponentError, ConfigError, Listener, Model, PinnacleError, Run, model, pinnacle
 from pinnacle.cli import main
+from pinnacle.llm.functions import FunctionLLM
 
 
 @pytest.fixture
@@ -155,6 +156,7 @@ def watched(url, tmp_path, monkeypatch):
     [
         ["status"], ["status", "--json"], ["check"], ["errors"], ["usage"], ["show"], ["show", "model", "shout"],
         ["pause", "l"], ["resume", "l"], ["sweep", "l"], ["migrate"], ["plan"], ["retry"],
+        ["plan", "--model", "shout", "--table", "docs", "--x", "body", "--output", "again"],
         ["remove", "listener", "l"], ["remove", "run", "m"], ["remove", "--all"], ["remove", "--all", "--yes"],
     ],
     ids=" ".join,
@@ -174,3 +176,37 @@ def test_status_shows_the_rest_beside_a_body_that_is_broken(url, watched):
     assert "broken" in result.output
     assert "docs.body__shout" in result.output or "body__shout" in result.output
     assert not watched.exists()
+
+
+@pytest.mark.parametrize(
+    ("component", "kind"),
+    [
+        (shout, "TEXT"), (model(lambda text: 1, identifier="shout", output_type=int), "INTEGER"),
+        (FunctionLLM("shout", fn=lambda llm, prompt: "x"), "TEXT"),
+    ],
+    ids=["annotated", "declared", "language model"],
+)  # fmt: skip
+def test_a_plan_by_name_says_what_the_model_returns(url, component, kind):
+    with pinnacle(url) as db:
+        db.execute(sa.text("CREATE TABLE docs (id INTEGER PRIMARY KEY, body TEXT)"))
+        db.add(component)
+        docs = sa.select(sa.Table("docs", sa.MetaData(), autoload_with=db.engine))
+        planned = db.plan("shout", X="body", select=docs)
+        assert any(f'ADD COLUMN "body__shout" {kind}' in each or f"ADD COLUMN body__shout {kind}" in each
+                   for each in planned.statements), planned  # fmt: skip
+        assert planned.statements == db.plan(component, X="body", select=docs).statements
+
+
+def test_a_plan_by_name_says_where_only_the_class_tells_what_it_returns(url):
+    """As of models that have to be loaded for it, or that a pinnacle of before has stored."""
+    with pinnacle(url) as db:
+        db.execute(sa.text("CREATE TABLE docs (id INTEGER PRIMARY KEY, body TEXT)"))
+        db.add(shout)
+        rewrite(url, lambda text: json.dumps({k: v for k, v in json.loads(text).items() if k != "returns"}))
+        docs = sa.select(sa.Table("docs", sa.MetaData(), autoload_with=db.engine))
+        with pytest.raises(ConfigError, match=r"db\.plan\(db\.load\('model', 'shout'\)"):
+            db.plan("shout", X="body", select=docs)
+        planned = db.plan(db.load("model", "shout"), X="body", select=docs)
+        shout.predict(X="body", db=db, select=docs, progress=False)
+        assert planned.statements
+        assert db.plan("shout", X="body", select=docs).statements == ()
