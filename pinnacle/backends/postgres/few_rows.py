@@ -64,7 +64,8 @@ class FewRows:
         work, leases = own(f"{WORK_PREFIX}{number}"), own(lease.name)
         self._registry, self._number = own(listener.name), number
         self._lock = f"SELECT position, version, paused FROM {self._registry} WHERE output_id = {number} FOR UPDATE"
-        self._lock_output = f"SELECT FROM {own(output.name)} WHERE id = {number} FOR NO KEY UPDATE"
+        waits = f"EXISTS (SELECT FROM {work} WHERE place >= %s)"
+        self._lock_output = f"SELECT FROM {own(output.name)} WHERE id = {number} AND {waits} FOR NO KEY UPDATE"
         self._leased = f"SELECT 1 FROM {leases} WHERE output_id = {number} LIMIT 1"
         keys = ", ".join(f"k{i}" for i in range(target.width))
         self._waiting = f"SELECT {keys}, place, revision FROM {work} WHERE place >= %s ORDER BY place LIMIT %s"
@@ -119,7 +120,7 @@ class FewRows:
     def _look(self, raw: Any, position: str, wanted: Wanted) -> Looked:
         """Fold, and ask what waits and whether anybody holds rows."""
         folded = raw.execute(*self._outbox.fold(position))
-        raw.execute(self._lock_output)
+        raw.execute(self._lock_output, (wanted.lowest,))
         waiting = raw.execute(self._waiting, (wanted.lowest, wanted.most + 1))
         return Looked(folded, waiting, raw.execute(self._leased))
 
