@@ -122,16 +122,17 @@ def is_operational(field: dataclasses.Field[Any]) -> bool:
 def code_of(code: Any, given: Mapping[str, Any]) -> Destination:
     """A class or function as a destination, with what it is given that may decide where it goes: no number does."""
     named = code if hasattr(code, "__qualname__") else type(code)
-    told = repr(sorted((name, _without_numbers(value)) for name, value in given.items()))
+    told = repr(_leading(given))
     digest = hashlib.sha256(told.encode("utf-8", "backslashreplace")).hexdigest()
     return Destination(f"{named.__module__}:{named.__qualname__}", digest)
 
 
-def _without_numbers(value: Any) -> Any:
+def _leading(value: Any) -> Any:
+    """A value without its numbers, and in one order, whatever the order of its keys."""
     if isinstance(value, Mapping):
-        return {name: _without_numbers(item) for name, item in value.items()}
+        return sorted(((str(name), _leading(item)) for name, item in value.items()), key=lambda pair: pair[0])
     if isinstance(value, (list, tuple)):
-        return [_without_numbers(item) for item in value]
+        return [_leading(item) for item in value]
     return None if isinstance(value, (int, float)) else value
 
 

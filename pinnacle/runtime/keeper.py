@@ -172,6 +172,8 @@ class Keeper:
                 extra={"listener": self.record.identifier, "output": self.record.output},
             )  # fmt: skip
         if worked.outage is not None:
+            if not self._has_failed:
+                log.warning("listener %s rests, and tries again: %s", self.record.identifier, worked.outage)
             self._note(worked.outage)
         if worked.outage is not None and not worked.computed:
             self._rest_s = min(LONGEST_REST_S, max(FIRST_REST_S, 2 * self._rest_s))

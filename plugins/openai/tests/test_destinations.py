@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import sqlite3
@@ -159,6 +160,38 @@ def test_what_this_process_made_works_here_and_so_does_its_stored_copy(url, mean
     assert {request.headers["authorization"] for request in meant.requests} == {f"Bearer {KEY}"}
 
 
+OWN_MODELS = """
+from pinnacle import Model
+
+
+def connect(key):
+    return key
+
+
+def call(model, prompt):
+    return f"{prompt} with {model.client} and {model.args['token']}"
+
+
+chat = Model.from_function(
+    "chat", fn=call, setup_fn=connect, api_key="env:OWN_KEY", args={"token": "env:OWN_TOKEN", "url": "http://a", "n": 1}
+)
+"""
+
+
+def test_a_function_gets_its_keys_where_its_module_makes_the_model_and_as_it_does(url, tmp_path, monkeypatch):
+    (tmp_path / "own_models_of_tests.py").write_text(OWN_MODELS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("OWN_TOKEN", "the-token-of-tests")
+    made = importlib.import_module("own_models_of_tests").chat
+    with pinnacle(url) as db:
+        db.add(made)
+        assert db.load("model", "chat").predict("hi") == f"hi with {KEY} and the-token-of-tests"
+    for changed in ({"url": "http://evil"}, {"token": "env:OPENAI_API_KEY"}):
+        tamper(url, args={**made.args, **changed})
+        with pinnacle(url) as db, pytest.raises(AccountRefused, match="@own_models_of_tests:call in this process"):
+            db.load("model", "chat").predict("hi")
+
+
 def test_a_file_that_the_database_names_is_not_read(url, meant, tmp_path, monkeypatch):
     monkeypatch.setattr("pinnacle.base.destinations._said", set())
     for fields in ({"ca_file": "/etc/hostname"}, {"client_certificate": "/etc/hostname"}):
@@ -205,6 +238,7 @@ def work(url, **environment) -> str:
         env={**os.environ, **environment},
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
+    assert made.stdout.partition(": ")[2].strip().removesuffix(" None 0") in made.stderr  # it is logged, too
     return made.stdout + made.stderr
 
 
