@@ -18,7 +18,7 @@ down_revision = "0011"
 branch_labels = None
 depends_on = None
 
-COLUMNS = ("table_schema", "table_name", "name", "kind", "made")
+COLUMNS = ("table_schema", "table_name", "name", "kind", "model", "fields", "made")
 
 
 def own_schema() -> str | None:
@@ -35,10 +35,11 @@ def upgrade() -> None:
     known = [] if config is None else config.attributes["places"]
     if known is not None:
         op.execute(f"CREATE VIEW {own('pinnacle_place_0')} AS SELECT 'the views beside this one are proof' AS said")
-    for number, schema, table, name, stored, made in known or []:
+    for number, schema, table, name, stored, model, fields, made in known or []:
         usual = "main" if op.get_context().dialect.name == "sqlite" else "public"
         is_side = isinstance(kind := json.loads(stored), dict) and kind.get("type") == "items"
-        values = ("" if schema == usual else schema, table, name, "table" if is_side else "column")
+        read = json.dumps(json.loads(fields), sort_keys=True)
+        values = ("" if schema == usual else schema, table, name, "table" if is_side else "column", model, read)
         said = zip(COLUMNS, (*values, "made" if made else "adopted"), strict=True)
         text = ", ".join(f"{literal(value)} AS {column}" for column, value in said)
         op.execute(sa.text(f"CREATE VIEW {own(f'pinnacle_place_{number}')} AS SELECT {text}".replace(":", r"\:")))

@@ -60,6 +60,16 @@ def test_nothing_is_written_there(backend, db, docs, calls):
     assert (calls, users(backend)["role"]) == ([], "admin")
 
 
+def test_no_other_field_is_read_for_an_output_than_the_one_it_is_of(backend, db, docs, calls):
+    backend.update("docs", 1, {"secret": "s"})
+    shout.predict(X="body", db=db, select=docs, output="loud")
+    tamper(backend, {"fields": {"paths": ["secret"], "arguments": None}})
+    calls.clear()
+    with pytest.raises(Conflict, match="nothing proves"):
+        shout.predict(X="secret", db=db, select=docs, output="loud")
+    assert (calls, backend.read("docs", 1)["loud"]) == ([], "A")
+
+
 def test_a_worker_writes_nothing_for_a_listener_whose_output_is_another(backend, db, docs):
     db.add(Listener(model=shout, key="body", select=docs, output="loud"))
     tamper(backend, TO_USERS)

@@ -82,6 +82,18 @@ def test_nothing_is_written_into_such_a_column(backend, db, docs, calls):
     assert (calls, backend.read("users", 1)["role"]) == ([], "admin")
 
 
+def test_no_other_field_is_read_for_a_column_than_the_one_it_is_of(backend, db, calls):
+    backend.create("docs", {"body": str, "secret": str})
+    backend.insert("docs", {"body": "a", "secret": "s"})
+    docs = backend.query("docs")
+    shout.predict(X="body", db=db, select=docs, output="loud")
+    tamper(backend, fields='"secret"')
+    calls.clear()
+    with pytest.raises(Conflict, match="nothing proves"):
+        shout.predict(X="secret", db=db, select=docs, output="loud")
+    assert (calls, backend.read("docs", 1)["loud"]) == ([], "A")
+
+
 def test_rows_set_aside_are_not_tried_again_into_such_a_column(backend, db, docs):
     shout.predict(X="body", db=db, select=docs, output="loud")
     tamper(backend, table_name="users", name="role", created_column=True)

@@ -93,7 +93,10 @@ def test_an_older_database_is_brought_to_this_version(tmp_path):
 def test_places_of_any_name_are_said_as_the_registry_has_them(place):
     engine, name = place
     odd = 'it\'s "a" %s :x'
-    known = [(3, "tenant", odd, odd, '"text"', True), (4, "", "docs", "side", '{"type": "items"}', False)]
+    known = [
+        (3, "tenant", odd, odd, '"text"', odd, '{"b": "x", "a": "y"}', True),
+        (4, "", "docs", "side", '{"type": "items"}', "m", '"body"', False),
+    ]
     for statement in migrate.upgrade_sql(f"{engine.dialect.name}://", name, None, (), known):
         with engine.begin() as connection:
             connection.exec_driver_sql(statement.replace("%", "%%") if name else statement)
@@ -102,7 +105,10 @@ def test_places_of_any_name_are_said_as_the_registry_has_them(place):
             tuple(connection.execute(sa.select(sa.text("*")).select_from(sa.table(view, schema=name))).one())
             for view in ("pinnacle_place_3", "pinnacle_place_4")
         ]
-    assert found == [("tenant", odd, odd, "column", "made"), ("", "docs", "side", "table", "adopted")]
+    assert found == [
+        ("tenant", odd, odd, "column", odd, '{"a": "y", "b": "x"}', "made"),
+        ("", "docs", "side", "table", "m", '"body"', "adopted"),
+    ]
 
 
 def test_a_revision_that_was_set_back_proves_nothing_a_second_time(place):

@@ -16,11 +16,11 @@ from pinnacle.backends.mongodb.stores.ledger import BATCHES, CACHE, USAGE
 from pinnacle.backends.mongodb.stores.runs import METRICS, TRAINING
 from pinnacle.backends.mongodb.stores.seals import COMPONENTS
 from pinnacle.backends.mongodb.target.leases import LEASES
-from pinnacle.backends.mongodb.target.output_registry import COUNTERS, REGISTRY, STATE_PREFIX
+from pinnacle.backends.mongodb.target.output_registry import COUNTERS, REGISTRY, STATE_PREFIX, info_of
 from pinnacle.backends.mongodb.target.places import PLACE_PREFIX, say_place
 from pinnacle.backends.mongodb.target.row_errors import ERRORS, HAS_TRACEBACK
 from pinnacle.backends.mongodb.wire.wire import Wire
-from pinnacle.base.types import Items
+from pinnacle.base.types import Items, Text
 
 MIGRATIONS, PLACES_SAID = "pinnacle_migration", "pinnacle_places_said"
 OWN = (
@@ -72,7 +72,9 @@ def _say_places(wire: Wire) -> None:
         return
     for entry in wire.collection(REGISTRY).find():
         is_side = isinstance(entry["type"], dict) and entry["type"].get("type") == Items.name
-        say_place(wire, entry["_id"], entry["collection"], entry["path"], is_side=is_side, made=entry["created"])
+        kind = Items(Text(), many=True) if is_side else Text()  # of which the rest may be a type not known here
+        info = info_of({**entry, "type": kind.to_json()})
+        say_place(wire, info, made=info.created_column)
     said = {PLACES_SAID: {"$exists": True}}
     wire.collection(MIGRATIONS).create_index([(PLACES_SAID, 1)], partial=said, name=PLACES_SAID)
 

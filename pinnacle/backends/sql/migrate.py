@@ -96,8 +96,8 @@ def outboxes(connection: sa.Connection, schema: str | None) -> list[str]:
     return [name for name in found if re.fullmatch(f"{OUTBOX_PREFIX}[0-9]+", name)]
 
 
-def places(connection: sa.Connection, schema: str | None) -> list[tuple[int, str, str, str, str, bool]] | None:
-    """What the registry says of outputs: number, schema, table, name, type, and whether pinnacle made the place.
+def places(connection: sa.Connection, schema: str | None) -> list[tuple[Any, ...]] | None:
+    """Of each output what the registry says: number, schema, table, name, type, model, fields, whether it was made.
 
     None where that was taken for proven before, and is not a second time: rows tell of the revision, too.
     """
@@ -105,7 +105,7 @@ def places(connection: sa.Connection, schema: str | None) -> list[tuple[int, str
         return None
     if not sa.inspect(connection).has_table(output.name, schema=schema):
         return []
-    names = ("id", "table_schema", "table_name", "name", "type", "created_column")
+    names = ("id", "table_schema", "table_name", "name", "type", "model", "fields", "created_column")
     registry = sa.table(output.name, *map(sa.column, names), schema=schema)
     return [(*row[:-1], bool(row[-1])) for row in connection.execute(sa.select(registry).order_by(registry.c.id))]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,27 +21,33 @@ from pinnacle.backends.sql.source import SqlSource, place_schema
 from pinnacle.base.rows import OutputInfo, OutputSpec
 from pinnacle.base.types import Items
 
-COLUMNS = ("table_schema", "table_name", "name", "kind", "made")
+COLUMNS = ("table_schema", "table_name", "name", "kind", "model", "fields", "made")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where an output is: ``kind`` tells a column from a side table."""
+    """Where an output is, and of what: ``kind`` tells a column from a side table, ``fields`` what of a row the model is
+    given."""
 
     table_schema: str
     table_name: str
     name: str
     kind: str
+    model: str
+    fields: str
 
     @classmethod
     def of(cls, source: SqlSource, spec: OutputSpec) -> Place:
         """The place that an output is to have."""
-        return cls(place_schema(source.actual), source.actual.name, spec.name, _kind(isinstance(spec.type, Items)))
+        return cls(
+            place_schema(source.actual), source.actual.name, spec.name, _kind(isinstance(spec.type, Items)), spec.model,
+            _canonical(spec.fields.to_json()),
+        )  # fmt: skip
 
 
 def creation(session: SqlSession, number: int, place: Place, *, made: bool) -> str:
     """The statement that says where an output is, and whether pinnacle ``made`` that place."""
-    values = (place.table_schema, place.table_name, place.name, place.kind, "made" if made else "adopted")
+    values = (*astuple(place), "made" if made else "adopted")
     said = ", ".join(f"{_literal(value)} AS {name}" for name, value in zip(COLUMNS, values, strict=True))
     return f"CREATE VIEW {session.own(place_name(number))} AS SELECT {said}"
 
@@ -63,9 +69,8 @@ def proven(session: SqlSession, connection: sa.Connection, number: int) -> tuple
 
 def is_made(session: SqlSession, info: OutputInfo) -> bool:
     """Whether it is proven that pinnacle made what the registry calls the place of an output."""
-    query = sa.select(output.c.table_schema, output.c.table_name, output.c.name, output.c.type)
     with session.reading() as connection:
-        row = connection.execute(query.where(output.c.id == info.id)).one()
+        row = connection.execute(sa.select(output).where(output.c.id == info.id)).one()
         return proven(session, connection, info.id) == (recorded(row), True)
 
 
@@ -73,7 +78,8 @@ def recorded(row: Any) -> Place:
     """The place that a row of the registry names."""
     kind = json.loads(row.type)  # of which the rest may be a type that is not known here
     is_side = isinstance(kind, dict) and kind.get("type") == Items.name
-    return Place(row.table_schema, row.table_name, row.name, _kind(is_side))
+    fields = _canonical(json.loads(row.fields))
+    return Place(row.table_schema, row.table_name, row.name, _kind(is_side), row.model, fields)
 
 
 def names(session: SqlSession, connection: sa.Connection) -> list[str]:
@@ -84,6 +90,10 @@ def names(session: SqlSession, connection: sa.Connection) -> list[str]:
 
 def _kind(is_side: bool) -> str:
     return "table" if is_side else "column"
+
+
+def _canonical(fields: Any) -> str:
+    return json.dumps(fields, sort_keys=True)
 
 
 def _literal(text: str) -> str:

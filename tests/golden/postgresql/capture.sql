@@ -1,7 +1,7 @@
 CREATE TABLE pinnacle.pinnacle_state_1 ( k0 INTEGER NOT NULL, fingerprint BYTEA NOT NULL, version INTEGER NOT NULL, failed BOOLEAN NOT NULL, PRIMARY KEY (k0) );
 
 CREATE VIEW "pinnacle"."pinnacle_place_1" AS
-  SELECT '' AS table_schema, 'docs' AS table_name, 'loud' AS name, 'column' AS kind, 'made' AS made;
+  SELECT '' AS table_schema, 'docs' AS table_name, 'loud' AS name, 'column' AS kind, 'shout' AS model, '"body"' AS fields, 'made' AS made;
 
 ALTER TABLE "docs" ADD COLUMN "loud" TEXT;
 

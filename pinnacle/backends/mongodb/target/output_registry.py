@@ -56,7 +56,7 @@ class OutputRegistry:
         entry = self._registry.find_one({"_id": output})
         if entry is None:
             raise no_output(output)
-        return _info(entry)
+        return info_of(entry)
 
     def find(self, entity: Any, fields: Fields, model: str) -> OutputInfo | None:
         """The newest output of ``model`` on ``fields`` of a collection, given by name, Collection or query."""
@@ -105,8 +105,8 @@ class OutputRegistry:
             return replace(unmade, id=existing.id, created_column=existing.created_column) if existing else unmade
         if existing is None:
             existing = self._register(source, spec, path)
-        elif not self._is_proven(existing):
-            say_place(self.wire, existing.id, existing.table, path, is_side=existing.side is not None, made=False)
+        elif not is_proven(self.wire, existing):
+            say_place(self.wire, existing, made=False)
         self.wire.create(state_table(existing.id))
         if existing.side is not None:
             self.side_of(existing).create()
@@ -132,14 +132,9 @@ class OutputRegistry:
         forget_place(self.wire, output)
         self._registry.delete_one({"_id": output})
 
-    def _is_proven(self, info: OutputInfo) -> bool:
-        return is_proven(self.wire, info.id, info.table, info.name, is_side=info.side is not None)
-
     def is_made(self, info: OutputInfo) -> bool:
         """Whether pinnacle made the field or side collection of an output, and not only its registry says so."""
-        is_ours = info.created_column and is_made(
-            self.wire, info.id, info.table, info.name, is_side=info.side is not None
-        )
+        is_ours = info.created_column and is_made(self.wire, info)
         if info.created_column and not is_ours:
             log.warning("%s.%s stays: nothing proves that pinnacle made it", info.table, info.name)
         return is_ours
@@ -169,7 +164,7 @@ class OutputRegistry:
         return found
 
     def _where(self, condition: Mapping[str, Any]) -> list[OutputInfo]:
-        return [_info(entry) for entry in self._registry.find(condition, sort=[("_id", 1)])]
+        return [info_of(entry) for entry in self._registry.find(condition, sort=[("_id", 1)])]
 
     @property
     def _registry(self) -> StoredCollection:
@@ -182,7 +177,7 @@ class OutputRegistry:
         is_side = isinstance(spec.type, Items)
         if existing is not None:
             require_owner(existing, spec)
-            if not spec.adopt and not self._is_proven(existing):
+            if not spec.adopt and not is_proven(self.wire, existing):
                 raise not_proven(existing)
             if is_side or existing.side:
                 require_same_items(existing, spec)
@@ -198,17 +193,17 @@ class OutputRegistry:
     def _register(self, source: MongoSource, spec: OutputSpec, path: str) -> OutputInfo:
         made = path.startswith(f"{OUTPUTS_FIELD}.") or isinstance(spec.type, Items)
         made = made or not self.wire.collection(source.table).has_field(path)
-        number, is_side = self._next_id(), isinstance(spec.type, Items)
         entry = {
-            "_id": number, "collection": source.table, "path": path, "model": spec.model,
+            "_id": self._next_id(), "collection": source.table, "path": path, "model": spec.model,
             "version": spec.version, "type": spec.type.to_json(),
             "fields": {"paths": list(spec.fields.paths), "arguments": _listed(spec.fields.arguments)},
             "created": made, "released": 0, "locked_until": None,
         }  # fmt: skip
-        say_place(self.wire, number, source.table, path, is_side=is_side, made=made)
+        info = info_of(entry)
+        say_place(self.wire, info, made=made)
         if self._registry.insert_new(entry):
-            return _info(entry)
-        forget_place(self.wire, number)
+            return info
+        forget_place(self.wire, info.id)
         won = self._checked(source, spec, path)  # another process was faster
         if won is None:
             raise Conflict(f"another process made and removed the output in {path!r} of {source.table!r} just now")
@@ -273,7 +268,7 @@ def _listed(values: tuple[str, ...] | None) -> list[str] | None:
     return None if values is None else list(values)
 
 
-def _info(entry: Mapping[str, Any]) -> OutputInfo:
+def info_of(entry: Mapping[str, Any]) -> OutputInfo:
     stored = entry["fields"]
     arguments = None if stored["arguments"] is None else tuple(stored["arguments"])
     return OutputInfo(
