@@ -34,6 +34,10 @@ from pinnacle.llm.overflow import estimated_cut, estimated_tokens
 from pinnacle.llm.sending import Answered
 from pinnacle.llm.verdict import message_of
 
+WAYS = 8
+"""Parts that a batch is cut into which some of its texts spoil: of 256 one is alone after 3 rounds, and after 8 of
+halves."""
+
 REFUSED_SIZES = frozenset({400, 413, 422})
 """With these providers refuse more texts than they take at once."""
 
@@ -62,6 +66,7 @@ class EmbedModel(HostedModel):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._most_texts = sys.maxsize  # as the provider's refusals teach
+        self._served_texts = 0  # so many at once were answered
         if self.text_overflow_mode not in ("FAIL", "TRUNCATE"):
             raise ConfigError(f"text_overflow_mode= is 'FAIL' or 'TRUNCATE', not {self.text_overflow_mode!r}")
 
@@ -152,13 +157,15 @@ class EmbedModel(HostedModel):
         if len(texts) > self._most_texts:
             return await self._in_parts(texts, self._most_texts, given)
         try:
-            return list(await self._embedded(texts, given, is_suspect=is_suspect))
+            vectors = list(await self._embedded(texts, given, is_suspect=is_suspect))
+            self._served_texts = max(self._served_texts, len(texts))
+            return vectors
         except (ProviderRefused, NoAnswer, ProviderUnavailable, BudgetReached) as error:
             is_theirs = isinstance(error, (ProviderRefused, NoAnswer)) and not error.halts_prediction
             if len(texts) == 1 or not is_theirs:
                 return [error] * len(texts)
-            limit = told_limit(error.__cause__, len(texts))
-        size = limit or len(texts) // 2
+            limit = told_limit(error.__cause__, len(texts)) if len(texts) > self._served_texts else None
+        size = limit or math.ceil(len(texts) / WAYS)
         found = await self._in_parts(texts, size, given, is_suspect=limit is None)
         if limit is not None and not any(isinstance(vector, Exception) for vector in found):
             self._most_texts = min(self._most_texts, size)  # they were only too many

@@ -2,8 +2,8 @@
 
 Each refusal lowers the rate a little, and never leaves it above what was taken; each answer
 raises it by so little that in balance about one request in forty is refused. Where
-headers tell the limit, the rate stays below it, and hardly any is. Pure arithmetic on times
-that it is given.
+headers tell the limit, the rate stays below it, and hardly any is. Refusals by chance, of
+which as many come at a slower pace, are borne. Pure arithmetic on times that it is given.
 """
 
 from __future__ import annotations
@@ -28,6 +28,12 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S, PAUSE_GROWTH = 0.05, 4.0, 1.4
 """After a refusal that does not say how long to wait; longer each time while nothing is taken."""
 
 LOOK_BACK, REMEMBERED = 24, 2048
+
+CHANCE_LEAST, CHANCE_MOST, CHANCE_LOOK_BACK = 0.2, 0.9, 64
+CHANCE_S, STEP_UP_BY_CHANCE, MOST_RATE = 10.0, 0.05, 10_000.0
+"""A share of refusals that going slower has not lowered is nobody's limit. For so long it is borne, and answers raise the
+rate by such a step."""
+
 LONGEST_WAIT_S = 120.0
 LEAST_RATE = 0.2
 BURST_S = 0.02
@@ -46,6 +52,7 @@ class Pace:
         self._limit: float | None = None
         self.paused_until = float("-inf")
         self._next = self._slowed_at = self._taken_at = float("-inf")
+        self._lowered_at, self._chance, self._chance_ends = float("inf"), 0.0, float("-inf")
         self._pause_s = FIRST_PAUSE_S
         self._starts: deque[float] = deque(maxlen=REMEMBERED)
         self._refusals: deque[float] = deque(maxlen=REMEMBERED)
@@ -65,6 +72,9 @@ class Pace:
         self._read(headers)
         if self.rate is not None:
             step = STEP_UP if self.ceiling is None else STEP_UP_TOLD
+            if now < self._chance_ends:
+                self._set(self.rate * (1 + STEP_UP_BY_CHANCE))
+                return
             self._set(self.rate * (1 + step * 2 ** min(10.0, (now - self._slowed_at) / HURRY_S)))
 
     def refused(self, now: float, headers: Mapping[str, str], started: float | None = None) -> None:
@@ -77,13 +87,17 @@ class Pace:
         self._read(headers)
         wait_s = retry_after_s(headers)
         is_new = started is None or began > self._slowed_at
+        if wait_s is None and self._is_by_chance(now, began):
+            return
         if self.rate is not None and is_new:
             self._set(self.rate * (1 - STEP_DOWN))
         if wait_s is not None or self._are_most_refused(began):
-            taken = self._taken_rate(now)
-            self._set(taken if self.rate is None else min(taken, self.rate))
+            if not (is_new and 0 < self._starts_since_lowered(began) < LOOK_BACK):
+                taken = self._taken_rate(now)
+                self._set(taken if self.rate is None else min(taken, self.rate))
+                self._lowered_at = now if is_new else self._lowered_at
             if is_new:
-                is_first = self._taken_at > self._slowed_at
+                is_first = self._taken_at > min(self._slowed_at, self._lowered_at)
                 self._pause_s = FIRST_PAUSE_S if is_first else min(LONGEST_PAUSE_S, PAUSE_GROWTH * self._pause_s)
             if wait_s is None:
                 wait_s = self._pause_s if is_new else 0.0
@@ -94,14 +108,41 @@ class Pace:
     def _set(self, rate: float) -> None:
         if self.ceiling is not None:
             rate = min(rate, self.ceiling * BELOW_CEILING)
-        self.rate = max(LEAST_RATE, rate)
+        self.rate = min(MOST_RATE, max(LEAST_RATE, rate))
 
     def _are_most_refused(self, started: float) -> bool:
         """Of a request and those just before it; what began later has met no answer yet."""
-        before = [at for at in self._starts if at <= started][-LOOK_BACK:]
+        return self._refused_share(started, LOOK_BACK) >= 0.5
+
+    def _is_by_chance(self, now: float, started: float) -> bool:
+        """Whether a refusal is one of those that come at any pace, and slower would only be slower.
+
+        That is seen once the rate was lowered to what was taken, and as many are refused still: then it was too low.
+        """
+        if now < self._chance_ends:
+            if self._refused_share(started, CHANCE_LOOK_BACK) < (1 + self._chance) / 2:
+                return True
+            self._chance_ends = float("-inf")
+            return False
+        slower = self._starts_since_lowered(started)
+        if self.rate is None or slower < LOOK_BACK:
+            return False
+        share = self._refused_share(started, slower)
+        if not CHANCE_LEAST <= share <= CHANCE_MOST:
+            return False
+        self._chance, self._chance_ends, self._lowered_at = share, now + CHANCE_S, float("inf")
+        self._set(self.rate / (1 - share))
+        return True
+
+    def _starts_since_lowered(self, started: float) -> int:
+        return sum(self._lowered_at < at <= started for at in self._starts)
+
+    def _refused_share(self, started: float, count: int) -> float:
+        """Of so many requests that started by then."""
+        before = [at for at in self._starts if at <= started][-count:]
         since = before[0] if before else started
         refused = sum(since <= at <= started for at in self._refusals)
-        return 2 * refused >= sum(since <= at <= started for at in self._starts)
+        return refused / max(1, sum(since <= at <= started for at in self._starts))
 
     def _taken_rate(self, now: float) -> float:
         """What was started and not refused, at its highest over any time until now from `SHORTEST_S`.

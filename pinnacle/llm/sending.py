@@ -34,7 +34,10 @@ from pinnacle.llm.verdict import MODEL_STATUSES, Verdict, refused_parameter, ver
 T = TypeVar("T")
 log = logger(__name__)
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S, DIVISIBLE_PAUSE_S = 0.1, 8.0, 0.02
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 8.0
+FIRST_SHORT_PAUSE_S = 0.02
+"""Where asking for less tells more than waiting, and where others were served while this request met no answer."""
+
 THROTTLED_PATIENCE_S = 600.0
 THROTTLED_TRIES, TOLD_REFUSALS = 12, 3
 """429s for one request, with others served between any two of them, before it is itself to blame; and how many of
@@ -153,7 +156,8 @@ class Sender:
         and ParameterRefused where it takes none, and BudgetReached before a call that the meter's budget does not
         cover.
         """
-        course = Course(time.monotonic(), pause_s=DIVISIBLE_PAUSE_S if call.is_divisible else FIRST_PAUSE_S)
+        is_short = call.is_divisible or call.is_suspect
+        course = Course(time.monotonic(), pause_s=FIRST_SHORT_PAUSE_S if is_short else FIRST_PAUSE_S)
         while True:
             try:
                 return await self._attempt(call, meter, course)

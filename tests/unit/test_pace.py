@@ -120,6 +120,12 @@ def test_refusals_by_chance_hardly_slow_a_client_down():
     assert provider.rate(0, 5) >= 0.8 * PLACES / (LATENCY_S + 0.004)
 
 
+def test_a_client_does_not_collapse_where_most_are_refused_by_chance():
+    provider = Provider(SlidingWindow(10_000, 1), tells=False, chance=0.6)
+    simulated(provider, 8.0)
+    assert provider.rate(0, 8) >= 0.2 * PLACES / (LATENCY_S + 0.004)
+
+
 def test_a_pause_that_an_answer_asks_for_is_made():
     pace = Pace()
     pace.started(0.0)

@@ -12,7 +12,7 @@ import threading
 import pytest
 import sqlalchemy as sa
 
-from pinnacle import Listener, ParameterRefused, pinnacle
+from pinnacle import Listener, ParameterRefused, ProviderRefused, pinnacle
 from pinnacle.ext.llm import OpenAI, OpenAIEmbedding
 from pinnacle.llm import sending
 from pinnacle.runtime import flight
@@ -256,7 +256,19 @@ def test_one_text_of_a_table_that_spoils_its_only_batch_is_found(docs):
         assert server.received < 40
 
 
-def test_one_text_whose_batch_is_always_too_fast_is_found_by_halves(docs):
+def test_one_text_that_spoils_its_batch_is_alone_after_two_rounds():
+    with FakeOpenAI(embed=spoil(400)) as server:
+        model = embedder(server, batch_size=64)
+        sound = [f"row {n}" for n in range(63)]
+        model.embed([*sound, "row 63"])
+        with pytest.raises(ProviderRefused, match="not today"):
+            model.embed([*sound[:30], "bad 30", *sound[30:]])
+        model.embed([*sound, "row 63"])  # a refusal of one text teaches nothing about how many are taken
+        sizes = [len(request.body["input"]) for request in server.requests]
+        assert (sizes[:2], sorted(sizes[2:-1]), sizes[-1]) == ([64, 64], [1] * 8 + [8] * 8, 64)
+
+
+def test_one_text_whose_batch_is_always_too_fast_is_found_by_parts(docs):
     fill(docs, bad={7}, rows=200)
     with FakeOpenAI(embed=spoil(429)) as server:
         assert predict(docs, embedder(server, batch_size=8)).written == 199
