@@ -20,7 +20,7 @@ from typing import Any
 
 from pinnacle.base import forks
 from pinnacle.base.errors import ConfigError, ProviderUnavailable
-from pinnacle.llm.pace import Pace
+from pinnacle.llm.pace import LONGEST_WAIT_S, Pace
 
 FAILURES_TO_OPEN = 5
 FIRST_BREAK_S, LONGEST_BREAK_S = 0.5, 2.0
@@ -213,11 +213,18 @@ class Account:
             found = self._witnesses.get(model)
             return None if found is None else found.send
 
-    def throttled(self, headers: Mapping[str, str], started: float | None = None) -> None:
-        """A 429: the provider is there, and says to slow down."""
+    def throttled(
+        self, headers: Mapping[str, str], started: float | None = None, *, most_s: float = LONGEST_WAIT_S
+    ) -> None:
+        """A 429: the provider is there, and says to slow down; nothing is held up for more than ``most_s``."""
         with self._lock:
             self.breaker.succeeded()
-            self.pace.refused(self._clock(), headers, started)
+            self.pace.refused(self._clock(), headers, started, most_s=most_s)
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether refusals hold everything up now."""
+        return self.pace.paused_until > self._clock()
 
     def failed(self, reason: BaseException, *, can_ask: bool = False) -> bool:
         """No answer, or one that means the provider cannot serve now; whether a witness is to be asked, where one

@@ -31,8 +31,8 @@ LOOK_BACK, REMEMBERED = 24, 2048
 
 CHANCE_LEAST, CHANCE_MOST, CHANCE_LOOK_BACK = 0.2, 0.9, 64
 CHANCE_S, STEP_UP_BY_CHANCE, MOST_RATE = 10.0, 0.05, 10_000.0
-"""A share of refusals that going slower has not lowered is nobody's limit. For so long it is borne, and answers raise the
-rate by such a step."""
+"""A share of refusals that going slower has not lowered is nobody's limit. For so long it is borne, and answers raise
+the rate by such a step."""
 
 LONGEST_WAIT_S = 120.0
 LEAST_RATE = 0.2
@@ -77,8 +77,10 @@ class Pace:
                 return
             self._set(self.rate * (1 + step * 2 ** min(10.0, (now - self._slowed_at) / HURRY_S)))
 
-    def refused(self, now: float, headers: Mapping[str, str], started: float | None = None) -> None:
-        """A 429: go slower, and where most are refused no faster than what was taken, after a moment.
+    def refused(
+        self, now: float, headers: Mapping[str, str], started: float | None = None, *, most_s: float = LONGEST_WAIT_S
+    ) -> None:
+        """A 429: go slower, and where most are refused no faster than what was taken, after at most ``most_s``.
 
         One among many that are taken is no reason to stop: some services refuse at random.
         """
@@ -101,7 +103,7 @@ class Pace:
                 self._pause_s = FIRST_PAUSE_S if is_first else min(LONGEST_PAUSE_S, PAUSE_GROWTH * self._pause_s)
             if wait_s is None:
                 wait_s = self._pause_s if is_new else 0.0
-            self.paused_until = max(self.paused_until, now + min(wait_s, LONGEST_WAIT_S))
+            self.paused_until = max(self.paused_until, now + min(wait_s, most_s))
         if is_new:
             self._slowed_at = now
 

@@ -29,6 +29,7 @@ from pinnacle.base.metering import Usage
 from pinnacle.base.outages import headers_of, status_of
 from pinnacle.base.told import logger
 from pinnacle.llm.limiter import Account, Gate
+from pinnacle.llm.pace import LONGEST_WAIT_S, retry_after_s
 from pinnacle.llm.verdict import MODEL_STATUSES, Verdict, refused_parameter, verdict_on
 
 T = TypeVar("T")
@@ -42,6 +43,10 @@ THROTTLED_PATIENCE_S = 600.0
 THROTTLED_TRIES, TOLD_REFUSALS = 12, 3
 """429s for one request, with others served between any two of them, before it is itself to blame; and how many of
 these say something of the pace."""
+
+BELIEVED_S = 2.0
+"""A 429 that asks for a longer wait, and the first that asks for none, is told to the account once a request that was
+answered before meets one too: it may be one row's alone."""
 
 THROTTLED_TRIES_OF_MANY, THROTTLED_TRIES_OF_SUSPECTS = 4, 1
 """The same before fewer inputs are asked for at once: nothing is blamed yet, and each half is asked by itself."""
@@ -100,7 +105,7 @@ class Course:
 
     ``served``: answers that the account had when this request last met none; ``alone``: whether others had some since
     the time before. ``doubts``: a witness is to be asked, ``must_ask``: and it is up to this request. ``is_paced``:
-    the limiter says when it is sent again.
+    the limiter says when it is sent again. ``untold``: headers and beginning of a 429 that may be this request's alone.
     """
 
     began: float
@@ -114,11 +119,13 @@ class Course:
     doubts: bool = False
     must_ask: bool = False
     is_paced: bool = False
+    untold: tuple[Mapping[str, str], float] | None = None
     pause_s: float = FIRST_PAUSE_S
 
     def begin(self) -> None:
         """Another try."""
         self.doubts = self.must_ask = False
+        self.untold = None
 
     def met_none(self, successes: int) -> bool:
         """Note that no answer was met; whether others were served since the time before."""
@@ -182,6 +189,7 @@ class Sender:
             finally:
                 if course.doubts:
                     await self._ask_witness(call, meter, course)
+                    self._tell(course)
 
     async def _once(
         self, attempt: Callable[[], Awaitable[Answered[T]]], call: Call[Any], meter: Counting,
@@ -231,12 +239,20 @@ class Sender:
             is_likely_its_own = course.is_alone or call.is_suspect
             is_told = course.throttled <= TOLD_REFUSALS and not call.is_suspect
             course.is_paced = not is_likely_its_own
-            if not is_told and not course.is_alone:
-                course.doubts = True
-            if is_told or not is_likely_its_own:
-                account.throttled(headers_of(error), began)
-            else:
+            asked_s = retry_after_s(headers_of(error))
+            is_long = asked_s is not None and asked_s > BELIEVED_S
+            is_doubtful = is_long or (asked_s is None and account.pace.rate is None)
+            is_to_check = is_doubtful and self._witness(call) is not None
+            if not course.is_alone and not (is_to_check and account.is_paused):
+                course.doubts = is_to_check or not is_told
+            if is_likely_its_own and not is_told:
                 account.refused()
+            elif is_to_check:
+                account.refused()
+                course.untold = (headers_of(error), began)
+            else:
+                is_first = is_long and course.throttled == 1
+                account.throttled(headers_of(error), began, most_s=BELIEVED_S if is_first else LONGEST_WAIT_S)
         elif verdict is Verdict.OUTAGE:
             course.unanswered += 1
             course.met_none(account.successes)
@@ -275,6 +291,11 @@ class Sender:
                 raise
         except Exception as second:  # the unit of work: it met no answer either, which is noted
             log.debug("model %s: a request that was answered before is not now: %s", self.model, type(second).__name__)
+
+    def _tell(self, course: Course) -> None:
+        """What a 429 says of the pace, where nobody was served since."""
+        if course.untold is not None and self.account.successes <= course.served:
+            self.account.throttled(*course.untold)
 
     def _learn_of_witness(self, error: Exception, began: float) -> None:
         verdict = self._verdict(error)

@@ -26,6 +26,7 @@ from pinnacle import (
 from pinnacle.base import loop
 from pinnacle.base.outages import is_outage
 from pinnacle.llm import sending
+from pinnacle.llm.limiter import account_of
 from pinnacle.plugin import HttpClient
 from pinnacle.testing import FakeOpenAI, Faults, Refuse
 from pinnacle.testing.answers import question
@@ -69,9 +70,9 @@ def test_without_an_answer_for_anyone_the_provider_is_unavailable(kind):
         wait_until(lambda: is_quiet(server))
 
 
-def poison(request, status=500):
+def poison(request, status=500, headers=None):
     if question(request).startswith("poison"):
-        raise Refuse(status, "it hurts")
+        raise Refuse(status, "it hurts", headers)
     return "fine"
 
 
@@ -143,6 +144,27 @@ def test_a_request_that_alone_is_always_too_fast_is_refused_in_the_end():
         assert sending.THROTTLED_TRIES < caught.value.tries < 3 * sending.THROTTLED_TRIES
 
 
+def test_a_day_that_one_request_is_told_to_wait_holds_nobody_up():
+    with FakeOpenAI(lambda request: poison(request, 429, {"Retry-After": "86400"})) as server:
+        model = openai(server)
+        assert model.predict("x") == "fine"
+        with pytest.raises(ProviderRefused, match="Others were served meanwhile"):
+            model.predict("poison")
+        assert server.refused < 3 * sending.THROTTLED_TRIES
+        assert not account_of(model.provider(), model.key()).is_paused
+
+
+def test_a_long_wait_is_believed_once_what_was_answered_before_is_refused_too():
+    with FakeOpenAI("hello", faults=Faults([None, "429", "429"], retry_after_s=3600.0)) as server:
+        model = openai(server, timeout_s=60)
+        assert model.predict("x") == "hello"
+        with contextlib.suppress(TimeoutError):
+            asyncio.run(asyncio.wait_for(model.apredict("y"), 0.5))
+        account = account_of(model.provider(), model.key())
+        assert (server.received, account.is_paused) == (3, True)
+        assert 100 < account.pace.wait_s(time.monotonic()) <= 120
+
+
 @pytest.mark.parametrize("max_tries", [1, 2, 3])
 def test_an_outage_that_begins_while_requests_are_in_flight_is_no_requests_fault(max_tries):
     begun, served = itertools.count(), []
@@ -168,7 +190,8 @@ def test_refusals_for_being_too_fast_use_up_no_tries(retry_after_s):
     with FakeOpenAI("hello", faults=Faults([None] * 20 + ["429"] * 3, retry_after_s=retry_after_s)) as server:
         model = openai(server, max_tries=1)
         assert model.predict(["x"] * 21) == ["hello"] * 21
-        assert (server.served, server.refused) == (21, 3)
+        assert server.refused == 3
+        assert 21 <= server.served <= 22  # one that was answered may be asked again, to see whether others are served
         assert model.spent.total.failed == 3
 
 
