@@ -152,7 +152,7 @@ class Listeners:
         """The listener as it is stored: its select as plain values, its fields by the database's names."""
         model, fields = _model(listener), Fields.of(listener.key)
         check_arguments(model, fields, listener.parameters)
-        source = self._backend.resolve(listener.select, fields)
+        source = self._resolved(listener, fields)
         chosen, kind = place_of(listener.output, model)
         name = chosen or self._backend.default_name(source.fields, model.identifier)
         output = listener.output or name
@@ -166,6 +166,12 @@ class Listeners:
             parameters=canonical(listener.parameters),
         )  # fmt: skip
         return stored, source, spec
+
+    def _resolved(self, listener: Listener, fields: Fields) -> Any:
+        try:
+            return self._backend.resolve(listener.select, fields)
+        except ComponentError as error:
+            raise ComponentError(f"listener {listener.identifier!r}: {error}") from error
 
     def _check_circles(self, listener: Listener, source: Any, spec: OutputSpec) -> None:
         """Refuse a listener whose output would, through others, change what it reads."""

@@ -95,7 +95,7 @@ class MongoBackend:
 
     def freeze(self, source: Source, *, limited: bool = False) -> dict[str, Any]:
         own = _own(source)
-        return freeze(own if limited else own.whole(), self._wire)
+        return freeze(own if limited else own.whole(), self._wire, limited=limited)
 
     def plan(self, source: Source, spec: OutputSpec) -> list[str]:
         return self.migration_plan() + self.outputs.plan(_own(source).whole(), spec)

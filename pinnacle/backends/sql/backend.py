@@ -120,7 +120,8 @@ class SqlBackend(ABC):
             return find(connection, query, fields, known)
 
     def freeze(self, source: Source, *, limited: bool = False) -> dict[str, Any]:
-        return freeze(own(source), self.session.dialect, limited=limited)
+        with self.session.reading() as connection:
+            return freeze(connection, own(source), limited=limited)
 
     def _output_types(self, connection: sa.Connection, table: sa.Table) -> ColumnTypes:
         """The types of outputs by column, and of the items where ``table`` is a side table."""

@@ -47,6 +47,9 @@ class Reading:
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Reading:
+        """One that was stored; ComponentError for what is none."""
+        if not isinstance(stored, Mapping) or not {"identity", "form", "by", "alters"} <= stored.keys():
+            raise ComponentError("what is stored of how a column is read has no known form")
         return cls(str(stored["identity"]), stored["form"], str(stored["by"]), bool(stored["alters"]))
 
     def is_as(self, other: Reading) -> bool:

@@ -8,10 +8,11 @@ from hashlib import blake2b
 from typing import Any
 
 from pinnacle.backends.mongodb.query import Collection, Find
-from pinnacle.backends.mongodb.target.source import MongoSource
+from pinnacle.backends.mongodb.target.filters import check_filter
+from pinnacle.backends.mongodb.target.source import OWN_PREFIX, MongoSource
 from pinnacle.backends.mongodb.wire.encoding import decode, encode, reading_of
 from pinnacle.backends.mongodb.wire.wire import Wire
-from pinnacle.base.errors import ComponentError
+from pinnacle.base.errors import ComponentError, UnsupportedQuery
 
 EVERYTHING = ""
 """Stands among the fields that a condition reads for all of them."""
@@ -19,8 +20,12 @@ _OF_FILTERS = frozenset({"$and", "$or", "$nor"})
 _DOCUMENT_VARIABLES = ("$$ROOT", "$$CURRENT")
 
 
-def freeze(source: MongoSource, wire: Wire) -> dict[str, Any]:
-    """``source`` as plain values; its filter, which may hold any BSON value, as BSON."""
+def freeze(source: MongoSource, wire: Wire, *, limited: bool = False) -> dict[str, Any]:
+    """``source`` as plain values; its filter, which may hold any BSON value, as BSON.
+
+    UnsupportedQuery for a filter with an operator that is not kept.
+    """
+    check_filter(source.filter, by_chance=limited)
     encoded = encode(dict(source.filter), wire.codec) if source.filter else None
     stored: dict[str, Any] = {
         "collection": source.table,
@@ -35,17 +40,29 @@ def freeze(source: MongoSource, wire: Wire) -> dict[str, Any]:
 
 
 def thaw(stored: Mapping[str, Any], wire: Wire) -> Find:
-    """The query that `freeze` was given; ComponentError where this process reads documents otherwise."""
+    """The query that `freeze` was given.
+
+    ComponentError where it is none that `freeze` makes, or this process reads documents otherwise.
+    """
+    name = stored.get("collection")
+    if not isinstance(name, str) or name.startswith(OWN_PREFIX):
+        raise ComponentError("what is stored of its query names no collection of yours")
     kept, here = stored.get("codec", {}), reading_of(wire.codec)
     if kept != here:
         raise ComponentError(
-            f"documents of {stored['collection']!r} were read {_told(kept)} and are read {_told(here)} here: open the "
+            f"documents of {name!r} were read {_told(kept)} and are read {_told(here)} here: open the "
             "database the same way, by the options of its URL or a Database with these codec_options, or add "
             "the listener or dataset again"
         )
-    encoded = stored["filter"]
-    condition = {} if encoded is None else wire.thawed(decode(encoded, wire.codec))
-    found = Collection(stored["collection"]).find(condition)
+    encoded = stored.get("filter")
+    if not isinstance(encoded, (bytes, type(None))):
+        raise ComponentError("what is stored of its query has no filter of a known form")
+    condition = {} if encoded is None else decode(encoded, wire.codec)
+    try:
+        check_filter(condition, by_chance=True)
+    except UnsupportedQuery as error:
+        raise ComponentError(f"what is stored of its query cannot be used: {error}") from error
+    found = Collection(name).find(wire.thawed(condition))
     return found.sort(stored.get("sort", ())).skip(stored.get("skip", 0)).limit(stored.get("limit", 0))
 
 
