@@ -38,7 +38,7 @@ def may_run_code(component: Component) -> bool:
 def refuse_code(component: Component, what: str) -> ModelUnavailable:
     """The error for a component from a database that asks for ``what``, and may not."""
     return ModelUnavailable(
-        f"{component.kind} {component.identifier!r} asks for {what}, which can run code, and what is stored in a "
-        "database consents to none: if you trust all who may write there, name the "
-        f"{component.kind} in PINNACLE_ALLOW_REMOTE_CODE; or construct it in this process"
+        f"{component.kind} {component.identifier!r} asks for {what}, which can run code or send data "
+        "elsewhere, and what is stored in a database consents to neither: if you trust all who may write there, name "
+        f"the {component.kind} in PINNACLE_ALLOW_REMOTE_CODE; or construct it in this process"
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pinnacle.plugin import Artifact, may_run_code, refuse_code
 
 if TYPE_CHECKING:
+    from pinnacle_transformers.configuration import LLMTrainingConfiguration
     from pinnacle_transformers.model import LLM
 
 MODEL_KEYWORDS = frozenset({
@@ -23,6 +24,25 @@ TOKENIZER_KEYWORDS = frozenset({
     "pad_token", "padding_side", "revision", "sep_token", "spaces_between_special_tokens", "split_special_tokens",
     "strip_accents", "tokenize_chinese_chars", "truncation_side", "trust_remote_code", "unk_token", "use_fast",
 })  # fmt: skip
+
+
+_ARGUMENTS = frozenset({
+    "accelerator_config", "deepspeed", "fsdp", "fsdp_config", "hub_model_id", "liger_kernel_config",
+    "parallelism_config", "project", "push_to_hub", "report_to", "torch_compile", "torch_compile_backend",
+    "trackio_bucket_id", "trackio_space_id", "trackio_static_space_id", "use_liger_kernel",
+})  # fmt: skip
+"""What of a training imports packages by name, reads files, or sends weights and metrics away."""
+
+
+def check_configuration(configuration: LLMTrainingConfiguration) -> None:
+    """ModelUnavailable where a stored configuration asks for more than to train."""
+    if may_run_code(configuration):
+        return
+    given = {**configuration.arguments, **configuration.display}
+    if asked := sorted(given.keys() & _ARGUMENTS):
+        raise refuse_code(configuration, f"{asked[0]}={given[asked[0]]!r}")
+    if configuration.overwrite_output_dir:  # which deletes what is in there
+        raise refuse_code(configuration, f"overwrite_output_dir=True in {configuration.output_dir!r}")
 
 
 def consented(model: LLM, name: str, allowed: Collection[str], files: Mapping[str, Artifact] | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pinnacle import Checkpoint, ConfigError, Run, Settings
 from pinnacle.plugin import folder_artifacts, folder_fingerprint, keep_origin, unpack
+from pinnacle_transformers.consent import check_configuration
 from pinnacle_transformers.folders import check_output_dir
 from pinnacle_transformers.limits import require_packages
 from pinnacle_transformers.loading import Weights, load_tokenizer, load_weights, loading_adapter, require_libraries
@@ -31,6 +32,7 @@ def check(model: LLM, configuration: Any) -> None:
     if not configuration.log_to_db and configuration.output_dir is None:
         raise ConfigError("log_to_db=False keeps the checkpoints on the disk; say where with output_dir=")
     configuration.check()
+    check_configuration(configuration)
     if resumed_from := configuration.arguments.get("resume_from_checkpoint"):
         raise ConfigError(
             f"resume_from_checkpoint={resumed_from!r}: a fit that was interrupted goes on by "

@@ -155,7 +155,7 @@ def test_components_answer_the_same_in_another_process_also_where_a_stored_adapt
         f"    answers = [db.load('model', name).predict({ASKED[:5]!r}) for name in ('bare', 'tuned')]\n"
         "print(json.dumps(answers))"
     )
-    environment = {"PYTHONPATH": ":".join(sys.path), "HOME": str(tmp_path)}
+    environment = {"PYTHONPATH": ":".join(sys.path), "HOME": str(tmp_path), "PINNACLE_SECRET_FILE": "off"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=600)
     first, second = json.loads(done.stdout)
     assert first == bare.predict(ASKED[:5])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from pinnacle_transformers import LLM
+from pinnacle_transformers import LLM, LLMTrainingConfiguration
+from pinnacle_transformers.fitting import check
 
 from pinnacle import ComponentError, ModelUnavailable, Settings, pinnacle
 from pinnacle.plugin import Artifact
@@ -106,3 +107,29 @@ def test_a_database_reads_no_folder_of_the_machine_that_loads(url, base, adapter
             )
     with pinnacle(url) as db, pytest.raises(ComponentError, match="without the adapter's files"):
         db.load("model", "m")
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # trl's own
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"report_to": "mlflow"}, {"push_to_hub": False}, {"deepspeed": "/etc/x.json"},
+        {"torch_compile_backend": "eager"},
+        {"output_dir": "/srv/models", "overwrite_output_dir": True},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_stored_configuration_neither_runs_code_nor_sends_data_away(url, base, asked):
+    with pinnacle(url) as db:
+        db.add(LLMTrainingConfiguration("c", max_steps=1, **asked))
+        configuration = db.load("training_configuration", "c")
+    llm = LLM("m", model_name_or_path=base)
+    with pytest.raises(ModelUnavailable, match=rf"'c' asks for {list(asked)[-1]}=.*PINNACLE_ALLOW_REMOTE_CODE"):
+        check(llm, configuration)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # trl's own
+def test_a_stored_configuration_that_only_trains_is_taken(url, base, tmp_path):
+    with pinnacle(url) as db:
+        db.add(LLMTrainingConfiguration("c", max_steps=1, learning_rate=1e-3, output_dir=str(tmp_path / "out")))
+        check(LLM("m", model_name_or_path=base), db.load("training_configuration", "c"))

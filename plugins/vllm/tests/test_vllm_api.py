@@ -129,6 +129,6 @@ def test_rows_are_answered_and_the_component_loads_in_another_process(server, tm
     assert (result.written, result.failed) == (50, 0)
     assert written == [f"{number}+0=two" for number in range(50)]
     code = f"from pinnacle import pinnacle\nwith pinnacle({url!r}) as db: print(db.load('model', 'llm').predict('x='))"
-    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": ":".join(sys.path)}, capture_output=True,
-                          text=True, timeout=600)  # fmt: skip
+    environment = {"PYTHONPATH": ":".join(sys.path), "PINNACLE_SECRET_FILE": "off"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=600)
     assert (done.stdout.strip(), done.stderr) == ("x=two", "")
