@@ -135,7 +135,7 @@ def resolve(connection: sa.Connection, query: Any, fields: Fields, known: KnownT
     inputs, steps = lookup.places(fields.paths)
     key = tuple(column_on(base, column) for column in _key(connection, actual))
     stored = stored_fields(entity, fields)
-    where, subquery = query.whereclause, None
+    where, subquery = _fit_beside_others(query.whereclause), None
     if not _is_plain(query, entity, mapped):
         where, subquery = None, _key_subquery(query, entity, mapped, key)
     differing = different(declared, usual, {column.name for column in inputs} or usual.keys(), known.columns)
@@ -221,6 +221,11 @@ def _declared_types(base: Any, actual: sa.Table) -> dict[str, Type]:
     """The types that the user's table object declares for columns that are there."""
     columns = getattr(base, "c", ())
     return {c.name: c.type for c in columns if c.name in actual.c and not isinstance(c.type, sa.types.NullType)}
+
+
+def _fit_beside_others(condition: Any) -> Any:
+    """A text in parentheses: SQLAlchemy puts it as it is beside others, where an OR in it would mean other rows."""
+    return sa.sql.elements.Grouping(condition) if isinstance(condition, sa.TextClause) else condition
 
 
 def _class_of(entity: Any) -> type | None:

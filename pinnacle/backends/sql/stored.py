@@ -173,7 +173,7 @@ def _text_of(condition: Any, dialect: sa.Dialect) -> tuple[str, dict[str, Any]]:
     values = dict(compiled.params)
     expanded = compiled._post_compile_expanded_state
     for name, process in {**compiled._bind_processors, **(expanded.processors if expanded else {})}.items():
-        if name in values and isinstance(compiled.binds[name].type, sa.JSON):
+        if name in values and name in compiled.binds and isinstance(compiled.binds[name].type, sa.JSON):
             values[name] = dump_json(values[name])  # a driver may have a wrapper for it
         elif name in values:
             values[name] = process(values[name])
