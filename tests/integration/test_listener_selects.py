@@ -1,4 +1,4 @@
-"""A listener's select is stored as text and parameters; on PostgreSQL it means the same to a worker elsewhere."""
+"""A listener's select is stored as a tree and parameters; on PostgreSQL it means the same to a worker elsewhere."""
 
 from __future__ import annotations
 
