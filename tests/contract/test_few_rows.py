@@ -7,9 +7,11 @@ from contextlib import closing
 import pytest
 import sqlalchemy as sa
 
+from pinnacle.backends.open import open_backend
 from pinnacle.backends.protocol import Capability
-from pinnacle.base.listeners import NOTHING, Watch
+from pinnacle.base.listeners import NOTHING, Taken, Watch
 from pinnacle.base.rows import Fields, OutputBatch, OutputSpec
+from pinnacle.base.settings import Settings
 from pinnacle.base.types import Text
 
 SPEC = OutputSpec(name="loud", type=Text(), model="shout", version=0, fields=Fields.of("body"))
@@ -23,9 +25,9 @@ class Listened:
 
     def __init__(self, backend, below):
         backend.create("docs", {"body": str})
-        self.below = below
+        self.below, self.query = below, backend.query("docs")
         below.migrate()
-        self.target = below.bind(below.resolve(backend.query("docs"), SPEC.fields), SPEC)
+        self.target = below.bind(below.resolve(self.query, SPEC.fields), SPEC)
         below.listeners.register(self.target.info.id, "docs.loud", 0)
         self.feed = below.feed(self.target, (), Watch())
         self.feed.install()
@@ -98,6 +100,25 @@ def test_many_rows_are_left_to_a_claim(listened):
     taken = listened.feed.take("owner", 1, TTL_S, 0)
     assert (taken.folded, taken.claim, taken.page) == (2, None, None)
     assert len(listened.feed.claim("owner", 1, TTL_S).keys) == 1
+
+
+def test_a_position_that_another_worker_has_moved_is_gone_on_from(listened):
+    assert len(listened.take().claim.keys) == 2
+    listened.change("a", "c")
+    with closing(open_backend(listened.below.engine.url.render_as_string(False), Settings())) as another:
+        target = another.bind(another.resolve(listened.query, SPEC.fields), SPEC)
+        assert another.feed(target, (), Watch()).take("another", 10, TTL_S, 0).folded == 1
+    listened.change("c", "d")
+    assert listened.take().folded == 1
+    assert listened.backlog().changes == 0
+
+
+@pytest.mark.requires(Capability.MANY_PROCESSES)
+def test_what_somebody_has_locked_for_long_is_left_to_a_claim(listened):
+    with listened.below.engine.connect() as holder:
+        holder.execute(sa.text("SELECT FROM pinnacle.pinnacle_listener FOR UPDATE"))
+        assert listened.take() == Taken(claim=None)
+    assert len(listened.take().claim.keys) == 2
 
 
 def test_a_paused_listener_and_one_of_another_version_take_nothing(listened):
