@@ -33,7 +33,7 @@ SECRET_VALUE = re.compile(r"(?i)^(bearer|basic|token)\s|^(sk|pk|gh[a-z]|xox[a-z]
 LONGEST_PLAIN = 24
 """A value that is longer and of one piece, letters and digits mixed, is taken for a secret too."""
 
-URL_PASSWORD = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s'\"<>]*@")
+URL_PASSWORD = re.compile(r"(://)[^\s'\"<>]{0,500}@")
 WORD_PASSWORD = re.compile(
     r"(?i)\b((?:password|passwd|pwd)\s*[=:]\s*)('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^\s;,&)]+)"
 )
@@ -118,13 +118,13 @@ def _parts(text: str, secret: str) -> Iterator[tuple[int, int]]:
     half = (len(secret) + 1) // 2
     start = text.find(secret[:half])
     while start >= 0:
-        end = start + _begin_alike(text[start:], secret)
+        end = start + _begin_alike(text[start : start + len(secret)], secret)
         yield start, end
         start = text.find(secret[:half], end)
     end = text.find(secret[-half:])
     while end >= 0:
         end += half
-        yield end - _begin_alike(text[:end][::-1], secret[::-1]), end
+        yield end - _begin_alike(text[max(0, end - len(secret)) : end][::-1], secret[::-1]), end
         end = text.find(secret[-half:], end)
 
 

@@ -201,8 +201,12 @@ class Failure:
     attempts: int
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "message", _storable(redacted(self.message))[: limits.MAX_MESSAGE])
-        object.__setattr__(self, "traceback", _storable(redacted(self.traceback))[-limits.MAX_TRACEBACK :])
+        object.__setattr__(
+            self, "message", _storable(redacted(self.message[: 2 * limits.MAX_MESSAGE]))[: limits.MAX_MESSAGE]
+        )
+        object.__setattr__(
+            self, "traceback", _storable(redacted(self.traceback[-2 * limits.MAX_TRACEBACK :]))[-limits.MAX_TRACEBACK :]
+        )
 
 
 def _storable(text: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pinnacle.base.errors import ConfigError, PinnacleError, TrainingError
+from pinnacle.base.redaction import redacted
 from pinnacle.base.told import logger
 from pinnacle.catalog.history import History
 from pinnacle.components.artifact import Artifact, write_files
@@ -136,7 +137,7 @@ class RunRecorder:
             self._end(INTERRUPTED, "the process was asked to end")
             raise
         except BaseException as error:  # the unit of work: one training, whose end is recorded; raised again
-            self._end(FAILED, f"{type(error).__name__}: {error}")
+            self._end(FAILED, redacted(f"{type(error).__name__}: {error}"))
             raise
         self._end(DONE, None)
 

@@ -10,6 +10,10 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from pinnacle.base import redaction
+from pinnacle.base.batches import BatchAnswers
+from pinnacle.base.errors import NotFound, ProviderRefused
+from pinnacle.base.limits import MAX_MESSAGE, MAX_TRACEBACK
+from pinnacle.base.rows import Failure
 
 KEY = 'sk-proj-4f9aX7/q2+Lm "ü\n' + "Z81tRw0bYc"
 SPELLINGS = {
@@ -101,3 +105,18 @@ def test_an_error_is_hidden_with_all_that_it_came_from_and_holds():
     assert inner.__notes__ == ["note [key]"]
     assert str(outer.__cause__.exceptions[1]) == "[key]"
     assert outer.args == ("fine", 3)
+
+
+def test_a_row_that_is_set_aside_is_told_without_it_where_its_message_is_cut():
+    failure = Failure(
+        key=(1,), witness=None, error="E", message="x" * (MAX_MESSAGE - 10) + KEY, traceback=KEY + "y" * MAX_TRACEBACK,
+        attempts=1,
+    )  # fmt: skip
+    assert KEY[:8] not in failure.message
+    assert KEY[-8:] not in failure.traceback
+    assert len(failure.message) <= MAX_MESSAGE
+
+
+def test_every_error_of_pinnacle_is_told_without_it():
+    assert str(NotFound(f"no {KEY}")) == str(ProviderRefused(f"no {KEY}", status=400)) == "no [key]"
+    assert BatchAnswers(failure=f"no {KEY}").failure == "no [key]"

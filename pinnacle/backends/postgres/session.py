@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,8 +19,9 @@ from pinnacle.backends.sql.session import SqlSession, has_column, is_stopping, r
 from pinnacle.base.errors import BackendError, ConfigError, ConnectionLost, RowRejected
 from pinnacle.base.redaction import without_password
 from pinnacle.base.settings import Settings
+from pinnacle.base.told import logger
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 DDL_LOCK_TIMEOUT_MS = 50
 DDL_ATTEMPTS = 40
