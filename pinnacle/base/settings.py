@@ -36,7 +36,8 @@ class Settings:
     which the first signs and all are known.
     ``secret_file``: a file that holds it in place of that; ``"off"``: no file, not even the one that embedded databases
     have. Where neither is given both are the environment's, also of settings that are made in code.
-    ``secrets``: where stored components may send what environment variables hold, as ``NAME@host``.
+    ``secrets``: where stored components may send what environment variables hold, as ``NAME@host``; where it is not
+    given it is the environment's, too.
     """
 
     lease_ttl_s: float = 15.0
@@ -72,7 +73,7 @@ class Settings:
     @cached_property
     def grants(self) -> Grants:
         """``secrets``, read."""
-        return Grants.of(self.secrets or ())
+        return Grants.of(_items(os.environ.get(VARIABLE, "")) if self.secrets is None else self.secrets)
 
     def allows_code_of(self, identifier: str) -> bool:
         """Whether a stored component of this name may run code from beside its weights."""

@@ -81,6 +81,13 @@ def test_an_entry_that_is_none_is_refused_and_not_told(entry):
     assert "sk-secret" not in str(refused.value)
 
 
+def test_settings_that_are_made_in_code_take_it_from_the_environment_too(monkeypatch):
+    monkeypatch.setenv("PINNACLE_SECRETS", "K@gate.example.com")
+    place = server_of("https://gate.example.com")
+    assert Settings(lease_ttl_s=5).grants.allows("K", place)
+    assert not Settings(secrets=()).grants.allows("K", place)
+
+
 @pytest.mark.parametrize(
     ("name", "url", "is_allowed"),
     [

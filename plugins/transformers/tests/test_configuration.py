@@ -397,6 +397,10 @@ def test_a_token_is_neither_stored_nor_shown(tmp_path, monkeypatch):
     loaded = db.load("training_configuration", "named")
     assert loaded.hub_token == "env:HUB_TOKEN"
     assert loaded.library_arguments(str(tmp_path)).hub_token == "hf_named"
+    loaded.check()
+    monkeypatch.setattr("pinnacle.base.destinations._said", set())  # as in a process that only loads it
+    with pytest.raises(ConfigError, match=r"set PINNACLE_SECRETS=HUB_TOKEN@huggingface\.co in this process"):
+        loaded.library_arguments(str(tmp_path))
 
 
 def test_what_is_set_later_is_checked_before_it_trains(base):
