@@ -62,7 +62,7 @@ def _specs(name: str, reference: str) -> Iterator[ModuleSpec]:
         if spec is None:
             raise ComponentError(
                 f"{reference} needs module {full!r}, which is not on this process's path; "
-                "start from the folder that holds it, or add that folder to PYTHONPATH"
+                "start from the folder that holds it"
             )
         yield spec
         path = spec.submodule_search_locations or ()

@@ -56,7 +56,8 @@ def show_uncaught(kind: type[BaseException], error: BaseException, *rest: object
 @click.version_option(package_name=DISTRIBUTION)
 @click.option(
     "--import", "modules", multiple=True, metavar="MODULE",
-    help="Import a module first: that of your mapped classes, for columns that they read. May be given again.",
+    help="Import a module first: that of models that are installed, or of your mapped classes, for columns that they "
+    "read. May be given again.",
 )  # fmt: skip
 def main(modules: tuple[str, ...]) -> None:
     """Attach AI models to the database you already have.
