@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import base64
 import dataclasses
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -93,18 +94,24 @@ def _vectors(answer: Any) -> list[list[float]]:
     try:
         items = sorted(answer["data"], key=lambda item: item["index"])
         places, vectors = [item["index"] for item in items], [_numbers(item["embedding"]) for item in items]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise NoAnswer("the answer holds no embeddings") from error
+    if len({len(vector) for vector in vectors}) > 1:
+        raise NoAnswer("the answer's embeddings are not of one size")
     if places != list(range(len(places))):
         raise NoAnswer(f"the answer's embeddings are at the places {str(places)[:80]}, which cannot be")
     return vectors
 
 
 def _numbers(embedding: Any) -> list[float]:
-    """A list of numbers as it is; base64 of little-endian float32 decoded."""
-    if isinstance(embedding, list):
-        return embedding
-    numbers = array.array("f", base64.b64decode(embedding, validate=True))
-    if sys.byteorder == "big":
+    """A list of finite numbers as it is; base64 of little-endian float32 decoded."""
+    numbers = array.array("f", embedding if isinstance(embedding, list) else _decoded(embedding))
+    if not isinstance(embedding, list) and sys.byteorder == "big":
         numbers.byteswap()
-    return numbers.tolist()
+    if not numbers or not math.isfinite(sum(numbers)):
+        raise ValueError("it has none, or some that are no numbers")
+    return embedding if isinstance(embedding, list) else numbers.tolist()
+
+
+def _decoded(embedding: Any) -> bytes:
+    return base64.b64decode(embedding, validate=True)

@@ -50,6 +50,20 @@ def test_vectors_at_places_that_cannot_be_are_no_answer(places):
         _vectors({"data": [{"index": place, "embedding": [1.0]} for place in places]})
 
 
+@pytest.mark.parametrize(
+    "vectors",
+    [
+        [[]], [[1.0, float("nan")]], [[float("inf"), 1.0]], [[1e39, 1.0]], [["1", "2"]], [[None, 1.0]], [[[1.0, 2.0]]],
+        [[10**400, 1]], [[1.0, 2.0], [1.0]], [""], [base64.b64encode(struct.pack("<2f", float("nan"), 1.0)).decode()],
+    ],
+)  # fmt: skip
+def test_what_is_no_vector_of_numbers_is_no_answer(vectors):
+    from pinnacle_openai.embedding import _vectors
+
+    with pytest.raises(NoAnswer):
+        _vectors({"data": [{"index": place, "embedding": vector} for place, vector in enumerate(vectors)]})
+
+
 def test_dimensions_are_sent_where_they_are_given(server):
     assert embedder(server, dimensions=3).embed("abc") == [unit_vector("abc", 3)]
     assert body(server)["dimensions"] == 3
