@@ -105,7 +105,10 @@ def check(url: str, max_lag: float) -> None:
 @database_command()
 @click.option("--model", help="Of one model alone.")
 def usage(url: str, model: str | None) -> None:
-    """Show what model calls cost, by day, model and output."""
+    """Show what model calls cost, by day, model and output.
+
+    A dash where nothing is known to have been charged: no price is known, or there is none.
+    """
     with opened(url) as db:
         check_model(db, model)
         click.echo(usage_table(db.usage(model)))
@@ -233,7 +236,7 @@ def usage_table(usage: Sequence[UsageRow]) -> str:
     rows = [
         (
             row.day, row.model, row.output or "-", row.calls, row.failed, row.retried, row.input_tokens,
-            row.output_tokens, f"${row.cost:.4f}",
+            row.output_tokens, f"${row.cost:.4f}" if row.cost else "-",
         )
         for row in usage
     ]  # fmt: skip

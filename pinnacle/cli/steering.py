@@ -114,7 +114,10 @@ def errors(url: str, model: str | None, limit: int) -> None:
 @database_command()
 @click.option("--model", help="Of one model alone.")
 def retry(url: str, model: str | None) -> None:
-    """Compute rows that were set aside again. Modules of your models are imported from the working directory."""
+    """Compute rows that were set aside again.
+
+    Exits with 1 where some fail again. Modules of your models are imported from the working directory.
+    """
     with opened(url) as db:
         check_model(db, model)
         results = db.retry_errors(model)
@@ -122,3 +125,5 @@ def retry(url: str, model: str | None) -> None:
         click.echo(plain(str(result).replace("\n ", ";")))
     if not results:
         click.echo("No rows are set aside.")
+    if any(result.failed for result in results):
+        raise click.exceptions.Exit(1)

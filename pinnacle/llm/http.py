@@ -22,6 +22,7 @@ from pinnacle.base import forks, loop
 from pinnacle.base.destinations import Destination, server_of
 from pinnacle.base.distribution import with_extra
 from pinnacle.base.errors import MissingPlugin, ModelUnavailable, NoAnswer
+from pinnacle.base.outages import BUSY_STATUSES
 from pinnacle.base.redaction import redacted
 from pinnacle.llm.certificates import Certificate, tls_context
 from pinnacle.llm.proxies import proxy_of
@@ -135,8 +136,14 @@ async def _explained(url: str) -> AsyncIterator[None]:
             f"the certificate of {urlsplit(url).netloc} is not trusted here: {error.certificate_error}; name its "
             "authority's file by ca_file= or SSL_CERT_FILE"
         ) from error
-    except aiohttp.ClientHttpProxyError:  # its status is the proxy's
-        raise
+    except aiohttp.ClientHttpProxyError as error:  # its status is the proxy's: 403 is no row's fault
+        if error.status >= 500 or error.status in BUSY_STATUSES:
+            told = f"from the proxy, on the way to {urlsplit(url).netloc}: {error.message[:MAX_SHOWN]}"
+            raise HttpError(error.status, told, {}, None) from error
+        raise ModelUnavailable(
+            f"the proxy makes no way to {urlsplit(url).netloc}: HTTP {error.status}: {error.message[:MAX_SHOWN]}; see "
+            "HTTPS_PROXY and NO_PROXY"
+        ) from error
     except aiohttp.ClientResponseError as error:
         raise Unreadable(f"the answer is no HTTP: {error.message[:MAX_SHOWN]}") from None
 

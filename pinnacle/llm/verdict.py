@@ -14,7 +14,7 @@ finish reason ``length``                                               `AnswerCu
 400, 404 of a parameter, 413, 422, other statuses below 500, a 429     `ProviderRefused`: that row's error at once
 that says that this request alone is too large
 the same parameter refused for the first rows of a prediction          `ParameterRefused`: it stops
-401, 402, a used-up quota by the error's code; 403, 404 and            `AccountRefused`: the prediction stops
+401, 402, 407, a used-up quota by the error's code; 403, 404 and       `AccountRefused`: the prediction stops
 redirects as long as the model was served nothing
 408, 429, 5xx, no HTTP, a body that is no JSON                         the limiter's, or an outage: no row's fault,
                                                                        unless it alone meets it while others are
@@ -41,8 +41,10 @@ from pinnacle.llm.requests import CUT_ENDS, Reply
 MAX_SHOWN = 300
 """Characters of the provider's words in an error."""
 
-ACCOUNT_STATUSES = frozenset({401, 402})
-MODEL_STATUSES = frozenset({403, 404, 405, 407, *range(300, 400)})
+ACCOUNT_STATUSES = frozenset({401, 402, 407})
+"""407 is a proxy's, which says nothing of a row."""
+
+MODEL_STATUSES = frozenset({403, 404, 405, *range(300, 400)})
 """About the account or the address, as long as nothing was served: some providers answer so to one input."""
 
 QUOTA_STATUSES = frozenset({400, 403, THROTTLED})

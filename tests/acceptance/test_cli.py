@@ -284,7 +284,7 @@ def test_an_operator_steers_listeners(listened):
 def test_an_operator_sees_and_retries_rows_that_were_set_aside(filled, listened):
     assert "ValueError: three words here" in run("errors", listened)
     assert len(run("errors", listened, "--limit", "1").splitlines()) == 2
-    assert "2 failed" in run("retry", listened, "--model", "broken")
+    assert "2 failed" in run("retry", listened, "--model", "broken", exit_code=1)
     assert run("retry", listened, "--model", "word_count") == "No rows are set aside.\n"
 
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import openai
 
-from pinnacle import AccountRefused, ConfigError, Price
+from pinnacle import AccountRefused, ConfigError, ModelUnavailable, Price
 from pinnacle.plugin import (
     Destination,
     HttpClient,
@@ -107,9 +107,8 @@ class OpenAIService(HttpModel):
             key, max_retries=max_retries, base_url=self.base_url if found is None else found.files_url,
             default_headers=headers, default_query=self.account_query(),
             timeout=openai.Timeout(self.timeout_s, connect=self.connect_timeout_s),
-            http_client=openai.DefaultAsyncHttpxClient(
-                follow_redirects=False, verify=self.tls_context(),
-                event_hooks={"request": [partial(_take_off, headers=frozenset(left_out))]},
+            http_client=_transport(
+                verify=self.tls_context(), event_hooks={"request": [partial(_take_off, headers=frozenset(left_out))]}
             ),
         )  # fmt: skip
 
@@ -235,6 +234,17 @@ class OpenAIService(HttpModel):
     def _held(self, given: Mapping[str, Any]) -> dict[str, str]:
         held: dict[str, str] = self.held({name: as_text(value) for name, value in given.items()})
         return held
+
+
+def _transport(**options: Any) -> Any:
+    """What the library's client sends by; it reads the environment's proxies."""
+    try:
+        return openai.DefaultAsyncHttpxClient(follow_redirects=False, **options)
+    except ImportError as error:
+        raise ModelUnavailable(
+            "files go to the provider through the SOCKS proxy that the environment names, which needs a library: "
+            "pip install 'httpx[socks]', or set NO_PROXY"
+        ) from error
 
 
 async def _take_off(request: Any, *, headers: frozenset[str]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import threading
 import time
 
 import openai as library
@@ -386,3 +388,26 @@ def test_a_proxy_that_is_not_for_this_address_is_left_alone_whatever_its_kind(se
     monkeypatch.delenv("NO_PROXY")
     with pytest.raises(ModelUnavailable, match="socks5"):
         at(server).predict("a")
+    with pytest.raises(ModelUnavailable, match=r"pip install 'httpx\[socks\]'"):
+        at(server).files_client(max_retries=0)
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(403, ModelUnavailable), (407, ModelUnavailable), (502, ProviderUnavailable)]
+)
+def test_what_a_proxy_refuses_is_no_rows_fault(monkeypatch, status, error):
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        threading.Thread(target=refuse_ways, args=(proxy, status), daemon=True).start()
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        with pytest.raises(error, match=str(status)):
+            OpenAI("llm", base_url="https://far.example/v1", api_key="any", max_tries=1).predict("a")
+
+
+def refuse_ways(proxy, status):
+    """A proxy that makes no way to any server."""
+    with contextlib.suppress(OSError):
+        while True:
+            caller, _ = proxy.accept()
+            with caller:
+                caller.recv(65536)
+                caller.sendall(f"HTTP/1.1 {status} No Way\r\nContent-Length: 0\r\n\r\n".encode())
