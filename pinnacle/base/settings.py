@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -66,6 +68,8 @@ class Settings:
             if not is_number or not (0 < value < math.inf or (value == 0 and may_be_zero)):
                 least = "of 0 or more" if may_be_zero else "above 0"
                 raise ConfigError(f"{name} ({variable}) is a number of seconds {least}, not {value!r}")
+            if value > (most := _MOST_S.get(name, LONGEST_S)):
+                raise ConfigError(f"{name} ({variable}) is a number of seconds of at most {most:,.0f}, not {value!r}")
         self.grants  # noqa: B018 - what says nothing is refused now
         for secret in _items(self.secret or ""):
             know(secret)
@@ -83,6 +87,7 @@ class Settings:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
         env = os.environ if environment is None else environment
+        _warn_of_misspelt(env)
         chosen: dict[str, object] = {
             name: _number(env[variable]) for name, variable in _SECONDS.items() if variable in env
         }
@@ -101,8 +106,25 @@ class Settings:
 _SECONDS = {
     name: f"PINNACLE_{name.upper()}" for name in ("lease_ttl_s", "write_target_s", "outage_patience_s", "cache_ttl_s")
 }
+LONGEST_S = 1e9
+_MOST_S = {"lease_ttl_s": 86_400.0, "write_target_s": 60.0}
+"""Beyond these a row whose owner died waits for days, and users wait for a write."""
+
 _LISTS = {"trusted_modules": "PINNACLE_TRUSTED_MODULES", "secrets": VARIABLE}
 _TEXTS = {"application": "PINNACLE_APPLICATION", "url": "PINNACLE_URL", "secret": "PINNACLE_SECRET"}
+
+
+def _warn_of_misspelt(env: Mapping[str, str]) -> None:
+    """A variable that nothing reads, and whose name is like that of one which is read."""
+    known = {field.name.upper() for field in fields(Settings)} | {"FAILPOINTS", "FAILPOINTS_SEED"}
+    for name in env:
+        mine = name.removeprefix("PINNACLE_")
+        if mine != name and mine not in known and (near := get_close_matches(mine, known, 1, MISSPELT)):
+            warnings.warn(f"nothing reads {name}; is PINNACLE_{near[0]} meant?", stacklevel=3)
+
+
+MISSPELT = 0.85
+"""How alike two names are, of 1, of which one is taken for the other."""
 
 
 def _secret_file(env: Mapping[str, str]) -> Path | Literal["off"] | None:

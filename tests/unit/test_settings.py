@@ -45,6 +45,26 @@ def test_answers_may_be_kept_for_zero_seconds():
     assert Settings.from_environment({"PINNACLE_CACHE_TTL_S": "0"}).cache_ttl_s == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [("lease_ttl_s", 86_400), ("write_target_s", 60), ("outage_patience_s", 1e9), ("cache_ttl_s", 1e9)],
+)
+def test_no_more_seconds_than_can_be_meant_are_taken(name, most):
+    assert getattr(Settings(**{name: most}), name) == most
+    with pytest.raises(ConfigError, match=rf"{name} .* of at most {most:,.0f}, not"):
+        Settings(**{name: most * 1.01})
+
+
+@pytest.mark.parametrize("name", ["TRUSTED_MODULE", "OUTAGE_PATIENCE", "SECRETFILE"])
+def test_a_misspelt_variable_is_told_with_the_name_that_may_be_meant(name):
+    with pytest.warns(UserWarning, match=rf"nothing reads PINNACLE_{name}; is PINNACLE_[A-Z_]+ meant\?"):
+        Settings.from_environment({f"PINNACLE_{name}": "1"})
+
+
+def test_variables_of_other_names_are_left_alone():
+    Settings.from_environment({"PINNACLE_THEME": "dark", "MY_TRUSTED_MODULE": "1", "PINNACLE_TEST_RUN": "1"})
+
+
 @pytest.mark.parametrize("name", SECONDS)
 def test_a_number_of_seconds_is_taken(name):
     assert getattr(Settings(**{name: 2}), name) == 2
