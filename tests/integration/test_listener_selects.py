@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from pinnacle import Listener, pinnacle
+from pinnacle import ComponentError, Listener, UnsupportedQuery, pinnacle
 from tests.databases import new_postgres
 from tests.models import shout
 
@@ -110,3 +110,21 @@ def test_a_select_means_the_same_to_the_worker(kept_url, kind):
         assert db.fresh(listener).fresh == len(expected)
         db.remove("listener", listener.identifier)
     run_sql(kept_url, "UPDATE kept SET loud = NULL")
+
+
+def test_a_select_reads_no_view_of_a_strangers(kept_url):
+    """What is written into a view runs with the rights of the worker that reads it."""
+    stranger, names = f"stranger_{uuid.uuid4().hex}", sa.table("names", sa.column("doc"))
+    run_sql(kept_url, f"CREATE ROLE {stranger}", "CREATE VIEW names AS SELECT doc FROM others")
+    select = sa.select(KEPT).where(K.id.in_(sa.select(names.c.doc)))
+    with pinnacle(kept_url) as db:
+        listener = db.add(Listener(model=shout, key="body", select=select, output="loud"))
+        found = db.fresh(listener)
+        assert found.fresh + found.stale + found.missing == 2
+        run_sql(kept_url, f"ALTER VIEW names OWNER TO {stranger}")
+        with pytest.raises(ComponentError, match=rf"listener 'kept\.loud'.* view names, which belongs to '{stranger}'"):
+            db.fresh(listener)
+        with pytest.raises(UnsupportedQuery, match="view names"):
+            db.add(Listener(model=shout, key="body", select=select, output="louder"))
+        db.remove("listener", listener.identifier)
+    run_sql(kept_url, "DROP VIEW names", f"DROP ROLE {stranger}")

@@ -19,7 +19,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from pinnacle.backends.sql.conditions.grammar import MAX_PARAMETERS
-from pinnacle.backends.sql.conditions.names import ReflectedTables, Scope, check_open
+from pinnacle.backends.sql.conditions.names import ReflectedTables, Scope, check_open, quoted_name
 from pinnacle.backends.sql.conditions.parsing import check_volatile, parse
 from pinnacle.backends.sql.conditions.rendering import in_parentheses, render
 from pinnacle.backends.sql.conditions.tokens import same_words
@@ -136,8 +136,8 @@ def _rendered(
     connection: sa.Connection, tree: Any, schema: str | None, table: str, parameters: Mapping[str, Any]
 ) -> str:  # fmt: skip
     """A condition on a table, as ``sa.text`` takes it, after a look at all that it names."""
-    tables, scope = ReflectedTables(connection), Scope(folds=_folds(connection))
     found = schema or usual_schema(connection, table)
+    tables, scope = ReflectedTables(connection, quoted_name(found, table)), Scope(folds=_folds(connection))
     with scope.inside({}):
         scope.add(table, tables.columns(found, table), found or USUAL_SCHEMAS.get(connection.dialect.name))
         return render(tree, quote=_quoting(connection.dialect), scope=scope, tables=tables, parameters=parameters)

@@ -41,10 +41,20 @@ def check_open(schema: str | None, table: str) -> None:
         raise ComponentError(f"{_full(schema, table)} is no table of yours, and no select may name it")
 
 
-class ReflectedTables:
-    """The tables that a connection reaches."""
+_STRANGERS_VIEW = sa.text(
+    "SELECT pg_get_userbyid(v.relowner) FROM pg_class AS v WHERE v.oid = to_regclass(:view) AND v.relkind = 'v' "
+    "AND pg_get_userbyid(v.relowner) <> current_user "
+    "AND NOT (SELECT rolsuper FROM pg_roles WHERE oid = v.relowner) "
+    "AND v.relowner IS DISTINCT FROM (SELECT relowner FROM pg_class WHERE oid = to_regclass(:own))"
+)
+"""Who owns a view, where that is neither this role, nor a superuser, nor the owner of the select's own table."""
 
-    def __init__(self, connection: sa.Connection) -> None:
+
+class ReflectedTables:
+    """The tables that a connection reaches, for a select of rows of the table ``own``, a name in quotes."""
+
+    def __init__(self, connection: sa.Connection, own: str) -> None:
+        self._connection, self._own = connection, own
         self._inspector: sa.Inspector = sa.inspect(connection)
         self._dialect = connection.dialect.name
         self._types: set[tuple[str, ...]] = set()
@@ -66,9 +76,20 @@ class ReflectedTables:
             found = self._inspector.get_columns(table, schema=schema)
         except (sa.exc.NoSuchTableError, sa.exc.OperationalError) as error:
             raise ComponentError(f"its select names a table {_full(schema, table)!r}, which is not there") from error
+        if self._dialect == "postgresql":
+            self._check_view(schema, table)
         for column in found:
             self._note_type(column["type"])
         return [str(column["name"]) for column in found] + list(SYSTEM_COLUMNS.get(self._dialect, ()))
+
+    def _check_view(self, schema: str | None, table: str) -> None:
+        """ComponentError for a view of a stranger's: what its owner wrote into it runs with the rights of who reads."""
+        names = {"view": quoted_name(schema, table), "own": self._own}
+        if (owner := self._connection.execute(_STRANGERS_VIEW, names).scalar()) is not None:
+            raise ComponentError(
+                f"its select reads the view {_full(schema, table)}, which belongs to {owner!r}, who decides what runs "
+                "in it: have it belong to the owner of the table whose rows are selected, or name the tables behind it"
+            )
 
     def _sqlite_tables(self, schema: str | None) -> Columns:
         """Its tables and views; other names may be those of SQLite's own modules."""
@@ -133,6 +154,11 @@ class Scope:
         if table not in frame:
             raise ComponentError(f"its select reads all columns of {table!r}, which its FROM does not name")
         return frame[table]
+
+
+def quoted_name(schema: str | None, table: str) -> str:
+    """A table's name in quotes, with its schema."""
+    return ".".join('"' + name.replace('"', '""') + '"' for name in (schema, table) if name)
 
 
 def _full(schema: str | None, table: str) -> str:
