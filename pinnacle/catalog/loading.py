@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pinnacle.backends.protocol import CatalogStore
-from pinnacle.base.errors import ComponentError, ConfigError, ModelUnavailable
+from pinnacle.base.errors import ComponentError, ConfigError, ModelUnavailable, NotAuthenticated
 from pinnacle.base.rows import Record
 from pinnacle.base.settings import Settings
 from pinnacle.catalog import pickles
@@ -51,12 +51,12 @@ class Loading:
         """
         try:
             return self._made()
+        except (NotAuthenticated, ModelUnavailable):
+            raise
         except ComponentError as error:
             if self.record.identifier in str(error):
                 raise
             raise type(error)(f"{self.label}: {error}") from error
-        except ModelUnavailable:
-            raise
         except (*MALFORMED, ConfigError) as error:
             told = str(error)[:MAX_TOLD] or type(error).__name__
             raise ComponentError(f"{self.label} cannot be made of what is stored: {told}") from error

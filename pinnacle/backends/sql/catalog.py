@@ -72,7 +72,8 @@ class SqlCatalogStore:
         c = component.c
         query = sa.select(c.identifier, sa.func.max(c.version)).where(c.kind == kind, c.identifier.in_(identifiers))
         with self._session.reading() as connection:
-            return dict(map(tuple, connection.execute(query.group_by(c.identifier))))
+            found = connection.execute(query.group_by(c.identifier)).all()
+        return {identifier: version for identifier, version in found if isinstance(version, int)}
 
     def identifiers(self, kind: str | None = None) -> list[tuple[str, str]]:
         if not self._session.is_migrated():

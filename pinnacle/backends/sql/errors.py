@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import sqlalchemy as sa
 
 from pinnacle.backends.sql import schema
+from pinnacle.backends.sql.records import readable_keys, row_error
 from pinnacle.backends.sql.session import SqlSession
-from pinnacle.base.encoding import load_key
 from pinnacle.base.limits import NEWEST_ERRORS
 from pinnacle.base.rows import Key, RowError
 
@@ -33,14 +31,7 @@ class SqlErrors:
             query = query.where(error.c.output_id == output)
         with self._session.reading() as connection:
             rows = connection.execute(query).all()
-        return [
-            RowError(
-                output=".".join(part for part in (row.table_schema, row.table_name, row.name) if part),
-                key=load_key(row.key), model=row.model, version=row.version, error=row.error, message=row.message,
-                traceback=row.traceback, attempts=row.attempts, failed_at=datetime.fromtimestamp(row.failed_at, UTC),
-            )
-            for row in rows
-        ]  # fmt: skip
+        return list(map(row_error, rows))
 
     def counts(self) -> dict[int, int]:
         if not self._session.is_migrated():
@@ -55,6 +46,6 @@ class SqlErrors:
         state = self._session.own(schema.state_name(output))
         with self._session.writing() as connection:
             texts = connection.scalars(sa.delete(schema.error).where(c.output_id == output).returning(c.key))
-            keys = [load_key(text) for text in texts]
+            keys = readable_keys(texts)
             self._session.run_text(connection, f"DELETE FROM {state} WHERE failed")
         return keys

@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pinnacle.backends.sql import schema
+from pinnacle.backends.sql.records import usage_row
 from pinnacle.backends.sql.session import SqlSession
 from pinnacle.base import limits
 from pinnacle.base.failpoints import failpoint
@@ -43,7 +44,7 @@ class SqlLedger:
         if model is not None:
             query = query.where(schema.usage.c.model == model)
         with self._session.reading() as connection:
-            return newest_first(UsageRow(**row) for row in connection.execute(query).mappings())
+            return newest_first(map(usage_row, connection.execute(query).mappings()))
 
     # -- the cache of paid results ----------------------------------------------------------
 

@@ -9,16 +9,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from pinnacle.backends.sql.records import listener_record
 from pinnacle.backends.sql.schema import CHANGED_AT, SCHEMA, WORK_PREFIX, lease, listener, outbox_name, output
 from pinnacle.backends.sql.session import SqlSession
-from pinnacle.backends.sql.source import full_name
 from pinnacle.base.encoding import load_keys
 from pinnacle.base.errors import TableLost
 from pinnacle.base.listeners import Backlog, ListenerRecord, WorkerStatus, new_sweep
 from pinnacle.base.processes import is_gone, place_of, this_process
 from pinnacle.base.refusals import require_listener
-from pinnacle.base.rows import Fields
-from pinnacle.base.types import Items, output_type_from_json
 
 ATTENDANCE = "attends "
 """How the leases are named by which workers show that they live."""
@@ -38,17 +36,7 @@ class SqlListeners:
         ).join(output, output.c.id == listener.c.output_id)
         with self._session.reading() as connection:
             rows = connection.execute(query.order_by(listener.c.output_id)).all()
-        return [
-            ListenerRecord(
-                output=row.output_id, identifier=row.identifier, version=row.version,
-                table=full_name(row.table_schema, row.table_name), column=row.name,
-                fields=Fields.of(json.loads(row.fields)), reads=tuple(json.loads(row.shape)), paused=row.paused,
-                sweep=row.sweep, swept_at=row.swept_at, folded_at=row.folded_at, processed=row.processed,
-                error=row.error, error_at=row.error_at,
-                side=full_name(row.table_schema, row.name) if _is_side(row) else None,
-            )
-            for row in rows
-        ]  # fmt: skip
+        return list(map(listener_record, rows))
 
     def register(self, output: int, identifier: str, version: int) -> bool:
         """Record a listener, or its new version; whether there was anything to record."""
@@ -169,7 +157,3 @@ class SqlListeners:
     def _change(self, output: int, **values: Any) -> None:
         with self._session.writing() as connection:
             connection.execute(sa.update(listener).where(listener.c.output_id == output).values(values))
-
-
-def _is_side(row: Any) -> bool:
-    return isinstance(output_type_from_json(json.loads(row.type)), Items)

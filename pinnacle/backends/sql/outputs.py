@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.schema import CreateTable
 
 from pinnacle.backends.sql import places
+from pinnacle.backends.sql.records import output_info, output_infos
 from pinnacle.backends.sql.schema import batch, error, lease, state_name, state_table
 from pinnacle.backends.sql.schema import output as registry
 from pinnacle.backends.sql.session import SqlSession
@@ -39,7 +41,7 @@ from pinnacle.base.refusals import (
 )
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec
 from pinnacle.base.told import logger
-from pinnacle.base.types import Items, output_type_from_json
+from pinnacle.base.types import Items
 
 log = logger(__name__)
 
@@ -51,10 +53,10 @@ class SqlOutputs:
         self._session = session
 
     def all(self) -> list[OutputInfo]:
-        return self._recorded()
+        return output_infos(self._rows())
 
     def of(self, model: str) -> list[OutputInfo]:
-        return self._recorded(registry.c.model == model)
+        return output_infos(self._rows(registry.c.model == model))
 
     def find(self, entity: Any, fields: Fields, model: str) -> OutputInfo | None:
         table, paths = table_named(table_of(entity)), stored_fields(entity, fields).paths
@@ -78,11 +80,13 @@ class SqlOutputs:
         return freeze_rows(schema or None, name, json.loads(readings))
 
     def _recorded(self, *conditions: Any) -> list[OutputInfo]:
+        return list(map(output_info, self._rows(*conditions)))
+
+    def _rows(self, *conditions: Any) -> Sequence[Any]:
         if not self._session.is_migrated():
             return []
         with self._session.reading() as connection:
-            rows = connection.execute(sa.select(registry).where(*conditions).order_by(registry.c.id)).all()
-        return [_info(row) for row in rows]
+            return connection.execute(sa.select(registry).where(*conditions).order_by(registry.c.id)).all()
 
     def at(self, source: SqlSource, name: str) -> OutputInfo | None:
         """The output recorded at a column, if any."""
@@ -336,34 +340,19 @@ def create_state(session: SqlSession, source: SqlSource, number: int, *, if_lost
 
 def outputs_on(connection: sa.Connection, table: sa.Table) -> list[OutputInfo]:
     """The outputs recorded on a table."""
-    return [_info(row) for row in connection.execute(sa.select(registry).where(*_place(table)))]
+    return output_infos(connection.execute(sa.select(registry).where(*_place(table))))
 
 
 def side_outputs(connection: sa.Connection, table: sa.Table) -> list[OutputInfo]:
     """The outputs that have ``table`` for their side table."""
     place = registry.c.table_schema == place_schema(table), registry.c.name == table.name
-    return [
-        info for info in map(_info, connection.execute(sa.select(registry).where(*place))) if info.name == table.name
-    ]
+    found = output_infos(connection.execute(sa.select(registry).where(*place)))
+    return [info for info in found if info.name == table.name]
 
 
 def default_name(fields: Fields, identifier: str) -> str:
     """``{X}__{identifier}``, cut to what every database takes."""
     return safe_name(f"{fields.label}__{identifier}")
-
-
-def _info(row: Any) -> OutputInfo:
-    table = full_name(row.table_schema, row.table_name)
-    return OutputInfo(
-        id=row.id,
-        table=table,
-        name=row.name,
-        model=row.model,
-        version=row.version,
-        fields=Fields.of(json.loads(row.fields)),
-        type=output_type_from_json(json.loads(row.type)),
-        created_column=row.created_column,
-    )
 
 
 def _place(table: sa.Table) -> tuple[Any, Any]:

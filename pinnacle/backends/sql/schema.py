@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,6 +23,25 @@ CHANGED_AT = "changed_at"
 
 VERSION_TABLE = "pinnacle_migration"
 
+
+class Moment(sa.types.TypeDecorator[datetime]):
+    """A time of which nothing is made but what people are shown; None where what is stored is none."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def result_processor(self, dialect: sa.Dialect, coltype: object) -> Any:
+        read = super().result_processor(dialect, coltype)
+
+        def moment(value: Any) -> datetime | None:
+            try:
+                return value if read is None else read(value)
+            except (TypeError, ValueError):
+                return None
+
+        return moment
+
+
 metadata = sa.MetaData(schema=SCHEMA)
 
 identity = sa.Table("pinnacle_identity", metadata, sa.Column("id", sa.Text, primary_key=True))
@@ -34,7 +54,7 @@ component = sa.Table(
     sa.Column("type", sa.Text, nullable=False),
     sa.Column("body", sa.Text, nullable=False),
     sa.Column("digest", sa.Text, nullable=False),
-    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("created_at", Moment, nullable=False),
     sa.Column("mac", sa.Text),
 )  # fmt: skip
 
@@ -80,7 +100,7 @@ output = sa.Table(
     sa.Column("readings", sa.Text, nullable=False, server_default="{}"),
     sa.Column("created_column", sa.Boolean, nullable=False),
     sa.Column("released", sa.BigInteger, nullable=False, server_default="0"),
-    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("created_at", Moment, nullable=False),
     sa.Column("mac", sa.Text),
     sa.UniqueConstraint("table_schema", "table_name", "name", name="pinnacle_output_place"),
     sqlite_autoincrement=True,
