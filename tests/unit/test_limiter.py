@@ -8,7 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pinnacle import ConfigError, ProviderUnavailable
@@ -60,6 +60,7 @@ def starts(account: Account, arrivals: list[float], cancelled: dict[int, float] 
 # -- windows ---------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)  # a loaded machine may take its time
 @given(arrivals=moments, count=st.integers(1, 5), seconds=st.floats(0.05, 2))
 def test_requests_start_in_turn_and_as_early_as_the_window_allows(arrivals, count, seconds):
     account = Account()
@@ -71,6 +72,7 @@ def test_requests_start_in_turn_and_as_early_as_the_window_allows(arrivals, coun
     assert starts(account, arrivals) == pytest.approx(expected, abs=EPSILON_S)
 
 
+@settings(deadline=None)  # a loaded machine may take its time
 @given(arrivals=moments.filter(bool), limits=st.lists(st.tuples(st.integers(1, 5), st.floats(0.05, 2)), min_size=1))
 def test_all_limits_of_an_account_hold_together(arrivals, limits):
     account = Account()
@@ -82,6 +84,7 @@ def test_all_limits_of_an_account_hold_together(arrivals, limits):
         assert most_starts(times, seconds) <= count
 
 
+@settings(deadline=None)  # a loaded machine may take its time
 @given(arrivals=moments, dropped=st.sets(st.integers(0, 24)), at=st.floats(0, 3))
 def test_cancelled_requests_leave_no_hole(arrivals, dropped, at):
     kept = [n for n in range(len(arrivals)) if n not in dropped]
@@ -189,6 +192,7 @@ def test_a_function_is_never_called_more_often_at_once_than_max_batch_size(is_as
     assert most[0] == 3
 
 
+@settings(deadline=None)  # a loaded machine may take its time
 @given(arrivals=moments, stays=st.lists(st.floats(0.01, 1), min_size=25, max_size=25), limit=st.integers(1, 4))
 def test_a_gate_lets_in_as_many_as_it_has_places_in_turn(arrivals, stays, limit):
     gate, inside, order = Gate(limit), [0], []
@@ -215,6 +219,7 @@ def test_a_gate_lets_in_as_many_as_it_has_places_in_turn(arrivals, stays, limit)
     assert ended == pytest.approx(max([*free, *arrivals], default=0.0), abs=1e-3)
 
 
+@settings(deadline=None)  # a loaded machine may take its time
 @given(st.lists(st.tuples(st.integers(0, 7), st.floats(0, 2)), max_size=8))
 def test_those_who_give_up_at_a_gate_take_no_place_with_them(cancellations):
     gate = Gate(2)
