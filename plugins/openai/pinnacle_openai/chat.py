@@ -35,7 +35,7 @@ from pinnacle.plugin import (
 )
 from pinnacle_openai import batches
 from pinnacle_openai.service import OpenAIService
-from pinnacle_openai.settings import split
+from pinnacle_openai.settings import split, warn_of_misspelt
 
 T = TypeVar("T")
 
@@ -74,6 +74,7 @@ class OpenAI(OpenAIService, BaseLLMAPI):
     def check_parameters(self, parameters: Mapping[str, Any]) -> None:
         super().check_parameters(parameters)
         _refuse_engine_words(split(parameters)[1].body)
+        warn_of_misspelt({**self.inference_kwargs, **parameters})
 
     def make_request(self, value: Any, given: Mapping[str, Any]) -> Request:
         request = super().make_request(value, given)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 from pinnacle import ConfigError
@@ -116,6 +118,24 @@ def split(parameters: Mapping[str, Any]) -> tuple[dict[str, Any], RequestOptions
         raise ConfigError(f"timeout is a number of seconds above 0, not {timeout!r}")
     sent = {name: value for name, value in parameters.items() if name not in REQUEST_OPTIONS}
     return sent, RequestOptions(body, headers, query, timeout)
+
+
+USUAL = (
+    "frequency_penalty", "logit_bias", "logprobs", "max_completion_tokens", "max_tokens", "min_p", "presence_penalty",
+    "parallel_tool_calls", "reasoning_effort", "repetition_penalty", "response_format", "seed", "service_tier", "stop",
+    "temperature", "tool_choice", "tools", "top_k", "top_logprobs", "top_p", "verbosity", *sorted(REQUEST_OPTIONS),
+)  # fmt: skip
+"""Names of parameters that services know, to tell misspelt ones by."""
+
+MISSPELT = 0.85
+"""How alike two names are, of 1, of which one is taken for the other; ``min_tokens`` and ``max_tokens`` are less."""
+
+
+def warn_of_misspelt(parameters: Collection[str]) -> None:
+    """Services pass over a parameter that they do not know, or refuse it: it is sent, and warned of."""
+    for name in parameters:
+        if name not in USUAL and (near := get_close_matches(name, USUAL, 1, MISSPELT)):
+            warnings.warn(f"{name!r} is sent as it is; is {near[0]!r} meant?", stacklevel=2)
 
 
 def as_text(value: Any) -> str:

@@ -381,6 +381,15 @@ def test_what_the_caller_says_of_tokens_and_roles_is_sent_as_it_is(server):
         at(server, system_role="user")
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"), [("temprature", "temperature"), ("max_token", "max_tokens"), ("topp", "top_p")]
+)
+def test_a_misspelt_parameter_is_warned_of(server, name, meant):
+    with pytest.warns(UserWarning, match=f"'{name}' is sent as it is; is '{meant}' meant"):
+        at(server).check_parameters({name: 1})
+    at(server).check_parameters({"min_tokens": 1, "best_of": 1, "max_new_tokens": 1, meant: 1})
+
+
 def test_a_proxy_that_is_not_for_this_address_is_left_alone_whatever_its_kind(server, monkeypatch):
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
