@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.schema import CreateTable
 
 from pinnacle.backends.sql import places
-from pinnacle.backends.sql.records import output_info, output_infos
+from pinnacle.backends.sql.records import BROKEN, broken, output_info, output_infos
 from pinnacle.backends.sql.schema import batch, error, lease, state_name, state_table
 from pinnacle.backends.sql.schema import output as registry
 from pinnacle.backends.sql.session import SqlSession
@@ -77,7 +77,10 @@ class SqlOutputs:
         place = sa.select(registry.c.table_schema, registry.c.table_name, registry.c.readings)
         with self._session.reading() as connection:
             schema, name, readings = connection.execute(place.where(registry.c.id == info.id)).one()
-        return freeze_rows(schema or None, name, json.loads(readings))
+        try:
+            return freeze_rows(schema or None, name, dict(json.loads(readings)))
+        except BROKEN as error:
+            raise broken(f"output {info.table}.{info.name}", error) from error
 
     def _recorded(self, *conditions: Any) -> list[OutputInfo]:
         return list(map(output_info, self._rows(*conditions)))

@@ -36,7 +36,7 @@ def output_info(row: Any) -> OutputInfo:
             created_column=row.created_column,
         )  # fmt: skip
     except BROKEN as error:
-        raise ConfigError(_told(f"output {table}.{row.name}", error)) from error
+        raise broken(f"output {table}.{row.name}", error) from error
 
 
 def output_infos(rows: Iterable[Any]) -> list[OutputInfo]:
@@ -61,7 +61,7 @@ def listener_record(row: Any) -> ListenerRecord:
         is_side = isinstance(output_type_from_json(json.loads(row.type)), Items)
         side = full_name(str(row.table_schema), row.name) if is_side else None
     except BROKEN as error:
-        paused = _told(f"listener {row.identifier}", error)
+        paused = str(broken(f"listener {row.identifier}", error))
     return ListenerRecord(
         output=row.output_id, identifier=str(row.identifier),
         version=row.version if isinstance(row.version, int) else -1, table=table, column=str(row.name), fields=fields,
@@ -100,9 +100,10 @@ def readable_keys(texts: Iterable[str]) -> list[Key]:
     return found
 
 
-def _told(name: str, error: BaseException) -> str:
+def broken(name: str, error: BaseException) -> ConfigError:
+    """What is said of a record that cannot be read."""
     what = f"what pinnacle's registry says of {name} is broken"
-    return f"{what} ({type(error).__name__}: {error}); remove it, and add it again"
+    return ConfigError(f"{what} ({type(error).__name__}: {error}); remove it, and add it again")
 
 
 def _text(value: Any) -> str:

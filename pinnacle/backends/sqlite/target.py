@@ -195,7 +195,7 @@ class SqliteTarget(SqlTarget):
         if with_state and rows:
             current = self._current(rows)
             stale = [] if all(current) else list(compress(rows, map(operator.not_, current)))
-            set_aside = sum(map(operator.and_, current, [row[-1] or 0 for row in rows]))
+            set_aside = sum(map(operator.and_, current, [row[-1] == 1 for row in rows]))
             fresh = len(rows) - len(stale) - set_aside
         inputs, errors = self._readable(stale)
         witnesses, identities = self._witnesses(stale)
