@@ -37,7 +37,7 @@ class SqlQueue:
         """How often others released rows of this output so far."""
         query = sa.select(output.c.released).where(output.c.id == self._output)
         with self._lock, self._session.reading() as connection:
-            return int(connection.scalar(query) or 0) - self._own_releases
+            return _counted(connection.scalar(query)) - self._own_releases
 
     def claim(self, owner: str, page: Page, done: Sequence[str], ttl_s: float) -> tuple[str, Sequence[int], bool]:
         """See `Target.claim`. Claims of one output are serialised by its registry row."""
@@ -59,7 +59,7 @@ class SqlQueue:
             if granted:
                 keys = page.keys if len(granted) == len(page.keys) else [page.keys[i] for i in granted]
                 self._insert(connection, identifier, owner, keys, ttl_s)
-        released_by_others = int(released or 0) - self._own_releases
+        released_by_others = _counted(released) - self._own_releases
         return identifier, granted, freed or released_by_others != page.generation
 
     def _live_keys(self, connection: sa.Connection, owner: str) -> tuple[set[Any], bool]:
@@ -158,3 +158,8 @@ class SqlQueue:
 
     def _write(self) -> AbstractContextManager[sa.Connection]:
         return self._session.writing(durable=False)
+
+
+def _counted(value: Any) -> int:
+    """A count of the registry's; 0 for what somebody put there that is none."""
+    return value if isinstance(value, int) else 0
