@@ -62,6 +62,8 @@ class Loading:
             raise ComponentError(f"{self.label} cannot be made of what is stored: {told}") from error
 
     def _made(self) -> Component:
+        if not isinstance(self.record.version, int):
+            raise TypeError("its version is no number")
         cls = self._class()
         stored = self.record.body["fields"]
         self._check_fields(cls, stored)
