@@ -82,7 +82,7 @@ class SqlCatalogStore:
         if kind is not None:
             query = query.where(component.c.kind == kind)
         with self._session.reading() as connection:
-            return sorted((row.kind, row.identifier) for row in connection.execute(query))
+            return sorted((str(row.kind), str(row.identifier)) for row in connection.execute(query))
 
     def delete(self, kind: str, identifier: str, version: int | None = None) -> int:
         if not self._session.is_migrated():
