@@ -183,6 +183,7 @@ BODIES = [
     Attack("a body of bytes that are no text", [of_component("tail", "body", b"\xff\xfe\x00")], "tail"),
     Attack("a name that steers a terminal", [of_component("tail", "identifier", ESCAPES)], "not authenticated|tail"),
     Attack("a class that steers a terminal", class_of(ESCAPES), "tail"),
+    Attack("a kind that is no text", [of_component("tail", "kind", b"\xff\xfe")], None),
     Attack("a version that is no number", [of_component("tail", "version", "x")], "tail|x"),
     Attack("a listener of its own model", [listens("model", "@component", "identifier", to=INJECTION)], "docs.loud"),
     Attack("a listener that holds itself", [listens("model", to={"@component": {
