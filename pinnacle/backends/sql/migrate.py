@@ -29,11 +29,14 @@ def migrations_path() -> Path:
 
 
 def current_revision(connection: sa.Connection, schema: str | None) -> str | None:
-    """The revision the database is at; None when it has none of pinnacle's tables."""
+    """The revision the database is at; None when it has none of pinnacle's tables. ConfigError for what is none."""
     if not sa.inspect(connection).has_table(VERSION_TABLE, schema=schema):
         return None
     table = sa.table(VERSION_TABLE, sa.column("version_num"), schema=schema)
-    return connection.scalar(sa.select(table.c.version_num))
+    found = connection.scalar(sa.select(table.c.version_num))
+    if found is not None and not re.fullmatch("(?!0000)[0-9]{4}", str(found)):
+        raise ConfigError(f"the database's pinnacle tables are at revision {found!r}, which is none of pinnacle's")
+    return found
 
 
 def check_revision(revision: str | None) -> bool:
