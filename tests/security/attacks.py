@@ -66,7 +66,8 @@ def changed(content: Any, path: Path_, value: Any) -> Any:
     first, *rest = path
     if isinstance(content, dict):
         return {**content, first: changed(content.get(first), rest, value) if rest else value}
-    return [changed(each, rest, value) if rest else value if i == first else each for i, each in enumerate(content)]
+    new = changed(content[first], rest, value) if rest else value
+    return [new if i == first else each for i, each in enumerate(content)]
 
 
 def field(identifier: str, *path: str | int, to: Any, kind: str = "model") -> Edit:
