@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, TypeVar
@@ -17,6 +17,7 @@ from pinnacle.base.settings import Settings
 from pinnacle.base.usage import UsageRow
 from pinnacle.catalog.catalog import Catalog, ModelInfo
 from pinnacle.catalog.history import FitStatus, History
+from pinnacle.catalog.trust import Doubt, Trust
 from pinnacle.components.component import Component
 from pinnacle.components.configuration import TrainingConfiguration
 from pinnacle.components.dataset import Dataset
@@ -368,6 +369,20 @@ class Database:
     def migrate(self) -> None:
         """Bring pinnacle's own tables to this version."""
         self._backend.migrate()
+
+    def doubts(self) -> list[Doubt]:
+        """Stored definitions that are not signed with this process's secret; ConfigError without one, or where
+        pinnacle's tables are not of this version."""
+        found = Trust(self._backend.seals).doubts()
+        if self._backend.migration_plan():
+            raise ConfigError(
+                "pinnacle's tables are of another version, without signatures: run pinnacle migrate first"
+            )
+        return found
+
+    def trust(self, doubts: Iterable[Doubt]) -> None:
+        """Sign definitions as `doubts` has shown them; Conflict for one that was changed since."""
+        Trust(self._backend.seals).sign(doubts)
 
     def removal_plan(self, *, outputs: bool = False) -> list[str]:
         """Statements that `remove_all` would run."""

@@ -1,4 +1,4 @@
-"""Keeps beside each definition what a process with a secret has signed it with."""
+"""Keeps beside each component what a process with a secret has signed it with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "0012"
 branch_labels = None
 depends_on = None
 
-SIGNED = ("pinnacle_component", "pinnacle_output", "pinnacle_listener", "pinnacle_batch")
+SIGNED = "pinnacle_component"
 
 
 def own_schema() -> str | None:
@@ -19,10 +19,8 @@ def own_schema() -> str | None:
 
 
 def upgrade() -> None:
-    for table in SIGNED:
-        op.add_column(table, sa.Column("mac", sa.Text), schema=own_schema())
+    op.add_column(SIGNED, sa.Column("mac", sa.Text), schema=own_schema())
 
 
 def downgrade() -> None:
-    for table in SIGNED:
-        op.drop_column(table, "mac", schema=own_schema())
+    op.drop_column(SIGNED, "mac", schema=own_schema())

@@ -10,6 +10,7 @@ import click
 
 from pinnacle.base.errors import ConfigError, Conflict
 from pinnacle.base.near import did_you_mean
+from pinnacle.base.redaction import redacted
 from pinnacle.base.told import plain, plain_lines
 from pinnacle.cli.group import database_command, main, opened
 from pinnacle.cli.numbers import MOST_ROWS
@@ -69,6 +70,33 @@ def migrate(url: str) -> None:
         pending = db.migration_plan()
         db.migrate()
     click.echo(f"Ran {len(pending)} statements." if pending else "Nothing to do: pinnacle's tables are current.")
+
+
+@database_command()
+@click.option("--yes", is_flag=True, help="Sign all that is shown, without asking.")
+@click.option("--check", is_flag=True, help="Sign nothing; exit with 1 where something is not signed.")
+def trust(url: str, yes: bool, check: bool) -> None:
+    """Show definitions that are not signed with this process's secret, and sign them.
+
+    Each is shown with what it says, or with what differs from the version before it. Signing
+    says that whoever may write pinnacle's tables has put nothing there that your processes must
+    not act on: read what is shown. No class is loaded for it.
+    """
+    with opened(url) as db:
+        doubts = db.doubts()
+        for doubt in doubts:
+            click.echo(plain(redacted(f"{doubt.name}: {doubt.why}")))
+            for line in doubt.shown():
+                click.echo(f"  {plain(redacted(line))}")
+        if not doubts:
+            click.echo("All definitions are signed.")
+        elif check:
+            raise click.ClickException(f"{len(doubts)} definitions are not signed with the secret of this process.")
+        elif yes or click.confirm(f"Sign these {len(doubts)}?"):
+            db.trust(doubts)
+            click.echo(f"Signed {len(doubts)} definitions.")
+        else:
+            raise click.ClickException("nothing was signed.")
 
 
 @database_command("KIND", "NAME", optional=2)

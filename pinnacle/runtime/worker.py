@@ -78,6 +78,8 @@ class Worker:
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set; what is in hand is finished and what was computed is written."""
+        if not self._backend.seals.seal.is_on:
+            log.warning("no secret is set (PINNACLE_SECRET): definitions are not authenticated")
         wake = self._backend.wake()
         try:
             self._loop(wake, stop)

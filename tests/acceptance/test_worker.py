@@ -260,7 +260,7 @@ def test_a_listener_whose_model_is_not_here_says_so_and_the_others_go_on(sqlite_
     worker = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
     try:
         wait_until(lambda: values(backend) == {1: "A"})
-        wait_until(lambda: "docs.other last failed with: elsewhere_models:elsewhere" in status(backend.address))
+        wait_until(lambda: "elsewhere_models:elsewhere needs module" in status(backend.address))
     finally:
         worker.terminate()
         worker.wait(timeout=600)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import re
 import sys
 import threading
 import time
@@ -144,6 +145,7 @@ def test_threads_that_add_at_once_lose_nothing(backend, db):
 
 
 ADD = f"""
+import re
 import sys
 from contextlib import closing
 from pinnacle import Settings, UsageRow
@@ -421,7 +423,7 @@ def test_an_older_database_is_brought_along_by_whatever_is_put_first(backend, mo
     with contextlib.closing(backend.open()) as db, contextlib.closing(backend.below()) as below:
         planned = " ".join(db.migration_plan())
         assert "pinnacle_cache" in planned
-        assert "pinnacle_component" not in planned
+        assert not re.search(r"create \S+ \S*pinnacle_component\b", planned, re.IGNORECASE)
         ledger = below.ledger
         {
             "usage": lambda: ledger.add_usage([spent(calls=1)]),

@@ -4,13 +4,18 @@ goes on."""
 from __future__ import annotations
 
 import json
+import threading
 from contextlib import closing
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import sqlalchemy as sa
+from click.testing import CliRunner
 
-from pinnacle import ConfigError, NotAuthenticated
+from pinnacle import ConfigError, Conflict, NotAuthenticated, pinnacle
 from pinnacle.backends.protocol import Capability
+from pinnacle.cli import main
 from tests.contract.documents import has
 from tests.models import shout, word_count
 
@@ -140,3 +145,67 @@ def test_without_a_secret_all_is_as_it_was(backend, monkeypatch):
     monkeypatch.setenv("PINNACLE_SECRET", SECRET)
     with closing(backend.open()) as db, pytest.raises(NotAuthenticated, match="it is not signed"):
         db.load("model", "shout")
+
+
+def test_what_was_looked_at_is_signed_and_what_was_changed_meanwhile_is_not(backend):
+    models(backend)
+    forge(backend, "pinnacle_component", {"identifier": "shout"}, with_description)
+    with closing(backend.open()) as db:
+        (doubt,) = db.doubts()
+        assert (doubt.name, doubt.why) == (
+            "model 'shout' version 0", "it has been changed, or moved from elsewhere, since it was signed",
+        )  # fmt: skip
+        assert any("another" in line for line in doubt.shown())
+        forge(backend, "pinnacle_component", {"identifier": "shout"}, {"type": "tests.models:Evil"})
+        with pytest.raises(Conflict, match="not signed: model 'shout' version 0: changed while it was looked at"):
+            db.trust([doubt])
+        forge(backend, "pinnacle_component", {"identifier": "shout"}, {"type": doubt.record.fields["type"]})
+        with pytest.raises(Conflict, match="no definition that pinnacle made"):
+            db.trust([replace(doubt, record=replace(doubt.record, fields={**doubt.record.fields, "body": b"{}"}))])
+        db.trust([doubt])
+        assert (db.doubts(), db.load("model", "shout").description) == ([], "another")
+
+
+def test_a_new_secret_signs_what_the_old_one_signed(backend, monkeypatch):
+    models(backend)
+    monkeypatch.setenv("PINNACLE_SECRET", f"{ANOTHER},{SECRET}")
+    with closing(backend.open()) as db:
+        db.trust(db.doubts())
+    monkeypatch.setenv("PINNACLE_SECRET", ANOTHER)
+    with closing(backend.open()) as db:
+        assert db.load("model", "shout").predict("a") == "A"
+
+
+@pytest.mark.anywhere
+def test_without_a_secret_nothing_can_be_doubted(backend, monkeypatch):
+    monkeypatch.delenv("PINNACLE_SECRET")
+    with closing(backend.open()) as db, pytest.raises(ConfigError, match="no secret to know signatures by"):
+        db.doubts()
+
+
+def test_the_command_shows_what_it_signs(sqlite_url, monkeypatch):
+    monkeypatch.delenv("PINNACLE_SECRET")
+    with pinnacle(sqlite_url) as db:
+        db.add(replace(shout, version=None, description="loud\x1b[2J"))
+    monkeypatch.setenv("PINNACLE_SECRET", SECRET)
+    run = partial(CliRunner().invoke, main)
+    checked, refused = run(["trust", sqlite_url, "--check"]), run(["trust", sqlite_url], input="n\n")
+    assert (checked.exit_code, refused.exit_code) == (1, 1)
+    assert "model 'shout' version 0: it is not signed" in checked.output
+    assert '"description": "loud' in checked.output
+    assert "\x1b" not in checked.output
+    assert "nothing was signed" in refused.output
+    assert "Signed 1 definitions" in run(["trust", sqlite_url], input="y\n").output
+    assert "All definitions are signed" in run(["trust", sqlite_url, "--check"]).output
+
+
+@pytest.mark.anywhere
+@pytest.mark.parametrize("is_set", [True, False])
+def test_a_worker_says_once_where_nothing_is_authenticated(backend, monkeypatch, caplog, is_set):
+    if not is_set:
+        monkeypatch.delenv("PINNACLE_SECRET")
+    stop = threading.Event()
+    stop.set()
+    with closing(backend.open()) as db:
+        db.worker().run(stop)
+    assert caplog.text.count("definitions are not authenticated") == (0 if is_set else 1)

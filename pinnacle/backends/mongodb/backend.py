@@ -47,7 +47,7 @@ class MongoBackend:
 
     def __init__(self, wire: Wire, seal: Seal = NO_SEAL) -> None:
         self._wire = wire
-        seals = MongoSeals(wire, seal)
+        self.seals = seals = MongoSeals(wire, seal)
         clock, registry, outputs = ServerClock(wire), ListenerRegistry(wire), OutputRegistry(wire)
         reader = ChangeReader(wire, clock, outputs, registry)
         is_told = Capability.TRANSACTIONS in wire.capabilities  # of changes, by a replica set or a sharded cluster

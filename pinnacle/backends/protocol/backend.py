@@ -11,7 +11,7 @@ import enum
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from pinnacle.backends.protocol.catalog import CatalogStore, RunStore
+from pinnacle.backends.protocol.catalog import CatalogStore, RunStore, Seals
 from pinnacle.backends.protocol.changes import Feed, Listeners, Wake
 from pinnacle.backends.protocol.ledger import Ledger
 from pinnacle.backends.protocol.outputs import Errors, Outputs
@@ -48,6 +48,9 @@ class Backend(Protocol):
     @property
     def engine(self) -> Any:
         """The application's way to the database: an Engine, or a pymongo Database."""
+
+    @property
+    def seals(self) -> Seals: ...
 
     @property
     def catalog(self) -> CatalogStore: ...

@@ -6,6 +6,20 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from pinnacle.base.rows import Record
+from pinnacle.base.seal import Seal, Sealed
+
+
+class Seals(Protocol):
+    """What stored definitions are signed with."""
+
+    @property
+    def seal(self) -> Seal: ...
+
+    def records(self) -> Iterator[Sealed]:
+        """All that can be signed, as it is stored, whether or not it is signed."""
+
+    def put(self, record: Sealed) -> bool:
+        """Sign a record; False, and nothing is changed, where it is not as it was read any more."""
 
 
 class CatalogStore(Protocol):

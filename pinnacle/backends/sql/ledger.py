@@ -132,7 +132,7 @@ class SqlLedger:
     ) -> None:
         """Insert rows; those that are there are replaced, or with ``adds`` have the new numbers added to theirs."""
         quote, keys = self._session.quote, [column.name for column in table.primary_key]
-        names = [column.name for column in table.columns if column.name in rows[0]]
+        names = [column.name for column in table.columns]
         new = {name: f"excluded.{quote(name)}" for name in names if name not in keys}
         if adds:
             new = {name: f"{quote(table.name)}.{quote(name)} + {added}" for name, added in new.items()}

@@ -101,7 +101,6 @@ output = sa.Table(
     sa.Column("created_column", sa.Boolean, nullable=False),
     sa.Column("released", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("created_at", Moment, nullable=False),
-    sa.Column("mac", sa.Text),
     sa.UniqueConstraint("table_schema", "table_name", "name", name="pinnacle_output_place"),
     sqlite_autoincrement=True,
 )  # fmt: skip
@@ -154,7 +153,6 @@ listener = sa.Table(
     sa.Column("error", sa.Text),
     sa.Column("error_at", sa.Double),
     sa.Column("is_writing", sa.Boolean, nullable=False, server_default=sa.false()),
-    sa.Column("mac", sa.Text),
 )  # fmt: skip
 
 usage = sa.Table(
@@ -188,7 +186,6 @@ batch = sa.Table(
     sa.Column("parameters", sa.Text, nullable=False),
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("items", sa.Text, nullable=False),
-    sa.Column("mac", sa.Text),
 )  # fmt: skip
 
 training = sa.Table(

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import sqlalchemy as sa
 
-from pinnacle.backends.sql.schema import batch, component, listener, output
+from pinnacle.backends.sql.schema import component
 from pinnacle.backends.sql.session import SqlSession
 from pinnacle.base.errors import NotAuthenticated
 from pinnacle.base.refusals import unsigned_write
 from pinnacle.base.seal import Seal, Sealed
 
-SIGNED: Mapping[sa.Table, tuple[str, ...]] = {
-    component: ("kind", "identifier", "version", "type", "body", "digest"),
-    output: ("id", "table_schema", "table_name", "name", "model", "fields", "type", "readings", "created_column"),
-    listener: ("output_id", "identifier", "version"),
-    batch: ("id", "output_id", "model", "version", "parameters", "created_at", "items"),
-}
+SIGNED: Mapping[sa.Table, tuple[str, ...]] = {component: ("kind", "identifier", "version", "type", "body", "digest")}
 """The columns whose values are signed: what a record says, and its place. Others are bookkeeping, which changes by
 itself."""
 
@@ -42,6 +37,23 @@ class SqlSeals:
         """Why nothing of a row that was read is to be used; None where it is in order."""
         return self.seal.refusal(_sealed(table, row._mapping))
 
+    def records(self) -> Iterator[Sealed]:
+        """See `Seals`. Those of a kind and a name stand together, oldest first."""
+        if not self._session.is_migrated():
+            return
+        for table, names in SIGNED.items():
+            with self._session.reading() as connection:
+                rows = connection.execute(sa.select(table).order_by(*(table.c[name] for name in names[:3]))).all()
+            yield from (_sealed(table, dict(row._mapping)) for row in rows)
+
+    def put(self, record: Sealed) -> bool:
+        """See `Seals`."""
+        table = next(table for table in SIGNED if table.name == record.table)
+        this = [table.c[name] == value for name, value in record.fields.items()]
+        with self._session.writing() as connection:
+            changed = connection.execute(sa.update(table).where(*this).values(mac=self.seal.sign(record)))
+        return changed.rowcount == 1
+
     def _are_any(self, connection: sa.Connection) -> bool:
         signed = sa.select(sa.literal(1)).select_from(component).where(component.c.mac.is_not(None)).limit(1)
         return connection.scalar(signed) is not None
@@ -52,9 +64,4 @@ def _sealed(table: sa.Table, row: Mapping[str, Any]) -> Sealed:
     return Sealed(table=table.name, name=_NAMES[table].format(**fields), fields=fields, mac=row.get("mac"))
 
 
-_NAMES: Mapping[sa.Table, str] = {
-    component: "{kind} {identifier!r} version {version}",
-    output: "the output {table_name}.{name}",
-    listener: "the registration of listener {identifier!r}",
-    batch: "batch {id!r}",
-}
+_NAMES: Mapping[sa.Table, str] = {component: "{kind} {identifier!r} version {version}"}

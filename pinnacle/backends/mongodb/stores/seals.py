@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,17 @@ class MongoSeals:
     def refusal(self, collection: str, entry: Mapping[str, Any]) -> NotAuthenticated | None:
         """Why nothing of a document that was read is to be used; None where it is in order."""
         return self.seal.refusal(_sealed(collection, entry))
+
+    def records(self) -> Iterator[Sealed]:
+        """See `Seals`. Those of a kind and a name stand together, oldest first."""
+        for name, fields in SIGNED.items():
+            entries = self.wire.collection(name).find({}, sort=[(field, 1) for field in fields[:3]])
+            yield from (_sealed(name, entry) for entry in entries)
+
+    def put(self, record: Sealed) -> bool:
+        """See `Seals`."""
+        this = {name: {"$eq": value} for name, value in record.fields.items()}  # a stored value is no operator
+        return bool(self.wire.collection(record.table).update_one(this, {"$set": {"mac": self.seal.sign(record)}}))
 
 
 def _sealed(collection: str, entry: Mapping[str, Any]) -> Sealed:
