@@ -276,9 +276,10 @@ def _names(message: str, name: str) -> bool:
 
 
 def _choice(answer: Any) -> Mapping[str, Any]:
-    """The first choice, which has a message."""
+    """The first choice, by its index where it tells one, which has a message."""
     choices = answer.get("choices") if isinstance(answer, Mapping) else None
-    choice = choices[0] if isinstance(choices, list) and choices else None
+    told = [choice for choice in choices if isinstance(choice, Mapping)] if isinstance(choices, list) else []
+    choice = next((choice for choice in told if choice.get("index") == 0), told[0] if told else None)
     if not isinstance(choice, Mapping):
         raise NoAnswer(f"the provider answered without a choice: {_shown(answer)}")
     return choice if isinstance(choice.get("message"), Mapping) else {**choice, "message": {}}

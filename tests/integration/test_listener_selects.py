@@ -121,10 +121,10 @@ def test_a_select_reads_no_view_of_a_strangers(kept_url):
         listener = db.add(Listener(model=shout, key="body", select=select, output="loud"))
         found = db.fresh(listener)
         assert found.fresh + found.stale + found.missing == 2
-        run_sql(kept_url, f"ALTER VIEW names OWNER TO {stranger}")
+        run_sql(kept_url, f"GRANT SELECT ON others TO {stranger}", f"ALTER VIEW names OWNER TO {stranger}")
         with pytest.raises(ComponentError, match=rf"listener 'kept\.loud'.* view names, which belongs to '{stranger}'"):
             db.fresh(listener)
         with pytest.raises(UnsupportedQuery, match="view names"):
             db.add(Listener(model=shout, key="body", select=select, output="louder"))
         db.remove("listener", listener.identifier)
-    run_sql(kept_url, "DROP VIEW names", f"DROP ROLE {stranger}")
+    run_sql(kept_url, f"DROP OWNED BY {stranger}", f"DROP ROLE {stranger}")

@@ -732,13 +732,14 @@ def test_leases_of_silent_and_of_dead_runs_are_void(store):
 def test_components_are_saved_once_a_version(store):
     catalog = store.backend.catalog
     record = Record(
-        kind="model", identifier="a.b $c", version=0, type="t", body={"$x.y": [1, None]}, digest="digest", artifacts=()
+        kind="model", identifier="a.b $c", version=0, type="t", body={"fields": {"$x.y": [1, None]}}, digest="digest", artifacts=()
     )
     assert catalog.save(record)
     assert not catalog.save(record)
     assert catalog.save(Record(kind="model", identifier="a.b $c", version=1, type="t", body={}, digest="d1"))
     found = catalog.get("model", "a.b $c", 0)
-    assert (found.body, found.digest, found.created_at.tzinfo) == ({"$x.y": [1, None]}, "digest", UTC)
+    assert (dict(found.body), found.digest) == ({"fields": {"$x.y": [1, None]}}, "digest")
+    assert found.created_at.tzinfo == UTC
     assert catalog.get("model", "a.b $c").version == 1
     assert [record.version for record in catalog.versions("model", "a.b $c")] == [0, 1]
     assert catalog.identifiers() == catalog.identifiers("model") == [("model", "a.b $c")]

@@ -126,6 +126,11 @@ def test_an_answer_has_its_counts_and_its_reason():
     assert not chat_reply(chat()).is_cut
 
 
+def test_of_several_choices_the_first_by_index_is_the_answer():
+    choices = [{"index": n, "message": {"content": f"no. {n}"}, "finish_reason": "stop"} for n in (1, 0)]
+    assert chat_reply({"choices": choices}).text == "no. 0"
+
+
 def test_the_texts_of_a_content_in_parts_are_joined():
     parts = [{"type": "text", "text": "o"}, {"type": "image_url"}, {"type": "text", "text": "k"}, "!"]
     assert chat_reply(chat(parts)).text == "ok!"
