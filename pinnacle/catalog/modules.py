@@ -13,7 +13,7 @@ import sys
 import sysconfig
 import types
 from collections.abc import Iterator, Sequence
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 from pinnacle.base.errors import ComponentError, UntrustedReference
@@ -58,20 +58,24 @@ def _specs(name: str, reference: str) -> Iterator[ModuleSpec]:
         if (loaded := sys.modules.get(full)) is not None:
             path = getattr(loaded, "__path__", ())
             continue
-        spec = _found(full, path)
+        spec = _found(full) if path is None else PathFinder.find_spec(parts[number - 1], path)
         if spec is None:
             raise ComponentError(
                 f"{reference} needs module {full!r}, which is not on this process's path; "
                 "start from the folder that holds it"
             )
         yield spec
-        path = spec.submodule_search_locations or ()
+        path = list(spec.submodule_search_locations or ())
 
 
-def _found(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
-    """As an import would find it; runs none of its packages' code."""
+def _found(name: str) -> ModuleSpec | None:
+    """A module or package that is in no other, as an import would find it; runs none of its code.
+
+    One in a package is looked for by its own name in the package's folders: what a namespace package has is else
+    asked of its parent, which is not imported.
+    """
     finders = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
-    return next((spec for finder in finders if (spec := finder.find_spec(name, path)) is not None), None)
+    return next((spec for finder in finders if (spec := finder.find_spec(name, None)) is not None), None)
 
 
 def _check_own(name: str, reference: str, specs: Sequence[ModuleSpec]) -> None:

@@ -520,10 +520,11 @@ def test_what_the_process_has_imported_or_trusts_loads_from_anywhere(catalog, el
     sys.modules.pop("installed_of_test")
 
 
-def test_a_namespace_package_of_the_programs_own_loads(catalog, elsewhere):
-    trap(elsewhere.parent / "app" / "own_of_test" / "models.py")
-    catalog.add(importlib.import_module("own_of_test.models").price)
-    for name in ("own_of_test.models", "own_of_test"):
+@pytest.mark.parametrize("package", ["own_of_test", "own_of_test.within.more"])
+def test_a_namespace_package_of_the_programs_own_loads(catalog, elsewhere, package):
+    trap(elsewhere.parent.joinpath("app", *package.split("."), "models.py"))
+    catalog.add(importlib.import_module(f"{package}.models").price)
+    for name in [name for name in sys.modules if name.startswith("own_of_test")]:
         sys.modules.pop(name)
     assert catalog.load("model", "price").predict("abc") == 3
 
