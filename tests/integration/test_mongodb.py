@@ -732,7 +732,13 @@ def test_leases_of_silent_and_of_dead_runs_are_void(store):
 def test_components_are_saved_once_a_version(store):
     catalog = store.backend.catalog
     record = Record(
-        kind="model", identifier="a.b $c", version=0, type="t", body={"fields": {"$x.y": [1, None]}}, digest="digest", artifacts=()
+        kind="model",
+        identifier="a.b $c",
+        version=0,
+        type="t",
+        body={"fields": {"$x.y": [1, None]}},
+        digest="digest",
+        artifacts=(),
     )
     assert catalog.save(record)
     assert not catalog.save(record)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -17,13 +16,14 @@ from pinnacle.base.encoding import load_key
 from pinnacle.base.errors import ConfigError, PinnacleError
 from pinnacle.base.listeners import ListenerRecord
 from pinnacle.base.rows import Fields, Key, OutputInfo, RowError
+from pinnacle.base.told import logger
 from pinnacle.base.types import Items, output_type_from_json
 from pinnacle.base.usage import UsageRow
 
 BROKEN = (TypeError, ValueError, LookupError, AttributeError, RecursionError, OverflowError, PinnacleError)
 """What reading a value raises that pinnacle never wrote."""
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 def output_info(row: Any) -> OutputInfo:
