@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import pytest
 
 from pinnacle import NotFound
+from pinnacle.backends.mongodb import migrations
 from pinnacle.backends.protocol import Capability
 from tests.contract.documents import create_docs
 from tests.contract.listening import add, values
@@ -73,3 +74,31 @@ def test_numbers_of_outputs_are_never_given_twice(backend, db):
     backend.database.drop_collection("pinnacle_migration")
     shout.predict(X="body", db=db, select=backend.query("docs"), output="third")
     assert [info.id for info in db.outputs()] == [1, 2]
+
+
+@pytest.mark.unmigrated
+def test_what_another_process_is_making_for_the_first_time_is_not_lost(backend, caplog):
+    for name in ("pinnacle_output", "pinnacle_component"):  # it is in the middle of the first step
+        backend.database.create_collection(name)
+    with closing(backend.open()) as db:
+        db.migrate()
+        assert db.migration_plan() == []
+    assert "dropped by hand" not in caplog.text
+
+
+@pytest.mark.unmigrated
+def test_what_another_process_has_made_meanwhile_is_kept(backend, monkeypatch, caplog):
+    with closing(backend.below()) as below, closing(backend.below()) as other:
+        for name in ("pinnacle_output", "pinnacle_component"):
+            backend.database.create_collection(name)
+        pending = migrations.pending
+
+        def slow(wire):
+            monkeypatch.setattr(migrations, "pending", pending)
+            other.runs.log("run", 0, [{"at": 0}])
+            return pending(wire)
+
+        monkeypatch.setattr(migrations, "pending", slow)
+        below.migrate()
+        assert below.runs.series("run") == [{"at": 0}]
+    assert "dropped by hand" not in caplog.text

@@ -11,6 +11,7 @@ import re
 from pinnacle.backends.mongodb import migrations
 from pinnacle.backends.mongodb.changes.listener_registry import LISTENERS
 from pinnacle.backends.mongodb.changes.queue import WORK_PREFIX
+from pinnacle.backends.mongodb.stores.artifacts import CHUNKS
 from pinnacle.backends.mongodb.stores.ledger import BATCHES
 from pinnacle.backends.mongodb.stores.runs import METRICS
 from pinnacle.backends.mongodb.stores.seals import COMPONENTS
@@ -28,11 +29,18 @@ TELLING = (REGISTRY, COMPONENTS, LISTENERS, ERRORS)
 """The collections that others refer to; each has an index, and so is there from the first migration on."""
 
 
+FIRST = frozenset({REGISTRY, COMPONENTS, CHUNKS, LEASES, ERRORS})
+"""What the first migration makes, one after the other, before it is recorded."""
+
+
 def mend(wire: Wire) -> None:
     """Look for collections that somebody dropped, before migrations make them."""
-    names = set(wire.names())
-    lost = [name for name in TELLING if name not in names]
-    if not lost or len(lost) == len(TELLING) or (migrations.MIGRATIONS in names and migrations.pending(wire)):
+    if not _lost(set(wire.names())):
+        return
+    is_pending = bool(migrations.pending(wire))
+    names = set(wire.names())  # anew: a process that was at its first migrations may have ended them since
+    lost = _lost(names)
+    if not lost or (is_pending and _is_being_made(names)):
         return
     for migration in migrations.ALL:
         migration.run(wire)
@@ -48,6 +56,18 @@ def mend(wire: Wire) -> None:
         "pinnacle's collections %s were dropped by hand; they were made again, empty. Add models and listeners again "
         "where these are gone", ", ".join(lost),
     )  # fmt: skip
+
+
+def _lost(names: set[str]) -> list[str]:
+    """Those of `TELLING` that are not there; none where none of them is."""
+    lost = [name for name in TELLING if name not in names]
+    return [] if len(lost) == len(TELLING) else lost
+
+
+def _is_being_made(names: set[str]) -> bool:
+    """Whether a process may be at the first migrations just now; else somebody dropped the record of them, too."""
+    own = set(migrations.own_among(names))
+    return migrations.MIGRATIONS in own or own <= FIRST
 
 
 def _is_empty(wire: Wire, name: str) -> bool:

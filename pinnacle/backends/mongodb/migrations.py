@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -125,6 +125,10 @@ def migrate(wire: Wire) -> None:
 
 def own_collections(wire: Wire) -> list[str]:
     """Pinnacle's own collections that exist here, by exact name; first the one without which none counts as lost."""
+    return sorted(sorted(own_among(wire.names())), key=lambda name: name != MIGRATIONS)
+
+
+def own_among(names: Iterable[str]) -> list[str]:
+    """Those of the names that are of pinnacle's own collections."""
     is_numbered = re.compile(rf"({STATE_PREFIX}|{WORK_PREFIX}|{PLACE_PREFIX})\d+").fullmatch
-    found = sorted(name for name in wire.names() if name in OWN or is_numbered(name))
-    return sorted(found, key=lambda name: name != MIGRATIONS)
+    return [name for name in names if name in OWN or is_numbered(name)]
