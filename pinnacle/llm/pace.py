@@ -94,9 +94,14 @@ class Pace:
         if self.rate is not None and is_new:
             self._set(self.rate * (1 - STEP_DOWN))
         if wait_s is not None or self._are_most_refused(began):
-            if not (is_new and 0 < self._starts_since_lowered(began) < LOOK_BACK):
+            slower = self._starts_since_lowered(began)
+            if not (is_new and 0 < slower < LOOK_BACK):
                 taken = self._taken_rate(now)
-                self._set(taken if self.rate is None else min(taken, self.rate))
+                if self.rate is not None:
+                    # What was taken before the limit was lowered says too much, but at twice the limit half is refused.
+                    is_still = is_new and slower > 0 and wait_s is None
+                    taken = min(taken, self.rate / 2 if is_still else self.rate)
+                self._set(taken)
                 self._lowered_at = now if is_new else self._lowered_at
             if is_new:
                 is_first = self._taken_at > min(self._slowed_at, self._lowered_at)
@@ -120,17 +125,19 @@ class Pace:
         """Whether a refusal is one of those that come at any pace, and slower would only be slower.
 
         That is seen once the rate was lowered to what was taken, and as many are refused still: then it was too low.
+        A limit that is lower still takes a burst first, and refuses what follows.
         """
         if now < self._chance_ends:
             if self._refused_share(started, CHANCE_LOOK_BACK) < (1 + self._chance) / 2:
                 return True
             self._chance_ends = float("-inf")
             return False
-        slower = self._starts_since_lowered(started)
-        if self.rate is None or slower < LOOK_BACK:
+        slower = [at for at in self._starts if self._lowered_at < at <= started]
+        if self.rate is None or len(slower) < LOOK_BACK:
             return False
-        share = self._refused_share(started, slower)
-        if not CHANCE_LEAST <= share <= CHANCE_MOST:
+        half = len(slower) // 2
+        share, earlier = self._refused_share(started, len(slower)), self._refused_share(slower[half - 1], half)
+        if not CHANCE_LEAST <= share <= CHANCE_MOST or earlier < share / 2:
             return False
         self._chance, self._chance_ends, self._lowered_at = share, now + CHANCE_S, float("inf")
         self._set(self.rate / (1 - share))

@@ -23,14 +23,14 @@ class Provider:
 
     window: SlidingWindow
     tells: bool
-    raised: tuple[float, int] | None = None
+    changed: tuple[float, int] | None = None
     chance: float = 0.0
     taken: list[float] = field(default_factory=list)
     refused: list[float] = field(default_factory=list)
 
     def meet(self, now: float) -> tuple[bool, dict[str, str]]:
-        if self.raised is not None and now >= self.raised[0]:
-            self.window.count = self.raised[1]
+        if self.changed is not None and now >= self.changed[0]:
+            self.window.count = self.changed[1]
         is_taken = dice.random() >= self.chance and self.window.admit(now)
         (self.taken if is_taken else self.refused).append(now)
         headers = self.window.headers(now) if self.tells else {}
@@ -108,10 +108,17 @@ def test_a_limit_that_nobody_tells_is_held_and_seldom_passed(count, seconds, sha
 
 
 def test_a_limit_that_is_raised_is_found():
-    provider = Provider(SlidingWindow(20, 1), tells=False, raised=(30.0, 40))
+    provider = Provider(SlidingWindow(20, 1), tells=False, changed=(30.0, 40))
     simulated(provider, 120.0)
     assert provider.rate(0, 30) >= 0.95 * 20
     assert provider.rate(90, 120) >= 0.9 * 40
+
+
+@pytest.mark.parametrize("before", [100, 500])
+def test_a_limit_that_is_lowered_is_found(before):
+    provider = Provider(SlidingWindow(before, 1), tells=False, changed=(8.0, 20))
+    simulated(provider, 33.0)
+    assert provider.rate(13, 33) >= 0.7 * 20
 
 
 def test_refusals_by_chance_hardly_slow_a_client_down():
