@@ -49,11 +49,11 @@ class Trust:
 
         ConfigError without a secret, with which none is refused.
         """
-        seal, found, sound = self._seals.seal, list[Doubt](), dict[object, Sealed]()
+        seal, found, sound = self._seals.seal, list[Doubt](), dict[str, Sealed]()
         if not seal.is_on:
             raise ConfigError("this process has no secret to know signatures by; give it one, by PINNACLE_SECRET")
         for record in self._seals.records():
-            name = record.fields.get("kind"), record.fields.get("identifier")
+            name = repr((record.fields.get("kind"), record.fields.get("identifier")))  # which may be no texts
             refusal = seal.refusal(record)
             if refusal is not None:
                 found.append(Doubt(record, refusal.why, sound.get(name)))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pinnacle.base.errors import BackendError, DatabaseReplaced
+from pinnacle.base.errors import BackendError, DatabaseReplaced, NotFound
 from pinnacle.base.listeners import ListenerStatus
 from pinnacle.base.rows import RowError
 from pinnacle.base.told import plain
@@ -147,7 +147,7 @@ def show_status(db: Database) -> None:
     show_runs(db)
     outputs = db.outputs()
     failed = Counter(db.count_errors())
-    components = [(*pair, str(len(db.show(*pair)["versions"]))) for pair in db.show()]
+    components = [(*pair, versions_of(db, *pair)) for pair in db.show()]
     rows = [
         (o.table, o.name, o.type, o.model, o.version, ", ".join(o.fields.paths), failed[f"{o.table}.{o.name}"])
         for o in outputs
@@ -159,6 +159,14 @@ def show_status(db: Database) -> None:
     click.echo(f"\nComponents ({len(components)})")
     click.echo(table(("kind", "identifier", "versions"), components))
     show_usage(db.usage())
+
+
+def versions_of(db: Database, kind: str, identifier: str) -> str:
+    """How many versions there are of a component; a dash where its record is none that goes by such a name."""
+    try:
+        return str(len(db.show(kind, identifier)["versions"]))
+    except NotFound:
+        return "-"
 
 
 def show_errors(errors: Sequence[RowError]) -> None:

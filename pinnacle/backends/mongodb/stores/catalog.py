@@ -58,20 +58,20 @@ class MongoCatalog:
     def newest(self, kind: str, identifiers: Collection[str]) -> dict[str, int]:
         if not identifiers:
             return {}
-        named = {"kind": kind, "identifier": {"$in": list(identifiers)}}
+        named = {"kind": {"$eq": kind, **_IS_TEXT}, "identifier": {"$in": list(identifiers), **_IS_TEXT}}
         greatest = {"_id": "$identifier", "version": {"$max": "$version"}}
         found = self._components.aggregate([{"$match": named}, {"$group": greatest}])
-        return {entry["_id"]: entry["version"] for entry in found}
+        return {entry["_id"]: entry["version"] for entry in found if isinstance(entry["version"], int)}
 
     def identifiers(self, kind: str | None = None) -> list[tuple[str, str]]:
         found = self._components.find({} if kind is None else {"kind": kind}, {"kind": 1, "identifier": 1})
-        return sorted({(entry["kind"], entry["identifier"]) for entry in found})
+        return sorted({(str(entry.get("kind")), str(entry.get("identifier"))) for entry in found})
 
     def delete(self, kind: str, identifier: str, version: int | None = None) -> int:
         removed = 0
         for entry in self._components.find(_named(kind, identifier, version)):
             removed += int(self._components.delete_one({"_id": entry["_id"]}))
-            for sha256 in set(entry["artifacts"]):
+            for sha256 in set(_artifacts(entry)):
                 if not self._is_used(sha256):
                     self._kept.drop(sha256)
         return removed
@@ -102,16 +102,17 @@ class MongoCatalog:
         return [self._record(entry) for entry in entries]
 
     def _record(self, entry: Mapping[str, Any]) -> Record:
-        created, name = entry["created_at"], f"{entry['kind']} {entry['identifier']!r} version {entry['version']}"
+        version = entry.get("version")
+        name = f"{entry['kind']} {entry['identifier']!r} version {version}"
         return Record(
             kind=entry["kind"],
             identifier=entry["identifier"],
-            version=entry["version"],
-            type=entry["type"],
-            body=StoredBody(name, entry["body"], self.seals.refusal(COMPONENTS, entry)),
-            digest=entry["digest"],
-            created_at=created if created.tzinfo else created.replace(tzinfo=UTC),
-            artifacts=tuple(entry["artifacts"]),
+            version=version,  # type: ignore[arg-type]  # what is no number is refused when it is loaded
+            type=str(entry.get("type")),
+            body=StoredBody(name, entry.get("body"), self.seals.refusal(COMPONENTS, entry)),
+            digest=str(entry.get("digest")),
+            created_at=_created(entry),
+            artifacts=_artifacts(entry),
         )
 
 
@@ -119,8 +120,24 @@ def _identifier(record: Record) -> str:
     return json.dumps([record.kind, record.identifier, record.version])
 
 
+_IS_TEXT = {"$not": {"$type": "array"}}
+"""Else a text equals each list that it is in."""
+
+
+def _created(entry: Mapping[str, Any]) -> datetime | None:
+    created = entry.get("created_at")
+    if not isinstance(created, datetime):
+        return None
+    return created if created.tzinfo else created.replace(tzinfo=UTC)
+
+
+def _artifacts(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    stored = entry.get("artifacts")
+    return tuple(each for each in stored if isinstance(each, str)) if isinstance(stored, list) else ()
+
+
 def _named(kind: str, identifier: str, version: int | None) -> dict[str, Any]:
-    name = {"kind": kind, "identifier": identifier}
+    name: dict[str, Any] = {"kind": {"$eq": kind, **_IS_TEXT}, "identifier": {"$eq": identifier, **_IS_TEXT}}
     return name if version is None else {**name, "version": version}
 
 
