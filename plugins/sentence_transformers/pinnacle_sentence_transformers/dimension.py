@@ -7,21 +7,31 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pinnacle_sentence_transformers.consent import is_within
+
 _CHANGES_NOTHING = ("Normalize", "Dropout", "LayerNorm")
 _POOLING_FLAGS = "pooling_mode_"
 
 
 def dimension_of(folder: Path) -> int | None:
-    """The size of what the folder's modules give, in order; None where a module is not known here."""
-    if not (folder / "modules.json").is_file():
+    """The size of what the folder's modules give, in order; None where a module is not known here, or a file is none
+    that the library writes."""
+    try:
+        return _dimension(folder) if (folder / "modules.json").is_file() else None
+    except (AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError):
         return None
+
+
+def _dimension(folder: Path) -> int | None:
     size: int | None = None
     for module in _read(folder / "modules.json"):
         kind = str(module["type"]).rpartition(".")[2]
         if kind in _CHANGES_NOTHING:
             continue
+        if kind not in _SIZES or not is_within(module["path"]):
+            return None
         config = folder / module["path"] / "config.json"
-        if kind not in _SIZES or not config.is_file():
+        if not config.is_file():
             return None
         size = _SIZES[kind](_read(config))
     return size

