@@ -6,7 +6,7 @@
   `pinnacle.Usage` for what that cost, `BatchAnswers` for a provider's batch jobs, `listed_price` for what a token
   costs; `chat_reply`, `told_text`, `error_object`, `token_count` and `sane_counts` read what came,
   `pinnacle.NoAnswer` says that it is no answer, and `verdict_on` gives the `Verdict` on an error;
-  `is_likely_secret` says what is not to be stored.
+  `is_likely_secret` says what is not to be stored, `meant_by` what a misspelt name is for.
 - A model in this process: `BaseLLMModel` or `pinnacle.Model`; `loading_lock` is held while weights are loaded.
   `BaseLLM` is what all language models share.
 - What a stored model may not do unless the process allows it: `may_run_code` and
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pinnacle.base.destinations import setting_for as setting_for
     from pinnacle.base.loading import loading_lock as loading_lock
     from pinnacle.base.loop import run_coroutine as run_coroutine
+    from pinnacle.base.near import meant_by as meant_by
     from pinnacle.base.redaction import is_likely_secret as is_likely_secret
     from pinnacle.base.types import BsonField as BsonField
     from pinnacle.base.types import OutputType as OutputType
@@ -93,6 +94,8 @@ _NAMES = LazyNames(__name__, {
     "pinnacle.base.destinations": ("Destination", "server_of", "setting_for"),
     "pinnacle.base.loading": ("loading_lock",),
     "pinnacle.base.loop": ("run_coroutine",),
+    "pinnacle.base.near": ("meant_by",),
+    "pinnacle.base.redaction": ("is_likely_secret",),
     "pinnacle.base.types": (
         "BsonField", "OutputType", "PackedArray", "PostgresColumn", "SqliteColumn", "converted",
         "register_output_type",
@@ -110,7 +113,6 @@ _NAMES = LazyNames(__name__, {
     "pinnacle.llm.http": ("HttpClient", "HttpError"),
     "pinnacle.llm.http_model": ("HttpModel",),
     "pinnacle.llm.prices": ("listed_price",),
-    "pinnacle.base.redaction": ("is_likely_secret",),
     "pinnacle.llm.requests": ("Reply", "Request"),
     "pinnacle.llm.sending": ("Answered",),
     "pinnacle.llm.verdict": (

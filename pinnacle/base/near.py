@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from difflib import SequenceMatcher
+from difflib import SequenceMatcher, get_close_matches
 
 ALIKE = 0.6
 AS_NEAR = 0.12
 """So much less like it than the nearest name another may be, to be offered beside it."""
 MOST = 3
 LISTED = 10
+MISSPELT = 0.85
+"""So alike is a name to one that it is taken for; ``min_tokens`` and ``max_tokens`` are less."""
 
 
 def near_names(name: str, known: Iterable[str]) -> list[str]:
@@ -33,3 +35,9 @@ def did_you_mean(name: str, known: Collection[str], *, none: str) -> str:
     listed = sorted(known)
     more = f" and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
     return f"there is {', '.join(map(repr, listed[:LISTED]))}{more}"
+
+
+def meant_by(name: str, known: Collection[str]) -> str | None:
+    """The name that a misspelt one is most likely meant for; None for one that is known, or like none."""
+    near = () if name in known else get_close_matches(name, known, 1, MISSPELT)
+    return near[0] if near else None

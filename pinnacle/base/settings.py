@@ -7,13 +7,13 @@ import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from pinnacle.base.destinations import VARIABLE, Grants
 from pinnacle.base.errors import ConfigError
+from pinnacle.base.near import meant_by
 from pinnacle.base.redaction import know
 
 NO_SECRET_FILE: Literal["off"] = "off"
@@ -119,12 +119,8 @@ def _warn_of_misspelt(env: Mapping[str, str]) -> None:
     known = {field.name.upper() for field in fields(Settings)} | {"FAILPOINTS", "FAILPOINTS_SEED"}
     for name in env:
         mine = name.removeprefix("PINNACLE_")
-        if mine != name and mine not in known and (near := get_close_matches(mine, known, 1, MISSPELT)):
-            warnings.warn(f"nothing reads {name}; is PINNACLE_{near[0]} meant?", stacklevel=3)
-
-
-MISSPELT = 0.85
-"""How alike two names are, of 1, of which one is taken for the other."""
+        if mine != name and (meant := meant_by(mine, known)):
+            warnings.warn(f"nothing reads {name}; is PINNACLE_{meant} meant?", stacklevel=3)
 
 
 def _secret_file(env: Mapping[str, str]) -> Path | Literal["off"] | None:

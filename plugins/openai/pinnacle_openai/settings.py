@@ -6,11 +6,10 @@ import re
 import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
 from pinnacle import ConfigError
-from pinnacle.plugin import is_likely_secret
+from pinnacle.plugin import is_likely_secret, meant_by
 
 SECRET_PREFIX = "env:"
 HONOURED = frozenset({"organization", "project", "default_headers", "default_query"})
@@ -127,15 +126,12 @@ USUAL = (
 )  # fmt: skip
 """Names of parameters that services know, to tell misspelt ones by."""
 
-MISSPELT = 0.85
-"""How alike two names are, of 1, of which one is taken for the other; ``min_tokens`` and ``max_tokens`` are less."""
-
 
 def warn_of_misspelt(parameters: Collection[str]) -> None:
     """Services pass over a parameter that they do not know, or refuse it: it is sent, and warned of."""
     for name in parameters:
-        if name not in USUAL and (near := get_close_matches(name, USUAL, 1, MISSPELT)):
-            warnings.warn(f"{name!r} is sent as it is; is {near[0]!r} meant?", stacklevel=2)
+        if meant := meant_by(name, USUAL):
+            warnings.warn(f"{name!r} is sent as it is; is {meant!r} meant?", stacklevel=2)
 
 
 def as_text(value: Any) -> str:
