@@ -134,17 +134,19 @@ def _items(raw: str) -> tuple[str, ...]:
     return tuple(item.strip() for item in raw.split(",") if item.strip())
 
 
+_TRUTHS = {"0": False, "1": True, "false": False, "true": True}
+
+
 def _truth(name: str, raw: str) -> bool:
-    if raw.lower() not in ("0", "1", "false", "true"):
+    if (truth := _TRUTHS.get(raw.lower())) is None:
         raise ConfigError(f"{name} is True or False, not {raw!r}")
-    return raw.lower() in ("1", "true")
+    return truth
 
 
 def _truth_or_names(raw: str) -> bool | tuple[str, ...]:
     """A truth, or the names between commas."""
-    if raw.lower() in ("0", "1", "false", "true"):
-        return raw.lower() in ("1", "true")
-    return _items(raw)
+    truth = _TRUTHS.get(raw.lower())
+    return _items(raw) if truth is None else truth
 
 
 def _number(raw: str) -> float | str:

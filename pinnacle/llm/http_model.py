@@ -65,10 +65,10 @@ class HttpModel(HostedModel):
         return [file for file in (self.ca_file, *(pair if _is_many(pair) else [pair])) if isinstance(file, str)]
 
     def _check_files(self) -> None:
-        for file in self._files() if self.granted is not None else ():
-            there = self.destination()
-            is_of_process = file == os.environ.get("SSL_CERT_FILE")
-            if self.granted is not None and not is_of_process and not self.granted.allows(file, there):
+        for file in self._files():
+            if self.granted is None or file == os.environ.get("SSL_CERT_FILE"):
+                continue
+            if not self.granted.allows(file, there := self.destination()):
                 raise ModelUnavailable(
                     f"model {self.identifier!r} was loaded from the database, which alone does not decide which files "
                     f"of this machine are read: set {setting_for(file, there)} in this process if {file} is meant"
