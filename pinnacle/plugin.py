@@ -9,8 +9,8 @@
   `is_likely_secret` says what is not to be stored, `meant_by` what a misspelt name is for.
 - A model in this process: `BaseLLMModel` or `pinnacle.Model`; `loading_lock` is held while weights are loaded.
   `BaseLLM` is what all language models share.
-- What a stored model may not do unless the process allows it: `may_run_code` and
-  `is_stored` ask, `refuse_code` is the error, `keep_origin` for a model that is made of another.
+- What a stored model may not do unless the process allows it: `may_run_code` and `is_stored` ask, `refuse_code`
+  is the error.
 - The fields of either: `operational` (how it is run), `learned` (what `fit` fills in), `secret` and `resolved_secret`,
   which looks whether the process allows that secret for the component's ``destination()``: a `Destination`, made of an
   address by `server_of`; `secret_names_in` finds the variables that a value names, `setting_for` says what would allow
@@ -58,7 +58,6 @@ if TYPE_CHECKING:
     from pinnacle.components.component import secret_names_in as secret_names_in
     from pinnacle.components.configuration import TrainingConfiguration as TrainingConfiguration
     from pinnacle.components.consent import is_stored as is_stored
-    from pinnacle.components.consent import keep_origin as keep_origin
     from pinnacle.components.consent import may_run_code as may_run_code
     from pinnacle.components.consent import refuse_code as refuse_code
     from pinnacle.components.folder import folder_fingerprint as folder_fingerprint
@@ -103,7 +102,7 @@ _NAMES = LazyNames(__name__, {
     "pinnacle.components.artifact": ("Artifact", "folder_artifacts", "unpack"),
     "pinnacle.components.component": ("learned", "operational", "resolved_secret", "secret", "secret_names_in"),
     "pinnacle.components.configuration": ("TrainingConfiguration",),
-    "pinnacle.components.consent": ("is_stored", "keep_origin", "may_run_code", "refuse_code"),
+    "pinnacle.components.consent": ("is_stored", "may_run_code", "refuse_code"),
     "pinnacle.components.folder": ("folder_fingerprint",),
     "pinnacle.components.model": ("CallStyle",),
     "pinnacle.llm.base": ("BaseLLM", "BaseLLMAPI", "BaseLLMModel"),

@@ -15,8 +15,7 @@ from pinnacle.catalog import pickles
 from pinnacle.catalog.bodies import MALFORMED, Readers, decode
 from pinnacle.catalog.references import MAIN_MODULES, Reference, Resolver
 from pinnacle.components.artifact import Artifact
-from pinnacle.components.component import Component, content_fields, loading
-from pinnacle.components.consent import mark_stored
+from pinnacle.components.component import Component, Origin, content_fields, loading
 from pinnacle.components.run import Checkpoint, TrainingState
 from pinnacle.components.source import SchemaSource
 
@@ -39,8 +38,8 @@ class Loading:
         allow_pickle: bool,
     ) -> None:
         self.record, self.store, self.resolver, self.cache_dir = record, store, resolver, settings.cache_dir
-        self.allow_pickle, self.granted = allow_pickle, settings.grants
-        self.may_run_code = settings.allows_code_of(_owner(record))
+        self.allow_pickle = allow_pickle
+        self.origin = Origin(settings.grants, settings.allows_code_of(_owner(record)))
         self.label = f"{record.kind} {record.identifier!r} version {record.version}"
         self.readers = Readers(nested, self._artifact, self._function, self._schema_class, self._pickled)
 
@@ -68,12 +67,9 @@ class Loading:
         stored = self.record.body["fields"]
         self._check_fields(cls, stored)
         fields = {name: decode(value, self.readers) for name, value in stored.items()}
-        component = cls.__new__(cls)
-        mark_stored(component, may_run_code=self.may_run_code)  # which its constructor may ask for
-        with loading(self.granted):
-            cls.__init__(component, self.record.identifier, **fields)
-        vars(component)["granted"] = self.granted
-        component.version = self.record.version
+        with loading(self.origin):  # which its constructor may ask for
+            component = cls(self.record.identifier, **fields)
+        component.stored_origin, component.version = self.origin, self.record.version
         return component
 
     def _class(self) -> type[Component]:
@@ -116,7 +112,7 @@ class Loading:
             raise ValueError("an artifact is named by no SHA-256")
         return Artifact.stored(
             sha256, int(stored["size"]), lambda: self.store.get_artifact(sha256), self.cache_dir,
-            may_be_code=self.may_run_code,
+            may_be_code=self.origin.may_run_code,
         )  # fmt: skip
 
     def _function(self, stored: Mapping[str, Any]) -> Any:

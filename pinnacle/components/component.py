@@ -18,6 +18,14 @@ from pinnacle.components.source import ClassSource
 MAX_IDENTIFIER_LENGTH = 255
 
 
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Of what came from a database: where the process lets its secrets go, and whether it lets it run code."""
+
+    granted: Grants
+    may_run_code: bool = False
+
+
 @dataclasses.dataclass
 class Component:
     """Something with a name that can be stored, versioned and loaded again.
@@ -25,16 +33,16 @@ class Component:
     Subclass it as a dataclass; every field that ``__init__`` takes is content, but for
     `operational` ones, and changed content is a new version. ``version`` is None until the
     component is stored or loaded.
+
+    ``stored_origin`` is set on what came from a database, and a copy that `dataclasses.replace` makes of it has it too;
+    None: code of this process made it.
     """
 
     kind: ClassVar[str] = "component"
     class_source: ClassVar[ClassSource]
-    granted: ClassVar[Grants | None] = None
-    """Of one that was loaded from a database, set on the object: where its secrets may go. None: wherever it says, for
-    code of this process made it."""
-
     identifier: str
     version: int | None = dataclasses.field(init=False, default=None, compare=False, repr=False)
+    stored_origin: Origin | None = dataclasses.field(default=None, compare=False, repr=False, kw_only=True)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -45,8 +53,12 @@ class Component:
 
     def __post_init__(self) -> None:
         check_identifier(self.identifier)
-        if (granted := _loading.get()) is not None:
-            vars(self)["granted"] = granted
+        self.stored_origin = origin_of(self)
+
+    @property
+    def granted(self) -> Grants | None:
+        """Where the secrets of one that came from a database may go; None: wherever it says."""
+        return None if (origin := origin_of(self)) is None else origin.granted
 
     def content(self) -> dict[str, Any]:
         """The fields that make this version what it is, by name; literal secrets are left out."""
@@ -137,16 +149,16 @@ def _leading(value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def loading(granted: Grants) -> Iterator[None]:
+def loading(origin: Origin) -> Iterator[None]:
     """Components that are made meanwhile came from a database."""
-    token = _loading.set(granted)
+    token = _loading.set(origin)
     try:
         yield
     finally:
         _loading.reset(token)
 
 
-_loading: contextvars.ContextVar[Grants | None] = contextvars.ContextVar("loading", default=None)
+_loading: contextvars.ContextVar[Origin | None] = contextvars.ContextVar("loading", default=None)
 
 
 def resolved_secret(value: str | None, component: Component) -> str | None:
@@ -193,9 +205,17 @@ def is_secret_name(value: Any) -> bool:
     return isinstance(value, str) and value.startswith(SECRET_PREFIX)
 
 
+_NO_CONTENT = ("identifier", "version", "stored_origin")
+
+
 def content_fields(cls: type[Component]) -> list[dataclasses.Field[Any]]:
     """The dataclass fields that are content, in the order of their declaration."""
-    return [field for field in dataclasses.fields(cls) if field.init and field.name not in ("identifier", "version")]
+    return [field for field in dataclasses.fields(cls) if field.init and field.name not in _NO_CONTENT]
+
+
+def origin_of(component: Component) -> Origin | None:
+    """Its ``stored_origin``, which its constructor may ask for too; None where code of this process makes it."""
+    return component.stored_origin or _loading.get()
 
 
 def is_literal_secret(field: dataclasses.Field[Any], value: Any) -> bool:

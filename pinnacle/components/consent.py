@@ -2,37 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pinnacle.base.errors import ModelUnavailable
-
-if TYPE_CHECKING:
-    from pinnacle.components.component import Component
-
-_CONSENT = "_stored_may_run_code"
-"""Set on components that were loaded; those that were constructed here are as their author wrote them."""
-
-
-def mark_stored(component: Component, *, may_run_code: bool) -> None:
-    """Say, before its fields are set, that a component is a database's, and whether the process lets it run code."""
-    vars(component)[_CONSENT] = may_run_code
-
-
-def keep_origin(component: Component, of: Component) -> None:
-    """Have a component that was made of another be trusted no further than that."""
-    if is_stored(of):
-        mark_stored(component, may_run_code=may_run_code(of))
-        vars(component)["granted"] = of.granted
+from pinnacle.components.component import Component, origin_of
 
 
 def is_stored(component: Component) -> bool:
-    """Whether a component comes from a database, and was not constructed in this process."""
-    return _CONSENT in vars(component)
+    """Whether a component comes from a database, or was made of one that does; `dataclasses.replace` is no consent."""
+    return origin_of(component) is not None
 
 
 def may_run_code(component: Component) -> bool:
     """Whether a component may run code from beside its weights: it was constructed here, or the process allows it."""
-    return bool(vars(component).get(_CONSENT, True))
+    return (origin := origin_of(component)) is None or origin.may_run_code
 
 
 def refuse_code(component: Component, what: str) -> ModelUnavailable:

@@ -32,6 +32,7 @@ from pinnacle.base.distribution import DISTRIBUTION
 from pinnacle.base.types import OutputType
 from pinnacle.base.types.registry import _TYPES as KINDS
 from pinnacle.cli import main
+from pinnacle.components.component import content_fields
 from pinnacle.testing.__main__ import main as serve
 from tests.pages import ROOT, SITE, Page, help_of, page, pages, plugin_pages
 
@@ -223,7 +224,7 @@ def names_of(kind: type[OutputType]) -> set[str]:
 
 def test_the_options_of_a_listener_are_those_it_has():
     told = page("docs/guide/listeners.md").table("option")
-    fields = {field.name: field for field in dataclasses.fields(Listener) if field.init and field.name != "identifier"}
+    fields = {field.name: field for field in content_fields(Listener)}
     assert {name.strip("`") for name in told} == set(fields)
     for name, (default, _) in told.items():
         if default and default != "`{key}__{model}`":

@@ -9,7 +9,8 @@ import pytest
 from pinnacle import AccountRefused, ConfigError, Model
 from pinnacle.base.destinations import Destination, Grants, server_of, setting_for
 from pinnacle.base.settings import Settings
-from pinnacle.components.component import keep_secrets, loading
+from pinnacle.components.component import Origin, keep_secrets, loading
+from pinnacle.components.consent import is_stored, may_run_code
 from pinnacle.plugin import BaseLLMAPI
 
 
@@ -134,7 +135,7 @@ class Own(BaseLLMAPI):
 
 
 def loaded(cls, entries="", **fields):
-    with loading(Grants.of(entries.split(",") if entries else ())):
+    with loading(Origin(Grants.of(entries.split(",") if entries else ()))):
         return cls(**fields)
 
 
@@ -161,9 +162,21 @@ def test_a_literal_key_is_kept_by_another_version_only_where_it_goes_to_the_same
 
 
 def test_what_is_made_by_a_loaded_component_is_loaded_too():
-    with loading(Grants()):
+    with loading(Origin(Grants())):
         inner = Own("inner", api_key="env:X")
     assert inner.granted == Grants()
     assert Own("mine").granted is None
     assert Destination("a:b").setting == "a:b"
-    assert Model.granted is None
+    assert Model.stored_origin is None
+
+
+def test_a_copy_of_a_loaded_component_is_trusted_no_further():
+    copy = dataclasses.replace(loaded(Own, identifier="own", endpoint="https://a.example"), endpoint="https://evil")
+    assert (copy.granted, is_stored(copy), may_run_code(copy)) == (Grants(), True, False)
+    mine = dataclasses.replace(copy, stored_origin=None)
+    assert (mine.granted, is_stored(mine), may_run_code(mine)) == (None, False, True)
+    with loading(Origin(Grants(), may_run_code=True)):
+        allowed = Own("own")
+    assert may_run_code(dataclasses.replace(allowed, identifier="other"))
+    assert "stored_origin" not in copy.content()
+    assert copy == dataclasses.replace(mine, identifier="own")

@@ -79,9 +79,10 @@ class LLMTrainingConfiguration(TrainingConfiguration):
         *,
         arguments: Mapping[str, Any] | None = None,
         display: Mapping[str, Any] | None = None,
+        stored_origin: Any = None,
         **given: Any,
     ) -> None:
-        self.identifier, self.version = identifier, None
+        self.identifier, self.version, self.stored_origin = identifier, None, stored_origin
         with self._named():
             told = self._take({**_mapping("arguments", arguments), **_mapping("display", display)}, given)
         for line in told:
@@ -104,7 +105,7 @@ class LLMTrainingConfiguration(TrainingConfiguration):
 
     def check(self) -> None:
         """Check what was set since it was made as what is given then; ConfigError for what is no field of it."""
-        ours = {"granted", *(field.name for field in dataclasses.fields(self))}
+        ours = {field.name for field in dataclasses.fields(self)}
         for name in {name for name in vars(self) if not name.startswith("_")} - ours:
             raise ConfigError(f"{self.label}: {name} was set, which is no field; set arguments[{name!r}] instead")
         dataclasses.replace(self)
@@ -244,7 +245,7 @@ class LLMTrainingConfiguration(TrainingConfiguration):
 
 def _own_fields(cls: type[LLMTrainingConfiguration]) -> dict[str, dataclasses.Field[Any]]:
     """The fields that hold one value each, and not arguments of the libraries."""
-    others = ("identifier", "version", *_HOLDERS)
+    others = ("identifier", "version", "stored_origin", *_HOLDERS)
     return {field.name: field for field in dataclasses.fields(cls) if field.name not in others}
 
 

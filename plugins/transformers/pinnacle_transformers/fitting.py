@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pinnacle import Checkpoint, ConfigError, Run, Settings
-from pinnacle.plugin import folder_artifacts, folder_fingerprint, keep_origin, unpack
+from pinnacle.plugin import folder_artifacts, folder_fingerprint, unpack
 from pinnacle_transformers.consent import check_configuration
 from pinnacle_transformers.folders import check_output_dir
 from pinnacle_transformers.limits import require_packages
@@ -103,12 +103,10 @@ def merged(model: LLM, identifier: str) -> LLM:
     folder = Settings.from_environment().cache_dir / "merged" / hashlib.sha256(content.encode()).hexdigest()
     if not folder.is_dir():
         _merge(model, folder)
-    whole = dataclasses.replace(
+    return dataclasses.replace(
         model, identifier=identifier, version=None, bits=None, adapter_id=None, store_adapter=False, adapter=None,
         adapter_weights=None, weight_files=_with_cache(folder), fitted_by=None,
     )  # fmt: skip
-    keep_origin(whole, model)
-    return whole
 
 
 def _with_cache(folder: Path) -> Any:
