@@ -324,9 +324,7 @@ class Catalog:
             raise ComponentError(f"{record.kind} {record.identifier!r} refers to itself in the catalog; add it again")
 
         def load_nested(stored: Mapping[str, Any]) -> Component:
-            if next(_components_in({"@component": stored}), None) is None:
-                raise ValueError("a field is to hold a component, and names none")
-            kind, identifier, version = stored["kind"], stored["identifier"], stored["version"]
+            kind, identifier, version = component_named({"@component": stored})
             if part is not None and (part.kind, part.identifier) == (kind, identifier):
                 return part
             return self._load(self.record(kind, identifier, version), (*outer, here), allow_pickle=allow_pickle)
