@@ -16,8 +16,9 @@ from pinnacle.backends.mongodb.stores.ledger import BATCHES, CACHE, USAGE
 from pinnacle.backends.mongodb.stores.runs import METRICS, TRAINING
 from pinnacle.backends.mongodb.stores.seals import COMPONENTS
 from pinnacle.backends.mongodb.target.leases import LEASES
-from pinnacle.backends.mongodb.target.output_registry import COUNTERS, REGISTRY, STATE_PREFIX, info_of
+from pinnacle.backends.mongodb.target.output_registry import COUNTERS, REGISTRY, STATE_PREFIX
 from pinnacle.backends.mongodb.target.places import PLACE_PREFIX, say_place
+from pinnacle.backends.mongodb.target.records import info_of
 from pinnacle.backends.mongodb.target.row_errors import ERRORS, HAS_TRACEBACK
 from pinnacle.backends.mongodb.wire.wire import Wire
 from pinnacle.base.types import Items, Text

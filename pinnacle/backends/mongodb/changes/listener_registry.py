@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pinnacle.backends.mongodb.target.output_registry import REGISTRY
+from pinnacle.backends.mongodb.target.records import BROKEN, broken, moment_of, number_of, text_of, whole_of
 from pinnacle.backends.mongodb.wire.stored_collection import StoredCollection
 from pinnacle.backends.mongodb.wire.wire import Wire
 from pinnacle.base.errors import Conflict
@@ -115,10 +116,23 @@ _FRESH: Mapping[str, Any] = {
 
 
 def _record(entry: Mapping[str, Any], info: OutputInfo) -> ListenerRecord:
-    reads = tuple(dict.fromkeys([*info.fields.paths, *entry["shape"].get("reads", ())]))
+    """A listener as its document says; paused, by its reason, where that is broken."""
+    reads, paused, version = info.fields.paths, _optional(entry.get("paused")), entry.get("version")
+    try:
+        text_of(entry["identifier"])
+        whole_of(version), moment_of(entry["since"])
+        reads = tuple(dict.fromkeys([*reads, *map(text_of, entry["shape"].get("reads", ()))]))
+    except BROKEN as error:
+        paused = str(broken(f"listener {entry.get('identifier')}", error))
     return ListenerRecord(
-        output=info.id, identifier=entry["identifier"], version=entry["version"], table=info.table,
-        column=info.name, fields=info.fields, reads=reads, paused=entry["paused"], sweep=entry["sweep"],
-        swept_at=entry["swept_at"], folded_at=entry["folded_at"], processed=entry["processed"],
-        error=entry["error"], error_at=entry["error_at"], side=info.side,
+        output=info.id, identifier=str(entry.get("identifier")), version=version if isinstance(version, int) else -1,
+        table=info.table, column=info.name, fields=info.fields, reads=reads, paused=paused,
+        sweep=_optional(entry.get("sweep")), swept_at=number_of(entry.get("swept_at")),
+        folded_at=number_of(entry.get("folded_at")), processed=int(number_of(entry.get("processed"))),
+        error=_optional(entry.get("error")),
+        error_at=None if entry.get("error_at") is None else number_of(entry["error_at"]), side=info.side,
     )  # fmt: skip
+
+
+def _optional(value: Any) -> str | None:
+    return None if value is None else str(value)

@@ -22,7 +22,7 @@ from bson.timestamp import Timestamp
 
 from pinnacle.backends.mongodb.changes.listener_registry import ListenerRegistry
 from pinnacle.backends.mongodb.changes.queue import WorkDocument, WorkQueue
-from pinnacle.backends.mongodb.changes.routes import Route, Routes, Touch
+from pinnacle.backends.mongodb.changes.routes import Route, Routes, Touch, route_of
 from pinnacle.backends.mongodb.target.canonical_rows import rows_of
 from pinnacle.backends.mongodb.target.output_registry import OutputRegistry, state_table
 from pinnacle.backends.mongodb.target.own_writes import OwnWrites
@@ -335,7 +335,7 @@ class ChangeReader:
         """Look which listeners there are; for those that the position does not cover, go back to their beginning."""
         infos = {info.id: info for info in self._outputs.all()}
         entries = [entry for entry in self._listeners.entries() if entry["_id"] in infos]
-        found = [Route.of(entry, infos[entry["_id"]]) for entry in entries]
+        found = [route for entry in entries if (route := route_of(entry, infos[entry["_id"]])) is not None]
         wanted = {str(route.output): route.since for route in found}
         before, self._routes, self._routed_at = self._routes.tables, Routes(found), time.monotonic()
         is_same = before == self._routes.tables and wanted == self._covered

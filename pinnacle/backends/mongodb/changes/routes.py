@@ -11,6 +11,7 @@ from bson.timestamp import Timestamp
 
 from pinnacle.backends.mongodb.target.canonical_rows import shape_of
 from pinnacle.backends.mongodb.target.frozen_finds import EVERYTHING
+from pinnacle.backends.mongodb.target.records import BROKEN, moment_of
 from pinnacle.backends.mongodb.target.side_collection import POSITION, VALUE, parent_field
 from pinnacle.backends.mongodb.wire.row_bytes import stamp
 from pinnacle.backends.mongodb.wire.shape import Shape
@@ -51,7 +52,7 @@ class Route:
         return cls(
             info.id, info.table, tuple(dict.fromkeys(map(_without_indices, reads))),
             None if info.side else info.name, shape_of(info),
-            stamp(info.version, shape.get("parameters", "")), entry["since"], info.side,
+            stamp(info.version, shape.get("parameters", "")), moment_of(entry["since"]), info.side,
         )  # fmt: skip
 
     def touch(self, names: Sequence[str]) -> Touch:
@@ -73,6 +74,14 @@ class Route:
     def moves_item(self, names: Sequence[str] | None) -> bool:
         """Whether such a change may have given the item to another parent than its ``_id`` names."""
         return names is None or any(overlap(name, parent_field(self.table)) for name in names)
+
+
+def route_of(entry: Mapping[str, Any], info: OutputInfo) -> Route | None:
+    """The route of a listener; none of one whose document somebody broke, which is paused by that."""
+    try:
+        return Route.of(entry, info)
+    except BROKEN:
+        return None
 
 
 class Routes:

@@ -15,6 +15,7 @@ from typing import Any
 from pinnacle.backends.mongodb.query import Collection, Find, Query
 from pinnacle.backends.mongodb.target.locations import check_location, require_side, require_type
 from pinnacle.backends.mongodb.target.places import forget_place, is_made, is_proven, say_place
+from pinnacle.backends.mongodb.target.records import info_of, infos_of
 from pinnacle.backends.mongodb.target.side_collection import VALUE, SideCollection
 from pinnacle.backends.mongodb.target.source import MongoSource
 from pinnacle.backends.mongodb.wire.stored_collection import StoredCollection
@@ -24,7 +25,7 @@ from pinnacle.base.errors import BackendError, Conflict
 from pinnacle.base.refusals import no_output, not_proven, require_newest, require_owner, require_same_items
 from pinnacle.base.rows import Fields, Key, OutputInfo, OutputSpec
 from pinnacle.base.told import logger
-from pinnacle.base.types import Items, output_type_from_json
+from pinnacle.base.types import Items
 
 log = logger(__name__)
 
@@ -164,7 +165,7 @@ class OutputRegistry:
         return found
 
     def _where(self, condition: Mapping[str, Any]) -> list[OutputInfo]:
-        return [info_of(entry) for entry in self._registry.find(condition, sort=[("_id", 1)])]
+        return infos_of(self._registry.find(condition, sort=[("_id", 1)]))
 
     @property
     def _registry(self) -> StoredCollection:
@@ -266,18 +267,3 @@ def _table_of(entity: Any) -> str:
 
 def _listed(values: tuple[str, ...] | None) -> list[str] | None:
     return None if values is None else list(values)
-
-
-def info_of(entry: Mapping[str, Any]) -> OutputInfo:
-    stored = entry["fields"]
-    arguments = None if stored["arguments"] is None else tuple(stored["arguments"])
-    return OutputInfo(
-        id=entry["_id"],
-        table=entry["collection"],
-        name=entry["path"],
-        model=entry["model"],
-        version=entry["version"],
-        fields=Fields(tuple(stored["paths"]), arguments),
-        type=output_type_from_json(entry["type"]),
-        created_column=entry["created"],
-    )
