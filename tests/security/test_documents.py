@@ -66,7 +66,8 @@ def test_a_document_of_another_shape_hides_no_other(backend, monkeypatch, capsys
             ("pinnacle_listener", change)
             for change in (
                 {"shape": 7}, {"shape": {"reads": OPERATOR}}, {"version": OPERATOR}, {"paused": OPERATOR},
-                {"since": "x"}, {"swept_at": "x"}, {"processed": "x"}, {"error": OPERATOR, "error_at": "x"},
+                {"since": "x"}, {"revision": "x"}, {"identifier": OPERATOR},
+                {"swept_at": "x"}, {"processed": "x"}, {"error": OPERATOR, "error_at": "x"},
             )
         ),
     ],

@@ -121,6 +121,7 @@ def _record(entry: Mapping[str, Any], info: OutputInfo) -> ListenerRecord:
     try:
         text_of(entry["identifier"])
         whole_of(version), moment_of(entry["since"])
+        whole_of(entry.get("revision", 0)), whole_of(entry.get("processed", 0))
         reads = tuple(dict.fromkeys([*reads, *map(text_of, entry["shape"].get("reads", ()))]))
     except BROKEN as error:
         paused = str(broken(f"listener {entry.get('identifier')}", error))

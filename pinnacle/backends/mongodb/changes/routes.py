@@ -11,7 +11,7 @@ from bson.timestamp import Timestamp
 
 from pinnacle.backends.mongodb.target.canonical_rows import shape_of
 from pinnacle.backends.mongodb.target.frozen_finds import EVERYTHING
-from pinnacle.backends.mongodb.target.records import BROKEN, moment_of
+from pinnacle.backends.mongodb.target.records import BROKEN, moment_of, whole_of
 from pinnacle.backends.mongodb.target.side_collection import POSITION, VALUE, parent_field
 from pinnacle.backends.mongodb.wire.row_bytes import stamp
 from pinnacle.backends.mongodb.wire.shape import Shape
@@ -48,6 +48,7 @@ class Route:
     @classmethod
     def of(cls, entry: Mapping[str, Any], info: OutputInfo) -> Route:
         shape = entry["shape"]
+        whole_of(entry.get("revision", 0)), whole_of(entry.get("processed", 0))  # which the server adds to
         reads = [*info.fields.paths, *shape.get("reads", [EVERYTHING])]
         return cls(
             info.id, info.table, tuple(dict.fromkeys(map(_without_indices, reads))),
