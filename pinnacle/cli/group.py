@@ -6,6 +6,7 @@ import functools
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -35,7 +36,7 @@ class Commands(click.Group):
     """Prints pinnacle's own errors as one line, without a traceback, and exits with 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        sys.excepthook = show_uncaught
+        sys.excepthook, warnings.formatwarning = show_uncaught, told_warning
         try:
             return super().invoke(ctx)
         except PinnacleError as error:
@@ -50,6 +51,13 @@ class Commands(click.Group):
 def show_uncaught(kind: type[BaseException], error: BaseException, *rest: object) -> None:
     """An error that is none of pinnacle's, with its traceback: what it quotes is escaped, and holds no secret."""
     click.echo(plain_traceback(error), err=True)
+
+
+def told_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning on one line: a library may quote what is stored in it."""
+    return f"{category.__name__}: {plain(redacted(str(message)))}\n"
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import logging
+import warnings
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,17 @@ def test_the_command_line_tells_errors_plainly(monkeypatch, error, capsys):
     assert result.exit_code == 1
     assert "2026 WARNING forged" in told
     assert is_clean(told)
+    assert KEY not in told
+
+
+def test_the_command_line_tells_warnings_plainly(monkeypatch):
+    monkeypatch.setattr("sys.excepthook", None)
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    CliRunner().invoke(main, ["status", "sqlite:///none.db"])
+    told = warnings.formatwarning(UserWarning(f"{HOSTILE} {KEY}"), UserWarning, "a.py", 1)
+    assert "UserWarning: a" in told
+    assert is_clean(told)
+    assert told.count("\n") == 1
     assert KEY not in told
 
 
