@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from types import SimpleNamespace
+
 import pytest
 
 from pinnacle import Conflict, Listener
+from pinnacle.backends.mongodb.target import leases
 from pinnacle.backends.protocol import Capability
+from pinnacle.base.rows import Fields, OutputSpec
 from pinnacle.base.types import Items, Text
 from pinnacle.components.side import Side
 from tests.contract.documents import wait_until
@@ -122,3 +127,29 @@ def test_a_migration_that_is_said_not_to_have_run_proves_nothing_a_second_time(b
     db.migrate()
     db.remove_all(outputs=True)
     assert users(backend) == {"body": "root", "role": "admin"}
+
+
+def test_values_are_unset_once_the_worker_of_a_listener_that_is_gone_has_written_its_last(
+    backend, db, docs, monkeypatch
+):
+    """Else it would take the rows without their values for rows to be computed."""
+    shout.predict(X="body", db=db, select=docs, output="loud")
+    db.add(Listener(model=shout, key="body", select=docs, output="loud"))
+    held = db._backend.bind(*bound(db, docs)).leases
+    lease = held.lease_work("a worker", lambda others: [1], 60.0, version=1)
+    seen = []
+
+    def another_is_at_work(seconds):
+        seen.append((db.listeners(), backend.read("docs", 1).get("loud")))
+        held.release_work(lease)
+
+    monkeypatch.setattr(leases, "time", SimpleNamespace(sleep=another_is_at_work, monotonic=time.monotonic))
+    db.remove_all(outputs=True)
+    assert seen == [([], "A")]
+    assert backend.read("docs", 1) == {"body": "a"}
+
+
+def bound(db, docs):
+    fields = Fields.of("body")
+    spec = OutputSpec(name="loud", type=Text(), model="shout", version=1, fields=fields)
+    return db._backend.resolve(docs, fields), spec

@@ -39,7 +39,13 @@ from pinnacle.base.listeners import Watch
 from pinnacle.base.refusals import of_another_database
 from pinnacle.base.rows import Fields, OutputInfo, OutputSpec
 from pinnacle.base.seal import NO_SEAL, Seal
+from pinnacle.base.told import logger
 from pinnacle.base.types import Text
+
+log = logger(__name__)
+
+LAST_WRITES_S = 60.0
+"""How long workers may take for the rows that they hold, once their listener is gone."""
 
 
 class MongoBackend:
@@ -167,11 +173,23 @@ class MongoBackend:
         return unset + [f"drop collection {name}" for name in migrations.own_collections(self._wire)]
 
     def remove_all(self, *, outputs: bool = False) -> None:
-        for info in self.outputs.all() if outputs else ():
-            if self.outputs.is_made(info):
-                self.outputs.clear_values(info)
+        if outputs:
+            self._clear_outputs()
         for name in migrations.own_collections(self._wire):
             self._wire.collection(name).drop()
+
+    def _clear_outputs(self) -> None:
+        """Unset all values, after listeners are removed: a worker that has not seen it yet would compute them again.
+        It leases no more of their rows from then on, and writes only what it holds."""
+        kept_fresh = [record.output for record in self.listeners.all()]
+        for output in kept_fresh:
+            self.listeners.remove(output)
+        for output in kept_fresh:
+            if not Leases(self._wire, output, self._clock).await_none(LAST_WRITES_S):
+                log.warning("rows of output %s are worked on still: their values may come back", output)
+        for info in self.outputs.all():
+            if self.outputs.is_made(info):
+                self.outputs.clear_values(info)
 
     def close(self) -> None:
         self._reader.close()

@@ -29,6 +29,7 @@ from pinnacle.base.rows import Key
 LEASES = "pinnacle_lease"
 LOCK_TTL_S = 5.0
 LOCK_RETRY_S = 0.005
+HELD_RETRY_S = 0.02
 MAX_LEASE_BYTES = 8 * 1024 * 1024
 
 
@@ -107,6 +108,16 @@ class Leases:
         """How many rows live leases hold."""
         leases = self._leases.find({"output": self.output})
         return sum(len(lease["keys"]) for lease in leases if not self._is_void(lease))
+
+    def await_none(self, most_s: float) -> bool:
+        """Wait until nobody holds rows; whether that came to be. Who is about to lease has the lock and comes first."""
+        until = time.monotonic() + most_s
+        while True:
+            with self._lock(released=False):
+                is_held = bool(self._taken({}))
+            if not is_held or time.monotonic() > until:
+                return not is_held
+            time.sleep(HELD_RETRY_S)
 
     def _taken(self, condition: Mapping[str, Any]) -> set[Any]:
         """What live leases hold: identities of keys. Void ones are dropped, which is counted."""
