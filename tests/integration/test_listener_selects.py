@@ -112,6 +112,33 @@ def test_a_select_means_the_same_to_the_worker(kept_url, kind):
     run_sql(kept_url, "UPDATE kept SET loud = NULL")
 
 
+def test_a_select_runs_no_check_of_a_domain_and_no_row_security_of_a_strangers(kept_url):
+    """Both run with the rights of whoever reads, as what is written into a view does."""
+    stranger, theirs = f"stranger_{uuid.uuid4().hex}", sa.table("theirs", sa.column("doc"), sa.column("what"))
+    run_sql(
+        kept_url,
+        f"CREATE ROLE {stranger}",
+        "CREATE DOMAIN whatever AS text CHECK (VALUE <> '')",
+        "CREATE TABLE theirs (doc integer, what whatever)",
+        "INSERT INTO theirs VALUES (1, 'x'), (2, 'y')",
+        f"ALTER DOMAIN whatever OWNER TO {stranger}",
+        f"ALTER TABLE theirs OWNER TO {stranger}",
+    )
+    select = sa.select(KEPT).where(K.id.in_(sa.select(theirs.c.doc).where(theirs.c.what == "x")))
+    checked = sa.text("EXISTS (SELECT 1 FROM theirs WHERE CAST(kept.body AS whatever) = theirs.what)")
+    with pinnacle(kept_url) as db:
+        listener = db.add(Listener(model=shout, key="body", select=select, output="loud"))
+        found = db.fresh(listener)
+        assert found.fresh + found.stale + found.missing == 1
+        with pytest.raises(UnsupportedQuery, match="a type 'whatever'"):
+            db.add(Listener(model=shout, key="body", select=sa.select(KEPT).where(checked), output="louder"))
+        run_sql(kept_url, "ALTER TABLE theirs ENABLE ROW LEVEL SECURITY")
+        with pytest.raises(ComponentError, match=rf"row security, theirs, which belongs to '{stranger}'"):
+            db.fresh(listener)
+        db.remove("listener", listener.identifier)
+    run_sql(kept_url, f"DROP OWNED BY {stranger}", f"DROP ROLE {stranger}")
+
+
 def test_a_select_reads_no_view_of_a_strangers(kept_url):
     """What is written into a view runs with the rights of the worker that reads it."""
     stranger, names = f"stranger_{uuid.uuid4().hex}", sa.table("names", sa.column("doc"))
@@ -122,9 +149,9 @@ def test_a_select_reads_no_view_of_a_strangers(kept_url):
         found = db.fresh(listener)
         assert found.fresh + found.stale + found.missing == 2
         run_sql(kept_url, f"GRANT SELECT ON others TO {stranger}", f"ALTER VIEW names OWNER TO {stranger}")
-        with pytest.raises(ComponentError, match=rf"listener 'kept\.loud'.* view names, which belongs to '{stranger}'"):
+        with pytest.raises(ComponentError, match=rf"listener 'kept\.loud'.* names, which belongs to '{stranger}'"):
             db.fresh(listener)
-        with pytest.raises(UnsupportedQuery, match="view names"):
+        with pytest.raises(UnsupportedQuery, match="security, names"):
             db.add(Listener(model=shout, key="body", select=select, output="louder"))
         db.remove("listener", listener.identifier)
     run_sql(kept_url, f"DROP OWNED BY {stranger}", f"DROP ROLE {stranger}")

@@ -32,7 +32,7 @@ class Tables(Protocol):
         """The names of a table's columns; ComponentError for one that is not there, or not the user's."""
 
     def has_type(self, names: Sequence[str]) -> bool:
-        """Whether a column of a table that was asked for has a type of this name, with its schema or without."""
+        """Whether a column of a table that was asked for is of an enum of this name, with its schema or without."""
 
 
 def check_open(schema: str | None, table: str) -> None:
@@ -41,13 +41,15 @@ def check_open(schema: str | None, table: str) -> None:
         raise ComponentError(f"{_full(schema, table)} is no table of yours, and no select may name it")
 
 
-_STRANGERS_VIEW = sa.text(
-    "SELECT pg_get_userbyid(v.relowner) FROM pg_class AS v WHERE v.oid = to_regclass(:view) AND v.relkind = 'v' "
+_STRANGERS_CODE = sa.text(
+    "SELECT pg_get_userbyid(v.relowner) FROM pg_class AS v WHERE v.oid = to_regclass(:view) "
+    "AND (v.relkind IN ('v', 'f') OR v.relrowsecurity) "
     "AND pg_get_userbyid(v.relowner) <> current_user "
     "AND NOT (SELECT rolsuper FROM pg_roles WHERE oid = v.relowner) "
     "AND v.relowner IS DISTINCT FROM (SELECT relowner FROM pg_class WHERE oid = to_regclass(:own))"
 )
-"""Who owns a view, where that is neither this role, nor a superuser, nor the owner of the select's own table."""
+"""Who owns a view, a foreign table or one with row security, where that is
+neither this role, nor a superuser, nor the owner of the select's own table."""
 
 
 class ReflectedTables:
@@ -83,12 +85,14 @@ class ReflectedTables:
         return [str(column["name"]) for column in found] + list(SYSTEM_COLUMNS.get(self._dialect, ()))
 
     def _check_view(self, schema: str | None, table: str) -> None:
-        """ComponentError for a view of a stranger's: what its owner wrote into it runs with the rights of who reads."""
+        """ComponentError for a stranger's view, or row security: what its owner wrote there runs with the rights of who
+        reads."""
         names = {"view": quoted_name(schema, table), "own": self._own}
-        if (owner := self._connection.execute(_STRANGERS_VIEW, names).scalar()) is not None:
+        if (owner := self._connection.execute(_STRANGERS_CODE, names).scalar()) is not None:
             raise ComponentError(
-                f"its select reads the view {_full(schema, table)}, which belongs to {owner!r}, who decides what runs "
-                "in it: have it belong to the owner of the table whose rows are selected, or name the tables behind it"
+                f"its select reads a view, a foreign table or row security, {_full(schema, table)}, which belongs "
+                f"to {owner!r}, who decides what runs "
+                "in it: have it belong to the owner of the table whose rows are selected, or name other tables"
             )
 
     def _sqlite_tables(self, schema: str | None) -> Columns:
@@ -98,7 +102,7 @@ class ReflectedTables:
     def _note_type(self, kind: Any) -> None:
         kind = getattr(kind, "item_type", kind)
         name, schema = getattr(kind, "name", None), getattr(kind, "schema", None)
-        if isinstance(name, str):
+        if isinstance(kind, sa.Enum) and isinstance(name, str):  # the check of a domain may run what its owner likes
             self._types.add((name,))
             if isinstance(schema, str):
                 self._types.add((schema, name))

@@ -235,8 +235,8 @@ class _Renderer:
         text = ".".join(map(self._name, names))
         if not self._tables.has_type(names):
             raise ComponentError(
-                f"its select casts to a type {'.'.join(names)!r}, which is neither the database's own nor that of a "
-                "column of its tables"
+                f"its select casts to a type {'.'.join(names)!r}, which is neither the database's own nor the enum "
+                "of a column of its tables"
             )
         return text
 
