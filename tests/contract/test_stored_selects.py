@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 from contextlib import closing
 from typing import Any
 
@@ -80,6 +81,16 @@ def test_a_select_of_another_table_than_the_listener_is_registered_for_is_refuse
         with pinnacle(backend.address) as elsewhere, pytest.raises((Conflict, ComponentError), match=piece):
             elsewhere.resume("docs.loud")
     assert all("loud" not in row for row in backend.read_all("others").values())
+
+
+@SQL
+@pytest.mark.anywhere
+def test_a_select_that_is_nested_too_deeply_is_refused_when_it_is_added(backend, db):
+    create_docs(backend, "one")
+    docs = backend.entity("docs")
+    deep = functools.reduce(lambda left, _: left + docs.c.id, range(600), docs.c.id)
+    with pytest.raises(UnsupportedQuery, match="too deeply"):
+        db.add(Listener(model=shout, key="body", select=backend.query("docs").where(deep > 0), output="loud"))
 
 
 @pytest.mark.anywhere

@@ -33,10 +33,13 @@ def quote(name):
 
 
 def sql(tree: Any, *parameters: str) -> str:
+    """The SQL of a tree, which comes in parentheses, without these."""
     scope = Scope(folds=True)
     with scope.inside({}):
         scope.add("docs", COLUMNS["docs"])
-        return render(tree, quote=quote, scope=scope, tables=FakeTables(), parameters=parameters)
+        text = render(tree, quote=quote, scope=scope, tables=FakeTables(), parameters=parameters)
+    assert (text[0], text[-1]) == ("(", ")")
+    return text[1:-1]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +73,10 @@ def test_a_condition_comes_back_as_it_was(text):
 
 
 def test_an_or_may_stand_beside_other_conditions():
-    assert sql(parse("docs.n = 1 OR docs.id = 1", folds=True)) == "(docs.n = 1 OR docs.id = 1)"
+    """`sql` looks for the parentheses around each, also where a hostile tree has it below a word that binds tighter."""
+    either = {"op": "OR", "args": [ONE, ONE]}
+    assert sql({"op": "=", "args": [ID, either]}) == "docs.id = 1 OR 1"
+    assert sql(parse("docs.n = 1 OR docs.id = 1", folds=True)) == "docs.n = 1 OR docs.id = 1"
 
 
 def test_names_without_quotes_are_of_lower_case_where_the_database_folds_them():
@@ -123,6 +129,11 @@ def chosen_from(*tables: Any, **rest: Any) -> dict[str, Any]:
 
 
 HOSTILE: dict[str, Any] = {
+    "a call without arguments' list": {"call": "lower"},
+    "an operator that is a list": {"op": ["="], "args": [ONE, ONE]},
+    "a column that is a mapping": {"column": [{}]},
+    "a quantifier that is a list": {"any": ["ANY"], "of": {"group": [ONE]}},
+    "a join that is a list": {"select": {"items": [{"value": ONE}], "from": [{"join": [], "left": {}, "right": {}}]}},
     "a function that reads files": call("pg_read_file", {"string": "/etc/passwd"}),
     "one that writes files": call("lo_export", ONE, {"string": "/tmp/x"}),
     "one that loads code": call("load_extension", {"string": "x"}),

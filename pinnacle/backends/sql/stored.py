@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from pinnacle.backends.sql.conditions.grammar import MAX_PARAMETERS
 from pinnacle.backends.sql.conditions.names import ReflectedTables, Scope, check_open, quoted_name
 from pinnacle.backends.sql.conditions.parsing import check_volatile, parse
-from pinnacle.backends.sql.conditions.rendering import in_parentheses, render
+from pinnacle.backends.sql.conditions.rendering import render
 from pinnacle.backends.sql.conditions.tokens import same_words
 from pinnacle.backends.sql.readings import Reading
 from pinnacle.backends.sql.source import (
@@ -61,11 +61,15 @@ def freeze(connection: sa.Connection, source: SqlSource, *, limited: bool = Fals
     text, parameters = _text_of(condition, connection.dialect)
     try:
         tree = parse(text, folds=_folds(connection))
-        check_volatile(tree, limited=limited)
+        if isinstance(grouped := tree.get("group"), list) and len(grouped) == 1:
+            tree = grouped[0]  # in parentheses, as it comes back
+        else:
+            text = f"({text})"
         again = _rendered(connection, tree, stored["schema"], stored["table"], parameters)
+        check_volatile(tree, limited=limited)
     except (UnsupportedQuery, ComponentError) as error:
         raise UnsupportedQuery(f"{error}; {REMEDY}") from error
-    if not same_words(in_parentheses(tree, text), again, folds=_folds(connection)):
+    if not same_words(text, again, folds=_folds(connection)):
         raise UnsupportedQuery(f"the select cannot be stored: it would come back as {again[:200]!r}; {REMEDY}")
     return stored | {"where": tree, "parameters": parameters, "reads": sorted(map(str, _reads(source)))}
 

@@ -21,7 +21,7 @@ _NUMBER = re.compile(r"(?:\d{1,30}(?:\.\d{0,30})?|\.\d{1,30})(?:[eE][+-]?\d{1,3}
 def render(
     tree: Any, *, quote: Callable[[str], str], scope: Scope, tables: Tables, parameters: Collection[str]
 ) -> str:  # fmt: skip
-    """The SQL of a condition for ``sa.text``, fit to stand among others.
+    """The SQL of a condition for ``sa.text``, in parentheses: no OR in it means other rows where it stands in an AND.
 
     ``scope`` knows the table whose rows it chooses. ComponentError naming what is not allowed.
     """
@@ -29,12 +29,7 @@ def render(
     text = renderer.node(tree)
     if unused := renderer.parameters - renderer.used:
         raise ComponentError(f"its select has parameters that it does not use: {', '.join(sorted(unused))}")
-    return in_parentheses(tree, text)
-
-
-def in_parentheses(tree: Any, text: str) -> str:
-    """The text of a condition that may stand beside others, in an AND."""
-    return f"({text})" if isinstance(tree, Mapping) and tree.get("op") == "OR" else text
+    return f"({text})"
 
 
 class _Renderer:
@@ -57,7 +52,10 @@ class _Renderer:
             raise ComponentError("its select is nested too deeply, or too large")
         if not isinstance(node, Mapping) or (kind := next(iter(_kinds(node, self._nodes)), None)) is None:
             raise _strange(node)
-        text = self._nodes[kind](node)
+        try:
+            text = self._nodes[kind](node)
+        except (LookupError, TypeError, AttributeError) as error:  # a part of it is missing, or of another kind
+            raise _strange(node) from error
         self._depth -= 1
         return text
 
